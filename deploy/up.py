@@ -1,0 +1,266 @@
+"""`tallystick up`: PostgreSQL, NATS and every service on one machine, each in a process of its own."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from nats.aio.client import Client
+
+from deploy.data_folder import AlreadyRunning, DataFolder, Running
+from deploy.embedded import nats, postgres, processes
+from shared import VERSION, bus, rpc, token_value
+from shared.contracts import (
+    CREATE_TOKEN,
+    EXPOSITION,
+    TOKENS_STATS,
+    Actor,
+    AskExposition,
+    AskTokensStats,
+    CreateToken,
+    Failure,
+    NewToken,
+)
+from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop, Unavailable
+
+log = logging.getLogger(__name__)
+
+START_S = 60.0
+BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STEADY_S = 10.0
+"""A child that ran this long is started again at once when it dies."""
+
+Start = Callable[[], Awaitable[asyncio.subprocess.Process]]
+
+
+class Options(NamedTuple):
+    data_dir: Path
+    host: str
+    port: int
+    workers: int
+
+
+async def up(options: Options, stop: Stop) -> None:
+    """Starts everything, says where it is, and runs until ``stop``.
+
+    Raises:
+        AlreadyRunning: on the same data folder.
+        Unavailable: the port is taken, or something did not start.
+    """
+    _check_port(options)
+    folder = DataFolder(options.data_dir)
+    children = folder.open()
+    credentials = folder.credentials()
+    async with AsyncExitStack() as stack:
+        nats_port = nats.free_port()
+        configuration = nats.configure(folder.nats, nats_port, credentials.nats)
+        await postgres.initialize(
+            folder.postgres, credentials.postgres["postgres"], folder.log / "postgres.log"
+        )
+        postgres_socket = stack.enter_context(postgres.socket_folder(folder.postgres))
+
+        def nats_url(user: str) -> str:
+            return f"nats://{user}:{credentials.nats[user]}@127.0.0.1:{nats_port}"
+
+        def start_service(service: str, **settings: str) -> Start:
+            environment = _environment(service, nats_url(service), settings)
+            return lambda: processes.spawn(
+                [sys.executable, "-m", "services", "serve", service],
+                environment=environment,
+                keep_open=(children,),
+            )
+
+        def database_url(role: str) -> str:
+            return postgres.url(role, credentials.postgres[role], postgres_socket)
+
+        supervised = _Supervisor(stop)
+        await stack.enter_async_context(
+            supervised.child(
+                "postgres",
+                lambda: postgres.start(
+                    folder.postgres,
+                    postgres_socket,
+                    credentials.postgres["postgres"],
+                    folder.log / "postgres.log",
+                    keep_open=(children,),
+                ),
+                signal.SIGINT,
+            )
+        )
+        await stack.enter_async_context(
+            supervised.child(
+                "nats",
+                lambda: nats.start(configuration, nats_port, folder.log / "nats.log", keep_open=(children,)),
+                signal.SIGTERM,
+            )
+        )
+        await postgres.provision(postgres_socket, credentials.postgres["postgres"], credentials.postgres)
+        for service, start in (
+            ("metrics", start_service("metrics", database_url=database_url("metrics"))),
+            ("tokens", start_service("tokens", database_url=database_url("tokens"))),
+            (
+                "edge",
+                start_service(
+                    "edge", host=options.host, port=str(options.port), workers=str(options.workers)
+                ),
+            ),
+        ):
+            await stack.enter_async_context(supervised.child(service, start, signal.SIGTERM))
+
+        http = f"http://{_reachable(options.host)}:{options.port}"
+        async with bus.connect(nats_url("operator"), "operator", stop, wait_s=START_S) as client:
+            await _ready(client, options)
+            token = await _first_token(client)
+        folder.announce(
+            Running(
+                pid=os.getpid(), http=http, operator_url=nats_url("operator"), service_url=nats_url("service")
+            )
+        )
+        stack.callback(folder.withdraw)
+        _greet(http, folder.path, token)
+        await stop.wait()
+
+
+class _Supervisor:
+    """Starts children again when they die, ever more slowly if they keep dying."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    @asynccontextmanager
+    async def child(self, name: str, start: Start, stop_signal: signal.Signals) -> AsyncIterator[None]:
+        """Keeps a child running for as long as the block does."""
+        current = [await start()]
+        watching = asyncio.create_task(self._watch(name, start, current))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await processes.stop(current[0], stop_signal, timeout_s=2)
+
+    async def _watch(self, name: str, start: Start, current: list[asyncio.subprocess.Process]) -> None:
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            started = loop.time()
+            code = await current[0].wait()
+            if code in {EX_CONFIG, EX_DATAERR}:
+                # It said what is wrong with its settings; another try would say the same.
+                self._stop(exit_code=code)
+                return
+            if loop.time() - started > STEADY_S:
+                deaths = 0
+            log.warning("%s ended (%s); starting it again", name, code)
+            await asyncio.sleep(BACK_OFF_S[min(deaths, len(BACK_OFF_S) - 1)])
+            deaths += 1
+            try:
+                current[0] = await start()
+            except (OSError, Unavailable) as error:
+                log.error("%s: %s", name, error)  # noqa: TRY400  # the next round tries again
+                self._stop(exit_code=EX_SOFTWARE) if deaths > len(BACK_OFF_S) else None
+
+
+async def _ready(client: Client, options: Options) -> None:
+    """Returns when all services answer.
+
+    Raises:
+        Unavailable: not within START_S.
+    """
+    try:
+        async with asyncio.timeout(START_S):
+            await _all_answer(client, options)
+    except TimeoutError:
+        raise Unavailable(f"not every service answered within {START_S:g} s") from None
+
+
+async def _all_answer(client: Client, options: Options) -> None:
+    while isinstance(await rpc.call(client, TOKENS_STATS, AskTokensStats()), Failure):
+        await asyncio.sleep(0.02)
+    while isinstance(await rpc.call(client, EXPOSITION, AskExposition()), Failure):
+        await asyncio.sleep(0.02)
+    while not await _answers(_reachable(options.host), options.port):
+        await asyncio.sleep(0.02)
+
+
+async def _answers(host: str, port: int) -> bool:
+    """Whether the edge says that it is ready."""
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(f"GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            status = await reader.readline()
+            writer.close()
+            return b" 200 " in status
+    return False
+
+
+async def _first_token(client: Client) -> str | None:
+    """Makes the admin token if there never was a token."""
+    value = token_value.mint()
+    made = await rpc.call(
+        client,
+        CREATE_TOKEN,
+        CreateToken(
+            token=NewToken(description="admin, made at the first start", scopes=("*",)),
+            digest=token_value.digest(value) or "",
+            hint=token_value.hint(value),
+            actor=Actor(name="first start"),
+            first_only=True,
+        ),
+    )
+    if isinstance(made, Failure):
+        if made.code != "conflict":
+            raise Unavailable(f"the first token could not be made: {made.message}")
+        return None
+    return value
+
+
+def _greet(http: str, data: Path, token: str | None) -> None:
+    lines = [f"Tallystick {VERSION} is up at {http} (data in {data}). Ctrl-C stops it."]
+    if token:
+        lines += [
+            "",
+            f"  Your admin token, shown this once:  {token}",
+            "",
+            f'  curl -H "Authorization: Bearer {token}" {http}/v1/stats',
+        ]
+    print("\n".join(lines), flush=True)
+
+
+def _environment(service: str, nats_url: str, settings: dict[str, str]) -> dict[str, str]:
+    """This process's own environment with what `up` decides put over it."""
+    decided = {"nats_url": nats_url, **settings}
+    environment = dict(os.environ)
+    for name, value in decided.items():
+        environment[f"TALLYSTICK_{name.upper()}"] = value
+        environment.pop(f"TALLYSTICK_{name.upper()}_FILE", None)
+    if service != "tokens":
+        environment.pop("TALLYSTICK_PREPARED_TOKEN", None)
+        environment.pop("TALLYSTICK_PREPARED_TOKEN_FILE", None)
+    return environment
+
+
+def _check_port(options: Options) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise Unavailable(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from None
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # compared, not bound
+
+
+__all__ = ["AlreadyRunning", "Options", "up"]

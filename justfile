@@ -1,0 +1,20 @@
+# Everyday recipes; nothing depends on `just` being there.
+
+# start everything on this machine
+up *options:
+    sh deploy/setup
+    .venv/bin/tallystick up {{options}}
+
+# run the tests
+test *options:
+    sh deploy/setup dev
+    .venv/bin/pytest {{options}}
+
+# what CI runs
+check:
+    sh deploy/check
+
+# pin the dependencies anew, with hashes and without the address of any registry
+lock:
+    uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements.txt
+    uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements-dev.txt

@@ -1,0 +1,82 @@
+"""Finds the running Tallystick, and asks its services on behalf of the operator."""
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import click
+import msgspec
+from msgspec import Meta
+from nats.aio.client import Client
+
+from deploy.data_folder import DataFolder, Running
+from shared import bus, rpc, settings
+from shared.contracts import Actor, Failure, Operation
+from shared.lifecycle import EX_DATAERR, EX_UNAVAILABLE, Stop, Unavailable
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    data_dir: Annotated[str, Meta(min_length=1, description="where `up` keeps everything")] = "data"
+
+
+def data_dir() -> Path:
+    return Path(settings.load(Settings, os.environ).data_dir)
+
+
+def running() -> Running:
+    """The `up` that runs on the data folder; exits 69 where there is none."""
+    found = DataFolder(data_dir()).running()
+    if found is None:
+        fail(
+            f"no Tallystick runs on {data_dir()}: start one with 'tallystick up', or set TALLYSTICK_NATS_URL",
+            EX_UNAVAILABLE,
+        )
+    return found
+
+
+def nats_url() -> str:
+    return settings.read("nats_url", os.environ) or running().operator_url
+
+
+def operator() -> Actor:
+    return Actor(name=f"cli:{getpass.getuser()}")
+
+
+def ask(operation: Operation[Q, R], question: Q) -> R:
+    """The reply; a refusal is printed and ends the program."""
+
+    async def once(client: Client) -> R | Failure:
+        return await rpc.call(client, operation, question)
+
+    reply = with_client(once)
+    if isinstance(reply, Failure):
+        for error in reply.errors:
+            print(f"{error.field}: {error.message}", file=sys.stderr)
+        fail(
+            reply.message or reply.code,
+            EX_UNAVAILABLE if reply.code in {"unavailable", "overloaded"} else EX_DATAERR,
+        )
+    return reply
+
+
+def with_client(work: Callable[[Client], Awaitable[R]]) -> R:
+    async def connected() -> R:
+        async with bus.connect(nats_url(), "operator", Stop(), wait_s=2) as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(connected())
+    except Unavailable as error:
+        fail(str(error), EX_UNAVAILABLE)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    click.echo(f"tallystick: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,62 @@
+"""The edge as an ASGI application: connects to NATS when it starts, and answers 503 until that is there."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from litestar import Litestar
+from litestar.types import ASGIApp
+
+from services.edge import errors, gate
+from services.edge.checker import Checker
+from services.edge.readiness import Readiness
+from services.edge.routes import accounts, operations, tokens
+from services.edge.settings import Settings
+from shared import bus, events
+from shared.lifecycle import Stop
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """The whole edge: Litestar behind the gate's front."""
+    return gate.Front(_litestar(settings))
+
+
+def _litestar(settings: Settings) -> Litestar:
+    @asynccontextmanager
+    async def connected(app: Litestar) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stop = _StopThisWorker()
+            client = await stack.enter_async_context(bus.connect(settings.nats_url, "edge", stop))
+            producer = await stack.enter_async_context(events.producer(client, "edge"))
+            await stack.enter_async_context(producer.thread("edge"))
+            app.state.client = client
+            app.state.checker = Checker(client)
+            app.state.readiness = Readiness(client)
+            yield
+
+    app = Litestar(
+        [*tokens.HANDLERS, *accounts.HANDLERS, *operations.HANDLERS],
+        guards=[gate.authorize],
+        lifespan=[connected],
+        exception_handlers={Exception: errors.answer},
+        openapi_config=None,
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+    )
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            # Litestar's own answer to OPTIONS holds no data and needs no token.
+            if handler.http_methods != {"OPTIONS"} and "scope" not in handler.opt:
+                raise RuntimeError(f"{route.path} names no scope")
+    return app
+
+
+class _StopThisWorker(Stop):
+    """A worker whose NATS connection is closed for good ends, and is started anew by whoever started it."""
+
+    def __call__(self, *, exit_code: int = 0) -> None:
+        super().__call__(exit_code=exit_code)
+        os.kill(os.getpid(), signal.SIGTERM)

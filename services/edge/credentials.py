@@ -1,0 +1,71 @@
+"""Takes the bearer token off a request: out of the headers and the query string, so that nothing after this can
+log or repeat it (RFC 6750, sections 2.1 and 2.3).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t,]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
+
+
+class Credential(NamedTuple):
+    """What a request brought.
+
+    Args:
+        value: the token, unchecked; None where there is none.
+        ambiguous: two credentials, or one whose syntax leaves open what is meant.
+        in_query: it came as ``?access_token=``.
+    """
+
+    value: str | None
+    ambiguous: bool = False
+    in_query: bool = False
+
+
+class Taken(NamedTuple):
+    """The credential, and the request without it."""
+
+    credential: Credential
+    headers: Headers
+    query: bytes
+
+
+def take(headers: Headers, query: bytes) -> Taken:
+    """Separates the credential from a request's raw headers (names in lower case) and query string."""
+    in_headers = [value for name, value in headers if name == b"authorization"]
+    in_query: list[bytes] = []
+    if in_headers:
+        headers = [(name, value) for name, value in headers if name != b"authorization"]
+    # Any part that decodes to the name counts, however it is written: `access%5Ftoken=`.
+    if b"access" in query or b"%" in query:
+        in_query, query = _split_query(query)
+    return Taken(_credential(in_headers, in_query), headers, query)
+
+
+def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
+    if not in_headers and not in_query:
+        return Credential(None)
+    bearer = [match for match in map(_BEARER.fullmatch, in_headers) if match]
+    if len(in_headers) > 1 or len(bearer) + len(in_query) > 1:
+        return Credential(None, ambiguous=True)
+    if bearer:
+        token, rest = bearer[0].groups()
+        return Credential(None, ambiguous=True) if rest or not token else Credential(token.decode("latin-1"))
+    if in_query:
+        return Credential(in_query[0].decode("latin-1"), ambiguous=not in_query[0], in_query=True)
+    return Credential(None)  # another scheme is as if nothing was sent
+
+
+def _split_query(query: bytes) -> tuple[list[bytes], bytes]:
+    tokens, rest = [], []
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if unquote_to_bytes(name.replace(b"+", b" ")) == b"access_token":
+            tokens.append(unquote_to_bytes(value.replace(b"+", b" ")))
+        else:
+            rest.append(part)
+    return tokens, b"&".join(rest)

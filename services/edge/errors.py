@@ -1,0 +1,133 @@
+"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750)."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
+
+from shared.contracts import Failure, FieldError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+REALM = 'Bearer realm="tallystick"'
+
+
+class Kind(NamedTuple):
+    status: int
+    title: str
+    challenge: str | None = None
+
+
+KINDS: Mapping[str, Kind] = {
+    "missing_token": Kind(401, "An access token is needed", REALM),
+    "invalid_token": Kind(401, "The access token is not valid", f'{REALM}, error="invalid_token"'),
+    "invalid_request": Kind(400, "The credentials are ambiguous", f'{REALM}, error="invalid_request"'),
+    "insufficient_scope": Kind(
+        403, "The token's scopes do not cover this", f'{REALM}, error="insufficient_scope"'
+    ),
+    "account_mismatch": Kind(403, "The token is bound to another account"),
+    "bad_request": Kind(400, "The request is not as it should be"),
+    "not_found": Kind(404, "Not found"),
+    "method_not_allowed": Kind(405, "This method is not offered here"),
+    "conflict": Kind(409, "This clashes with what is there"),
+    "content_too_large": Kind(413, "The body is too large"),
+    "uri_too_long": Kind(414, "The request target is too long"),
+    "unsupported_media_type": Kind(415, "The body must be JSON"),
+    "header_fields_too_large": Kind(431, "The header section is too large"),
+    "internal": Kind(500, "This should not have happened"),
+    "overloaded": Kind(503, "Too busy to decide now"),
+    "unavailable": Kind(503, "Cannot decide now"),
+}
+"""Status, title and challenge by code. A code that is not here is a bug and answers 500."""
+
+
+class Refused(Exception):
+    """Carries a refusal through Litestar to the one place that writes it."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        errors: tuple[FieldError, ...] = (),
+        scope: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.scope = scope
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def of(cls, failure: Failure) -> "Refused":
+        return cls(failure.code, failure.message, errors=failure.errors)
+
+
+class Problem(NamedTuple):
+    """A refusal ready to be sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def problem(refused: Refused) -> Problem:
+    kind = KINDS.get(refused.code, KINDS["internal"])
+    code = refused.code if refused.code in KINDS else "internal"
+    body: dict[str, Any] = {"type": "about:blank", "title": kind.title, "status": kind.status, "code": code}
+    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", **refused.headers}
+    if refused.detail and code not in {"invalid_token", "internal"}:
+        body["detail"] = refused.detail
+    if refused.errors:
+        body["errors"] = refused.errors
+    if refused.scope is not None:
+        body["scope"] = refused.scope
+    if kind.challenge:
+        scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
+        headers["www-authenticate"] = kind.challenge + scope
+    if kind.status == 503:
+        headers["retry-after"] = "1"
+    return Problem(kind.status, headers, msgspec.json.encode(body))
+
+
+def answer(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The exception handler for everything."""
+    found = problem(_refused(error))
+    # Litestar derives the content type from the media type.
+    headers = {name: value for name, value in found.headers.items() if name != "content-type"}
+    return Response(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _refused(error: Exception) -> Refused:
+    match error:
+        case Refused():
+            return error
+        case MethodNotAllowedException():
+            return Refused("method_not_allowed", headers={"allow": (error.headers or {}).get("allow", "")})
+        case NotFoundException():
+            return Refused("not_found")
+        case ValidationException():
+            return Refused("bad_request", errors=_field_errors(error))
+        case HTTPException(status_code=status) if status < 500:
+            code = next((code for code, kind in KINDS.items() if kind.status == status), "bad_request")
+            return Refused("bad_request" if code == "invalid_request" else code)
+        case _:
+            # The exception's own text may hold what the client sent; the type and the place say enough.
+            log.error("unexpected %s", type(error).__name__, exc_info=error)
+            return Refused("internal")
+
+
+def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return tuple(
+        FieldError(field=str(item.get("key", "")), message=str(item.get("message", "")))
+        for item in extra
+        if isinstance(item, dict)
+    )

@@ -1,0 +1,88 @@
+"""For those who run it: statistics, metrics, health; and the answer to unknown paths."""
+
+import asyncio
+import platform
+from typing import Any
+
+from litestar import HttpMethod, Response, get, route
+from msgspec import Struct
+from nats.aio.client import Client
+
+from services.edge.errors import Refused
+from services.edge.gate import ANY, PUBLIC
+from services.edge.routes.asking import HttpRequest, ask
+from shared import VERSION
+from shared import contracts as c
+
+LICENSE = "Apache-2.0"
+TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Stats(Struct):
+    version: str
+    license: str
+    accounts: int
+    python: str
+    nats: str
+    postgres: str
+    connections: dict[str, int]
+    counters: dict[str, int]
+
+
+@get("/v1/stats", opt={"scope": "api:stats:read"})
+async def stats(request: HttpRequest, seconds: int = 3600) -> Stats:
+    """What runs here, and what it counted in the last seconds."""
+    tokens, metrics = await asyncio.gather(
+        ask(request, c.TOKENS_STATS, c.AskTokensStats()),
+        ask(request, c.METRICS_STATS, c.AskMetricsStats(seconds=seconds)),
+    )
+    client: Client = request.app.state.client
+    return Stats(
+        version=VERSION,
+        license=LICENSE,
+        accounts=tokens.accounts,
+        python=platform.python_version(),
+        nats=_nats_version(client),
+        postgres=tokens.postgres,
+        connections=metrics.connections,
+        counters=metrics.counters,
+    )
+
+
+def _nats_version(client: Client) -> str:
+    version = client.connected_server_version
+    return f"{version.major}.{version.minor}.{version.patch}"
+
+
+@get("/metrics", opt={"scope": "metrics"})
+async def metrics(request: HttpRequest) -> Response[str]:
+    """The counters in Prometheus' text format."""
+    exposition = await ask(request, c.EXPOSITION, c.AskExposition())
+    return Response(exposition.text, media_type=TEXT_FORMAT)
+
+
+@get("/health/live", opt={"scope": PUBLIC})
+async def live() -> dict[str, str]:
+    """Whether this process runs."""
+    return {"status": "up"}
+
+
+@get("/health/ready", opt={"scope": PUBLIC})
+async def ready(request: HttpRequest) -> dict[str, str]:
+    """Whether this edge can decide about tokens now."""
+    await request.app.state.readiness.check()
+    return {"status": "up"}
+
+
+@route(
+    ["/", "/{path:path}"],
+    http_method=[HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE],
+    opt={"scope": ANY},
+    include_in_schema=False,
+)
+async def unknown() -> None:
+    """A stranger learns nothing about which paths exist: this, too, needs a token."""
+    raise Refused("not_found")
+
+
+HANDLERS: list[Any] = [stats, metrics, live, ready, unknown]

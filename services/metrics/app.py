@@ -1,0 +1,43 @@
+"""Connects the metrics service and serves until it is told to stop."""
+
+import logging
+from contextlib import AsyncExitStack
+
+from services.metrics import store
+from services.metrics.consumer import Consumer, ensure_stream
+from services.metrics.handlers import MetricsHandlers
+from services.metrics.settings import Settings
+from shared import bus, events, postgres, rpc
+from shared.lifecycle import Stop, background
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: Stop) -> None:
+    """Raises:
+    Unavailable: NATS or PostgreSQL did not come within ``settings.wait_s``.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
+        )
+        async with pool.acquire() as connection:
+            await store.bring_up_to_date(connection)
+        client = await stack.enter_async_context(
+            bus.connect(settings.nats_url, "metrics", stop, wait_s=settings.wait_s)
+        )
+        await ensure_stream(client, max_bytes=settings.stream_max_bytes)
+        await stack.enter_async_context(background(Consumer(pool, client).run(), stop))
+        producer = await stack.enter_async_context(events.producer(client, "metrics"))
+        await stack.enter_async_context(producer.thread("metrics"))
+        await stack.enter_async_context(
+            rpc.serve(
+                client,
+                "tallystick-metrics",
+                "counts events and renders them for Prometheus",
+                MetricsHandlers(pool).all(),
+                unavailable=postgres.UNAVAILABLE,
+            )
+        )
+        log.info("ready")
+        await stop.wait()

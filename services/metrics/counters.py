@@ -1,0 +1,227 @@
+"""What a batch of messages does to the counters. Pure: state in, state out, no clock and no database."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from services.metrics import declared
+from services.metrics.declared import Metric
+from shared.contracts import (
+    EVENTS_PREFIX,
+    AccountAdded,
+    AccountDeletedEvent,
+    AccountState,
+    Event,
+    ThreadHeartbeat,
+    ThreadStarted,
+    ThreadStopped,
+)
+from shared.events import is_event_type
+
+T = TypeVar("T")
+
+MAX_STATE = 64  # characters of an account's state
+NEW_ACCOUNT_STATE = "init"
+
+
+class Message(NamedTuple):
+    """One message of the stream."""
+
+    seq: int
+    subject: str
+    payload: bytes
+    stored: datetime
+
+
+class Thread(NamedTuple):
+    type: str
+    seen: datetime
+    ended: datetime | None
+
+
+class DeadLetter(NamedTuple):
+    message: Message
+    reason: str
+
+
+class NotAnEvent(Exception):
+    """Why a message is none; becomes its dead letter's reason."""
+
+
+@dataclass
+class State:
+    """What the database holds about everything a batch speaks of, to be changed by the batch."""
+
+    sources: dict[tuple[str, str], int] = field(default_factory=dict)
+    threads: dict[str, Thread] = field(default_factory=dict)
+    accounts: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """What a batch adds."""
+
+    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    recent: Counter[tuple[datetime, str]] = field(default_factory=Counter)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def add(self, metric: Metric, number: int = 1) -> None:
+        self.counters[metric.name, ""] += number
+
+
+class Mentioned(NamedTuple):
+    """The keys whose state a batch needs."""
+
+    sources: set[tuple[str, str]]
+    threads: set[str]
+    accounts: set[str]
+
+
+class Decoded(NamedTuple):
+    message: Message
+    event: Event
+    data: object
+
+
+_DATA: Mapping[str, type[msgspec.Struct]] = {
+    "thread.started": ThreadStarted,
+    "thread.stopped": ThreadStopped,
+    "thread.heartbeat": ThreadHeartbeat,
+    "account.added": AccountAdded,
+    "account.deleted": AccountDeletedEvent,
+    "account.state": AccountState,
+}
+
+
+def decode(message: Message) -> Decoded:
+    """Raises:
+    NotAnEvent: it cannot be counted, now or ever.
+    """
+    kind = message.subject.removeprefix(EVENTS_PREFIX)
+    if not is_event_type(kind):
+        raise NotAnEvent("the subject is not noun.verb")
+    try:
+        event = msgspec.json.decode(message.payload, type=Event)
+        data = msgspec.convert(event.data, _DATA[kind]) if kind in _DATA else event.data
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise NotAnEvent(str(error)) from None
+    if event.type not in ("", kind):
+        raise NotAnEvent("type and subject differ")
+    numbered = (event.source, event.boot, event.n)
+    if any(part is None for part in numbered) != all(part is None for part in numbered):
+        raise NotAnEvent("source, boot and n go together")
+    if event.n is not None and not 0 < event.n < 2**62:
+        raise NotAnEvent("n is not a positive number")
+    for text in (event.source, event.boot, *_keys(data)):
+        if text is not None and (not 0 < len(text) <= 256 or "\0" in text):
+            raise NotAnEvent("a name is empty, over 256 characters or holds a NUL")
+    return Decoded(message, msgspec.structs.replace(event, type=kind), data)
+
+
+def mentioned(batch: list[Decoded]) -> Mentioned:
+    wanted = Mentioned(set(), set(), set())
+    for _, event, data in batch:
+        if event.source is not None and event.boot is not None:
+            wanted.sources.add((event.source, event.boot))
+        match data:
+            case ThreadStarted(thread=thread) | ThreadStopped(thread=thread):
+                wanted.threads.add(thread)
+            case ThreadHeartbeat(threads=threads):
+                wanted.threads.update(beat.thread for beat in threads)
+            case (
+                AccountAdded(account=account)
+                | AccountDeletedEvent(account=account)
+                | AccountState(account=account)
+            ):
+                wanted.accounts.add(account)
+    return wanted
+
+
+def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
+    """Counts each event of the batch once, changing ``state`` and ``tally``."""
+    for message, event, data in batch:
+        if not _is_new(event, state, tally):
+            continue
+        tally.recent[message.stored.replace(second=0, microsecond=0), f"events:{event.type}"] += 1
+        match data:
+            case ThreadStarted():
+                _started(data, message.stored, state, tally)
+            case ThreadStopped():
+                _stopped(data, message.stored, state, tally)
+            case ThreadHeartbeat(threads=threads):
+                for beat in threads:
+                    _alive(beat, message.stored, state, tally)
+            case AccountAdded(account=account):
+                # Counted as often as announced; a state reported earlier is the newer knowledge.
+                tally.add(declared.ACCOUNTS_ADDED)
+                state.accounts[account] = state.accounts.get(account) or NEW_ACCOUNT_STATE
+            case AccountDeletedEvent(account=account):
+                tally.add(declared.ACCOUNTS_DELETED)
+                state.accounts[account] = None
+            case AccountState(account=account, state=reported):
+                state.accounts[account] = reported
+
+
+def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
+    """The heartbeats of a thread ended: it counts as stopped."""
+    tally.add(declared.THREAD_STOPS)
+    tally.add(declared.THREADS_LOST)
+    return thread._replace(ended=now)
+
+
+def _is_new(event: Event, state: State, tally: Tally) -> bool:
+    if event.source is None or event.boot is None or event.n is None:
+        return True  # a bare event: the stream's sequence, which never repeats a batch, is its identity
+    last = state.sources.get((event.source, event.boot), 0)
+    if event.n <= last:
+        tally.add(declared.DUPLICATES)
+        return False
+    if event.n > last + 1:
+        tally.add(declared.GAPS, event.n - last - 1)
+    state.sources[event.source, event.boot] = event.n
+    return True
+
+
+def _started(started: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
+    known = state.threads.get(started.thread)
+    if known is None or known.type == "":
+        tally.add(declared.THREAD_STARTS)
+        # A stop that overtook its start has left a row: then it is over already.
+        state.threads[started.thread] = Thread(started.type, at, known.ended if known else None)
+
+
+def _alive(beat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
+    known = state.threads.get(beat.thread)
+    if known is None or known.ended is not None:
+        # Never seen, or believed dead: it runs, so starts minus stops must say so.
+        tally.add(declared.THREAD_STARTS)
+    state.threads[beat.thread] = Thread(beat.type, at, None)
+
+
+def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:
+    known = state.threads.get(stopped.thread)
+    if known is not None and known.ended is not None:
+        return  # counted when its heartbeats ended
+    tally.add(declared.THREAD_STOPS)
+    if known is None:
+        tally.add(declared.UNMATCHED_STOPS)
+    state.threads[stopped.thread] = Thread(known.type if known else "", at, at)
+
+
+def _keys(data: object) -> list[str]:
+    match data:
+        case ThreadStarted(thread=thread, type=kind):
+            return [thread, kind]
+        case ThreadStopped(thread=thread):
+            return [thread]
+        case ThreadHeartbeat(threads=threads):
+            return [key for beat in threads for key in (beat.thread, beat.type)]
+        case AccountAdded(account=account) | AccountDeletedEvent(account=account):
+            return [account]
+        case AccountState(account=account, state=state):
+            return [account, state[: MAX_STATE + 1] if len(state) <= MAX_STATE else ""]
+    return []

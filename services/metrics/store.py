@@ -1,0 +1,187 @@
+"""The metrics service's storage: every SQL statement it runs. A batch is one transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+
+from services.metrics.counters import Mentioned, State, Tally, Thread
+from shared.postgres import Connection, Migration, Pool, migrate, migrations
+
+SCHEMA = "metrics"
+
+
+def wanted_migrations() -> list[Migration]:
+    return migrations(files("services.metrics") / "migrations")
+
+
+async def bring_up_to_date(connection: Connection) -> list[Migration]:
+    """Migrates this service's schema and answers what that applied."""
+    return await migrate(connection, SCHEMA, wanted_migrations())
+
+
+class StreamRecreated(Exception):
+    """The stream is not the one that was counted: going on would count twice or lose what is missing."""
+
+
+class NotTheOwner(Exception):
+    """Another process moved the position: this one must stop writing."""
+
+
+async def position(connection: Connection, stream: str, created: datetime, last_seq: int) -> int:
+    """Up to which sequence this stream is counted.
+
+    Raises:
+        StreamRecreated: it is another stream than the one counted so far.
+    """
+    row = await connection.fetchrow("select created, seq from stream_position where stream = $1", stream)
+    if row is None:
+        await connection.execute(
+            "insert into stream_position (stream, created, seq) values ($1, $2, 0) on conflict do nothing",
+            stream,
+            created,
+        )
+        return 0
+    seq: int = row["seq"]
+    if row["created"] != created or seq > last_seq:
+        raise StreamRecreated(
+            f"the stream {stream} was recreated (counted up to {seq} of the one made {row['created']:%Y-%m-%d %H:%M:%S}): "
+            "restore it, or see docs/operating.md for how to begin with the new one"
+        )
+    return seq
+
+
+async def load(connection: Connection, wanted: Mentioned) -> State:
+    sources = await connection.fetch(
+        "select source, boot, n from event_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
+        " using (source, boot)",
+        [source for source, _ in wanted.sources],
+        [boot for _, boot in wanted.sources],
+    )
+    threads = await connection.fetch("select * from thread where thread = any($1)", list(wanted.threads))
+    accounts = await connection.fetch(
+        "select account, state from account where account = any($1)", list(wanted.accounts)
+    )
+    return State(
+        sources={(row["source"], row["boot"]): row["n"] for row in sources},
+        threads={row["thread"]: Thread(row["type"], row["seen"], row["ended"]) for row in threads},
+        accounts={row["account"]: row["state"] for row in accounts},
+    )
+
+
+async def move(connection: Connection, stream: str, before: int, after: int) -> None:
+    """Raises:
+    NotTheOwner: the position is not where this process left it.
+    """
+    moved = await connection.fetchval(
+        "update stream_position set seq = $3 where stream = $1 and seq = $2 returning true",
+        stream,
+        before,
+        after,
+    )
+    if not moved:
+        raise NotTheOwner
+
+
+async def save(connection: Connection, stream: str, state: State, tally: Tally) -> None:
+    await connection.execute(
+        "insert into event_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+        " on conflict (source, boot) do update set n = excluded.n, seen = now()",
+        [source for source, _ in state.sources],
+        [boot for _, boot in state.sources],
+        list(state.sources.values()),
+    )
+    await _save_threads(connection, state.threads)
+    await connection.execute(
+        "insert into account (account, state) select * from unnest($1::text[], $2::text[])"
+        " on conflict (account) do update set state = excluded.state",
+        [account for account, reported in state.accounts.items() if reported is not None],
+        [reported for reported in state.accounts.values() if reported is not None],
+    )
+    await connection.execute(
+        "delete from account where account = any($1)",
+        [account for account, reported in state.accounts.items() if reported is None],
+    )
+    await _save_tally(connection, tally)
+    await connection.executemany(
+        "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)",
+        [
+            (stream, message.seq, message.subject, message.payload[:65536], reason)
+            for message, reason in tally.dead_letters
+        ],
+    )
+
+
+async def silent_threads(connection: Connection, silence_s: float) -> tuple[datetime, dict[str, Thread]]:
+    """The database's time, and the threads that have not been heard of for that long."""
+    now: datetime = await connection.fetchval("select now()")
+    rows = await connection.fetch(
+        "select * from thread where ended is null and seen < now() - make_interval(secs => $1)", silence_s
+    )
+    return now, {row["thread"]: Thread(row["type"], row["seen"], None) for row in rows}
+
+
+async def save_lost(connection: Connection, threads: dict[str, Thread], tally: Tally) -> None:
+    await _save_threads(connection, threads)
+    await _save_tally(connection, tally)
+
+
+async def forget_old(connection: Connection) -> None:
+    """What nobody will ask for any more."""
+    await connection.execute("delete from recent_count where minute < now() - interval '8 days'")
+    await connection.execute("delete from thread where ended < now() - interval '1 day'")
+
+
+async def counters(pool: Pool) -> Sequence[tuple[str, str, int]]:
+    """Name, labels as they are printed, value."""
+    rows = await pool.fetch("select name, labels, value from counter order by name, labels")
+    return [(row["name"], row["labels"], row["value"]) for row in rows]
+
+
+async def threads_by_type(pool: Pool) -> dict[str, int]:
+    rows = await pool.fetch(
+        "select type, count(*) from thread where ended is null group by type order by type"
+    )
+    return {row["type"]: row["count"] for row in rows}
+
+
+async def accounts_by_state(pool: Pool) -> dict[str, int]:
+    rows = await pool.fetch("select state, count(*) from account group by state order by state")
+    return {row["state"]: row["count"] for row in rows}
+
+
+async def recent(pool: Pool, seconds: int) -> dict[str, int]:
+    rows = await pool.fetch(
+        "select name, sum(value)::bigint as value from recent_count"
+        " where minute > now() - make_interval(secs => $1) - interval '1 minute' group by name order by name",
+        float(seconds),
+    )
+    return {row["name"]: row["value"] for row in rows}
+
+
+async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> None:
+    await connection.execute(
+        "insert into thread (thread, type, seen, ended)"
+        " select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])"
+        " on conflict (thread) do update set type = excluded.type, seen = excluded.seen, ended = excluded.ended",
+        list(threads),
+        [thread.type for thread in threads.values()],
+        [thread.seen for thread in threads.values()],
+        [thread.ended for thread in threads.values()],
+    )
+
+
+async def _save_tally(connection: Connection, tally: Tally) -> None:
+    await connection.execute(
+        "insert into counter (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+        " on conflict (name, labels) do update set value = counter.value + excluded.value",
+        [name for name, _ in tally.counters],
+        [labels for _, labels in tally.counters],
+        list(tally.counters.values()),
+    )
+    await connection.execute(
+        "insert into recent_count (minute, name, value) select * from unnest($1::timestamptz[], $2::text[], $3::bigint[])"
+        " on conflict (minute, name) do update set value = recent_count.value + excluded.value",
+        [minute for minute, _ in tally.recent],
+        [name for _, name in tally.recent],
+        list(tally.recent.values()),
+    )

@@ -1,0 +1,49 @@
+"""Connects the tokens service and serves until it is told to stop."""
+
+import logging
+from contextlib import AsyncExitStack
+
+from services.tokens import store
+from services.tokens.handlers import TokensHandlers
+from services.tokens.outbox import Outbox
+from services.tokens.prepared import import_prepared
+from services.tokens.settings import Settings
+from shared import bus, events, postgres, rpc
+from shared.lifecycle import Stop, background
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: Stop) -> None:
+    """Raises:
+    Unavailable: NATS or PostgreSQL did not come within ``settings.wait_s``.
+    NotARecord: the prepared token is none.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
+        )
+        async with pool.acquire() as connection:
+            await store.bring_up_to_date(connection)
+        tokens = store.Store(pool)
+        if settings.prepared_token:
+            await import_prepared(tokens, settings.prepared_token)
+
+        client = await stack.enter_async_context(
+            bus.connect(settings.nats_url, "tokens", stop, wait_s=settings.wait_s)
+        )
+        producer = await stack.enter_async_context(events.producer(client, "tokens"))
+        outbox = Outbox(pool, client)
+        await stack.enter_async_context(background(outbox.deliver(), stop))
+        await stack.enter_async_context(producer.thread("tokens"))
+        await stack.enter_async_context(
+            rpc.serve(
+                client,
+                "tallystick-tokens",
+                "checks access tokens and manages them",
+                TokensHandlers(tokens, outbox.filled).all(),
+                unavailable=postgres.UNAVAILABLE,
+            )
+        )
+        log.info("ready")
+        await stop.wait()

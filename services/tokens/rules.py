@@ -1,0 +1,121 @@
+"""What a token and an account may be. Pure: no clock and no database; whoever calls brings the time."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from shared.addresses import network
+from shared.contracts import FieldError, NewToken, RateLimit, Restrictions
+from shared.scopes import MAX_COUNT, is_scope
+
+MAX_DESCRIPTION = 1024  # characters
+MAX_METADATA = 8192  # bytes of JSON
+MAX_LIST = 256  # addresses, referrers
+MAX_REFERRER = 512  # characters
+MAX_REQUESTS = 1_000_000_000
+MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds
+MAX_LIFETIME = timedelta(days=3653)  # ten years with their leap days
+
+# An account's name becomes a path segment, a header value and a metric-free log word.
+_ACCOUNT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}", re.ASCII)
+
+
+def is_account(name: str) -> bool:
+    """1 to 128 characters that a URL's path segment may hold unescaped, and neither ``.`` nor ``..``."""
+    return _ACCOUNT.fullmatch(name) is not None
+
+
+def problems(token: NewToken, now: datetime) -> list[FieldError]:
+    """Everything that is wrong with a token someone wants to make, by JSON field; empty when it may be."""
+    found = [FieldError(field="description", message=text) for text in _description(token.description)]
+    found += [FieldError(field="scopes", message=text) for text in _scopes(token.scopes)]
+    if token.account is not None and not is_account(token.account):
+        found.append(FieldError(field="account", message="1 to 128 characters that a URL path may hold"))
+    if token.metadata is not None and len(msgspec.json.encode(token.metadata)) > MAX_METADATA:
+        found.append(FieldError(field="metadata", message=f"over {MAX_METADATA} bytes"))
+    found += _restrictions(token.restrictions)
+    found += _times(token, now)
+    return found
+
+
+def canonical(restrictions: Restrictions) -> Restrictions:
+    """The same restrictions with each network written in one way."""
+    if restrictions.addresses is None:
+        return restrictions
+    networks = {str(network(text)): None for text in restrictions.addresses}
+    return msgspec.structs.replace(restrictions, addresses=tuple(networks))
+
+
+def _description(text: str) -> Iterator[str]:
+    if len(text) > MAX_DESCRIPTION:
+        yield f"over {MAX_DESCRIPTION} characters"
+    if "\0" in text:
+        yield "a NUL character"
+
+
+def _scopes(scopes: tuple[str, ...]) -> Iterator[str]:
+    if not scopes:
+        yield "at least one scope"
+    if len(scopes) > MAX_COUNT:
+        yield f"over {MAX_COUNT} scopes"
+    if not all(is_scope(scope) for scope in scopes):
+        yield "a scope is '*' or lower-case segments joined by ':'"
+
+
+def _restrictions(restrictions: Restrictions) -> Iterator[FieldError]:
+    for field, values, problem in (
+        ("addresses", restrictions.addresses, _address_problem),
+        ("referrers", restrictions.referrers, _referrer_problem),
+    ):
+        if values is None:
+            continue
+        name = f"restrictions.{field}"
+        if not values:
+            yield FieldError(field=name, message="empty: leave it out to allow all, or name what is allowed")
+        if len(values) > MAX_LIST:
+            yield FieldError(field=name, message=f"over {MAX_LIST} entries")
+        for index, value in enumerate(values[:MAX_LIST]):
+            if text := problem(value):
+                yield FieldError(field=f"{name}[{index}]", message=text)
+    if restrictions.rate_limit is not None:
+        yield from _rate_limit(restrictions.rate_limit)
+
+
+def _address_problem(text: str) -> str | None:
+    try:
+        network(text)
+    except ValueError as error:
+        return "host bits are set" if "host bits" in str(error) else "not an IP address or CIDR network"
+    return None
+
+
+def _referrer_problem(text: str) -> str | None:
+    if not re.fullmatch(r"[\x21-\x7e]+", text) or len(text) > MAX_REFERRER:
+        return f"1 to {MAX_REFERRER} visible ASCII characters, '*' for any part"
+    return None
+
+
+def _rate_limit(limit: RateLimit) -> Iterator[FieldError]:
+    for field, value, most in (
+        ("maxRequests", limit.max_requests, MAX_REQUESTS),
+        ("timeWindow", limit.time_window, MAX_TIME_WINDOW),
+    ):
+        if not 1 <= value <= most:
+            yield FieldError(field=f"restrictions.rateLimit.{field}", message=f"1 to {most}")
+
+
+def _times(token: NewToken, now: datetime) -> Iterator[FieldError]:
+    for field, time in (("expires", token.expires), ("notBefore", token.not_before)):
+        if time is not None and time > now + MAX_LIFETIME:
+            yield FieldError(field=field, message="over ten years away")
+    if token.expires is not None and token.expires <= now:
+        yield FieldError(field="expires", message="in the past")
+    if token.expires and token.not_before and token.expires <= token.not_before:
+        yield FieldError(field="expires", message="not after notBefore")
+
+
+def utc(time: datetime | None) -> datetime | None:
+    """The same instant in UTC, as PostgreSQL stores it and JSON shows it."""
+    return time.astimezone(UTC) if time else None

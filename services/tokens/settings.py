@@ -1,0 +1,19 @@
+"""What can be set about the tokens service."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    nats_url: Annotated[str, Meta(min_length=1, description="where NATS is, with this service's credentials")]
+    database_url: Annotated[
+        str, Meta(min_length=1, description="where PostgreSQL is, with this service's role")
+    ]
+    wait_s: Annotated[
+        float, Meta(ge=0.1, le=3600, description="how long to wait for both at the start, in seconds")
+    ] = 60
+    prepared_token: Annotated[
+        str | None,
+        Meta(description="a token record, ours or EmailEngine's, imported at the start unless it is there"),
+    ] = None

@@ -1,0 +1,352 @@
+"""Every NATS subject and message, once. Payloads are JSON objects; unknown fields are skipped, new ones have
+defaults, and a changed meaning gets a new version in the subject.
+
+Checking (``tallystick.v1.tokens.*``) and administration (``tallystick.v1.admin.*``) are apart, so that NATS
+permissions can grant the one without the other.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+Q = TypeVar("Q", bound=Struct)
+R = TypeVar("R", bound=Struct)
+
+
+class Operation(Generic[Q, R]):
+    """One request-reply exchange: its subject, the types on both sides, and how long a caller waits.
+
+    Args:
+        subject: the NATS subject; its last two tokens name the endpoint in ``$SRV`` answers.
+        request: what the caller sends.
+        reply: what a success answers; a refusal answers a `Failure`.
+        timeout_s: the caller's limit, in seconds.
+        mutates: a request that changes something carries a deadline and is dropped when it comes too late.
+    """
+
+    def __init__(
+        self, subject: str, request: type[Q], reply: type[R], *, timeout_s: float = 0.8, mutates: bool = False
+    ) -> None:
+        self.subject = subject
+        self.request = request
+        self.reply = reply
+        self.timeout_s = timeout_s
+        self.mutates = mutates
+
+    @property
+    def name(self) -> str:
+        return "-".join(self.subject.split(".")[2:])
+
+
+class Message(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What every message is: immutable, with camelCase names on the wire."""
+
+
+class FieldError(Message, frozen=True):
+    field: str
+    message: str
+
+
+class Failure(Message, frozen=True):
+    """A typed "no". The codes are the ones HTTP clients see; `services.edge.errors` gives each its status."""
+
+    code: str
+    message: str = ""
+    errors: tuple[FieldError, ...] = ()
+
+
+Digest = Annotated[
+    str, Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of the token, 64 lower-case hex digits")
+]
+Time = Annotated[datetime, Meta(tz=True)]
+
+
+# Tokens
+
+
+class RateLimit(Message, frozen=True, forbid_unknown_fields=True):
+    """At most ``maxRequests`` in each window of ``timeWindow`` seconds; windows are aligned to the epoch."""
+
+    max_requests: int
+    time_window: int
+
+
+class Restrictions(Message, frozen=True, forbid_unknown_fields=True):
+    addresses: tuple[str, ...] | None = None
+    referrers: tuple[str, ...] | None = None
+    rate_limit: RateLimit | None = None
+
+
+class Access(Message, frozen=True):
+    """When and from where the token was last used."""
+
+    time: Time | None = None
+    ip: str | None = None
+
+
+class Token(Message, frozen=True):
+    """A token as everyone may see it: neither its secret nor its digest."""
+
+    id: str
+    description: str
+    scopes: tuple[str, ...]
+    account: str | None
+    metadata: dict[str, Any] | None
+    restrictions: Restrictions
+    not_before: Time | None
+    expires: Time | None
+    disabled: bool
+    hint: str
+    created: Time
+    created_by: str
+    rotated_to: str | None
+    access: Access
+
+
+class NewToken(Message, frozen=True, forbid_unknown_fields=True):
+    """What a maker decides about a token."""
+
+    description: str = ""
+    scopes: tuple[str, ...] = ()
+    account: str | None = None
+    metadata: dict[str, Any] | None = None
+    restrictions: Restrictions = Restrictions()
+    not_before: Time | None = None
+    expires: Time | None = None
+
+
+class Actor(Message, frozen=True):
+    """On whose behalf an administrative request comes.
+
+    Args:
+        token: the id of the token that authorized it; None for an operator on the command line, who is
+            authorized by the NATS credentials and may do everything.
+        name: what the audit shows.
+    """
+
+    name: str
+    token: str | None = None
+    address: str | None = None
+    request_id: str | None = None
+
+
+class VerifyToken(Message, frozen=True):
+    digest: Digest
+
+
+class Verdict(Message, frozen=True):
+    """Whether a token is honoured now, and the facts to judge a request by.
+
+    Args:
+        code: ``active``, or ``invalid_token`` for unknown, revoked, disabled, expired and not yet valid alike.
+        token: the facts of an active token.
+        expires_in: seconds that remain by PostgreSQL's clock; None where it does not expire.
+        rev: the token's revision; it rises with every change.
+    """
+
+    code: Literal["active", "invalid_token"]
+    token: Token | None = None
+    expires_in: float | None = None
+    rev: int = 0
+
+
+class CreateToken(Message, frozen=True):
+    """``first_only``: refuse with ``conflict`` unless this would be the first token there ever was."""
+
+    token: NewToken
+    digest: Digest
+    hint: str
+    actor: Actor
+    first_only: bool = False
+
+
+class GetToken(Message, frozen=True):
+    id: str
+
+
+class ListTokens(Message, frozen=True):
+    """Pages count from 0."""
+
+    page: int = 0
+    page_size: int = 20
+    query: str | None = None
+    account: str | None = None
+
+
+class TokenPage(Message, frozen=True):
+    total: int
+    page: int
+    pages: int
+    tokens: tuple[Token, ...]
+
+
+class RevokeToken(Message, frozen=True):
+    """By public id, or by digest where all one has is the token itself."""
+
+    actor: Actor
+    id: str | None = None
+    digest: Digest | None = None
+
+
+class Revoked(Message, frozen=True):
+    """How many edges have acknowledged the revocation and how long that took, in seconds."""
+
+    deleted: bool
+    edges: int
+    seconds: float
+
+
+VERIFY = Operation("tallystick.v1.tokens.verify", VerifyToken, Verdict)
+CREATE_TOKEN = Operation("tallystick.v1.admin.tokens.create", CreateToken, Token, mutates=True)
+GET_TOKEN = Operation("tallystick.v1.admin.tokens.get", GetToken, Token)
+LIST_TOKENS = Operation("tallystick.v1.admin.tokens.list", ListTokens, TokenPage)
+REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, mutates=True)
+
+
+# Accounts
+
+
+class Account(Message, frozen=True):
+    account: str
+    name: str
+    created: Time
+
+
+class AddedAccount(Account, frozen=True):
+    """``state`` tells a new account from one that was there."""
+
+    state: Literal["new", "existing"]
+
+
+class AddAccount(Message, frozen=True):
+    account: str
+    actor: Actor
+    name: str = ""
+
+
+class GetAccount(Message, frozen=True):
+    account: str
+
+
+class ListAccounts(Message, frozen=True):
+    page: int = 0
+    page_size: int = 20
+
+
+class AccountPage(Message, frozen=True):
+    total: int
+    page: int
+    pages: int
+    accounts: tuple[Account, ...]
+
+
+class DeleteAccount(Message, frozen=True):
+    account: str
+    actor: Actor
+
+
+class AccountDeleted(Message, frozen=True):
+    account: str
+    deleted: bool
+    tokens: int
+
+
+ADD_ACCOUNT = Operation("tallystick.v1.admin.accounts.add", AddAccount, AddedAccount, mutates=True)
+GET_ACCOUNT = Operation("tallystick.v1.admin.accounts.get", GetAccount, Account)
+LIST_ACCOUNTS = Operation("tallystick.v1.admin.accounts.list", ListAccounts, AccountPage)
+DELETE_ACCOUNT = Operation("tallystick.v1.admin.accounts.delete", DeleteAccount, AccountDeleted, mutates=True)
+
+
+# What the services know of themselves
+
+
+class AskTokensStats(Message, frozen=True):
+    pass
+
+
+class TokensStats(Message, frozen=True):
+    accounts: int
+    postgres: str
+
+
+class AskMetricsStats(Message, frozen=True):
+    """``seconds``: how far back the counters reach."""
+
+    seconds: int
+
+
+class MetricsStats(Message, frozen=True):
+    connections: dict[str, int]
+    counters: dict[str, int]
+
+
+class AskExposition(Message, frozen=True):
+    pass
+
+
+class Exposition(Message, frozen=True):
+    """The Prometheus text format, version 0.0.4."""
+
+    text: str
+
+
+TOKENS_STATS = Operation("tallystick.v1.tokens.stats", AskTokensStats, TokensStats)
+METRICS_STATS = Operation("tallystick.v1.metrics.stats", AskMetricsStats, MetricsStats)
+EXPOSITION = Operation("tallystick.v1.metrics.exposition", AskExposition, Exposition)
+
+
+# Events
+
+EVENTS_STREAM = "TALLYSTICK_EVENTS"
+EVENTS_PREFIX = "tallystick.events."
+
+
+class Event(Message, frozen=True, rename=None):
+    """What happened. ``n`` rises by one per source and boot, so that duplicates of any age are told apart and
+    gaps are seen. A bare event of a simple producer has none of the first three and is counted once by its
+    place in the stream.
+    """
+
+    type: str = ""
+    source: str | None = None
+    boot: str | None = None
+    n: int | None = None
+    time: Time | None = None
+    data: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class ThreadStarted(Message, frozen=True):
+    thread: str
+    type: str
+
+
+class ThreadStopped(Message, frozen=True):
+    thread: str
+
+
+class ThreadHeartbeat(Message, frozen=True):
+    """All threads of one process at once."""
+
+    threads: tuple[ThreadStarted, ...]
+
+
+class TokenChanged(Message, frozen=True):
+    """``token.created``, ``token.revoked``, ...: which token, never more."""
+
+    id: str
+
+
+class AccountAdded(Message, frozen=True):
+    account: str
+
+
+class AccountDeletedEvent(Message, frozen=True):
+    account: str
+
+
+class AccountState(Message, frozen=True):
+    account: str
+    state: str

@@ -1,0 +1,93 @@
+"""How a service starts, says that it is ready, and stops; and the exit codes that tell why it did not."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+
+EX_DATAERR = 65  # the input was wrong: a token record that is none
+EX_UNAVAILABLE = 69  # NATS or PostgreSQL did not come
+EX_SOFTWARE = 70  # we are at fault
+EX_CONFIG = 78  # a setting is wrong
+
+log = logging.getLogger(__name__)
+
+
+class Unavailable(Exception):
+    """Something this service needs did not answer in time. The text is shown to the operator."""
+
+
+class Stop:
+    """Asked to stop, by a signal or because going on makes no sense."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.exit_code = 0
+        self.awaited = False
+        """Whether the service serves: it has come to wait for this."""
+
+    def __call__(self, *, exit_code: int = 0) -> None:
+        self.exit_code = self.exit_code or exit_code
+        self.requested.set()
+
+    async def wait(self) -> None:
+        """What a service does once it is ready."""
+        self.awaited = True
+        await self.requested.wait()
+
+
+async def run(service: Callable[[Stop], Awaitable[None]], *, grace_s: float = 3) -> int:
+    """Runs one service until SIGTERM or SIGINT and answers the exit code.
+
+    Args:
+        service: connects, serves until it is told to stop, closes what it opened.
+        grace_s: how long it may take to finish what it has in hand, in seconds.
+    """
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    task = asyncio.ensure_future(service(stop))
+    stopping = asyncio.ensure_future(stop.requested.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.awaited:
+        await asyncio.wait({task}, timeout=grace_s)
+    task.cancel()  # one that is still waiting for what it needs has nothing to finish
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    except Unavailable as error:
+        log.error("%s", error)  # noqa: TRY400  # the reason is the message; a traceback would hide it
+        return EX_UNAVAILABLE
+    return stop.exit_code
+
+
+@asynccontextmanager
+async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIterator[None]:
+    """Runs endless work beside the block. Should it ever end or fail, the service stops rather than limps."""
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled():
+            log.error("a part of this service ended", exc_info=task.exception())
+            stop(exit_code=EX_SOFTWARE)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Has the kernel send this process a signal when the one that started it is gone, however it went (Linux)."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(number))
+    if os.getppid() == 1:  # it went before this was said
+        os.kill(os.getpid(), number)

@@ -1,0 +1,165 @@
+"""A PostgreSQL pool in which nothing waits for ever, and the numbered migrations that a service owns."""
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from importlib.resources.abc import Traversable
+from typing import NamedTuple, TypeAlias
+
+import asyncpg
+
+from shared.lifecycle import Unavailable
+
+log = logging.getLogger(__name__)
+
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+)
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises when PostgreSQL is away, starting, stopping or too slow: "cannot decide now"."""
+
+# At the start also: whoever sets up the server has not created the role or the database yet.
+_WORTH_WAITING: tuple[type[Exception], ...] = (
+    *UNAVAILABLE,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+@asynccontextmanager
+async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncIterator[Pool]:
+    """A pool that closes with the block. Waits for the server and says so.
+
+    Raises:
+        Unavailable: PostgreSQL did not accept a connection within ``wait_s``.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_s
+    said = False
+    while True:
+        try:
+            opened = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                timeout=2,
+                # Below the callers' own limits, so that they get an answer instead of a silence.
+                command_timeout=0.7,
+                server_settings={
+                    "search_path": schema,
+                    "statement_timeout": "5000",
+                    "lock_timeout": "2000",
+                    "idle_in_transaction_session_timeout": "10000",
+                    "application_name": f"tallystick-{schema}",
+                },
+            )
+            break
+        except _WORTH_WAITING as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(
+                    f"PostgreSQL did not accept a connection within {wait_s:g} s: {type(error).__name__}"
+                ) from None
+            if not said:
+                log.warning("waiting for PostgreSQL: %s", type(error).__name__)
+                said = True
+            await asyncio.sleep(0.2)
+    try:
+        yield opened
+    finally:
+        try:
+            await asyncio.wait_for(opened.close(), 2)
+        except TimeoutError:
+            opened.terminate()
+
+
+class Migration(NamedTuple):
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class SchemaTooNew(Exception):
+    """The database was migrated by a newer program."""
+
+
+class MigrationChanged(Exception):
+    """A migration that was already applied is not the same any more."""
+
+
+def migrations(folder: Traversable) -> list[Migration]:
+    """The files ``0001_name.sql``, ``0002_name.sql``, ... in order."""
+    found = sorted(
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name))
+    )
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise RuntimeError("migrations are not numbered 1, 2, 3, ...")
+    return found
+
+
+async def migrate(connection: Connection, schema: str, wanted: Iterable[Migration]) -> list[Migration]:
+    """Brings the schema up to date in one transaction, under an advisory lock, and answers what it applied.
+
+    Raises:
+        SchemaTooNew: the database knows migrations that this program does not.
+        MigrationChanged: an applied migration was edited afterwards.
+    """
+    wanted = list(wanted)
+    applied = []
+    async with connection.transaction():
+        await connection.execute(
+            "select pg_advisory_xact_lock(hashtext('tallystick migrations'), hashtext($1))",
+            schema,
+            timeout=60,
+        )
+        await connection.execute(f"create schema if not exists {schema}")
+        await connection.execute(f"set local search_path to {schema}")
+        await connection.execute(
+            "create table if not exists migration (number int primary key, name text not null,"
+            " checksum text not null, applied timestamptz not null default now())"
+        )
+        rows = await connection.fetch("select number, checksum from migration order by number")
+        known = {row["number"]: row["checksum"] for row in rows}
+        if known and max(known) > len(wanted):
+            raise SchemaTooNew(
+                f"the schema {schema!r} is at migration {max(known)}, this program knows {len(wanted)}: "
+                "run the newer program"
+            )
+        for migration in wanted:
+            if migration.number in known:
+                if known[migration.number] != migration.checksum:
+                    raise MigrationChanged(
+                        f"migration {migration.number} of {schema!r} changed after it was applied"
+                    )
+                continue
+            await connection.execute(migration.sql, timeout=600)
+            await connection.execute(
+                "insert into migration (number, name, checksum) values ($1, $2, $3)",
+                migration.number,
+                migration.name,
+                migration.checksum,
+            )
+            applied.append(migration)
+    for migration in applied:
+        log.info("migrated %s: %04d %s", schema, migration.number, migration.name)
+    return applied

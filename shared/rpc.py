@@ -1,0 +1,207 @@
+"""Request-reply over NATS: typed on both sides, bounded in time and number, and a "no" is a value.
+
+A refusal is answered as NATS services do (ADR-32): the headers ``Nats-Service-Error`` and
+``Nats-Service-Error-Code``, with a `Failure` as the body.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+import nats.micro
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
+from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
+
+from shared import VERSION, bus
+from shared.contracts import Failure, Operation
+
+log = logging.getLogger(__name__)
+
+DEADLINE_HEADER = "Tallystick-Deadline"
+"""Unix time in milliseconds after which a request that changes something must not be carried out any more."""
+
+MAX_REQUEST_BYTES = 64 * 1024
+
+_CODES = {
+    "bad_request": "400",
+    "not_found": "404",
+    "conflict": "409",
+    "overloaded": "503",
+    "unavailable": "503",
+}
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+Handler = Callable[[Any], Awaitable[msgspec.Struct]]
+Handlers = Mapping[Operation[Any, Any], Handler]
+
+
+async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Failure:
+    """Asks, and answers the reply or the refusal. Whatever keeps the answer away is ``unavailable``."""
+    headers = None
+    if operation.mutates:
+        headers = {DEADLINE_HEADER: str(int((time.time() + operation.timeout_s) * 1000))}
+    try:
+        message = await client.request(
+            operation.subject, msgspec.json.encode(request), timeout=operation.timeout_s, headers=headers
+        )
+    except NoRespondersError:
+        return Failure(code="unavailable", message="nobody answers for this on NATS")
+    except (NatsError, OSError, TimeoutError):
+        return Failure(code="unavailable", message="no answer over NATS in time")
+    try:
+        if message.headers and ERROR_CODE_HEADER in message.headers:
+            return msgspec.json.decode(message.data, type=Failure)
+        return msgspec.json.decode(message.data, type=operation.reply)
+    except msgspec.MsgspecError:
+        log.error("an answer on %s is not what its contract says", operation.subject)  # noqa: TRY400
+        return Failure(code="unavailable", message="the answer could not be read")
+
+
+@asynccontextmanager
+async def serve(
+    client: Client,
+    name: str,
+    description: str,
+    handlers: Handlers,
+    *,
+    unavailable: tuple[type[Exception], ...] = (),
+    limit: int = 256,
+) -> AsyncIterator["Server"]:
+    """Answers the operations for as long as the block runs; several processes share the work by queue group.
+
+    Args:
+        client: the connection.
+        name: the service's name, in ``$SRV`` answers and as the queue group.
+        description: what it is, for ``nats micro list``.
+        handlers: for each operation a function from request to reply (or `Failure`).
+        unavailable: exceptions that mean "cannot decide now"; any other is logged and answered ``internal``.
+        limit: how many requests are handled at once; more are answered ``overloaded``.
+    """
+    server = Server(unavailable, limit)
+    config = ServiceConfig(
+        name=name, version=VERSION, description=description, queue_group=name, stats_handler=server.stats
+    )
+    service = await nats.micro.add_service(client, config)
+    try:
+        for operation, handler in handlers.items():
+            await service.add_endpoint(
+                EndpointConfig(
+                    name=operation.name,
+                    subject=operation.subject,
+                    handler=server.endpoint(operation, handler),
+                )
+            )
+        await bus.subscribed(client)
+        yield server
+    finally:
+        # Stop taking, then finish what was taken: nats-py's drain does not wait for tasks we started.
+        if client.is_connected:
+            await service.stop()
+        await server.finish()
+        if client.is_connected:
+            await client.flush(1)
+
+
+class Server:
+    """The requests in hand. Each runs in a task of its own, since nats-py hands them over one at a time."""
+
+    def __init__(self, unavailable: tuple[type[Exception], ...], limit: int) -> None:
+        self._unavailable = unavailable
+        self._limit = limit
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.counts: dict[str, int] = dict.fromkeys(
+            ("answered", "failed", "overloaded", "late", "no_reply", "bad_request"), 0
+        )
+
+    def stats(self, _: EndpointStats) -> dict[str, int]:
+        return {**self.counts, "in_hand": len(self._tasks)}
+
+    def endpoint(
+        self, operation: Operation[Any, Any], handler: Handler
+    ) -> Callable[[Request], Awaitable[None]]:
+        decoder = msgspec.json.Decoder(operation.request)
+
+        async def take(request: Request) -> None:
+            if not request._msg.reply:  # noqa: SLF001  # nats.micro has no name for it
+                self.counts["no_reply"] += 1
+            elif len(self._tasks) >= self._limit:
+                self.counts["overloaded"] += 1
+                await _answer(request, Failure(code="overloaded", message="too many requests in hand"))
+            else:
+                task = asyncio.create_task(self._handle(request, operation, decoder, handler))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+        return take
+
+    async def finish(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+
+    async def _handle(
+        self,
+        request: Request,
+        operation: Operation[Any, Any],
+        decoder: msgspec.json.Decoder[Any],
+        handler: Handler,
+    ) -> None:
+        if operation.mutates and _is_late(request):
+            self.counts["late"] += 1
+            return
+        try:
+            async with asyncio.timeout(operation.timeout_s):
+                reply = await self._reply(request.data, decoder, handler)
+        except TimeoutError:
+            self.counts["failed"] += 1
+            reply = Failure(code="unavailable", message="the deadline passed")
+        except self._unavailable as error:
+            self.counts["failed"] += 1
+            log.warning("%s: unavailable: %s", operation.name, type(error).__name__)
+            reply = Failure(code="unavailable", message="a part this needs is away")
+        except Exception:
+            self.counts["failed"] += 1
+            log.exception("%s failed", operation.name)
+            reply = Failure(
+                code="internal", message="this should not have happened; the service's log says more"
+            )
+        else:
+            self.counts["answered"] += 1
+        await _answer(request, reply)
+
+    async def _reply(
+        self, data: bytes, decoder: msgspec.json.Decoder[Any], handler: Handler
+    ) -> msgspec.Struct:
+        if len(data) > MAX_REQUEST_BYTES:
+            self.counts["bad_request"] += 1
+            return Failure(code="bad_request", message=f"over {MAX_REQUEST_BYTES} bytes")
+        try:
+            decoded = decoder.decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            self.counts["bad_request"] += 1
+            # msgspec names the field and the expected type, never the value.
+            return Failure(code="bad_request", message=str(error))
+        return await handler(decoded)
+
+
+async def _answer(request: Request, reply: msgspec.Struct) -> None:
+    headers = None
+    if isinstance(reply, Failure):
+        headers = {ERROR_CODE_HEADER: _CODES.get(reply.code, "500"), ERROR_HEADER: reply.code}
+    try:
+        await request.respond(msgspec.json.encode(reply), headers=headers)
+    except (NatsError, OSError) as error:
+        log.warning("an answer could not be sent: %s", type(error).__name__)
+
+
+def _is_late(request: Request) -> bool:
+    deadline = (request.headers or {}).get(DEADLINE_HEADER, "")
+    # Another language's caller may leave the deadline out; then its request is as good as its arrival.
+    return deadline.isdecimal() and time.time() * 1000 > int(deadline)

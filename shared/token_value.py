@@ -1,0 +1,89 @@
+"""The token as a string: making one, telling a well-formed one from a mistyped one, and its digest.
+
+Three kinds are honoured (the digest is SHA-256 in each case):
+
+- ours: ``tly_`` + 43 base62 characters (32 random bytes) + 6 base62 characters of CRC-32 over what stands
+  before. The digest is taken of the whole ASCII text.
+- 64 hexadecimal characters, as EmailEngine makes them. The digest is taken of the 32 decoded bytes, so upper
+  and lower case are one token.
+- any other opaque value of 16 to 256 visible ASCII characters, imported by its hash. The digest is taken of
+  the text.
+"""
+
+import hashlib
+import re
+import secrets
+import zlib
+
+PREFIX = "tly_"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SECRET_LENGTH = 43  # 62**43 > 2**256
+_CHECKSUM_LENGTH = 6  # 62**6 > 2**32
+_LENGTH = len(PREFIX) + _SECRET_LENGTH + _CHECKSUM_LENGTH
+
+_OURS = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}", re.ASCII)
+_HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
+_OPAQUE = re.compile(r"[\x21-\x7e]{16,256}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+MAX_LENGTH = 512
+"""Longer values are refused unread."""
+
+HINT_LENGTH = 8
+"""How many first characters of a token may be shown, to tell tokens apart in a list."""
+
+
+def mint() -> str:
+    """A new token: 32 bytes from the operating system's generator, with its checksum."""
+    body = PREFIX + _base62(int.from_bytes(secrets.token_bytes(32)), _SECRET_LENGTH)
+    return body + _checksum(body)
+
+
+def digest(value: str) -> str | None:
+    """The SHA-256 digest of a well-formed token as 64 lower-case hex characters; None for any other string."""
+    if len(value) > MAX_LENGTH:
+        return None
+    if value.startswith(PREFIX):
+        if not is_ours(value):
+            return None
+    elif _HEX.fullmatch(value):
+        if len(value) == 64:
+            return hashlib.sha256(bytes.fromhex(value)).hexdigest()
+        # One character lost or doubled is a mistyped 64-hex token, not an opaque one: no need to ask anyone.
+        if len(value) in {63, 65}:
+            return None
+    if not _OPAQUE.fullmatch(value):
+        return None
+    return hashlib.sha256(value.encode("ascii")).hexdigest()
+
+
+def is_ours(value: str) -> bool:
+    """Whether the string is a well-formed ``tly_`` token, its checksum included."""
+    return _OURS.fullmatch(value) is not None and value[-_CHECKSUM_LENGTH:] == _checksum(
+        value[:-_CHECKSUM_LENGTH]
+    )
+
+
+def looks_like_a_secret(text: str) -> bool:
+    """Whether a string that should be something else (an id, a digest) may be somebody's plain token."""
+    return PREFIX in text
+
+
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
+
+
+def hint(value: str) -> str:
+    return value[:HINT_LENGTH]
+
+
+def _checksum(body: str) -> str:
+    return _base62(zlib.crc32(body.encode("ascii")), _CHECKSUM_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))
