@@ -13,12 +13,10 @@ from shared import token_value
 NO_STORE = {"cache-control": "no-store"}
 
 
-class Secret(c.Message, frozen=True):
-    token: str
-
-
-class CreatedToken(c.Token, Secret, frozen=True):
+class CreatedToken(c.Token, frozen=True):
     """A new token, with its secret for the only time."""
+
+    token: str
 
 
 @post("/v1/tokens", opt={"scope": "api:tokens:write"})
