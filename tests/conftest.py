@@ -1,0 +1,195 @@
+"""Real servers for every test: from the environment, else the embedded ones, else containers; otherwise the test fails.
+
+Each test has a database of its own, cloned from a template that the migrations made once, and a NATS of its own: a
+fresh server where we start it, one emptied of our stream where it was given to us.
+"""
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import nats
+import pytest
+from nats.aio.client import Client
+
+from deploy.embedded import nats as embedded_nats
+from deploy.embedded import postgres as embedded_postgres
+from services.metrics import store as metrics_store
+from services.tokens import store as tokens_store
+from shared import bus
+from shared.contracts import EVENTS_STREAM
+from shared.lifecycle import Stop
+
+TEMPLATE = f"tallystick_template_{secrets.token_hex(4)}"
+
+
+class Database(NamedTuple):
+    """A database of one test, with the URL of each service's role."""
+
+    tokens: str
+    metrics: str
+    owner: str
+
+
+class Nats(NamedTuple):
+    """A NATS server of one test, with the URL of each user."""
+
+    edge: str
+    tokens: str
+    metrics: str
+    operator: str
+    service: str
+
+
+def which_servers() -> str:
+    """`environment`, `embedded` or `containers`; TALLYSTICK_TEST_SERVERS chooses between the last two."""
+    if "TALLYSTICK_TEST_DATABASE_URL" in os.environ and "TALLYSTICK_TEST_NATS_URL" in os.environ:
+        return "environment"
+    return os.environ.get("TALLYSTICK_TEST_SERVERS", "embedded")
+
+
+def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+    """Polls a condition from outside an event loop."""
+
+    async def poll() -> None:
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    asyncio.run(poll())
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a superuser on a PostgreSQL for this run, with the template database in it."""
+    with _postgres(tmp_path_factory) as url:
+        asyncio.run(_make_template(url))
+        yield url
+        asyncio.run(_drop(url, TEMPLATE))
+
+
+@contextmanager
+def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    match which_servers():
+        case "environment":
+            yield os.environ["TALLYSTICK_TEST_DATABASE_URL"]
+        case "containers":
+            from testcontainers.community.postgres import PostgresContainer
+
+            with PostgresContainer("postgres:18", driver=None) as container:
+                yield container.get_connection_url()
+        case _:
+            folder = tmp_path_factory.mktemp("postgres")
+            with _embedded_postgres(folder) as url:
+                yield url
+
+
+@contextmanager
+def _embedded_postgres(folder: Path) -> Iterator[str]:
+    data, password = folder / "data", secrets.token_hex(8)
+    # Its own loop, since the server outlives the loops of the tests.
+    loop = asyncio.new_event_loop()
+    try:
+        with tempfile.TemporaryDirectory(prefix="tally-") as short:
+            loop.run_until_complete(embedded_postgres.initialize(data, password, folder / "log"))
+            process = loop.run_until_complete(
+                embedded_postgres.start(data, Path(short), password, folder / "log")
+            )
+            try:
+                yield embedded_postgres.url("postgres", password, Path(short), "postgres")
+            finally:
+                process.terminate()
+                process.send_signal(2)
+                loop.run_until_complete(asyncio.wait_for(process.wait(), 10))
+    finally:
+        loop.close()
+
+
+async def _make_template(url: str) -> None:
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"create database {TEMPLATE}")
+    await admin.close()
+    template = await asyncpg.connect(_database(url, TEMPLATE))
+    await tokens_store.bring_up_to_date(template)
+    await metrics_store.bring_up_to_date(template)
+    await template.close()
+
+
+async def _drop(url: str, name: str) -> None:
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"drop database if exists {name} with (force)")
+    await admin.close()
+
+
+def _database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+async def database(postgres_server: str) -> AsyncIterator[Database]:
+    """A migrated database of this test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    admin = await asyncpg.connect(postgres_server)
+    await admin.execute(f"create database {name} template {TEMPLATE}")
+    url = _database(postgres_server, name)
+    yield Database(tokens=url, metrics=url, owner=url)
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
+
+
+@pytest.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[Nats]:
+    """A NATS with an empty JetStream of this test's own."""
+    if which_servers() == "embedded":
+        async with start_nats(tmp_path / "nats") as urls:
+            yield urls
+        return
+    async with AsyncExitStack() as stack:
+        if which_servers() == "containers":
+            from testcontainers.community.nats import NatsContainer
+
+            url = stack.enter_context(NatsContainer("nats:2.15", jetstream=True)).nats_uri()
+        else:
+            url = os.environ["TALLYSTICK_TEST_NATS_URL"]
+        client = await stack.enter_async_context(bus.connect(url, "test", Stop(), wait_s=10))
+        stream = client.jetstream()
+        if EVENTS_STREAM in [info.config.name for info in await stream.streams_info()]:
+            await stream.delete_stream(EVENTS_STREAM)
+        yield Nats(edge=url, tokens=url, metrics=url, operator=url, service=url)
+
+
+@asynccontextmanager
+async def start_nats(folder: Path) -> AsyncIterator[Nats]:
+    passwords = {user: f"{user}-password" for user in embedded_nats.PERMISSIONS}
+    port = embedded_nats.free_port()
+    configuration = embedded_nats.configure(folder, port, passwords)
+    process = await embedded_nats.start(configuration, port, folder / "log")
+    try:
+        yield Nats(
+            **{user: f"nats://{user}:{password}@127.0.0.1:{port}" for user, password in passwords.items()}
+        )
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@pytest.fixture
+async def operator(nats_server: Nats) -> AsyncIterator[Client]:
+    """A connection with an operator's permissions."""
+    async with bus.connect(nats_server.operator, "operator", Stop(), wait_s=10) as client:
+        yield client
+
+
+@pytest.fixture
+async def service(nats_server: Nats) -> AsyncIterator[Client]:
+    """A connection with the permissions of a service that is none of ours, made as such a service would."""
+    client = await nats.connect(nats_server.service)
+    yield client
+    await client.close()

@@ -1,0 +1,111 @@
+"""The services themselves, each running in the test's own loop against the test's own servers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from nats.aio.client import Client
+
+from services.edge.app import create_app
+from services.edge.settings import Settings as EdgeSettings
+from services.metrics import app as metrics_app
+from services.metrics.settings import Settings as MetricsSettings
+from services.tokens import app as tokens_app
+from services.tokens.settings import Settings as TokensSettings
+from shared import rpc, token_value
+from shared.contracts import (
+    CREATE_TOKEN,
+    EXPOSITION,
+    TOKENS_STATS,
+    Actor,
+    AskExposition,
+    AskTokensStats,
+    CreateToken,
+    Failure,
+    NewToken,
+    Operation,
+    Token,
+)
+from shared.lifecycle import Stop
+from tests.conftest import Database, Nats
+
+
+@asynccontextmanager
+async def running(
+    service: Awaitable[None], stop: Stop, client: Client, operation: Operation, question
+) -> AsyncIterator[None]:
+    """Runs a service around the block, from the moment it answers."""
+    task = asyncio.ensure_future(service)
+    async with asyncio.timeout(10):
+        while isinstance(await rpc.call(client, operation, question), Failure):
+            assert not task.done(), task.exception()
+            await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        stop()
+        await task
+
+
+@pytest.fixture
+async def tokens_service(database: Database, nats_server: Nats, operator: Client) -> AsyncIterator[None]:
+    settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+    stop = Stop()
+    async with running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
+        yield
+
+
+@pytest.fixture
+async def metrics_service(database: Database, nats_server: Nats, operator: Client) -> AsyncIterator[None]:
+    settings = MetricsSettings(
+        nats_url=nats_server.metrics, database_url=database.metrics, wait_s=10, stream_max_bytes=64 << 20
+    )
+    stop = Stop()
+    async with running(metrics_app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
+        yield
+
+
+@pytest.fixture
+async def edge(nats_server: Nats) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client of an edge in this loop; the other services run only where the test asks for them."""
+    app = create_app(EdgeSettings(nats_url=nats_server.edge))
+    async with lifespan(app), httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://edge"
+    ) as client:
+        yield client
+
+
+@asynccontextmanager
+async def lifespan(app) -> AsyncIterator[None]:
+    """Starts and stops an ASGI application, in one task as the servers do."""
+    to_app, from_app = asyncio.Queue(), asyncio.Queue()
+    task = asyncio.create_task(
+        app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to_app.get, from_app.put)
+    )
+    await to_app.put({"type": "lifespan.startup"})
+    assert (await from_app.get())["type"] == "lifespan.startup.complete"
+    try:
+        yield
+    finally:
+        await to_app.put({"type": "lifespan.shutdown"})
+        assert (await from_app.get())["type"] == "lifespan.shutdown.complete"
+        await task
+
+
+async def issue(operator: Client, *scopes: str, **fields) -> tuple[str, Token]:
+    """A new token: its secret and its record."""
+    value = token_value.mint()
+    made = await rpc.call(
+        operator,
+        CREATE_TOKEN,
+        CreateToken(
+            token=NewToken(scopes=scopes or ("*",), **fields),
+            digest=token_value.digest(value) or "",
+            hint=token_value.hint(value),
+            actor=Actor(name="test"),
+        ),
+    )
+    assert isinstance(made, Token), made
+    return value, made
