@@ -40,7 +40,7 @@ class Front:
         credential, headers, query = take(scope["headers"], scope["query_string"])
         scope["headers"] = headers
         scope["query_string"] = query
-        scope["state"]["credential"] = credential
+        scope.setdefault("state", {})["credential"] = credential
         if scope["method"] == "HEAD":
             scope["method"] = "GET"
             send = _without_body(send)

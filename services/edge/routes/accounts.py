@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import delete, get, post
-from litestar.params import Body, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
 from services.edge.routes.asking import HttpRequest, actor, ask
@@ -16,7 +16,7 @@ class NewAccount(Struct, forbid_unknown_fields=True):
 
 
 @post("/v1/account", opt={"scope": "api:accounts:write"}, status_code=200)
-async def add(request: HttpRequest, data: Annotated[NewAccount, Body()]) -> c.AddedAccount:
+async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccount:
     """Adds an account. One that exists stays as it is, and the answer says so."""
     return await ask(
         request, c.ADD_ACCOUNT, c.AddAccount(account=data.account, name=data.name, actor=actor(request))
@@ -25,20 +25,20 @@ async def add(request: HttpRequest, data: Annotated[NewAccount, Body()]) -> c.Ad
 
 @get("/v1/accounts", opt={"scope": "api:accounts:read"})
 async def list_accounts(
-    request: HttpRequest, page: int = 0, page_size: Annotated[int, Parameter(query="pageSize")] = 20
+    request: HttpRequest, page: FromQuery[int] = 0, page_size: Annotated[int, QueryParameter(name="pageSize")] = 20
 ) -> c.AccountPage:
     """Lists accounts by name."""
     return await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size))
 
 
 @get("/v1/account/{account:str}", opt={"scope": "api:accounts:read"})
-async def show(request: HttpRequest, account: str) -> c.Account:
+async def show(request: HttpRequest, account: FromPath[str]) -> c.Account:
     """Shows one account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account))
 
 
 @delete("/v1/account/{account:str}", opt={"scope": "api:accounts:delete"}, status_code=200)
-async def remove(request: HttpRequest, account: str) -> c.AccountDeleted:
+async def remove(request: HttpRequest, account: FromPath[str]) -> c.AccountDeleted:
     """Deletes an account and revokes its tokens."""
     return await ask(request, c.DELETE_ACCOUNT, c.DeleteAccount(account=account, actor=actor(request)))
 

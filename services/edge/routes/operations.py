@@ -5,6 +5,7 @@ import platform
 from typing import Any
 
 from litestar import HttpMethod, Response, get, route
+from litestar.params import FromQuery
 from msgspec import Struct
 from nats.aio.client import Client
 
@@ -30,7 +31,7 @@ class Stats(Struct):
 
 
 @get("/v1/stats", opt={"scope": "api:stats:read"})
-async def stats(request: HttpRequest, seconds: int = 3600) -> Stats:
+async def stats(request: HttpRequest, seconds: FromQuery[int] = 3600) -> Stats:
     """What runs here, and what it counted in the last seconds."""
     tokens, metrics = await asyncio.gather(
         ask(request, c.TOKENS_STATS, c.AskTokensStats()),

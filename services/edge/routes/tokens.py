@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, delete, get, post
-from litestar.params import Body, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from services.edge.routes.asking import HttpRequest, actor, ask
 from shared import contracts as c
@@ -20,7 +20,7 @@ class CreatedToken(c.Token, frozen=True):
 
 
 @post("/v1/tokens", opt={"scope": "api:tokens:write"})
-async def create(request: HttpRequest, data: Annotated[c.NewToken, Body()]) -> Response[CreatedToken]:
+async def create(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
     """Makes a token and shows its secret, once."""
     value = token_value.mint()
     made = await ask(
@@ -40,10 +40,10 @@ async def create(request: HttpRequest, data: Annotated[c.NewToken, Body()]) -> R
 @get("/v1/tokens", opt={"scope": "api:tokens:read"})
 async def list_tokens(
     request: HttpRequest,
-    page: int = 0,
-    page_size: Annotated[int, Parameter(query="pageSize")] = 20,
-    search: Annotated[str | None, Parameter(query="query")] = None,
-    account: str | None = None,
+    page: FromQuery[int] = 0,
+    page_size: Annotated[int, QueryParameter(name="pageSize")] = 20,
+    search: Annotated[str | None, QueryParameter(name="query")] = None,
+    account: FromQuery[str | None] = None,
 ) -> c.TokenPage:
     """Lists tokens, newest first."""
     return await ask(
@@ -52,13 +52,13 @@ async def list_tokens(
 
 
 @get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read"})
-async def show(request: HttpRequest, token_id: str) -> c.Token:
+async def show(request: HttpRequest, token_id: FromPath[str]) -> c.Token:
     """Shows one token."""
     return await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
 
 
 @delete("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
-async def revoke(request: HttpRequest, token_id: str) -> c.Revoked:
+async def revoke(request: HttpRequest, token_id: FromPath[str]) -> c.Revoked:
     """Revokes a token for good. Once this returns it is refused everywhere."""
     return await ask(request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request)))
 
