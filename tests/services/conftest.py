@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -70,17 +71,19 @@ async def metrics_service(database: Database, nats_server: Nats, operator: Clien
 @pytest.fixture
 async def edge(nats_server: Nats) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of an edge in this loop; the other services run only where the test asks for them."""
-    app = create_app(EdgeSettings(nats_url=nats_server.edge))
-    async with lifespan(app), httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://edge"
-    ) as client:
+    app: Any = create_app(EdgeSettings(nats_url=nats_server.edge))
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://edge") as client,
+    ):
         yield client
 
 
 @asynccontextmanager
 async def lifespan(app) -> AsyncIterator[None]:
     """Starts and stops an ASGI application, in one task as the servers do."""
-    to_app, from_app = asyncio.Queue(), asyncio.Queue()
+    to_app: asyncio.Queue[Any] = asyncio.Queue()
+    from_app: asyncio.Queue[Any] = asyncio.Queue()
     task = asyncio.create_task(
         app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to_app.get, from_app.put)
     )

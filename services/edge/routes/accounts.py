@@ -25,7 +25,9 @@ async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccoun
 
 @get("/v1/accounts", opt={"scope": "api:accounts:read"})
 async def list_accounts(
-    request: HttpRequest, page: FromQuery[int] = 0, page_size: Annotated[int, QueryParameter(name="pageSize")] = 20
+    request: HttpRequest,
+    page: FromQuery[int] = 0,
+    page_size: Annotated[int, QueryParameter(name="pageSize")] = 20,
 ) -> c.AccountPage:
     """Lists accounts by name."""
     return await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size))
