@@ -48,6 +48,7 @@ def up(data_dir: Path | None, host: str | None, port: int | None, workers: int |
 
     logs.set_up("up")
     edge = settings.load(Settings, {**os.environ, "TALLYSTICK_NATS_URL": "decided by up"})
+    edge.trusted_networks()
     if prepared := settings.read("prepared_token", os.environ):
         token_record.decode(prepared)
     options = Options(

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Q = TypeVar("Q", bound=Struct)
 R = TypeVar("R", bound=Struct)
@@ -104,6 +104,7 @@ class Token(Message, frozen=True):
     created_by: str
     rotated_to: str | None
     access: Access
+    revoked: Time | None = None
 
 
 class NewToken(Message, frozen=True, forbid_unknown_fields=True):
@@ -134,23 +135,111 @@ class Actor(Message, frozen=True):
 
 
 class VerifyToken(Message, frozen=True):
+    """With ``scope`` the request is judged in full: then an account, address or referrer that is left out is one
+    the request did not have, and a rate limit is used up. Without it only the token itself is judged.
+    """
+
     digest: Digest
+    scope: str | None = None
+    account: str | None = None
+    address: str | None = None
+    referrer: str | None = None
+
+
+class Quota(Message, frozen=True):
+    """What is left of a token's rate limit.
+
+    Args:
+        granted: how many requests may be made now; 0 when the window is used up.
+        limit: requests in a window.
+        remaining: what is left in this window.
+        window: its length in seconds.
+        resets_in: seconds until the next one, by PostgreSQL's clock.
+    """
+
+    granted: int
+    limit: int
+    remaining: int
+    window: int
+    resets_in: float
 
 
 class Verdict(Message, frozen=True):
     """Whether a token is honoured now, and the facts to judge a request by.
 
     Args:
-        code: ``active``, or ``invalid_token`` for unknown, revoked, disabled, expired and not yet valid alike.
+        code: ``active``; ``invalid_token`` for unknown, revoked, disabled, expired and not yet valid alike; or,
+            where the request was judged in full, the first of ``insufficient_scope``, ``account_mismatch``,
+            ``address_not_allowed``, ``referrer_not_allowed`` and ``rate_limited`` that applies.
         token: the facts of an active token.
         expires_in: seconds that remain by PostgreSQL's clock; None where it does not expire.
         rev: the token's revision; it rises with every change.
+        quota: of a token with a rate limit, where the request was judged in full.
+        refused: of a token that exists and is not honoured, its id and why: for its log, never for the client.
     """
 
-    code: Literal["active", "invalid_token"]
+    code: Literal[
+        "active",
+        "invalid_token",
+        "insufficient_scope",
+        "account_mismatch",
+        "address_not_allowed",
+        "referrer_not_allowed",
+        "rate_limited",
+    ]
     token: Token | None = None
     expires_in: float | None = None
     rev: int = 0
+    quota: Quota | None = None
+    refused: "RefusedToken | None" = None
+
+
+class RefusedToken(Message, frozen=True):
+    id: str
+    reason: Literal["revoked", "disabled", "expired", "not_yet_valid"]
+
+
+class VerifyMany(Message, frozen=True):
+    requests: Annotated[tuple[VerifyToken, ...], Meta(max_length=256)]
+
+
+class Verdicts(Message, frozen=True):
+    verdicts: tuple[Verdict, ...]
+
+
+class TakeQuota(Message, frozen=True):
+    """Uses up one request of the token's limit."""
+
+    id: str
+
+
+class Use(Message, frozen=True):
+    """How often a token was used since the last report, and when and from where last."""
+
+    id: str
+    count: int
+    time: Time
+    ip: str | None
+
+
+class Refusal(Message, frozen=True):
+    """A request that was refused, by route template."""
+
+    id: str
+    time: Time
+    reason: str
+    address: str | None
+    route: str
+    request_id: str | None = None
+
+
+class ReportUse(Message, frozen=True):
+    uses: tuple[Use, ...]
+    refusals: tuple[Refusal, ...]
+
+
+class Taken(Message, frozen=True):
+    pass
 
 
 class CreateToken(Message, frozen=True):
@@ -161,6 +250,87 @@ class CreateToken(Message, frozen=True):
     hint: str
     actor: Actor
     first_only: bool = False
+    idempotency_key: str | None = None
+
+
+class Made(Message, frozen=True):
+    """A token that was made; ``replayed``: by an earlier request with the same Idempotency-Key, whose secret
+    nobody kept.
+    """
+
+    token: Token
+    replayed: bool = False
+
+
+class TokenChanges(Message, frozen=True, forbid_unknown_fields=True):
+    """What to change; what is left out stays."""
+
+    description: str | UnsetType = UNSET
+    scopes: tuple[str, ...] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType | None = UNSET
+    restrictions: Restrictions | UnsetType = UNSET
+    not_before: Time | UnsetType | None = UNSET
+    expires: Time | UnsetType | None = UNSET
+    disabled: bool | UnsetType = UNSET
+
+
+class UpdateToken(Message, frozen=True):
+    id: str
+    changes: TokenChanges
+    actor: Actor
+    idempotency_key: str | None = None
+
+
+class RotateToken(Message, frozen=True):
+    """``grace``: for how many seconds the old secret lives on, never beyond its own expiry."""
+
+    id: str
+    grace: int
+    digest: Digest
+    hint: str
+    actor: Actor
+    idempotency_key: str | None = None
+
+
+class GetLog(Message, frozen=True):
+    id: str
+
+
+class Change(Message, frozen=True):
+    time: Time
+    action: str
+    actor: str
+    address: str | None
+    request_id: str | None
+
+
+class TokenLog(Message, frozen=True):
+    """The latest changes and refusals, newest first; at most 100 of each."""
+
+    changes: tuple[Change, ...]
+    refusals: tuple[Refusal, ...]
+
+
+class ImportTokens(Message, frozen=True):
+    """All of them or none. The records' shape is `shared.token_record.TokenRecord`."""
+
+    records: tuple[Any, ...]
+    actor: Actor
+
+
+class Imported(Message, frozen=True):
+    """The digests' ids: those that were added, and those that existed already."""
+
+    added: tuple[str, ...]
+    existing: tuple[str, ...]
+
+
+class ExportToken(Message, frozen=True):
+    id: str
+
+
+class Exported(Message, frozen=True):
+    record: Any
 
 
 class GetToken(Message, frozen=True):
@@ -189,6 +359,7 @@ class RevokeToken(Message, frozen=True):
     actor: Actor
     id: str | None = None
     digest: Digest | None = None
+    idempotency_key: str | None = None
 
 
 class Revoked(Message, frozen=True):
@@ -200,7 +371,15 @@ class Revoked(Message, frozen=True):
 
 
 VERIFY = Operation("tallystick.v1.tokens.verify", VerifyToken, Verdict)
-CREATE_TOKEN = Operation("tallystick.v1.admin.tokens.create", CreateToken, Token, mutates=True)
+VERIFY_MANY = Operation("tallystick.v1.tokens.verify_many", VerifyMany, Verdicts)
+TAKE_QUOTA = Operation("tallystick.v1.edge.tokens.take_quota", TakeQuota, Quota, mutates=True)
+REPORT_USE = Operation("tallystick.v1.edge.tokens.report_use", ReportUse, Taken)
+CREATE_TOKEN = Operation("tallystick.v1.admin.tokens.create", CreateToken, Made, mutates=True)
+UPDATE_TOKEN = Operation("tallystick.v1.admin.tokens.update", UpdateToken, Token, mutates=True)
+ROTATE_TOKEN = Operation("tallystick.v1.admin.tokens.rotate", RotateToken, Made, mutates=True)
+GET_LOG = Operation("tallystick.v1.admin.tokens.log", GetLog, TokenLog)
+IMPORT_TOKENS = Operation("tallystick.v1.admin.tokens.import", ImportTokens, Imported, mutates=True)
+EXPORT_TOKEN = Operation("tallystick.v1.admin.tokens.export", ExportToken, Exported)
 GET_TOKEN = Operation("tallystick.v1.admin.tokens.get", GetToken, Token)
 LIST_TOKENS = Operation("tallystick.v1.admin.tokens.list", ListTokens, TokenPage)
 REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, mutates=True)
@@ -225,6 +404,7 @@ class AddAccount(Message, frozen=True):
     account: str
     actor: Actor
     name: str = ""
+    idempotency_key: str | None = None
 
 
 class GetAccount(Message, frozen=True):
@@ -246,6 +426,7 @@ class AccountPage(Message, frozen=True):
 class DeleteAccount(Message, frozen=True):
     account: str
     actor: Actor
+    idempotency_key: str | None = None
 
 
 class AccountDeleted(Message, frozen=True):

@@ -31,6 +31,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 _CODES = {
     "bad_request": "400",
+    "invalid_token": "401",
+    "exceeds_authority": "403",
     "not_found": "404",
     "conflict": "409",
     "overloaded": "503",

@@ -22,7 +22,13 @@ PERMISSIONS: Mapping[str, Mapping[str, list[str]]] = {
     },
     "tokens": {
         "publish": [*_EVENTS, *_INBOXES],
-        "subscribe": ["tallystick.v1.tokens.>", "tallystick.v1.admin.>", "$SRV.>", "_INBOX_tokens.>"],
+        "subscribe": [
+            "tallystick.v1.tokens.>",
+            "tallystick.v1.edge.>",
+            "tallystick.v1.admin.>",
+            "$SRV.>",
+            "_INBOX_tokens.>",
+        ],
     },
     "metrics": {
         "publish": [*_EVENTS, *_INBOXES, "$JS.API.>", "$JS.ACK.>"],

@@ -37,7 +37,7 @@ def issue(
             hint=token_value.hint(value),
             actor=operator(),
         ),
-    )
+    ).token
     if as_json:
         click.echo(msgspec.json.encode({"token": value, **msgspec.to_builtins(made)}).decode())
     elif sys.stdout.isatty():

@@ -10,18 +10,20 @@ from litestar.types import ASGIApp
 
 from services.edge import errors, gate
 from services.edge.checker import Checker
+from services.edge.front import Front
 from services.edge.readiness import Readiness
-from services.edge.routes import accounts, operations, tokens
+from services.edge.routes import accounts, operations, standards, tokens
 from services.edge.settings import Settings
+from services.edge.usage import Usage
 from shared import bus, events
-from shared.lifecycle import Stop
+from shared.lifecycle import Stop, background
 
 MAX_BODY_BYTES = 64 * 1024
 
 
 def create_app(settings: Settings) -> ASGIApp:
     """The whole edge: Litestar behind the gate's front."""
-    return gate.Front(_litestar(settings))
+    return Front(_litestar(settings))
 
 
 def _litestar(settings: Settings) -> Litestar:
@@ -32,13 +34,18 @@ def _litestar(settings: Settings) -> Litestar:
             client = await stack.enter_async_context(bus.connect(settings.nats_url, "edge", stop))
             producer = await stack.enter_async_context(events.producer(client, "edge"))
             await stack.enter_async_context(producer.thread("edge"))
+            usage = Usage(client)
+            stack.push_async_callback(usage.flush)
+            await stack.enter_async_context(background(usage.report(), stop))
+            app.state.usage = usage
+            app.state.trusted_proxies = settings.trusted_networks()
             app.state.client = client
             app.state.checker = Checker(client)
             app.state.readiness = Readiness(client)
             yield
 
     app = Litestar(
-        [*tokens.HANDLERS, *accounts.HANDLERS, *operations.HANDLERS],
+        [*tokens.HANDLERS, *accounts.HANDLERS, *standards.HANDLERS, *operations.HANDLERS],
         guards=[gate.authorize],
         lifespan=[connected],
         exception_handlers={Exception: errors.answer},
@@ -51,6 +58,8 @@ def _litestar(settings: Settings) -> Litestar:
             # Litestar's own answer to OPTIONS holds no data and needs no token.
             if handler.http_methods != {"OPTIONS"} and "scope" not in handler.opt:
                 raise RuntimeError(f"{route.path} names no scope")
+            if body := handler.parsed_fn_signature.parameters.get("data"):
+                handler.opt["body"] = body.annotation
     return app
 
 

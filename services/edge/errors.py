@@ -31,9 +31,14 @@ KINDS: Mapping[str, Kind] = {
         403, "The token's scopes do not cover this", f'{REALM}, error="insufficient_scope"'
     ),
     "account_mismatch": Kind(403, "The token is bound to another account"),
+    "address_not_allowed": Kind(403, "The token does not work from this address"),
+    "referrer_not_allowed": Kind(403, "The token does not work from this page"),
+    "exceeds_authority": Kind(403, "A token cannot give what it does not have"),
+    "rate_limited": Kind(429, "The token's rate limit is used up"),
     "bad_request": Kind(400, "The request is not as it should be"),
     "not_found": Kind(404, "Not found"),
     "method_not_allowed": Kind(405, "This method is not offered here"),
+    "request_timeout": Kind(408, "The body did not come in time"),
     "conflict": Kind(409, "This clashes with what is there"),
     "content_too_large": Kind(413, "The body is too large"),
     "uri_too_long": Kind(414, "The request target is too long"),
@@ -56,6 +61,7 @@ class Refused(Exception):
         *,
         errors: tuple[FieldError, ...] = (),
         scope: str | None = None,
+        address: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -63,6 +69,7 @@ class Refused(Exception):
         self.detail = detail
         self.errors = errors
         self.scope = scope
+        self.address = address
         self.headers = dict(headers or {})
 
     @classmethod
@@ -89,6 +96,8 @@ def problem(refused: Refused) -> Problem:
         body["errors"] = refused.errors
     if refused.scope is not None:
         body["scope"] = refused.scope
+    if refused.address is not None:
+        body["address"] = refused.address
     if kind.challenge:
         scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
         headers["www-authenticate"] = kind.challenge + scope

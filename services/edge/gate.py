@@ -1,125 +1,152 @@
-"""What every request passes: first as ASGI, before anything reads it; then as Litestar's guard, when the route
-and with it the required scope is known.
+"""What every request passes before its handler, in this order: syntax, token, scope, account, addresses,
+referrers, rate limit, body.
 """
 
+import math
 from typing import Any
 
+from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
-from litestar.types import ASGIApp, Message, Receive, Send
 
+from services.edge import bodies
 from services.edge.checker import Checker
-from services.edge.credentials import Credential, take
-from services.edge.errors import Refused, problem
-from shared.contracts import Token
-from shared.scopes import covers
-
-MAX_HEADERS = 100
-MAX_HEADER_BYTES = 16 * 1024
-MAX_TARGET_BYTES = 8 * 1024
+from services.edge.client_address import client_address
+from services.edge.errors import Refused
+from services.edge.usage import Usage
+from shared.contracts import Quota, Token
+from shared.judgement import Demand, judge
 
 PUBLIC = "public"
 """The required scope of a route that needs no token."""
+OWN = "own"
+"""The required scope of a route about the token itself: any token will do, an account-bound one too."""
 ANY = "any"
 """The required scope of a route that needs a token and no scope."""
 
-
-class Front:
-    """The outermost ASGI application: bounds the request, takes the credential off it, serves HEAD as GET."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if refused := _oversized(scope):
-            await _send(refused, send)
-            return
-        credential, headers, query = take(scope["headers"], scope["query_string"])
-        scope["headers"] = headers
-        scope["query_string"] = query
-        scope.setdefault("state", {})["credential"] = credential
-        if scope["method"] == "HEAD":
-            scope["method"] = "GET"
-            send = _without_body(send)
-        if credential.in_query:
-            send = _uncached(send)
-        await self._app(scope, receive, send)
+HttpRequest = Request[Any, Any, Any]
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard for every route.
+    """Litestar's guard for every route. A route's ``opt`` says what it requires:
+
+    - ``scope``: a scope, or one of the three above.
+    - ``account_in``: ``path``, ``query`` or ``body``, where it names an account.
+    - ``body``: the type of its JSON body.
 
     Raises:
-        Refused: the first of syntax, token, scope and account that does not fit.
+        Refused: the first thing that does not fit.
     """
-    if connection.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]  # websockets are off
+    if "scope" not in handler.opt:  # Litestar's own answer to OPTIONS; `app` sees to it that nothing else is
         return
     required: str = handler.opt["scope"]
-    if required == PUBLIC:
-        return
-    checker: Checker = connection.app.state.checker
-    credential: Credential = connection.scope["state"]["credential"]
-    token = await checker.check(credential)
-    if required != ANY:
-        if not covers(token.scopes, required):
-            raise Refused("insufficient_scope", scope=required)
-        if token.account is not None and connection.path_params.get("account") != token.account:
-            raise Refused("account_mismatch")
-    connection.scope["state"]["token"] = token
+    request: HttpRequest = connection  # type: ignore[assignment]  # websockets are off
+    if required != PUBLIC:
+        await admit(
+            request,
+            required if required not in {OWN, ANY} else None,
+            account=await _named_account(request, handler),
+            any_account=required == OWN,
+        )
+    if kind := handler.opt.get("body"):
+        await _check_body(request, kind)
 
 
-def token_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Token:
-    """The token that let this request in."""
-    token: Token = connection.scope["state"]["token"]
+async def admit(
+    request: HttpRequest, scope: str | None, *, account: str | None = None, any_account: bool = False
+) -> Token:
+    """Lets a request in, and answers the token that did.
+
+    Args:
+        request: the request.
+        scope: what it takes; None for any token.
+        account: the account the request names.
+        any_account: it is about the token itself.
+
+    Raises:
+        Refused: the first of syntax, token, scope, account, addresses, referrers and rate limit that does not fit.
+    """
+    checker: Checker = request.app.state.checker
+    usage: Usage = request.app.state.usage
+    state = request.scope["state"]
+    address = address_of(request)
+    verdict = await checker.check(state["credential"])
+
+    def refuse(token_id: str, reason: str) -> None:
+        usage.refused(token_id, reason, address, request.scope["path_template"], state.get("request_id"))
+
+    if verdict.token is None:
+        if verdict.refused is not None:
+            refuse(verdict.refused.id, verdict.refused.reason)
+        raise Refused("invalid_token")
+    token = verdict.token
+    demand = Demand(
+        scope=scope,
+        account=account,
+        any_account=any_account,
+        address=address,
+        referrer=request.headers.get("referer"),
+    )
+    if refusal := judge(token, demand):
+        refuse(token.id, refusal)
+        raise Refused(
+            refusal,
+            scope=scope if refusal == "insufficient_scope" else None,
+            address=address if refusal == "address_not_allowed" else None,
+        )
+    if token.restrictions.rate_limit is not None:
+        quota = await checker.take(token)
+        state["rate_limit"] = rate_limit_fields(quota)
+        if not quota.granted:
+            refuse(token.id, "rate_limited")
+            raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
+    usage.used(token.id, address)
+    state["token"] = token
     return token
 
 
-def _oversized(scope: Any) -> Refused | None:
-    headers = scope["headers"]
+def token_of(request: HttpRequest) -> Token:
+    """The token that let this request in."""
+    token: Token = request.scope["state"]["token"]
+    return token
+
+
+def rate_limit_fields(quota: Quota) -> list[tuple[bytes, bytes]]:
+    """The IETF's RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers)."""
+    resets_in = max(1, math.ceil(quota.resets_in))
+    return [
+        (b"ratelimit-policy", f'"token";q={quota.limit};w={quota.window}'.encode()),
+        (b"ratelimit", f'"token";r={quota.remaining};t={resets_in}'.encode()),
+    ]
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """The client's address, as far as the proxies in between are trusted."""
+    forwarded = [value for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
+    peer = request.client.host if request.client else None
+    return client_address(peer, forwarded, request.app.state.trusted_proxies)
+
+
+async def _named_account(request: HttpRequest, handler: BaseRouteHandler) -> str | None:
+    match handler.opt.get("account_in"):
+        case "path":
+            named = request.path_params.get("account")
+        case "query":
+            values = request.query_params.getall("account", [])
+            named = values[0] if len(values) == 1 else None
+        case "body":
+            named = bodies.loosely(await request.body()).get("account")
+        case _:
+            named = None
+    return named if isinstance(named, str) else None
+
+
+async def _check_body(request: HttpRequest, kind: Any) -> None:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if (
-        len(headers) > MAX_HEADERS
-        or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES
+        content_type != "application/json"
+        or request.headers.get("content-encoding", "identity") != "identity"
     ):
-        return Refused("header_fields_too_large")
-    target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
-    if target > MAX_TARGET_BYTES:
-        return Refused("uri_too_long")
-    hosts = sum(name == b"host" for name, _ in headers)
-    if hosts != 1 and scope["http_version"] == "1.1":
-        return Refused("bad_request", "one Host header is needed")
-    return None
-
-
-async def _send(refused: Refused, send: Send) -> None:
-    status, headers, body = problem(refused)
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    raw.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _without_body(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
-        await send(message)
-
-    return sending
-
-
-def _uncached(send: Send) -> Send:
-    """A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, section 5.3)."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [
-                *((name, value) for name, value in message["headers"] if name != b"cache-control"),
-                (b"cache-control", b"private, no-store"),
-                (b"referrer-policy", b"no-referrer"),
-            ]
-        await send(message)
-
-    return sending
+        raise Refused("unsupported_media_type")
+    if found := bodies.problems(await request.body(), kind):
+        raise Refused("bad_request", errors=tuple(found))

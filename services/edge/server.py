@@ -17,7 +17,12 @@ HEADER_TIMEOUT_MS = 8_000
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: the trusted proxies are no networks.
+    """
+    settings.trusted_networks()  # refused here, not in each worker
     Granian(
         "services.edge.server:worker",
         factory=True,

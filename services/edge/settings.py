@@ -4,9 +4,27 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from shared.addresses import Network, network
+from shared.settings import SettingsError, variable
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     nats_url: Annotated[str, Meta(min_length=1, description="where NATS is, with this service's credentials")]
     host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="the port to listen on")] = 3000
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="networks of our own proxies, separated by commas: their X-Forwarded-For is believed"
+        ),
+    ] = ""
     workers: Annotated[int, Meta(ge=1, le=256, description="how many processes serve requests")] = 1
+
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """Raises:
+        SettingsError: an entry is no network; ``*`` is none, since then anyone could choose their address.
+        """
+        try:
+            return tuple(network(text.strip()) for text in self.trusted_proxies.split(",") if text.strip())
+        except ValueError:
+            raise SettingsError(f"{variable('trusted_proxies')}: not a list of networks") from None

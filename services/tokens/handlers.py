@@ -1,21 +1,36 @@
 """What the tokens service answers to each request."""
 
+import asyncio
+import hashlib
 import math
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
-from services.tokens import rules
-from services.tokens.store import AlreadyExists, NoSuchAccount, Store
+from services.tokens import rows, rules
+from services.tokens.attenuation import exceeds
+from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
+from services.tokens.store import Store
 from shared import contracts as c
-from shared.contracts import Failure, FieldError
+from shared.contracts import Failure, FieldError, Operation
 from shared.ids import new_id
+from shared.judgement import Demand, judge
 from shared.rpc import Handlers
 from shared.token_record import TokenRecord
 
 MAX_PAGE_SIZE = 1000
+MAX_IMPORT = 1000
+MAX_GRACE_S = 30 * 24 * 3600
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+_TOKEN_ID = re.compile(r"tok_[0-9a-z]{26}", re.ASCII)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
 class TokensHandlers:
@@ -31,10 +46,18 @@ class TokensHandlers:
     def all(self) -> Handlers:
         return {
             c.VERIFY: self.verify,
+            c.VERIFY_MANY: self.verify_many,
+            c.TAKE_QUOTA: self.take_quota,
+            c.REPORT_USE: self.report_use,
             c.CREATE_TOKEN: self.create_token,
-            c.GET_TOKEN: self.get_token,
-            c.LIST_TOKENS: self.list_tokens,
+            c.UPDATE_TOKEN: self.update_token,
+            c.ROTATE_TOKEN: self.rotate_token,
             c.REVOKE_TOKEN: self.revoke_token,
+            c.GET_TOKEN: self.get_token,
+            c.GET_LOG: self.get_log,
+            c.LIST_TOKENS: self.list_tokens,
+            c.IMPORT_TOKENS: self.import_tokens,
+            c.EXPORT_TOKEN: self.export_token,
             c.ADD_ACCOUNT: self.add_account,
             c.GET_ACCOUNT: self.get_account,
             c.LIST_ACCOUNTS: self.list_accounts,
@@ -42,51 +65,172 @@ class TokensHandlers:
             c.TOKENS_STATS: self.stats,
         }
 
-    async def verify(self, request: c.VerifyToken) -> c.Verdict:
-        return await self._store.verdict(request.digest)
+    # Checking
 
-    async def create_token(self, request: c.CreateToken) -> c.Token | Failure:
-        token = msgspec.structs.replace(
-            request.token,
-            not_before=rules.utc(request.token.not_before),
-            expires=rules.utc(request.token.expires),
+    async def verify(self, request: c.VerifyToken) -> c.Verdict:
+        verdict = await self._store.verdict(request.digest)
+        if verdict.token is None or request.scope is None:
+            return verdict
+        demand = Demand(
+            scope=request.scope,
+            account=request.account,
+            address=request.address,
+            referrer=request.referrer,
         )
-        if problems := rules.problems(token, datetime.now(UTC)):
+        if refusal := judge(verdict.token, demand):
+            return msgspec.structs.replace(verdict, code=refusal)
+        limit = verdict.token.restrictions.rate_limit
+        if limit is None:
+            return verdict
+        quota = await self._store.take_quota(verdict.token.id, limit)
+        return msgspec.structs.replace(
+            verdict, quota=quota, code="active" if quota.granted else "rate_limited"
+        )
+
+    async def verify_many(self, request: c.VerifyMany) -> c.Verdicts:
+        return c.Verdicts(verdicts=tuple(await asyncio.gather(*map(self.verify, request.requests))))
+
+    async def take_quota(self, request: c.TakeQuota) -> c.Quota | Failure:
+        limit = await self._store.rate_limit(request.id)
+        return await self._store.take_quota(request.id, limit) if limit else not_found()
+
+    async def report_use(self, request: c.ReportUse) -> c.Taken:
+        await self._store.report(request.uses, request.refusals)
+        return c.Taken()
+
+    # Managing
+
+    async def create_token(self, request: c.CreateToken) -> c.Made | Failure:
+        wanted = _in_utc(request.token)
+        if problems := rules.problems(wanted, datetime.now(UTC)):
             return bad_request(*problems)
-        record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=token, hint=request.hint)
-        try:
-            async with self._store.change(request.actor) as change:
-                if request.first_only and not await change.is_first():
-                    return Failure(code="conflict", message="there are tokens already")
-                created = await change.insert(record)
-        except AlreadyExists:
-            return Failure(code="conflict", message="this token exists already")
-        except NoSuchAccount:
-            return bad_request(FieldError(field="account", message="no such account"))
-        self._changed()
-        return created
+
+        async def work(change: Transaction) -> c.Made:
+            if request.first_only and not await change.is_first():
+                raise _Refused(Failure(code="conflict", message="there are tokens already"))
+            maker = await self._within_authority(change, request.actor, wanted)
+            record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=wanted, hint=request.hint)
+            limited_by = maker.id if maker and maker.restrictions.rate_limit else None
+            return c.Made(token=await change.insert(record, limited_by=limited_by))
+
+        return await self._carry_out(c.CREATE_TOKEN, request, work)
+
+    async def update_token(self, request: c.UpdateToken) -> c.Token | Failure:
+        async def work(change: Transaction) -> c.Token:
+            token = await _existing(change, request.id)
+            if token.rotated_to is not None:
+                raise _Refused(
+                    Failure(code="conflict", message="this token was rotated: change its successor")
+                )
+            changes = {
+                name: value
+                for name, value in msgspec.structs.asdict(request.changes).items()
+                if value is not UNSET
+            }
+            disabled = changes.pop("disabled", token.disabled)
+            wanted = _in_utc(msgspec.structs.replace(rows.wanted(token), **changes))
+            # An expiry that is kept may have passed; only a new one has to lie ahead.
+            judged = wanted if "expires" in changes else msgspec.structs.replace(wanted, expires=None)
+            if problems := rules.problems(judged, datetime.now(UTC)):
+                raise _Refused(bad_request(*problems))
+            await self._within_authority(change, request.actor, wanted)
+            return await change.update(token.id, wanted, disabled=disabled)
+
+        return await self._carry_out(c.UPDATE_TOKEN, request, work)
+
+    async def rotate_token(self, request: c.RotateToken) -> c.Made | Failure:
+        if not 0 <= request.grace <= MAX_GRACE_S:
+            return bad_request(FieldError(field="grace", message=f"0 to {MAX_GRACE_S} seconds"))
+
+        async def work(change: Transaction) -> c.Made:
+            token = await _existing(change, request.id)
+            if token.rotated_to is not None:
+                raise _Refused(Failure(code="conflict", message="this token was rotated already"))
+            if token.expires is not None and token.expires <= datetime.now(UTC):
+                raise _Refused(Failure(code="conflict", message="this token has expired"))
+            wanted = rows.wanted(token)
+            # Who rotates a token holds its successor's secret.
+            await self._within_authority(change, request.actor, wanted)
+            record = TokenRecord(
+                id=new_id("tok_"),
+                digest=request.digest,
+                token=wanted,
+                hint=request.hint,
+                disabled=token.disabled,
+            )
+            return c.Made(token=await change.rotate(token, record, request.grace))
+
+        return await self._carry_out(c.ROTATE_TOKEN, request, work)
+
+    async def revoke_token(self, request: c.RevokeToken) -> c.Revoked | Failure:
+        started = time.monotonic()
+        if request.id is not None and not _TOKEN_ID.fullmatch(request.id):
+            return not_found()
+
+        async def work(change: Transaction) -> c.Revoked:
+            await self._authority(change, request.actor)
+            if not await change.revoke(id=request.id, digest=request.digest):
+                raise _Refused(not_found())
+            # Every check asks PostgreSQL, so there is no edge left to tell.
+            return c.Revoked(deleted=True, edges=0, seconds=round(time.monotonic() - started, 6))
+
+        return await self._carry_out(c.REVOKE_TOKEN, request, work)
 
     async def get_token(self, request: c.GetToken) -> c.Token | Failure:
+        if not _TOKEN_ID.fullmatch(request.id):
+            return not_found()
         return await self._store.get(request.id) or not_found()
 
+    async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
+        if not _TOKEN_ID.fullmatch(request.id):
+            return not_found()
+        return await self._store.log(request.id) or not_found()
+
     async def list_tokens(self, request: c.ListTokens) -> c.TokenPage | Failure:
-        if problems := _paging_problems(request):
+        if problems := _listing_problems(request):
             return bad_request(*problems)
         total, tokens = await self._store.list(request)
         return c.TokenPage(
             total=total, page=request.page, pages=math.ceil(total / request.page_size), tokens=tuple(tokens)
         )
 
-    async def revoke_token(self, request: c.RevokeToken) -> c.Revoked | Failure:
-        started = datetime.now(UTC)
-        async with self._store.change(request.actor) as change:
-            if not await change.revoke(id=request.id, digest=request.digest):
-                return not_found()
+    async def import_tokens(self, request: c.ImportTokens) -> c.Imported | Failure:
+        """All records or none; what exists already is reported and left as it is."""
+        if len(request.records) > MAX_IMPORT:
+            return bad_request(FieldError(field="records", message=f"over {MAX_IMPORT}"))
+        records, problems = _records(request.records)
+        if problems:
+            return bad_request(*problems)
+        added, existing = [], []
+        try:
+            async with self._store.change(request.actor) as change:
+                for index, record in enumerate(records):
+                    if await self._store.knows(record.digest):
+                        existing.append(record.id)
+                        continue
+                    try:
+                        added.append((await change.insert(record)).id)
+                    except AlreadyExists:
+                        problems.append(
+                            FieldError(field=f"records[{index}]", message="twice, or its id is taken")
+                        )
+                    except NoSuchAccount:
+                        problems.append(
+                            FieldError(field=f"records[{index}].account", message="no such account")
+                        )
+                _refuse(problems)
+        except _Refused as refused:
+            return refused.failure
         self._changed()
-        # Every check asks PostgreSQL, so there is no edge left to tell.
-        return c.Revoked(
-            deleted=True, edges=0, seconds=round((datetime.now(UTC) - started).total_seconds(), 6)
-        )
+        return c.Imported(added=tuple(added), existing=tuple(existing))
+
+    async def export_token(self, request: c.ExportToken) -> c.Exported | Failure:
+        if not _TOKEN_ID.fullmatch(request.id):
+            return not_found()
+        record = await self._store.export(request.id)
+        return c.Exported(record=record) if record else not_found()
+
+    # Accounts
 
     async def add_account(self, request: c.AddAccount) -> c.AddedAccount | Failure:
         if not rules.is_account(request.account):
@@ -97,12 +241,17 @@ class TokensHandlers:
             return bad_request(
                 FieldError(field="name", message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
             )
-        async with self._store.change(request.actor) as change:
+
+        async def work(change: Transaction) -> c.AddedAccount:
+            await self._authority(change, request.actor)
             account, new = await change.add_account(request.account, request.name)
-        self._changed()
-        return c.AddedAccount(**msgspec.structs.asdict(account), state="new" if new else "existing")
+            return c.AddedAccount(**msgspec.structs.asdict(account), state="new" if new else "existing")
+
+        return await self._carry_out(c.ADD_ACCOUNT, request, work)
 
     async def get_account(self, request: c.GetAccount) -> c.Account | Failure:
+        if not rules.is_account(request.account):
+            return not_found()
         return await self._store.account(request.account) or not_found()
 
     async def list_accounts(self, request: c.ListAccounts) -> c.AccountPage | Failure:
@@ -117,17 +266,84 @@ class TokensHandlers:
         )
 
     async def delete_account(self, request: c.DeleteAccount) -> c.AccountDeleted | Failure:
-        async with self._store.change(request.actor) as change:
-            tokens = await change.delete_account(request.account)
-        if tokens is None:
+        if not rules.is_account(request.account):
             return not_found()
-        self._changed()
-        return c.AccountDeleted(account=request.account, deleted=True, tokens=tokens)
+
+        async def work(change: Transaction) -> c.AccountDeleted:
+            await self._authority(change, request.actor)
+            tokens = await change.delete_account(request.account)
+            if tokens is None:
+                raise _Refused(not_found())
+            return c.AccountDeleted(account=request.account, deleted=True, tokens=tokens)
+
+        return await self._carry_out(c.DELETE_ACCOUNT, request, work)
 
     async def stats(self, _: c.AskTokensStats) -> c.TokensStats:
         return c.TokensStats(
             accounts=await self._store.count_accounts(), postgres=await self._store.version()
         )
+
+    # What all changes have in common
+
+    async def _carry_out(
+        self,
+        operation: Operation[Any, R],
+        request: Any,
+        work: Callable[[Transaction], Awaitable[R]],
+    ) -> R | Failure:
+        """Runs a change in a transaction, once for each Idempotency-Key; a refusal undoes all of it."""
+        try:
+            async with self._store.change(request.actor) as change:
+                reply = await _once(change, operation, request, work)
+        except _Refused as refused:
+            return refused.failure
+        except KeyReused:
+            return Failure(code="conflict", message="this Idempotency-Key came with another request before")
+        except AlreadyExists:
+            return Failure(code="conflict", message="this token exists already")
+        except NoSuchAccount:
+            return bad_request(FieldError(field="account", message="no such account"))
+        self._changed()
+        return reply
+
+    async def _authority(self, change: Transaction, actor: c.Actor) -> c.Token | None:
+        """The token that authorizes a change, if it still does; None for an operator, who may do everything."""
+        if actor.token is None:
+            return None
+        maker = await change.maker()
+        if maker is None:
+            raise _Refused(Failure(code="invalid_token"))
+        return maker
+
+    async def _within_authority(
+        self, change: Transaction, actor: c.Actor, wanted: c.NewToken
+    ) -> c.Token | None:
+        maker = await self._authority(change, actor)
+        if maker is not None and (excess := exceeds(maker, wanted)):
+            raise _Refused(
+                Failure(
+                    code="exceeds_authority",
+                    message="a token cannot give what it does not have",
+                    errors=tuple(excess),
+                )
+            )
+        return maker
+
+
+class _Refused(Exception):
+    """Leaves a transaction so that nothing of it stays, with what is answered."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+def _refuse(problems: list[FieldError]) -> None:
+    """Raises:
+    _Refused: there are problems.
+    """
+    if problems:
+        raise _Refused(bad_request(*problems))
 
 
 def bad_request(*errors: FieldError) -> Failure:
@@ -136,6 +352,83 @@ def bad_request(*errors: FieldError) -> Failure:
 
 def not_found() -> Failure:
     return Failure(code="not_found", message="there is none")
+
+
+async def _once(
+    change: Transaction,
+    operation: Operation[Any, R],
+    request: Any,
+    work: Callable[[Transaction], Awaitable[R]],
+) -> R:
+    """What the work answers, or answered to the same Idempotency-Key before."""
+    key: str | None = request.idempotency_key
+    if key is None:
+        return await work(change)
+    if not _KEY.fullmatch(key):
+        raise _Refused(
+            bad_request(FieldError(field="Idempotency-Key", message="1 to 255 visible ASCII characters"))
+        )
+    before = await change.replay(operation.name, key, _fingerprint(request))
+    if before is None:
+        reply = await work(change)
+        await change.remember(operation.name, key, reply)
+        return reply
+    reply = msgspec.json.decode(before, type=operation.reply)
+    if isinstance(reply, c.Made):
+        return msgspec.structs.replace(reply, replayed=True)
+    return reply
+
+
+async def _existing(change: Transaction, id: str) -> c.Token:  # noqa: A002  # the field's name
+    token = await change.token(id) if _TOKEN_ID.fullmatch(id) else None
+    if token is None:
+        raise _Refused(not_found())
+    return token
+
+
+def _fingerprint(request: Any) -> bytes:
+    """What makes two requests the same: everything but the fresh secret's traces and who asks over which way."""
+    fields: Mapping[str, Any] = msgspec.structs.asdict(request)
+    asked = {name: fields[name] for name in fields.keys() - {"digest", "hint", "actor", "idempotency_key"}}
+    if isinstance(request, c.RevokeToken):
+        asked["digest"] = request.digest  # here it names the token
+    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
+
+
+def _records(raw: tuple[Any, ...]) -> tuple[list[TokenRecord], list[FieldError]]:
+    records, problems = [], []
+    now = datetime.now(UTC)
+    for index, each in enumerate(raw):
+        try:
+            record = msgspec.convert(each, TokenRecord)
+        except msgspec.ValidationError as error:
+            problems.append(FieldError(field=f"records[{index}]", message=str(error)))
+            continue
+        record = msgspec.structs.replace(record, token=_in_utc(record.token))
+        if not _TOKEN_ID.fullmatch(record.id):
+            problems.append(FieldError(field=f"records[{index}].id", message="tok_ and 26 characters"))
+        problems += [
+            FieldError(field=f"records[{index}].token.{problem.field}", message=problem.message)
+            for problem in rules.problems(record.token, now)
+        ]
+        records.append(record)
+    return records, problems
+
+
+def _in_utc(token: c.NewToken) -> c.NewToken:
+    return msgspec.structs.replace(
+        token, not_before=rules.utc(token.not_before), expires=rules.utc(token.expires)
+    )
+
+
+def _listing_problems(request: c.ListTokens) -> list[FieldError]:
+    problems = _paging_problems(request)
+    for field, text in (("query", request.query), ("account", request.account)):
+        if text is not None and (len(text) > rules.MAX_DESCRIPTION or "\0" in text):
+            problems.append(
+                FieldError(field=field, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
+            )
+    return problems
 
 
 def _paging_problems(request: Any) -> list[FieldError]:

@@ -4,7 +4,8 @@ import logging
 from datetime import UTC, datetime
 
 from services.tokens import rules
-from services.tokens.store import AlreadyExists, NoSuchAccount, Store
+from services.tokens.changes import AlreadyExists, NoSuchAccount
+from services.tokens.store import Store
 from shared.contracts import Actor
 from shared.token_record import NotARecord, decode
 
@@ -16,6 +17,9 @@ async def import_prepared(store: Store, text: str) -> None:
     NotARecord: the text is no record, or what it describes may not be a token.
     """
     record = decode(text)
+    if await store.knows(record.digest):
+        log.info("the prepared token exists already")
+        return
     if problems := rules.problems(record.token, datetime.now(UTC)):
         raise NotARecord("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
     try:

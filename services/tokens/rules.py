@@ -35,6 +35,8 @@ def problems(token: NewToken, now: datetime) -> list[FieldError]:
         found.append(FieldError(field="account", message="1 to 128 characters that a URL path may hold"))
     if token.metadata is not None and len(msgspec.json.encode(token.metadata)) > MAX_METADATA:
         found.append(FieldError(field="metadata", message=f"over {MAX_METADATA} bytes"))
+    if token.metadata is not None and _holds_nul(token.metadata):
+        found.append(FieldError(field="metadata", message="a NUL character"))
     found += _restrictions(token.restrictions)
     found += _times(token, now)
     return found
@@ -114,6 +116,17 @@ def _times(token: NewToken, now: datetime) -> Iterator[FieldError]:
         yield FieldError(field="expires", message="in the past")
     if token.expires and token.not_before and token.expires <= token.not_before:
         yield FieldError(field="expires", message="not after notBefore")
+
+
+def _holds_nul(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_holds_nul(part) for item in value.items() for part in item)
+        case list():
+            return any(map(_holds_nul, value))
+    return False
 
 
 def utc(time: datetime | None) -> datetime | None:

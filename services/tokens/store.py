@@ -1,33 +1,32 @@
-"""The tokens service's storage: every SQL statement it runs. A change, its audit row and what is to be
-announced about it are one transaction.
-"""
+"""What the tokens service reads from PostgreSQL, and what it counts there; changes are in `changes`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any
 
-import asyncpg
-import msgspec
-
-from services.tokens.rules import canonical
+from services.tokens import rows
+from services.tokens.changes import Transaction
 from shared.contracts import (
-    Access,
     Account,
-    AccountAdded,
-    AccountDeletedEvent,
     Actor,
+    Change,
     ListAccounts,
     ListTokens,
-    Restrictions,
+    Quota,
+    RateLimit,
+    Refusal,
+    RefusedToken,
     Token,
-    TokenChanged,
+    TokenLog,
+    Use,
     Verdict,
 )
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 from shared.token_record import TokenRecord
 
 SCHEMA = "tokens"
+LOG_LENGTH = 100
+"""Refusals kept, and changes shown, for each token."""
 
 
 def wanted_migrations() -> list[Migration]:
@@ -37,142 +36,6 @@ def wanted_migrations() -> list[Migration]:
 async def bring_up_to_date(connection: Connection) -> list[Migration]:
     """Migrates this service's schema and answers what that applied."""
     return await migrate(connection, SCHEMA, wanted_migrations())
-
-
-class AlreadyExists(Exception):
-    """A token with this digest or id exists already, revoked ones included."""
-
-
-class NoSuchAccount(Exception):
-    """The account a token should be bound to does not exist."""
-
-
-class Transaction:
-    """The changes one request makes; all of them happen or none."""
-
-    def __init__(self, connection: Connection, actor: Actor) -> None:
-        self._connection = connection
-        self._actor = actor
-
-    async def is_first(self) -> bool:
-        """Whether there never was a token; nobody else can make one until this transaction ends."""
-        await self._connection.execute("lock table token in share row exclusive mode")
-        return not await self._connection.fetchval("select exists (select from token)")
-
-    async def insert(self, record: TokenRecord) -> Token:
-        """Adds a token.
-
-        Raises:
-            AlreadyExists: its digest or id is taken.
-            NoSuchAccount: it names an account that does not exist.
-        """
-        token = record.token
-        # Locked, so that the account cannot be deleted between the look and the commit.
-        if token.account is not None and not await self._connection.fetchval(
-            "select true from account where account = $1 for share", token.account
-        ):
-            raise NoSuchAccount
-        row = await self._connection.fetchrow(
-            """
-            insert into token (id, digest, hint, description, scopes, account, metadata, restrictions, not_before,
-                expires, disabled, created, created_by)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, now()), $13)
-            on conflict do nothing
-            returning *
-            """,
-            record.id,
-            bytes.fromhex(record.digest),
-            record.hint,
-            token.description,
-            list(dict.fromkeys(token.scopes)),
-            token.account,
-            _json(token.metadata),
-            _json(canonical(token.restrictions)),
-            token.not_before,
-            token.expires,
-            record.disabled,
-            record.created,
-            self._actor.name,
-        )
-        if row is None:
-            raise AlreadyExists
-        await self._record("token.created", record.id)
-        return _token(row)
-
-    async def revoke(self, *, id: str | None = None, digest: str | None = None) -> bool:  # noqa: A002  # the field's name
-        """Revokes a token for good and answers whether there was one; twice is the same as once."""
-        row = await self._connection.fetchrow(
-            "select id, revoked from token where id = $1 or digest = $2 for update",
-            id,
-            bytes.fromhex(digest) if digest else None,
-        )
-        if row is None:
-            return False
-        if row["revoked"] is None:
-            await self._connection.execute(
-                "update token set revoked = now(), rev = rev + 1 where id = $1", row["id"]
-            )
-            await self._record("token.revoked", row["id"])
-        return True
-
-    async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
-        """The account, and whether it is new."""
-        row = await self._connection.fetchrow(
-            "insert into account (account, name) values ($1, $2) on conflict do nothing returning *",
-            account,
-            name,
-        )
-        if row is None:
-            row = await self._connection.fetchrow("select * from account where account = $1", account)
-            if row is None:  # deleted in between
-                return await self.add_account(account, name)
-            return _account(row), False
-        await self._audit("account.added", details={"account": account})
-        await self._announce("account.added", AccountAdded(account=account))
-        return _account(row), True
-
-    async def delete_account(self, account: str) -> int | None:
-        """Deletes an account, revokes its tokens and answers how many those were; None if there is none."""
-        if not await self._connection.fetchval(
-            "delete from account where account = $1 returning true", account
-        ):
-            return None
-        rows = await self._connection.fetch(
-            "update token set revoked = now(), rev = rev + 1 where account = $1 and revoked is null returning id",
-            account,
-        )
-        await self._audit("account.deleted", details={"account": account, "tokens": len(rows)})
-        for row in rows:
-            await self._record("token.revoked", row["id"])
-        await self._announce("account.deleted", AccountDeletedEvent(account=account))
-        return len(rows)
-
-    async def _record(self, action: str, token: str) -> None:
-        await self._audit(action, token)
-        await self._announce(action, TokenChanged(id=token))
-
-    async def _audit(
-        self, action: str, token: str | None = None, details: dict[str, Any] | None = None
-    ) -> None:
-        await self._connection.execute(
-            "insert into audit (token, action, actor, actor_token, address, request_id, details)"
-            " values ($1, $2, $3, $4, $5, $6, $7)",
-            token,
-            action,
-            self._actor.name,
-            self._actor.token,
-            self._actor.address,
-            self._actor.request_id,
-            _json(details),
-        )
-
-    async def _announce(self, kind: str, data: msgspec.Struct) -> None:
-        await self._connection.execute(
-            "with number as (update outbox_number set n = n + 1 returning n)"
-            " insert into outbox (n, type, at, data) select n, $1, now(), $2 from number",
-            kind,
-            _json(data),
-        )
 
 
 class Store:
@@ -188,19 +51,160 @@ class Store:
         """Whether the token with this digest is honoured now, by PostgreSQL's clock."""
         row = await self._pool.fetchrow(
             """
-            select *, extract(epoch from expires - now())::float8 as expires_in from token
-            where digest = $1 and revoked is null and not disabled
-                and (not_before is null or not_before <= now()) and (expires is null or expires > now())
+            select *, extract(epoch from expires - now())::float8 as expires_in,
+                case when revoked is not null then 'revoked'
+                    when disabled then 'disabled'
+                    when expires <= now() then 'expired'
+                    when not_before > now() then 'not_yet_valid'
+                end as refused
+            from token where digest = $1
             """,
             bytes.fromhex(digest),
         )
         if row is None:
             return Verdict(code="invalid_token")
-        return Verdict(code="active", token=_token(row), expires_in=row["expires_in"], rev=row["rev"])
+        if row["refused"] is not None:
+            return Verdict(
+                code="invalid_token",
+                refused=RefusedToken(id=row["id"], reason=row["refused"]),
+                rev=row["rev"],
+            )
+        return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
 
-    async def get(self, id: str) -> Token | None:  # noqa: A002  # the field's name
+    async def rate_limit(self, id: str) -> RateLimit | None:  # noqa: A002  # the field's name
+        token = await self.get(id)
+        return token.restrictions.rate_limit if token else None
+
+    async def take_quota(self, id: str, limit: RateLimit) -> Quota:  # noqa: A002
+        """Uses up one request of the family's current window, unless it is used up already.
+
+        The windows are PostgreSQL's: aligned to the epoch by its clock. Should that clock be set back, requests
+        go on counting against the later window, so the limit holds.
+        """
+        row = await self._pool.fetchrow(
+            """
+            with clock as (
+                select extract(epoch from now())::float8 as seconds,
+                    floor(extract(epoch from now()) / $2)::bigint * $2 as starts,
+                    (select family from token where id = $1) as family
+            ), taken as (
+                insert into rate_window as current (family, starts, used)
+                select family, starts, 1 from clock
+                on conflict (family) do update
+                    set starts = greatest(current.starts, excluded.starts),
+                        used = case when excluded.starts > current.starts then 1 else current.used + 1 end
+                    where excluded.starts > current.starts or current.used < $3
+                returning used
+            )
+            select (select used from taken), starts + $2 - seconds as resets_in from clock
+            """,
+            id,
+            limit.time_window,
+            limit.max_requests,
+        )
+        used: int | None = row["used"] if row else None
+        return Quota(
+            granted=0 if used is None else 1,
+            limit=limit.max_requests,
+            remaining=0 if used is None else max(0, limit.max_requests - used),
+            window=limit.time_window,
+            resets_in=max(0.0, row["resets_in"]) if row else float(limit.time_window),
+        )
+
+    async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
+        """Notes when tokens were last used, and what was refused to them; only the newest refusals are kept."""
+        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
+            # In one order everywhere, so that two reports cannot wait for each other.
+            uses = sorted(uses, key=lambda use: use.id)
+            await connection.execute(
+                """
+                update token set last_used = seen.at, last_ip = seen.ip, uses = uses + seen.count
+                from (select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::bigint[])
+                    as seen (id, at, ip, count)) as seen
+                where token.id = seen.id and (last_used is null or last_used <= seen.at)
+                """,
+                [use.id for use in uses],
+                [use.time for use in uses],
+                [use.ip for use in uses],
+                [use.count for use in uses],
+            )
+            await connection.executemany(
+                "insert into refusal (token, at, reason, address, route, request_id)"
+                " select $1, $2, $3, $4, $5, $6 where exists (select from token where id = $1)",
+                [
+                    (each.id, each.time, each.reason, each.address, each.route, each.request_id)
+                    for each in refusals
+                ],
+            )
+            await connection.execute(
+                """
+                delete from refusal using (
+                    select id, row_number() over (partition by token order by id desc) as place
+                    from refusal where token = any($1)
+                ) as old where refusal.id = old.id and old.place > $2
+                """,
+                list({each.id for each in refusals}),
+                LOG_LENGTH,
+            )
+
+    async def log(self, id: str) -> TokenLog | None:  # noqa: A002
+        """The latest changes of a token and refusals to it, newest first; None if there never was such a token."""
+        if not await self._pool.fetchval("select true from token where id = $1", id):
+            return None
+        changes = await self._pool.fetch(
+            "select * from audit where token = $1 order by id desc limit $2", id, LOG_LENGTH
+        )
+        refusals = await self._pool.fetch(
+            "select * from refusal where token = $1 order by id desc limit $2", id, LOG_LENGTH
+        )
+        return TokenLog(
+            changes=tuple(
+                Change(
+                    time=row["at"],
+                    action=row["action"],
+                    actor=row["actor"],
+                    address=row["address"],
+                    request_id=row["request_id"],
+                )
+                for row in changes
+            ),
+            refusals=tuple(
+                Refusal(
+                    id=row["token"],
+                    time=row["at"],
+                    reason=row["reason"],
+                    address=row["address"],
+                    route=row["route"],
+                    request_id=row["request_id"],
+                )
+                for row in refusals
+            ),
+        )
+
+    async def knows(self, digest: str) -> bool:
+        """Whether there is or was a token with this digest."""
+        return bool(
+            await self._pool.fetchval("select true from token where digest = $1", bytes.fromhex(digest))
+        )
+
+    async def get(self, id: str) -> Token | None:  # noqa: A002
         row = await self._pool.fetchrow("select * from token where id = $1 and revoked is null", id)
-        return _token(row) if row else None
+        return rows.token(row) if row else None
+
+    async def export(self, id: str) -> TokenRecord | None:  # noqa: A002
+        """A token's record with its digest."""
+        row = await self._pool.fetchrow("select * from token where id = $1 and revoked is null", id)
+        if row is None:
+            return None
+        token = rows.token(row)
+        return TokenRecord(
+            id=token.id,
+            digest=row["digest"].hex(),
+            token=rows.wanted(token),
+            hint=token.hint,
+            disabled=token.disabled,
+            created=token.created,
+        )
 
     async def list(self, wanted: ListTokens) -> tuple[int, Sequence[Token]]:
         """How many tokens match, and one page of them, newest first."""
@@ -214,27 +218,27 @@ class Store:
             wanted.account,
             query,
         )
-        rows = await self._pool.fetch(
+        found = await self._pool.fetch(
             f"select * from token where {condition} order by id desc limit $3 offset $4",  # noqa: S608
             wanted.account,
             query,
             wanted.page_size,
             wanted.page * wanted.page_size,
         )
-        return total, [_token(row) for row in rows]
+        return total, [rows.token(row) for row in found]
 
     async def account(self, account: str) -> Account | None:
         row = await self._pool.fetchrow("select * from account where account = $1", account)
-        return _account(row) if row else None
+        return rows.account(row) if row else None
 
     async def accounts(self, wanted: ListAccounts) -> tuple[int, Sequence[Account]]:
         total = await self._pool.fetchval("select count(*) from account")
-        rows = await self._pool.fetch(
+        found = await self._pool.fetch(
             "select * from account order by account limit $1 offset $2",
             wanted.page_size,
             wanted.page * wanted.page_size,
         )
-        return total, [_account(row) for row in rows]
+        return total, [rows.account(row) for row in found]
 
     async def count_accounts(self) -> int:
         count: int = await self._pool.fetchval("select count(*) from account")
@@ -243,33 +247,6 @@ class Store:
     async def version(self) -> str:
         version: str = await self._pool.fetchval("select current_setting('server_version')")
         return version
-
-
-def _token(row: asyncpg.Record) -> Token:
-    return Token(
-        id=row["id"],
-        description=row["description"],
-        scopes=tuple(row["scopes"]),
-        account=row["account"],
-        metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] else None,
-        restrictions=msgspec.json.decode(row["restrictions"], type=Restrictions),
-        not_before=row["not_before"],
-        expires=row["expires"],
-        disabled=row["disabled"],
-        hint=row["hint"],
-        created=row["created"],
-        created_by=row["created_by"],
-        rotated_to=row["rotated_to"],
-        access=Access(time=row["last_used"], ip=row["last_ip"]),
-    )
-
-
-def _account(row: asyncpg.Record) -> Account:
-    return Account(account=row["account"], name=row["name"], created=row["created"])
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
 
 
 def _escape_like(text: str) -> str:

@@ -25,6 +25,7 @@ from shared.contracts import (
     AskTokensStats,
     CreateToken,
     Failure,
+    Made,
     NewToken,
     Operation,
     Token,
@@ -110,5 +111,5 @@ async def issue(operator: Client, *scopes: str, **fields) -> tuple[str, Token]:
             actor=Actor(name="test"),
         ),
     )
-    assert isinstance(made, Token), made
-    return value, made
+    assert isinstance(made, Made), made
+    return value, made.token

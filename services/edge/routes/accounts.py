@@ -6,7 +6,8 @@ from litestar import delete, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
-from services.edge.routes.asking import HttpRequest, actor, ask
+from services.edge.gate import HttpRequest
+from services.edge.routes.asking import actor, ask, idempotency_key
 from shared import contracts as c
 
 
@@ -15,11 +16,18 @@ class NewAccount(Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
-@post("/v1/account", opt={"scope": "api:accounts:write"}, status_code=200)
+@post("/v1/account", opt={"scope": "api:accounts:write", "account_in": "body"}, status_code=200)
 async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccount:
     """Adds an account. One that exists stays as it is, and the answer says so."""
     return await ask(
-        request, c.ADD_ACCOUNT, c.AddAccount(account=data.account, name=data.name, actor=actor(request))
+        request,
+        c.ADD_ACCOUNT,
+        c.AddAccount(
+            account=data.account,
+            name=data.name,
+            actor=actor(request),
+            idempotency_key=idempotency_key(request),
+        ),
     )
 
 
@@ -33,16 +41,22 @@ async def list_accounts(
     return await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size))
 
 
-@get("/v1/account/{account:str}", opt={"scope": "api:accounts:read"})
+@get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
 async def show(request: HttpRequest, account: FromPath[str]) -> c.Account:
     """Shows one account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account))
 
 
-@delete("/v1/account/{account:str}", opt={"scope": "api:accounts:delete"}, status_code=200)
+@delete(
+    "/v1/account/{account:str}", opt={"scope": "api:accounts:delete", "account_in": "path"}, status_code=200
+)
 async def remove(request: HttpRequest, account: FromPath[str]) -> c.AccountDeleted:
     """Deletes an account and revokes its tokens."""
-    return await ask(request, c.DELETE_ACCOUNT, c.DeleteAccount(account=account, actor=actor(request)))
+    return await ask(
+        request,
+        c.DELETE_ACCOUNT,
+        c.DeleteAccount(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
+    )
 
 
 HANDLERS: list[Any] = [add, list_accounts, show, remove]

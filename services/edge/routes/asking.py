@@ -1,19 +1,17 @@
 """What all routes need to ask the other services on behalf of a request."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
-from litestar import Request
 from nats.aio.client import Client
 
 from services.edge.errors import Refused
-from services.edge.gate import token_of
+from services.edge.gate import HttpRequest, address_of, token_of
 from shared import rpc
 from shared.contracts import Actor, Failure, Operation
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
-HttpRequest = Request[Any, Any, Any]
 
 
 async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> R:
@@ -30,5 +28,23 @@ async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> 
 
 
 def actor(request: HttpRequest) -> Actor:
+    """Who asks, for the audit and for what may be given."""
     token = token_of(request)
-    return Actor(name=token.id, token=token.id, address=request.client.host if request.client else None)
+    return Actor(
+        name=token.id,
+        token=token.id,
+        address=address_of(request),
+        request_id=request.scope["state"]["request_id"],
+    )
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """The Idempotency-Key header.
+
+    Raises:
+        Refused: there are several.
+    """
+    keys = request.headers.getall("idempotency-key", [])
+    if len(keys) > 1:
+        raise Refused("bad_request", "one Idempotency-Key at most")
+    return keys[0] if keys else None

@@ -10,8 +10,8 @@ from msgspec import Struct
 from nats.aio.client import Client
 
 from services.edge.errors import Refused
-from services.edge.gate import ANY, PUBLIC
-from services.edge.routes.asking import HttpRequest, ask
+from services.edge.gate import ANY, PUBLIC, HttpRequest
+from services.edge.routes.asking import ask
 from shared import VERSION
 from shared import contracts as c
 

@@ -1,43 +1,90 @@
-"""Access tokens: make, list, show, revoke."""
+"""Access tokens: make, list, show, edit, rotate, revoke."""
 
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, delete, get, post
+from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from msgspec import UNSET, UnsetType
 
-from services.edge.routes.asking import HttpRequest, actor, ask
+from services.edge.gate import OWN, HttpRequest, token_of
+from services.edge.routes.asking import actor, ask, idempotency_key
 from shared import contracts as c
 from shared import token_value
+from shared.token_value import is_ours
 
 NO_STORE = {"cache-control": "no-store"}
 
 
-class CreatedToken(c.Token, frozen=True):
-    """A new token, with its secret for the only time."""
+class CreatedToken(c.Token, frozen=True, kw_only=True):
+    """A new token, with its secret for the only time.
 
-    token: str
+    Args:
+        token: the secret. Left out when the request repeats an earlier one with the same Idempotency-Key: nobody
+            kept it.
+        code: ``already_created`` in that case.
+    """
+
+    token: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
 
 
-@post("/v1/tokens", opt={"scope": "api:tokens:write"})
-async def create(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
-    """Makes a token and shows its secret, once."""
+class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+    """``grace``: for how many seconds the old secret lives on."""
+
+    grace: int = 0
+
+
+async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Response[CreatedToken]:
     value = token_value.mint()
     made = await ask(
         request,
         c.CREATE_TOKEN,
         c.CreateToken(
-            token=data,
+            token=wanted,
             digest=token_value.digest(value) or "",
             hint=token_value.hint(value),
             actor=actor(request),
+            idempotency_key=idempotency_key(request),
         ),
     )
-    created = CreatedToken(token=value, **msgspec.structs.asdict(made))
-    return Response(created, status_code=201, headers={**NO_STORE, "location": f"/v1/tokens/{made.id}"})
+    return _shown(made, value, status)
 
 
-@get("/v1/tokens", opt={"scope": "api:tokens:read"})
+async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[CreatedToken]:
+    value = token_value.mint()
+    made = await ask(
+        request,
+        c.ROTATE_TOKEN,
+        c.RotateToken(
+            id=token_id,
+            grace=grace,
+            digest=token_value.digest(value) or "",
+            hint=token_value.hint(value),
+            actor=actor(request),
+            idempotency_key=idempotency_key(request),
+        ),
+    )
+    return _shown(made, value, 201)
+
+
+async def end(request: HttpRequest, *, token_id: str | None = None, digest: str | None = None) -> c.Revoked:
+    return await ask(
+        request,
+        c.REVOKE_TOKEN,
+        c.RevokeToken(
+            id=token_id, digest=digest, actor=actor(request), idempotency_key=idempotency_key(request)
+        ),
+    )
+
+
+@post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body"})
+async def create(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
+    """Makes a token and shows its secret, once."""
+    return await make(request, data, status=201)
+
+
+@get("/v1/tokens", opt={"scope": "api:tokens:read", "account_in": "query"})
 async def list_tokens(
     request: HttpRequest,
     page: FromQuery[int] = 0,
@@ -57,10 +104,106 @@ async def show(request: HttpRequest, token_id: FromPath[str]) -> c.Token:
     return await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
 
 
+@patch("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:write"})
+async def edit(request: HttpRequest, token_id: FromPath[str], data: JSONBody[c.TokenChanges]) -> c.Token:
+    """Changes what is given and leaves the rest; never beyond what the editor's own token may."""
+    return await ask(
+        request,
+        c.UPDATE_TOKEN,
+        c.UpdateToken(
+            id=token_id, changes=data, actor=actor(request), idempotency_key=idempotency_key(request)
+        ),
+    )
+
+
+@post("/v1/tokens/{token_id:str}/rotate", opt={"scope": "api:tokens:write"})
+async def rotate(
+    request: HttpRequest, token_id: FromPath[str], data: JSONBody[Rotation]
+) -> Response[CreatedToken]:
+    """Makes the token's successor; the old secret lives on for the grace period at most."""
+    return await renew(request, token_id, data.grace)
+
+
 @delete("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
 async def revoke(request: HttpRequest, token_id: FromPath[str]) -> c.Revoked:
     """Revokes a token for good. Once this returns it is refused everywhere."""
-    return await ask(request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request)))
+    return await end(request, token_id=token_id)
 
 
-HANDLERS: list[Any] = [create, list_tokens, show, revoke]
+@get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read"})
+async def log(request: HttpRequest, token_id: FromPath[str]) -> c.TokenLog:
+    """The latest changes of a token, and what was refused to it."""
+    return await ask(request, c.GET_LOG, c.GetLog(id=token_id))
+
+
+# EmailEngine's older names
+
+
+@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body"})
+async def create_older(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
+    """The same as POST /v1/tokens, answered with 200."""
+    return await make(request, data, status=200)
+
+
+@delete("/v1/token/{token:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
+async def revoke_older(request: HttpRequest, token: FromPath[str]) -> c.Revoked:
+    """Revokes by id or by the token itself, which then stands in URLs and logs on the way here: prefer the id."""
+    digest = token_value.digest(token) if is_ours(token) or not token.startswith("tok_") else None
+    return await end(request, token_id=None if digest else token, digest=digest)
+
+
+@get("/v1/tokens/account/{account:str}", opt={"scope": "api:tokens:read", "account_in": "path"})
+async def list_of_account(
+    request: HttpRequest,
+    account: FromPath[str],
+    page: FromQuery[int] = 0,
+    page_size: Annotated[int, QueryParameter(name="pageSize")] = 20,
+) -> c.TokenPage:
+    """Lists an account's tokens."""
+    return await ask(request, c.LIST_TOKENS, c.ListTokens(page=page, page_size=page_size, account=account))
+
+
+# With the token itself
+
+
+@get("/v1/self", opt={"scope": OWN})
+async def show_self(request: HttpRequest) -> c.Token:
+    """What am I?"""
+    return token_of(request)
+
+
+@post("/v1/self/rotate", opt={"scope": OWN})
+async def rotate_self(request: HttpRequest, data: JSONBody[Rotation]) -> Response[CreatedToken]:
+    """Renew me."""
+    return await renew(request, token_of(request).id, data.grace)
+
+
+@delete("/v1/self", opt={"scope": OWN}, status_code=200)
+async def revoke_self(request: HttpRequest) -> c.Revoked:
+    """Revoke me."""
+    return await end(request, token_id=token_of(request).id)
+
+
+def _shown(made: c.Made, value: str, status: int) -> Response[CreatedToken]:
+    record = msgspec.structs.asdict(made.token)
+    if made.replayed:
+        return Response(CreatedToken(code="already_created", **record), status_code=200, headers=NO_STORE)
+    headers = {**NO_STORE, "location": f"/v1/tokens/{made.token.id}"}
+    return Response(CreatedToken(token=value, **record), status_code=status, headers=headers)
+
+
+HANDLERS: list[Any] = [
+    create,
+    list_tokens,
+    show,
+    edit,
+    rotate,
+    revoke,
+    log,
+    create_older,
+    revoke_older,
+    list_of_account,
+    show_self,
+    rotate_self,
+    revoke_self,
+]

@@ -1,0 +1,103 @@
+"""The outermost ASGI application: bounds the request in size and time, takes the credential off it before
+anything else reads it, and adds to answers what every answer has.
+"""
+
+import asyncio
+from typing import Any
+
+from litestar.types import ASGIApp, Message, Receive, Send
+
+from services.edge.credentials import take
+from services.edge.errors import Refused, problem
+from shared.ids import new_id
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+BODY_TIMEOUT_S = 10.0
+"""How long a client may take to send its body."""
+
+
+class Front:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if refused := _unacceptable(scope):
+            await _send(refused, send)
+            return
+        credential, headers, query = take(scope["headers"], scope["query_string"])
+        scope["headers"] = headers
+        scope["query_string"] = query
+        state = scope.setdefault("state", {})
+        state["credential"] = credential
+        state["request_id"] = new_id("req_")
+        head = scope["method"] == "HEAD"
+        if head:
+            scope["method"] = "GET"
+        await self._app(
+            scope, _in_time(receive), _completed(send, state, head=head, in_query=credential.in_query)
+        )
+
+
+def _unacceptable(scope: Any) -> Refused | None:
+    headers = scope["headers"]
+    if (
+        len(headers) > MAX_HEADERS
+        or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES
+    ):
+        return Refused("header_fields_too_large")
+    target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
+    if target > MAX_TARGET_BYTES:
+        return Refused("uri_too_long")
+    hosts = sum(name == b"host" for name, _ in headers)
+    if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
+        return Refused("bad_request", "one Host header is needed")
+    return None
+
+
+def _in_time(receive: Receive) -> Receive:
+    """A body that does not come is given up: the server itself would wait for ever."""
+    deadline: float | None = None
+
+    async def receiving() -> Any:
+        nonlocal deadline
+        loop = asyncio.get_running_loop()
+        deadline = deadline or loop.time() + BODY_TIMEOUT_S
+        try:
+            return await asyncio.wait_for(receive(), max(0.0, deadline - loop.time()))
+        except TimeoutError:
+            raise Refused("request_timeout", headers={"connection": "close"}) from None
+
+    return receiving
+
+
+def _completed(send: Send, state: dict[str, Any], *, head: bool, in_query: bool) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
+            headers += state.get("rate_limit", ())
+            if in_query and message["status"] < 300:
+                # A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, 5.3).
+                headers = [
+                    *((name, value) for name, value in headers if name != b"cache-control"),
+                    (b"cache-control", b"private, no-store"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            message["headers"] = headers
+        elif head and message["type"] == "http.response.body":
+            message["body"] = b""
+        await send(message)
+
+    return sending
+
+
+async def _send(refused: Refused, send: Send) -> None:
+    status, headers, body = problem(refused)
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,53 @@
+"""How tokens and accounts stand in PostgreSQL's rows."""
+
+import asyncpg
+import msgspec
+
+from shared.contracts import Access, Account, NewToken, Restrictions, Token
+
+ACTIVE = """
+    revoked is null and not disabled
+    and (not_before is null or not_before <= now()) and (expires is null or expires > now())
+"""
+"""The condition under which a token is honoured, by PostgreSQL's clock."""
+
+
+def token(row: asyncpg.Record) -> Token:
+    return Token(
+        id=row["id"],
+        description=row["description"],
+        scopes=tuple(row["scopes"]),
+        account=row["account"],
+        metadata=msgspec.json.decode(row["metadata"]) if row["metadata"] else None,
+        restrictions=msgspec.json.decode(row["restrictions"], type=Restrictions),
+        not_before=row["not_before"],
+        expires=row["expires"],
+        disabled=row["disabled"],
+        hint=row["hint"],
+        created=row["created"],
+        created_by=row["created_by"],
+        rotated_to=row["rotated_to"],
+        access=Access(time=row["last_used"], ip=row["last_ip"]),
+        revoked=row["revoked"],
+    )
+
+
+def wanted(of: Token) -> NewToken:
+    """What a maker would ask for to get this token."""
+    return NewToken(
+        description=of.description,
+        scopes=of.scopes,
+        account=of.account,
+        metadata=of.metadata,
+        restrictions=of.restrictions,
+        not_before=of.not_before,
+        expires=of.expires,
+    )
+
+
+def account(row: asyncpg.Record) -> Account:
+    return Account(account=row["account"], name=row["name"], created=row["created"])
+
+
+def json(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
