@@ -1,0 +1,323 @@
+"""A token from its making to its end, over HTTP."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.services.conftest import issue
+
+
+@pytest.fixture
+async def admin(edge, operator, tokens_service):
+    """An HTTP client that sends an all-powerful token."""
+    value, _ = await issue(operator)
+    edge.headers["authorization"] = f"Bearer {value}"
+    return edge
+
+
+def bearer(value: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {value}"}
+
+
+def in_future(**delta: float) -> str:
+    return (datetime.now(UTC) + timedelta(**delta)).isoformat()
+
+
+async def make(client, **wanted) -> dict:
+    answer = await client.post("/v1/tokens", json={"scopes": ["api"], **wanted})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def test_a_secret_is_shown_once_and_works(admin):
+    made = await make(admin, description="once")
+    shown = (await admin.get(f"/v1/tokens/{made['id']}")).json()
+    assert "token" not in shown
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).json()["id"] == made["id"]
+
+
+async def test_revoked_unknown_disabled_expired_and_not_yet_valid_get_the_same_bytes(admin):
+    revoked, disabled, expired = [await make(admin) for _ in range(3)]
+    later = await make(admin, notBefore=in_future(hours=1))
+    assert (await admin.delete(f"/v1/tokens/{revoked['id']}")).json()["deleted"]
+    assert (await admin.patch(f"/v1/tokens/{disabled['id']}", json={"disabled": True})).json()["disabled"]
+    rotated = await admin.post(f"/v1/tokens/{expired['id']}/rotate", json={})
+    assert rotated.status_code == 201
+    answers = [
+        await admin.get("/v1/self", headers=bearer(value))
+        for value in (
+            "tly_unknown",
+            "f" * 64,
+            revoked["token"],
+            disabled["token"],
+            expired["token"],
+            later["token"],
+        )
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.content for answer in answers}) == 1
+    assert len({answer.headers["www-authenticate"] for answer in answers}) == 1
+
+
+async def test_revoking_twice_gives_the_same_answer(admin):
+    made = await make(admin)
+    first, second = [await admin.delete(f"/v1/tokens/{made['id']}") for _ in range(2)]
+    assert first.status_code == second.status_code == 200
+    assert first.json()["deleted"] is second.json()["deleted"] is True
+
+
+async def test_a_rotated_token_lives_on_for_its_grace_and_never_longer_than_it_would_have(admin):
+    made = await make(admin, expires=in_future(seconds=60))
+    rotated = (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 3600})).json()
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 200
+    assert (await admin.get("/v1/self", headers=bearer(rotated["token"]))).status_code == 200
+    old = (await admin.get(f"/v1/tokens/{made['id']}")).json()
+    assert old["rotatedTo"] == rotated["id"]
+    assert old["expires"] == rotated["expires"] == made["expires"]
+    assert (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 1})).status_code == 409
+
+
+async def test_a_token_renews_and_revokes_itself(admin):
+    made = await make(admin, scopes=["metrics"])
+    renewed = await admin.post("/v1/self/rotate", headers=bearer(made["token"]), json={})
+    assert renewed.status_code == 201
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    value = renewed.json()["token"]
+    assert (await admin.delete("/v1/self", headers=bearer(value))).status_code == 200
+    assert (await admin.get("/v1/self", headers=bearer(value))).status_code == 401
+
+
+async def test_the_same_idempotency_key_makes_one_token_and_says_so(admin):
+    wanted = {"scopes": ["api"], "description": "once"}
+    headers = {"idempotency-key": "k1"}
+    first = await admin.post("/v1/tokens", json=wanted, headers=headers)
+    again = await admin.post("/v1/tokens", json=wanted, headers=headers)
+    other = await admin.post("/v1/tokens", json={"scopes": ["metrics"]}, headers=headers)
+    assert first.status_code == 201
+    assert again.status_code == 200
+    assert again.json()["code"] == "already_created"
+    assert again.json()["id"] == first.json()["id"]
+    assert "token" not in again.json()
+    assert other.status_code == 409
+
+
+async def test_a_token_never_gives_what_it_does_not_have(admin):
+    maker = await make(admin, scopes=["api", "metrics"], expires=in_future(hours=1))
+    headers = bearer(maker["token"])
+    too_much = [
+        {"scopes": ["*"], "expires": in_future(minutes=5)},
+        {"scopes": ["admin"], "expires": in_future(minutes=5)},
+        {"scopes": ["api"]},
+        {"scopes": ["api"], "expires": in_future(hours=2)},
+    ]
+    for wanted in too_much:
+        answer = await admin.post("/v1/tokens", json=wanted, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "exceeds_authority"), wanted
+    enough = {"scopes": ["api:tokens:read"], "expires": in_future(minutes=5)}
+    assert (await admin.post("/v1/tokens", json=enough, headers=headers)).status_code == 201
+
+
+async def test_a_lesser_token_can_neither_widen_nor_rotate_a_greater_one(admin):
+    greater = await make(admin, scopes=["*"])
+    lesser = await make(admin, scopes=["api"])
+    headers = bearer(lesser["token"])
+    for attempt in (
+        admin.patch(f"/v1/tokens/{lesser['id']}", json={"scopes": ["*"]}, headers=headers),
+        admin.patch(f"/v1/tokens/{greater['id']}", json={"description": "mine"}, headers=headers),
+        admin.post(f"/v1/tokens/{greater['id']}/rotate", json={}, headers=headers),
+    ):
+        assert (await attempt).json()["code"] == "exceeds_authority"
+
+
+async def test_an_account_bound_token_works_for_that_account_only(admin):
+    for account in ("alice", "bob"):
+        assert (await admin.post("/v1/account", json={"account": account})).status_code == 200
+    made = await make(admin, account="alice")
+    headers = bearer(made["token"])
+    expected = {
+        "/v1/account/alice": 200,
+        "/v1/account/bob": 403,
+        "/v1/accounts": 403,
+        "/v1/tokens?account=alice": 200,
+        "/v1/tokens?account=bob": 403,
+        "/v1/tokens?account=alice&account=bob": 403,
+        "/v1/tokens": 403,
+        "/v1/tokens/account/alice": 200,
+        "/v1/self": 200,
+    }
+    found = {path: (await admin.get(path, headers=headers)).status_code for path in expected}
+    assert found == expected
+    wanted = {"scopes": ["api:tokens:read"], "account": "alice"}
+    assert (await admin.post("/v1/tokens", json=wanted, headers=headers)).status_code == 201
+    wanted["account"] = "bob"
+    assert (await admin.post("/v1/tokens", json=wanted, headers=headers)).status_code == 403
+
+
+async def test_deleting_an_account_ends_its_tokens(admin):
+    await admin.post("/v1/account", json={"account": "carol"})
+    made = await make(admin, account="carol")
+    assert (await admin.delete("/v1/account/carol")).json()["tokens"] == 1
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    assert (await admin.delete("/v1/account/carol")).status_code == 404
+
+
+async def test_addresses_and_referrers_are_judged_in_order(admin):
+    elsewhere = await make(admin, restrictions={"addresses": ["10.0.0.0/8"]})
+    refused = await admin.get("/v1/tokens", headers=bearer(elsewhere["token"]))
+    assert (refused.status_code, refused.json()["code"]) == (403, "address_not_allowed")
+    assert refused.json()["address"] == "127.0.0.1"
+    here = await make(
+        admin, restrictions={"addresses": ["::ffff:127.0.0.0/104"], "referrers": ["https://good.example/*"]}
+    )
+    for referrer, status in (
+        (None, 403),
+        ("https://good.example/page", 200),
+        ("https://evil.example/?https://good.example/", 403),
+        ("https://good.example@evil.example/", 403),
+        ("http://good.example/", 403),
+    ):
+        headers = bearer(here["token"]) | ({"referer": referrer} if referrer else {})
+        assert (await admin.get("/v1/tokens", headers=headers)).status_code == status, referrer
+
+
+async def test_a_rate_limit_is_exact_and_says_when_to_come_again(admin):
+    made = await make(admin, restrictions={"rateLimit": {"maxRequests": 3, "timeWindow": 86400}})
+    answers = [await admin.get("/v1/tokens", headers=bearer(made["token"])) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert answers[0].headers["ratelimit-policy"] == '"token";q=3;w=86400'
+    assert answers[0].headers["ratelimit"].startswith('"token";r=2;t=')
+    assert int(answers[3].headers["retry-after"]) >= 1
+    assert answers[3].json()["code"] == "rate_limited"
+
+
+async def test_a_rotated_token_shares_its_limit_with_its_successor(admin):
+    made = await make(admin, restrictions={"rateLimit": {"maxRequests": 2, "timeWindow": 86400}})
+    new = (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 60})).json()
+    statuses = [
+        (await admin.get("/v1/tokens", headers=bearer(value))).status_code
+        for value in (made["token"], new["token"], made["token"], new["token"])
+    ]
+    assert statuses == [200, 200, 429, 429]
+
+
+async def test_the_log_shows_changes_and_refusals(admin):
+    made = await make(admin)
+    await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "new", "disabled": True})
+    await admin.get("/v1/tokens", headers=bearer(made["token"]))
+    await admin._transport.app._app.state.usage.flush()
+    log = (await admin.get(f"/v1/tokens/{made['id']}/log")).json()
+    assert [change["action"] for change in log["changes"]] == ["token.updated", "token.created"]
+    assert [refusal["reason"] for refusal in log["refusals"]] == ["disabled"]
+    assert log["refusals"][0]["route"] == "/v1/tokens"
+
+
+async def test_last_use_is_noted(admin):
+    made = await make(admin)
+    await admin.get("/v1/tokens", headers=bearer(made["token"]))
+    await admin._transport.app._app.state.usage.flush()
+    shown = (await admin.get(f"/v1/tokens/{made['id']}")).json()
+    assert shown["access"]["ip"] == "127.0.0.1"
+    assert shown["access"]["time"]
+
+
+async def test_everything_wrong_with_a_body_is_told_at_once(admin):
+    answer = await admin.post(
+        "/v1/tokens", json={"scopes": "api", "expires": 5, "colour": "red", "metadata": []}
+    )
+    assert answer.status_code == 400
+    assert {error["field"] for error in answer.json()["errors"]} == {"scopes", "expires", "metadata", ""}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"scopes": []},
+        {"scopes": ["API"]},
+        {"scopes": ["a b"]},
+        {"expires": "tomorrow"},
+        {"expires": "2020-01-01T00:00:00Z"},
+        {"expires": "2030-01-01T00:00:00"},
+        {"expires": "2199-01-01T00:00:00Z"},
+        {"restrictions": {"addresses": []}},
+        {"restrictions": {"addresses": ["10.0.0.1/33"]}},
+        {"restrictions": {"addresses": ["10.0.0.1/8"]}},
+        {"restrictions": {"referrers": []}},
+        {"restrictions": {"rateLimit": {"maxRequests": 1}}},
+        {"restrictions": {"rateLimit": {"maxRequests": 0, "timeWindow": 1}}},
+        {"restrictions": {"rateLimit": {"maxRequests": 1, "timeWindow": -1}}},
+        {"restrictions": {"colour": 1}},
+        {"description": "x" * 1025},
+        {"description": "a\0b"},
+        {"metadata": {"a": 2**70}},
+        {"metadata": {"a": "\0"}},
+        {"account": "nobody"},
+        {"account": "../x"},
+    ],
+)
+async def test_a_body_that_is_not_as_it_should_be_is_400(admin, wanted):
+    answer = await admin.post("/v1/tokens", json={"scopes": ["api"], **wanted})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"]
+
+
+async def test_odd_bodies_are_400_or_415(admin):
+    headers = {"content-type": "application/json"}
+    for body in (b"", b"{", b"[]", b"\xff", b"NaN", b'{"scopes":["api"]} x', b"[" * 5000, b'{"a":' * 5000):
+        answer = await admin.post("/v1/tokens", content=body, headers=headers)
+        assert answer.status_code == 400, body[:20]
+    for kind in ({"content-type": "text/plain"}, headers | {"content-encoding": "gzip"}):
+        answer = await admin.post("/v1/tokens", content=b"{}", headers=kind)
+        assert answer.status_code == 415
+    assert (await admin.post("/v1/tokens", content=b" " * 70_000, headers=headers)).status_code == 413
+
+
+async def test_ids_that_are_none_are_404(admin):
+    for token_id in ("x", "tok_", "tok_" + "0" * 26, "..", "%00", "'", "%2e%2e%2fx"):
+        answer = await admin.get(f"/v1/tokens/{token_id}/log")
+        assert answer.status_code == 404, token_id
+    for query in ("page=-1", "pageSize=1000000", "pageSize=x", "query=%00"):
+        assert (await admin.get(f"/v1/tokens?{query}")).status_code == 400, query
+
+
+async def test_introspection_and_revocation_follow_their_standards(admin):
+    made = await make(admin, scopes=["orders:read"], expires=in_future(hours=1))
+    asked = await admin.post("/oauth2/introspect", data={"token": made["token"]})
+    assert asked.json()["active"] is True
+    assert asked.json()["scope"] == "orders:read"
+    assert asked.json()["token_type"] == "Bearer"
+    lesser = bearer(made["token"])
+    assert (
+        await admin.post("/oauth2/introspect", data={"token": "x"}, headers=lesser)
+    ).status_code == 403
+    other = await make(admin)
+    assert (
+        await admin.post("/oauth2/revoke", data={"token": other["token"]}, headers=lesser)
+    ).status_code == 403
+    assert (
+        await admin.post("/oauth2/revoke", data={"token": made["token"]}, headers=lesser)
+    ).status_code == 200
+    assert (await admin.post("/oauth2/introspect", data={"token": made["token"]})).json() == {
+        "active": False
+    }
+    assert (await admin.post("/oauth2/revoke", data={"token": "unknown"})).status_code == 200
+
+
+async def test_forward_auth_says_who_it_is_or_why_not(admin):
+    await admin.post("/v1/account", json={"account": "alice"})
+    made = await make(admin, scopes=["orders"], account="alice")
+    headers = bearer(made["token"])
+    allowed = await admin.get("/auth?scope=orders:read&account=alice", headers=headers)
+    assert allowed.status_code == 200
+    assert allowed.headers["x-token-id"] == made["id"]
+    assert allowed.headers["x-token-account"] == "alice"
+    assert allowed.headers["x-token-scopes"] == "orders"
+    for query, status in (
+        ("scope=invoices&account=alice", 403),
+        ("scope=orders", 403),
+        ("", 400),
+        ("scope=orders&scope=invoices&account=alice", 400),
+    ):
+        assert (await admin.get(f"/auth?{query}", headers=headers)).status_code == status, query
+    for method in ("OPTIONS", "HEAD", "POST", "DELETE"):
+        refused = await admin.request(method, "/auth?scope=orders", headers=bearer("f" * 64))
+        assert refused.status_code == 401, method
