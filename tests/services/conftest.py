@@ -12,10 +12,11 @@ from nats.aio.client import Client
 from services.edge.app import create_app
 from services.edge.settings import Settings as EdgeSettings
 from services.metrics import app as metrics_app
+from services.metrics.consumer import ensure_stream
 from services.metrics.settings import Settings as MetricsSettings
 from services.tokens import app as tokens_app
 from services.tokens.settings import Settings as TokensSettings
-from shared import rpc, token_value
+from shared import bus, rpc, token_value
 from shared.contracts import (
     CREATE_TOKEN,
     EXPOSITION,
@@ -52,7 +53,16 @@ async def running(
 
 
 @pytest.fixture
-async def tokens_service(database: Database, nats_server: Nats, operator: Client) -> AsyncIterator[None]:
+async def event_stream(nats_server: Nats) -> None:
+    """The stream that the metrics service makes, for tests in which it does not run."""
+    async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as client:
+        await ensure_stream(client, max_bytes=64 << 20)
+
+
+@pytest.fixture
+async def tokens_service(
+    database: Database, nats_server: Nats, operator: Client, event_stream: None
+) -> AsyncIterator[None]:
     settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
     stop = Stop()
     async with running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
@@ -70,7 +80,7 @@ async def metrics_service(database: Database, nats_server: Nats, operator: Clien
 
 
 @pytest.fixture
-async def edge(nats_server: Nats) -> AsyncIterator[httpx.AsyncClient]:
+async def edge(nats_server: Nats, event_stream: None) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of an edge in this loop; the other services run only where the test asks for them."""
     app: Any = create_app(EdgeSettings(nats_url=nats_server.edge))
     async with (

@@ -286,9 +286,7 @@ async def test_introspection_and_revocation_follow_their_standards(admin):
     assert asked.json()["scope"] == "orders:read"
     assert asked.json()["token_type"] == "Bearer"
     lesser = bearer(made["token"])
-    assert (
-        await admin.post("/oauth2/introspect", data={"token": "x"}, headers=lesser)
-    ).status_code == 403
+    assert (await admin.post("/oauth2/introspect", data={"token": "x"}, headers=lesser)).status_code == 403
     other = await make(admin)
     assert (
         await admin.post("/oauth2/revoke", data={"token": other["token"]}, headers=lesser)
@@ -296,9 +294,7 @@ async def test_introspection_and_revocation_follow_their_standards(admin):
     assert (
         await admin.post("/oauth2/revoke", data={"token": made["token"]}, headers=lesser)
     ).status_code == 200
-    assert (await admin.post("/oauth2/introspect", data={"token": made["token"]})).json() == {
-        "active": False
-    }
+    assert (await admin.post("/oauth2/introspect", data={"token": made["token"]})).json() == {"active": False}
     assert (await admin.post("/oauth2/revoke", data={"token": "unknown"})).status_code == 200
 
 
