@@ -1,0 +1,158 @@
+"""`tallystick up` as its users start it: a process of its own on a data folder of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.data_folder import DataFolder, Running
+from deploy.embedded.nats import free_port
+from deploy.embedded.processes import is_running
+from tests.conftest import until
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without settings of ours, and these."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
+    return {**clean, **{f"TALLYSTICK_{name.upper()}": value for name, value in settings.items()}}
+
+
+class Up:
+    """One `tallystick up`. What it prints is kept in a file beside the data folder."""
+
+    def __init__(self, data: Path, **settings: str) -> None:
+        self.data = data
+        self.port = free_port()
+        self.output = data.parent / f"{data.name}.output"
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Up":
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "services",
+                    "up",
+                    "--data-dir",
+                    str(self.data),
+                    "--port",
+                    str(self.port),
+                ],
+                cwd=ROOT,
+                env=environment(**self.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        return self
+
+    def ready(self) -> "Up":
+        until(lambda: self.running or self.ended, 40)
+        assert not self.ended, self.printed
+        return self
+
+    @property
+    def running(self) -> Running | None:
+        return DataFolder(self.data).running()
+
+    @property
+    def ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+    @property
+    def admin_token(self) -> str:
+        (token,) = re.findall(r"shown this once:  (tly_\w+)", self.printed)
+        return token
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.http, headers=headers, timeout=10, trust_env=False)
+
+    def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return run(*arguments, data_dir=str(self.data), **settings)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def processes(self) -> dict[int, str]:
+        """Every process that belongs to this data folder, by its command line or its environment."""
+        found = {}
+        needle = str(self.data).encode()
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdecimal() and int(folder.name) != os.getpid():
+                with suppress(OSError):
+                    command = (folder / "cmdline").read_bytes()
+                    if needle in command + (folder / "environ").read_bytes() and is_running(int(folder.name)):
+                        found[int(folder.name)] = command.replace(b"\0", b" ").decode()
+        return found
+
+    def pids(self, *words: str) -> list[int]:
+        """The processes whose command line holds all of these words, the oldest first."""
+        return sorted(
+            pid for pid, command in self.processes().items() if all(word in command for word in words)
+        )
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """One `tallystick` command, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "services", *arguments],
+        cwd=ROOT,
+        env=environment(**settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path: sockets are put into it."""
+    with tempfile.TemporaryDirectory(prefix="tally-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def fresh(folder: Path) -> Iterator[Up]:
+    """An `up` that has not been started, and is ended with the test."""
+    up = Up(folder / "data")
+    yield up
+    if not up.ended:
+        up.stop(signal.SIGKILL)
+    until(lambda: not up.processes(), 10)
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    """A running `up` that the tests of a module share."""
+    with tempfile.TemporaryDirectory(prefix="tally-") as path:
+        shared = Up(Path(path) / "data").start()
+        try:
+            yield shared.ready()
+        finally:
+            shared.stop()

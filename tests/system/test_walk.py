@@ -1,0 +1,109 @@
+"""The mission's own walk, through the front door."""
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import until
+from tests.system.conftest import Up
+
+
+@pytest.fixture
+def admin(up: Up):
+    with up.client(up.admin_token) as client:
+        yield client
+
+
+def facts(answer: httpx.Response) -> tuple:
+    """All that a client can tell two answers apart by, but for the request's own id and the time."""
+    headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
+    return answer.status_code, headers, answer.content
+
+
+def test_without_a_token_nobody_gets_in(up: Up):
+    with up.client() as client:
+        answer = client.get("/v1/stats")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="tallystick"'
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "missing_token"
+
+
+def test_header_and_query_let_in_and_stats_begin_as_the_original_s(up: Up, admin: httpx.Client):
+    with up.client() as client:
+        by_query = client.get("/v1/stats", params={"access_token": up.admin_token})
+    by_header = admin.get("/v1/stats")
+    assert by_query.status_code == by_header.status_code == 200
+    assert list(by_header.json())[:3] == ["version", "license", "accounts"]
+
+
+def test_scopes_keep_metrics_and_api_apart(up: Up, admin: httpx.Client):
+    values = {
+        scope: admin.post("/v1/tokens", json={"scopes": [scope]}).json()["token"]
+        for scope in ("metrics", "api")
+    }
+    found = {}
+    for scope, value in values.items():
+        with up.client(value) as client:
+            found[scope] = client.get("/metrics").status_code, client.get("/v1/stats").status_code
+    assert found == {"metrics": (200, 403), "api": (403, 200)}
+
+
+def test_a_revoked_token_is_refused_at_once_like_an_unknown_one(up: Up, admin: httpx.Client):
+    made = admin.post("/v1/tokens", json={"scopes": ["api"]}).json()
+    with up.client(made["token"]) as client, up.client("f" * 64) as stranger:
+        assert client.get("/v1/stats").status_code == 200
+        assert admin.delete(f"/v1/tokens/{made['id']}").json()["deleted"] is True
+        assert facts(client.get("/v1/stats")) == facts(stranger.get("/v1/stats"))
+
+
+def test_adding_an_account_raises_the_number_of_accounts(admin: httpx.Client):
+    before = admin.get("/v1/stats").json()["accounts"]
+    assert admin.post("/v1/account", json={"account": "alice"}).json()["state"] == "new"
+    assert admin.get("/v1/stats").json()["accounts"] == before + 1
+
+
+def test_metrics_look_as_the_original_s_page_shows_them(admin: httpx.Client):
+    answer = admin.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    start = lines.index("# HELP thread_starts Number of started threads")
+    assert lines[start + 1 : start + 3] == ["# TYPE thread_starts counter", "thread_starts 3"]
+    stop = lines.index("# HELP thread_stops Number of stopped threads")
+    assert lines[stop + 1 : stop + 3] == ["# TYPE thread_stops counter", "thread_stops 0"]
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert families["thread_starts"].samples[0].value == 3
+
+
+def test_accounts_are_counted_by_events(admin: httpx.Client):
+    def added() -> float:
+        families = text_string_to_metric_families(admin.get("/metrics").text)
+        return next(
+            s.value for f in families for s in f.samples if s.name == "tallystick_accounts_added_total"
+        )
+
+    before = added()
+    admin.post("/v1/account", json={"account": "counted"})
+    until(lambda: added() == before + 1)
+
+
+def test_the_command_line_issues_lists_and_revokes(up: Up):
+    issued = up.command("tokens", "issue", "--scope", "api", "--description", "by hand")
+    value = issued.stdout.strip()
+    assert issued.returncode == 0, issued.stderr
+    with up.client(value) as client:
+        assert client.get("/v1/stats").status_code == 200
+        (line,) = [line for line in up.command("tokens", "list").stdout.splitlines() if "by hand" in line]
+        revoked = up.command("tokens", "revoke", line.split()[0])
+        assert revoked.returncode == 0, revoked.stderr
+        assert client.get("/v1/stats").status_code == 401
+
+
+def test_a_plain_token_as_an_argument_is_refused(up: Up):
+    refused = up.command("tokens", "revoke", up.admin_token)
+    assert refused.returncode == 65
+    assert up.admin_token not in refused.stderr
+
+
+def test_another_service_finds_the_bus(up: Up):
+    assert up.command("nats-url").stdout.startswith("nats://service:")
