@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 import msgspec
 
-from deploy.embedded import nats, postgres
+from deploy.embedded import nats, postgres, processes
 
 ORPHANS_S = 10.0
 """How long a former start's children may take to end before a new start gives up."""
@@ -96,7 +96,9 @@ class DataFolder:
     def running(self) -> Running | None:
         """The `up` that runs on this folder, if one does."""
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._running.read_bytes(), type=Running)
+            found = msgspec.json.decode(self._running.read_bytes(), type=Running)
+            # One that was killed leaves its file behind.
+            return found if processes.is_running(found.pid) else None
         return None
 
 

@@ -51,7 +51,8 @@ class Up:
                     str(self.port),
                 ],
                 cwd=ROOT,
-                env=environment(**self.settings),
+                # Every process it starts inherits this mark, by which they are found.
+                env={**environment(**self.settings), "TEST_FOLDER": str(self.data)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

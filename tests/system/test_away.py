@@ -1,0 +1,61 @@
+"""Failure is an answer: what is away makes a 503 within a second, never a hang or a 401."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import until
+from tests.system.conftest import Up
+
+
+def with_children(pids: list[int]) -> list[int]:
+    """These processes and those they started: PostgreSQL's backends serve without its postmaster."""
+    parents = {
+        int(folder.name): int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdecimal() and (folder / "stat").exists()
+    }
+    return [*pids, *(pid for pid, parent in parents.items() if parent in pids)]
+
+
+@contextmanager
+def stopped(pids: list[int]) -> Iterator[None]:
+    """Processes that neither run nor end: what waits for them gets no answer and no error."""
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("words", [("nats-server",), ("serve", "tokens"), ("postgres",)], ids=" ".join)
+def test_what_is_away_makes_503_within_a_second(up: Up, words: tuple[str, ...]):
+    with up.client(up.admin_token) as client:
+        with stopped(with_children(up.pids(*words))):
+            for _ in range(3):
+                began = time.monotonic()
+                answer = client.get("/v1/stats")
+                assert time.monotonic() - began < 1.2
+                assert answer.status_code == 503, answer.text
+                assert answer.headers["retry-after"] == "1"
+                assert "www-authenticate" not in answer.headers
+                assert answer.json()["code"] == "unavailable"
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/health/ready").status_code == 503
+        until(lambda: client.get("/v1/stats").status_code == 200, 20)
+        until(lambda: client.get("/health/ready").status_code == 200)
+
+
+def test_malformed_tokens_are_refused_without_asking_anyone(up: Up):
+    with up.client("tly_mistyped") as client, stopped(up.pids("nats-server")):
+        assert client.get("/v1/stats").status_code == 401
+    with up.client(up.admin_token) as client:
+        until(lambda: client.get("/v1/stats").status_code == 200, 20)

@@ -1,0 +1,65 @@
+"""No plain token anywhere: not on NATS, in PostgreSQL, in a log, in a file, in an error."""
+
+import os
+import signal
+
+import httpx
+
+from shared import token_value
+from tests.conftest import until
+from tests.system.conftest import Up
+
+
+def test_no_plain_token_is_found_anywhere(fresh: Up):
+    fresh.start().ready()
+    admin_token = fresh.admin_token
+    known: list[str] = []
+    answers: list[httpx.Response] = []
+    strangers = {name: token_value.mint() for name in ("header", "query", "encoded", "form", "path", "away")}
+    malformed = "tly_CANARYmalformedCANARY"
+    with fresh.client(admin_token) as admin, fresh.client() as client:
+        for path in ("/v1/stats", "/nowhere", "/v1/tokens?page=x", "/v1/tokens/x/log"):
+            for value in (*strangers.values(), malformed):
+                bearer = {"authorization": f"Bearer {value}"}
+                answers += [
+                    client.get(path, headers=bearer),
+                    client.get(path, params={"access_token": value}),
+                    client.get(f"{path.partition('?')[0]}?access%5Ftoken={value}"),
+                    client.get(path, params={"access_token": value}, headers=bearer),
+                    client.get(path, headers={"authorization": f"Bearer {value} {value}"}),
+                ]
+        answers += [
+            admin.get(f"/nowhere/{strangers['path']}"),
+            admin.get(f"/v1/tokens/{strangers['path']}"),
+            admin.delete(f"/v1/token/{strangers['path']}"),
+            admin.post("/v1/tokens", json={"scopes": ["api"], strangers["form"]: 1}),
+            admin.post("/v1/tokens", json={"scopes": [strangers["form"]]}),
+            admin.post("/v1/tokens", content=strangers["form"].encode()),
+            admin.post("/oauth2/introspect", data={"token": strangers["form"]}),
+            admin.post("/oauth2/revoke", data={"token": strangers["form"]}),
+        ]
+        made = admin.post("/v1/tokens", json={"scopes": ["api"]}).json()
+        renewed = admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 60}).json()
+        known += [admin_token, made["token"], renewed["token"]]
+        with fresh.client(renewed["token"]) as holder:
+            answers += [holder.get("/v1/self"), holder.get("/metrics"), holder.get("/v1/tokens/x")]
+        answers.append(admin.get("/v1/tokens"))
+        answers.append(admin.get("/metrics"))
+        (tokens,) = fresh.pids("serve", "tokens")
+        os.kill(tokens, signal.SIGSTOP)
+        answers.append(client.get("/v1/stats", params={"access_token": strangers["away"]}))
+        assert answers[-1].status_code == 503
+        os.kill(tokens, signal.SIGCONT)
+        until(lambda: admin.get("/v1/stats").status_code == 200)
+    assert fresh.stop() == 0
+
+    canaries = [value.encode() for value in (*strangers.values(), *known, malformed)]
+    places = {str(path): path.read_bytes() for path in fresh.data.rglob("*") if path.is_file()}
+    places["output"] = fresh.printed.replace(admin_token, "").encode()
+    for number, answer in enumerate(answers):
+        places[f"answer {number}"] = answer.content + repr(answer.headers).encode()
+    assert len(places) > 1000
+    found = {name for name, content in places.items() for canary in canaries if canary in content}
+    assert found == set()
+    # The search itself works: what may be stored is found.
+    assert any(made["id"].encode() in content for content in places.values())
