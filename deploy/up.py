@@ -27,7 +27,7 @@ from shared.contracts import (
     Failure,
     NewToken,
 )
-from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop, Unavailable
+from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop, Unavailable, ended_by_cancelling
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +141,7 @@ class _Supervisor:
         try:
             yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await ended_by_cancelling(watching)
             await processes.stop(current[0], stop_signal, timeout_s=2)
 
     async def _watch(self, name: str, start: Start, current: list[asyncio.subprocess.Process]) -> None:

@@ -29,6 +29,7 @@ from shared.contracts import (
     ThreadStopped,
 )
 from shared.ids import new_id
+from shared.lifecycle import ended_by_cancelling
 
 log = logging.getLogger(__name__)
 
@@ -158,5 +159,4 @@ async def producer(client: Client, source: str) -> AsyncIterator[Producer]:
         except TimeoutError:
             log.warning("stopping with events that NATS did not take")
         for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await ended_by_cancelling(task)

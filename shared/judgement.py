@@ -54,7 +54,7 @@ def referrer_allowed(allowed: tuple[str, ...], referrer: str | None) -> bool:
 
     ``*`` stands for anything within the scheme, the host or the path; nothing is looked for in the query, so
     ``https://evil.example/?https://good.example/`` is evil.example's. A pattern without ``://`` is for any scheme,
-    one without a path for the origin alone.
+    one without a path for the origin alone, and a lone ``*`` for any page.
     """
     if referrer is None or re.search(r"[\x00-\x20\x7f-\U0010ffff\\]", referrer):
         return False
@@ -78,6 +78,8 @@ _network = lru_cache(4096)(network)
 
 @lru_cache(4096)
 def _patterns(text: str) -> tuple[re.Pattern[str], ...]:
+    if text == "*":
+        text = "*/*"
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "*", text

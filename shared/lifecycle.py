@@ -67,6 +67,17 @@ async def run(service: Callable[[Stop], Awaitable[None]], *, grace_s: float = 3)
     return stop.exit_code
 
 
+async def ended_by_cancelling(task: "asyncio.Task[None]") -> None:
+    """Cancels a task until it has ended.
+
+    Once is not enough: nats-py's waits lose a cancellation now and then (Python 3.11's `asyncio.wait_for` does,
+    when it comes together with the result), and endless work then goes on.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.2)
+
+
 @asynccontextmanager
 async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIterator[None]:
     """Runs endless work beside the block. Should it ever end or fail, the service stops rather than limps."""
@@ -81,8 +92,7 @@ async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIter
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await ended_by_cancelling(task)
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:

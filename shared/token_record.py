@@ -5,7 +5,6 @@ Ours is one line of JSON. EmailEngine's is base64url of a msgpack map whose ``id
 """
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,7 +48,7 @@ def decode(text: str) -> TokenRecord:
         if text.startswith("{"):
             return msgspec.json.decode(text, type=TokenRecord)
         return _emailengine(text)
-    except (msgspec.MsgspecError, binascii.Error, RecursionError, UnicodeError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NotARecord(f"neither our JSON nor base64url of a msgpack map: {error}") from None
 
 

@@ -66,6 +66,13 @@ def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     asyncio.run(poll())
 
 
+async def until_async(condition: Callable[[], object], timeout_s: float = 10) -> None:
+    """Polls a condition from inside an event loop."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a superuser on a PostgreSQL for this run, with the template database in it."""
@@ -166,9 +173,9 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[Nats]:
 
 
 @asynccontextmanager
-async def start_nats(folder: Path) -> AsyncIterator[Nats]:
+async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[Nats]:
     passwords = {user: f"{user}-password" for user in embedded_nats.PERMISSIONS}
-    port = embedded_nats.free_port()
+    port = port or embedded_nats.free_port()
     configuration = embedded_nats.configure(folder, port, passwords)
     process = await embedded_nats.start(configuration, port, folder / "log")
     try:

@@ -79,7 +79,7 @@ class Up:
     @property
     def admin_token(self) -> str:
         (token,) = re.findall(r"shown this once:  (tly_\w+)", self.printed)
-        return token
+        return str(token)
 
     @property
     def http(self) -> str:

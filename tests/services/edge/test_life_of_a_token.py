@@ -26,7 +26,8 @@ def in_future(**delta: float) -> str:
 async def make(client, **wanted) -> dict:
     answer = await client.post("/v1/tokens", json={"scopes": ["api"], **wanted})
     assert answer.status_code == 201, answer.text
-    return answer.json()
+    made: dict = answer.json()
+    return made
 
 
 async def test_a_secret_is_shown_once_and_works(admin):

@@ -1,0 +1,251 @@
+"""Each event is counted once, whatever happens to its delivery."""
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+import nats
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.metrics import app, declared
+from services.metrics.consumer import DURABLE
+from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode
+from services.metrics.exposition import label, text
+from services.metrics.settings import Settings
+from services.metrics.store import StreamRecreated
+from shared import bus, rpc
+from shared.contracts import EVENTS_STREAM, EXPOSITION, AskExposition, Exposition
+from shared.lifecycle import EX_SOFTWARE, Stop
+from tests.services.conftest import running
+
+
+@pytest.fixture
+async def stream(nats_server):
+    """JetStream with the metrics service's permissions."""
+    async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as client:
+        yield client.jetstream()
+
+
+async def send(stream, kind: str, n: int | None = None, source: str = "mailer", **data) -> None:
+    event: dict = {"data": data}
+    if n is not None:
+        event |= {"source": source, "boot": "b1", "n": n, "type": kind}
+    await stream.publish(f"tallystick.events.{kind}", msgspec.json.encode(event))
+
+
+async def counters(operator) -> dict[str, float]:
+    reply = await rpc.call(operator, EXPOSITION, AskExposition())
+    assert isinstance(reply, Exposition)
+    return {
+        sample.name + "".join(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+async def counted(operator, expected: dict[str, float]) -> None:
+    deadline = asyncio.get_running_loop().time() + 15
+    found = await counters(operator)
+    while not expected.items() <= found.items() and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.02)
+        found = await counters(operator)
+    assert expected.items() <= found.items()
+
+
+@asynccontextmanager
+async def service(database, nats_server, operator):
+    settings = Settings(
+        nats_url=nats_server.metrics, database_url=database.metrics, wait_s=10, stream_max_bytes=64 << 20
+    )
+    stop = Stop()
+    async with running(app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
+        yield stop
+
+
+async def test_duplicates_of_any_age_are_counted_once_and_gaps_are_shown(metrics_service, stream, operator):
+    for n in (1, 2, 2, 1, 5, 3, 5, 6):
+        await send(stream, "account.added", n, account=f"a{n}")
+    await counted(
+        operator,
+        {
+            "tallystick_accounts_added_total": 4,  # 1, 2, 5, 6
+            "tallystick_event_duplicates_total": 4,
+            "tallystick_event_gaps_total": 2,
+            "tallystick_accountsinit": 4,
+        },
+    )
+
+
+async def test_bare_events_are_counted_once_each(metrics_service, nats_server, operator):
+    client = await nats.connect(nats_server.service)
+    for _ in range(3):
+        await client.jetstream().publish("tallystick.events.account.deleted", b'{"data":{"account":"x"}}')
+    await client.close()
+    await counted(operator, {"tallystick_accounts_deleted_total": 3})
+
+
+async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, operator, database):
+    poison = [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"[" * 5000,
+        b'{"n":-1}',
+        b'{"data":{"account":5}}',
+        b'{"source":"x"}',
+    ]
+    for payload in poison:
+        await stream.publish("tallystick.events.account.added", payload)
+    await stream.publish("tallystick.events.NOUN.verb", b"{}")
+    await send(stream, "account.added", account="fine")
+    await counted(
+        operator,
+        {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": len(poison) + 1},
+    )
+    connection = await asyncpg.connect(database.owner)
+    assert await connection.fetchval("select count(*) from metrics.dead_letter") == len(poison) + 1
+    await connection.close()
+
+
+async def test_a_service_that_is_stopped_again_and_again_counts_exactly(
+    database, nats_server, stream, operator, event_stream
+):
+    async def produce() -> None:
+        for n in range(1, 401):
+            await send(stream, "account.added", n, account="same")
+
+    producing = asyncio.create_task(produce())
+    for _ in range(4):
+        async with service(database, nats_server, operator):
+            before = (await counters(operator))["tallystick_accounts_added_total"]
+            async with asyncio.timeout(10):
+                while (await counters(operator))["tallystick_accounts_added_total"] < min(before + 20, 400):
+                    await asyncio.sleep(0.001)
+    await producing
+    async with service(database, nats_server, operator):
+        await counted(
+            operator,
+            {"tallystick_accounts_added_total": 400, "tallystick_event_gaps_total": 0},
+        )
+
+
+async def test_a_message_delivered_again_after_its_commit_is_not_counted_again(
+    database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", account="bare")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    # As if the service had ended between commit and acknowledgement: the consumer forgets all it acknowledged.
+    await stream.delete_consumer(EVENTS_STREAM, DURABLE)
+    async with service(database, nats_server, operator):
+        await send(stream, "account.deleted", account="bare")
+        await counted(
+            operator, {"tallystick_accounts_added_total": 1, "tallystick_accounts_deleted_total": 1}
+        )
+
+
+async def test_a_recreated_stream_stops_the_service_instead_of_guessing(
+    database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    await stream.delete_stream(EVENTS_STREAM)
+    stop = Stop()
+    settings = Settings(
+        nats_url=nats_server.metrics, database_url=database.metrics, wait_s=10, stream_max_bytes=64 << 20
+    )
+    await asyncio.wait_for(app.run(settings, stop), 10)
+    assert stop.exit_code == EX_SOFTWARE
+    assert issubclass(StreamRecreated, Exception)
+
+
+async def test_one_counts_and_another_takes_over(database, nats_server, stream, operator, event_stream):
+    async with service(database, nats_server, operator) as first:
+        await counted(operator, {"thread_starts_total": 1})
+        async with service(database, nats_server, operator):
+            await counted(operator, {"thread_starts_total": 2})
+            first()
+            await send(stream, "account.added", 1, account="later")
+            await counted(
+                operator,
+                {"tallystick_accounts_added_total": 1, "thread_starts_total": 2, "thread_stops_total": 1},
+            )
+
+
+async def test_a_thread_that_falls_silent_counts_as_stopped(metrics_service, stream, operator, database):
+    await send(stream, "thread.started", 1, thread="t1", type="worker")
+    await counted(operator, {"tallystick_threadsworker": 1})
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute("update metrics.thread set seen = seen - interval '1 hour' where thread = 't1'")
+    await connection.close()
+    await counted(operator, {"tallystick_threads_lost_total": 1, "thread_stops_total": 1})
+    # It was only slow: it runs, and says so, and stops in order.
+    await send(stream, "thread.heartbeat", 2, threads=[{"thread": "t1", "type": "worker"}])
+    await send(stream, "thread.stopped", 3, thread="t1")
+    await counted(operator, {"thread_starts_total": 3, "thread_stops_total": 2})
+
+
+def message(seq: int, kind: str, n: int, **data) -> Message:
+    event = {"source": "s", "boot": "b", "n": n, "type": kind, "data": data}
+    return Message(
+        seq, f"tallystick.events.{kind}", msgspec.json.encode(event), datetime(2026, 1, 1, tzinfo=UTC)
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from(["thread.started", "thread.stopped"]), st.integers(0, 5))))
+def test_starts_minus_stops_is_what_is_alive(happened: list[tuple[str, int]]):
+    alive: set[int] = set()
+    ended: set[int] = set()
+    state, tally = State(), Tally()
+    events: list[Decoded] = []
+    for kind, thread in happened:
+        # A thread starts once, and stops only after that.
+        if kind == "thread.started" and thread not in alive | ended:
+            alive.add(thread)
+            data = {"thread": f"t{thread}", "type": "w"}
+        elif kind == "thread.stopped" and thread in alive:
+            alive.remove(thread)
+            ended.add(thread)
+            data = {"thread": f"t{thread}"}
+        else:
+            continue
+        events.append(decode(message(len(events) + 1, kind, len(events) + 1, **data)))
+    apply(events + events, state, tally)  # everything twice
+    starts = tally.counters[declared.THREAD_STARTS.name, ""]
+    stops = tally.counters[declared.THREAD_STOPS.name, ""]
+    assert starts - stops == len(alive) == sum(thread.ended is None for thread in state.threads.values())
+    assert tally.counters[declared.DUPLICATES.name, ""] == len(events)
+
+
+@given(st.binary())
+def test_any_payload_is_an_event_or_none(payload: bytes):
+    with suppress(NotAnEvent):
+        assert decode(
+            Message(1, "tallystick.events.thread.started", payload, datetime(2026, 1, 1, tzinfo=UTC))
+        )
+
+
+def test_the_original_s_counters_are_printed_as_its_page_shows_them():
+    printed = text([("thread_starts", "", 7)])
+    assert printed.startswith(
+        "# HELP thread_starts Number of started threads\n# TYPE thread_starts counter\nthread_starts 7\n"
+    )
+    assert "\n# TYPE thread_stops counter\nthread_stops 0\n" in printed
+
+
+def test_labels_are_escaped():
+    printed = text([(declared.ACCOUNTS.name, label("state", 'a"b\\c\nd'), 1)])
+    (family,) = [f for f in text_string_to_metric_families(printed) if f.name == declared.ACCOUNTS.name]
+    assert family.samples[0].labels == {"state": 'a"b\\c\nd'}
+
+
+def test_every_metric_is_described():
+    assert all(metric.help for metric in declared.ALL)
+    assert len({metric.name for metric in declared.ALL}) == len(declared.ALL)

@@ -1,0 +1,129 @@
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+from shared import bus, rpc
+from shared.contracts import Failure, Message, Operation
+from shared.lifecycle import Stop
+from tests.conftest import until_async
+
+
+class Question(Message, frozen=True):
+    text: str
+
+
+class Answer(Message, frozen=True):
+    text: str
+
+
+ECHO = Operation("tallystick.v1.tokens.echo", Question, Answer)
+CHANGE = Operation("tallystick.v1.admin.echo", Question, Answer, mutates=True)
+
+
+class Away(Exception):
+    pass
+
+
+@pytest.fixture
+async def side(nats_server):
+    """The side that answers."""
+    async with bus.connect(nats_server.tokens, "tokens", Stop(), wait_s=10) as client:
+        yield client
+
+
+async def echo(question: Question) -> Answer | Failure:
+    match question.text:
+        case "fail":
+            raise ValueError("a secret in an exception")
+        case "away":
+            raise Away
+        case "no":
+            return Failure(code="not_found", message="no")
+        case "slow":
+            await asyncio.Event().wait()
+    return Answer(text=question.text)
+
+
+@pytest.fixture
+async def server(side):
+    async with rpc.serve(
+        side, "echo", "answers", {ECHO: echo, CHANGE: echo}, unavailable=(Away,), limit=4
+    ) as running:
+        yield running
+
+
+async def test_a_reply_is_typed_and_a_no_is_a_value(server, operator):
+    assert await rpc.call(operator, ECHO, Question(text="hello")) == Answer(text="hello")
+    refused = await rpc.call(operator, ECHO, Question(text="no"))
+    assert isinstance(refused, Failure)
+    assert refused.code == "not_found"
+
+
+async def test_a_refusal_is_told_as_nats_services_do(server, operator):
+    message = await operator.request(ECHO.subject, b'{"text":"no"}', timeout=1)
+    assert message.headers == {"Nats-Service-Error": "not_found", "Nats-Service-Error-Code": "404"}
+
+
+async def test_an_exception_is_answered_without_its_text(server, operator):
+    message = await operator.request(ECHO.subject, b'{"text":"fail"}', timeout=1)
+    assert b"secret" not in message.data
+    assert msgspec.json.decode(message.data)["code"] == "internal"
+
+
+async def test_what_cannot_be_decided_is_unavailable(server, operator):
+    for text in ("away", "slow"):
+        failure = await rpc.call(operator, ECHO, Question(text=text))
+        assert isinstance(failure, Failure)
+        assert failure.code == "unavailable"
+
+
+async def test_nobody_there_is_unavailable_at_once(operator):
+    began = time.monotonic()
+    failure = await rpc.call(operator, ECHO, Question(text="x"))
+    assert isinstance(failure, Failure)
+    assert failure.code == "unavailable"
+    assert time.monotonic() - began < ECHO.timeout_s
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{", b"[]", b"null", b"\xff", b'{"text":1}', b"{}", b"[" * 60_000, b'"' + b"x" * 65_536 + b'"'],
+)
+async def test_bad_requests_are_told_so(server, operator, payload):
+    message = await operator.request(ECHO.subject, payload, timeout=1)
+    assert msgspec.json.decode(message.data)["code"] == "bad_request"
+
+
+async def test_unknown_fields_are_skipped(server, operator):
+    message = await operator.request(ECHO.subject, b'{"text":"x","new":1}', timeout=1)
+    assert message.data == b'{"text":"x"}'
+
+
+async def test_a_request_without_a_reply_subject_is_counted(server, operator):
+    await operator.publish(ECHO.subject, b'{"text":"x"}')
+    await until_async(lambda: server.counts["no_reply"] == 1)
+
+
+async def test_a_change_that_comes_too_late_is_not_carried_out(server, operator):
+    headers = {rpc.DEADLINE_HEADER: str(int(time.time() * 1000) - 1)}
+    inbox = operator.new_inbox()
+    await operator.publish(CHANGE.subject, b'{"text":"x"}', reply=inbox, headers=headers)
+    await until_async(lambda: server.counts["late"] == 1)
+    assert server.counts["answered"] == 0
+
+
+async def test_beyond_the_bound_it_says_overloaded(server, operator):
+    slow = [asyncio.create_task(rpc.call(operator, ECHO, Question(text="slow"))) for _ in range(4)]
+    await until_async(lambda: server.stats(None)["in_hand"] == 4)
+    failure = await rpc.call(operator, ECHO, Question(text="x"))
+    assert isinstance(failure, Failure)
+    assert failure.code == "overloaded"
+    await asyncio.gather(*slow)
+
+
+async def test_services_are_found_on_the_bus(server, operator):
+    for verb in ("PING", "INFO", "STATS"):
+        message = await operator.request(f"$SRV.{verb}.echo", timeout=1)
+        assert msgspec.json.decode(message.data)["name"] == "echo"

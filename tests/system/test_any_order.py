@@ -1,0 +1,84 @@
+"""The services start in any order and wait for what they need."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from deploy.embedded.nats import free_port
+from tests.conftest import Database, start_nats
+from tests.system.conftest import ROOT, environment
+
+
+@contextmanager
+def serving(service: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{service}.output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services", "serve", service],
+            cwd=ROOT,
+            env=environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+async def asked(client: httpx.AsyncClient, path: str) -> int | None:
+    """The status of an answer to a well-formed, unknown token; None where there is no answer."""
+    try:
+        answer = await client.get(path, headers={"authorization": f"Bearer {'f' * 64}"})
+    except httpx.TransportError:
+        return None
+    return answer.status_code
+
+
+async def test_services_wait_for_servers_that_come_later(folder: Path, database: Database):
+    nats_port, port = free_port(), free_port()
+
+    def nats_url(user: str) -> str:
+        return f"nats://{user}:{user}-password@127.0.0.1:{nats_port}"
+
+    with (
+        serving("edge", folder, nats_url=nats_url("edge"), port=str(port)),
+        serving("tokens", folder, nats_url=nats_url("tokens"), database_url=database.tokens),
+        serving("metrics", folder, nats_url=nats_url("metrics"), database_url=database.metrics),
+    ):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+
+            async def answers(path: str, status: int) -> None:
+                async with asyncio.timeout(20):
+                    while await asked(client, path) != status:
+                        await asyncio.sleep(0.05)
+
+            await answers("/health/live", 200)
+            await answers("/health/ready", 503)
+            await answers("/v1/stats", 503)
+            async with start_nats(folder / "nats", port=nats_port):
+                await answers("/health/ready", 200)
+                await answers("/v1/stats", 401)
+
+
+async def test_a_service_that_waits_too_long_says_so_and_exits(folder: Path, database: Database):
+    process = subprocess.run(
+        [sys.executable, "-m", "services", "serve", "tokens"],
+        cwd=ROOT,
+        env=environment(
+            nats_url=f"nats://tokens:x@127.0.0.1:{free_port()}", database_url=database.tokens, wait_s="0.5"
+        ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert process.returncode == 69
+    assert "NATS did not accept a connection" in process.stderr
+    assert "Traceback" not in process.stderr
