@@ -3,6 +3,7 @@ import time
 
 import msgspec
 import pytest
+from nats.aio.client import Client
 
 from shared import bus, rpc
 from shared.contracts import Failure, Message, Operation
@@ -114,8 +115,12 @@ async def test_a_change_that_comes_too_late_is_not_carried_out(server, operator)
     assert server.counts["answered"] == 0
 
 
+async def ask(client: Client, text: str) -> Answer | Failure:
+    return await rpc.call(client, ECHO, Question(text=text))
+
+
 async def test_beyond_the_bound_it_says_overloaded(server, operator):
-    slow = [asyncio.create_task(rpc.call(operator, ECHO, Question(text="slow"))) for _ in range(4)]
+    slow = [asyncio.create_task(ask(operator, "slow")) for _ in range(4)]
     await until_async(lambda: server.stats(None)["in_hand"] == 4)
     failure = await rpc.call(operator, ECHO, Question(text="x"))
     assert isinstance(failure, Failure)

@@ -11,7 +11,7 @@ import httpx
 
 from deploy.embedded.nats import free_port
 from tests.conftest import Database, start_nats
-from tests.system.conftest import ROOT, environment
+from tests.system.conftest import ROOT, environment, run
 
 
 @contextmanager
@@ -67,18 +67,9 @@ async def test_services_wait_for_servers_that_come_later(folder: Path, database:
                 await answers("/v1/stats", 401)
 
 
-async def test_a_service_that_waits_too_long_says_so_and_exits(folder: Path, database: Database):
-    process = subprocess.run(
-        [sys.executable, "-m", "services", "serve", "tokens"],
-        cwd=ROOT,
-        env=environment(
-            nats_url=f"nats://tokens:x@127.0.0.1:{free_port()}", database_url=database.tokens, wait_s="0.5"
-        ),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert process.returncode == 69
-    assert "NATS did not accept a connection" in process.stderr
-    assert "Traceback" not in process.stderr
+def test_a_service_that_waits_too_long_says_so_and_exits(database: Database):
+    nats_url = f"nats://tokens:x@127.0.0.1:{free_port()}"
+    ended = run("serve", "tokens", nats_url=nats_url, database_url=database.tokens, wait_s="0.5")
+    assert ended.returncode == 69
+    assert "NATS did not accept a connection" in ended.stderr
+    assert "Traceback" not in ended.stderr
