@@ -1,49 +1,104 @@
 """`tallystick tokens ...`: managing access tokens over NATS."""
 
+import json
 import sys
 from datetime import datetime
+from typing import Any
 
 import click
 import msgspec
+from msgspec import UNSET
 
 from services.cli.connection import ask, fail, operator
 from shared import contracts as c
-from shared import token_value
+from shared import token_record, token_value
 from shared.lifecycle import EX_DATAERR
+from shared.token_record import NotARecord, TokenRecord
+
+MAX_INPUT = 4 << 20  # bytes
+
+
+class Time(click.ParamType[datetime]):
+    """A time with its zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            return msgspec.convert(value, c.Time)
+        except msgspec.ValidationError:
+            self.fail("a time with its zone, as in 2027-01-31T00:00:00Z", param, ctx)
+
+
+class TokenId(click.ParamType[str]):
+    """A token's public id; its secret has no place among arguments, which other programs see."""
+
+    name = "tok_..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        del param, ctx
+        if not str(value).startswith("tok_"):
+            fail(
+                "name a token by its id (tok_...), never by the token itself: arguments are seen by others",
+                EX_DATAERR,
+            )
+        return str(value)
+
+
+class Rate(click.ParamType[c.RateLimit]):
+    """``100/60``: requests in a window of seconds."""
+
+    name = "requests/seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> c.RateLimit:
+        requests, _, window = str(value).partition("/")
+        if not (requests.isdecimal() and window.isdecimal()):
+            self.fail("requests/seconds, as in 100/60", param, ctx)
+        return c.RateLimit(max_requests=int(requests), time_window=int(window))
+
+
+token_id = click.argument("token_id", type=TokenId())
+as_json = click.option("--json", "as_json", is_flag=True, help="print the whole record")
 
 
 @click.group()
 def tokens() -> None:
-    """Issue, list and revoke access tokens."""
+    """Issue, list, change and revoke access tokens."""
 
 
 @tokens.command()
 @click.option("--scope", "-s", "scopes", multiple=True, required=True, help="what it may do; may be repeated")
 @click.option("--description", "-d", default="", help="what it is for")
 @click.option("--account", "-a", help="the only account it works for")
-@click.option("--expires", help="when it ends, as in 2027-01-31T00:00:00Z")
-@click.option("--json", "as_json", is_flag=True, help="print the whole record")
+@click.option("--expires", type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z")
+@click.option("--not-before", type=Time(), help="when it begins")
+@click.option("--address", "addresses", multiple=True, help="a network it works from; may be repeated")
+@click.option("--referrer", "referrers", multiple=True, help="a page it works from; may be repeated")
+@click.option("--rate-limit", type=Rate(), help="as in 100/60: requests in a window of seconds")
+@as_json
 def issue(
-    scopes: tuple[str, ...], description: str, account: str | None, expires: str | None, *, as_json: bool
+    scopes: tuple[str, ...],
+    addresses: tuple[str, ...],
+    referrers: tuple[str, ...],
+    rate_limit: c.RateLimit | None,
+    as_json: bool,  # noqa: FBT001  # click passes by name
+    **fields: Any,
 ) -> None:
     """Make a token and show it, this once."""
     value = token_value.mint()
-    token = c.NewToken(description=description, scopes=scopes, account=account, expires=_time(expires))
+    restrictions = c.Restrictions(
+        addresses=addresses or None, referrers=referrers or None, rate_limit=rate_limit
+    )
     made = ask(
         c.CREATE_TOKEN,
         c.CreateToken(
-            token=token,
+            token=c.NewToken(scopes=scopes, restrictions=restrictions, **fields),
             digest=token_value.digest(value) or "",
             hint=token_value.hint(value),
             actor=operator(),
         ),
     ).token
-    if as_json:
-        click.echo(msgspec.json.encode({"token": value, **msgspec.to_builtins(made)}).decode())
-    elif sys.stdout.isatty():
-        click.echo(f"{made.id}  {', '.join(made.scopes)}\n\n  {value}\n\nIt is not shown again.")
-    else:
-        click.echo(value)
+    _show_secret(made, value, as_json=as_json)
 
 
 @tokens.command("list")
@@ -57,7 +112,7 @@ def list_tokens(account: str | None, query: str | None, page: int, page_size: in
     found = ask(c.LIST_TOKENS, c.ListTokens(page=page, page_size=page_size, query=query, account=account))
     for token in found.tokens:
         if as_json:
-            click.echo(msgspec.json.encode(token).decode())
+            click.echo(_ascii(token))
         else:
             # Shown as Python would quote it: a description may hold anything, a terminal obeys some of it.
             click.echo(f"{token.id}  {token.hint}…  {','.join(token.scopes)}  {token.description!r}")
@@ -66,24 +121,122 @@ def list_tokens(account: str | None, query: str | None, page: int, page_size: in
 
 
 @tokens.command()
-@click.argument("token_id")
+@token_id
+def show(token_id: str) -> None:
+    """Show a token's record."""
+    _show(ask(c.GET_TOKEN, c.GetToken(id=token_id)))
+
+
+@tokens.command()
+@token_id
+def log(token_id: str) -> None:
+    """Show a token's latest changes, and what was refused to it."""
+    _show(ask(c.GET_LOG, c.GetLog(id=token_id)))
+
+
+@tokens.command()
+@token_id
+@click.option("--scope", "-s", "scopes", multiple=True, help="what it may do instead; may be repeated")
+@click.option("--description", "-d")
+@click.option("--expires", type=Time())
+@click.option("--not-before", type=Time())
+@click.option("--disable/--enable", "disabled", default=None)
+def edit(token_id: str, scopes: tuple[str, ...], **fields: Any) -> None:
+    """Change what is given and leave the rest."""
+    changes = {name: value for name, value in fields.items() if value is not None}
+    wanted = c.TokenChanges(scopes=scopes or UNSET, **changes)
+    _show(ask(c.UPDATE_TOKEN, c.UpdateToken(id=token_id, changes=wanted, actor=operator())))
+
+
+@tokens.command()
+@token_id
+@click.option("--grace", default=0, show_default=True, help="seconds for which the old secret lives on")
+@as_json
+def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
+    """Make a token's successor and show it, this once."""
+    value = token_value.mint()
+    made = ask(
+        c.ROTATE_TOKEN,
+        c.RotateToken(
+            id=token_id,
+            grace=grace,
+            digest=token_value.digest(value) or "",
+            hint=token_value.hint(value),
+            actor=operator(),
+        ),
+    ).token
+    _show_secret(made, value, as_json=as_json)
+
+
+@tokens.command()
+@token_id
 def revoke(token_id: str) -> None:
     """Revoke a token for good, by its id."""
-    if token_value.looks_like_a_secret(token_id):
-        fail(
-            "that looks like a token; name it by its id (tok_...): arguments are seen by other programs",
-            EX_DATAERR,
-        )
     revoked = ask(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
     click.echo(f"{token_id} is refused on all {revoked.edges} edges after {revoked.seconds * 1000:.0f} ms")
 
 
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
+@tokens.command()
+@token_id
+def export(token_id: str) -> None:
+    """Print a token's record with its hash and without its secret, for TALLYSTICK_PREPARED_TOKEN or import."""
+    exported = ask(c.EXPORT_TOKEN, c.ExportToken(id=token_id))
+    click.echo(msgspec.json.encode(exported.record).decode())
+
+
+@tokens.command("import")
+@click.argument("file", type=click.File("rb"), default="-")
+def import_tokens(file: Any) -> None:
+    """Import records, ours or EmailEngine's, a line each, from a file or standard input: all of them or none."""
+    raw: bytes = file.read(MAX_INPUT + 1)
+    if len(raw) > MAX_INPUT:
+        fail(f"over {MAX_INPUT} bytes", EX_DATAERR)
+    records = [_record(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+    if not records:
+        fail("no record", EX_DATAERR)
+    imported = ask(c.IMPORT_TOKENS, c.ImportTokens(records=tuple(records), actor=operator()))
+    for token in imported.added:
+        click.echo(f"added {token}")
+    if imported.existing:
+        click.echo(f"{len(imported.existing)} existed already", err=True)
+
+
+@tokens.command()
+@click.argument("file", type=click.File("rb"), default="-")
+def check(file: Any) -> None:
+    """Tell whether a token, from a file or standard input, is well formed. Asks no one, so not whether it is valid."""
+    value = file.read(token_value.MAX_LENGTH + 2).decode("latin-1").strip()
+    if token_value.is_ours(value):
+        click.echo("a well-formed Tallystick token")
+    elif token_value.digest(value) is not None:
+        click.echo("not a Tallystick token; may be an imported one")
+        sys.exit(1)
+    else:
+        click.echo("no token: mistyped, cut off, or something else")
+        sys.exit(EX_DATAERR)
+
+
+def _record(number: int, line: bytes) -> TokenRecord:
     try:
-        return msgspec.convert(text, c.Time)
-    except msgspec.ValidationError:
-        raise click.BadParameter(
-            "a time with its zone, as in 2027-01-31T00:00:00Z", param_hint="--expires"
-        ) from None
+        return token_record.decode(line.decode("utf-8", errors="replace"))
+    except NotARecord as error:
+        fail(f"line {number} is no token record: {error}; nothing was imported", EX_DATAERR)
+
+
+def _show(record: msgspec.Struct) -> None:
+    # As JSON, so that nothing in a description reaches the terminal as anything but text.
+    click.echo(msgspec.json.format(_ascii(record), indent=2))
+
+
+def _show_secret(made: c.Token, value: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(_ascii({**msgspec.to_builtins(made), "token": value}))
+    elif sys.stdout.isatty():
+        click.echo(f"{made.id}  {', '.join(made.scopes)}\n\n  {value}\n\nIt is not shown again.")
+    else:
+        click.echo(value)
+
+
+def _ascii(record: object) -> str:
+    """JSON with everything beyond ASCII escaped."""
+    return json.dumps(msgspec.to_builtins(record))

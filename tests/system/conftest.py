@@ -89,8 +89,8 @@ class Up:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=self.http, headers=headers, timeout=10, trust_env=False)
 
-    def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return run(*arguments, data_dir=str(self.data), **settings)
+    def command(self, *arguments: str, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+        return run(*arguments, given=given, data_dir=str(self.data), **settings)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -117,13 +117,13 @@ class Up:
         )
 
 
-def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """One `tallystick` command, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "services", *arguments],
         cwd=ROOT,
         env=environment(**settings),
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         timeout=60,

@@ -107,3 +107,51 @@ def test_a_plain_token_as_an_argument_is_refused(up: Up):
 
 def test_another_service_finds_the_bus(up: Up):
     assert up.command("nats-url").stdout.startswith("nats://service:")
+
+
+VECTOR = (
+    "hKJpZNlAZWEzODczZjkyMzRmYjNiOGI3MDAwNDMzNzMxMzhjNzMwYzU2ZmQyZjdmYTI3ZGJjZGM2MWQ0YzljMmIyZGY4ZKdjcmVhdGVk"
+    "1_-UiOcAZ2lLVqZzY29wZXORoSqrZGVzY3JpcHRpb26qdGVzdCB0b2tlbg"
+)
+VECTOR_TOKEN = "2aa97ad0456d6624a55d30780aa2ff61bfb7edc6fa00935b40814b271e718660"
+
+
+def test_a_token_of_emailengine_s_moves_in_once(up: Up):
+    first = up.command("tokens", "import", given=VECTOR)
+    again = up.command("tokens", "import", given=VECTOR)
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert first.stdout.startswith("added tok_")
+    assert "1 existed already" in again.stderr
+    with up.client(VECTOR_TOKEN) as client:
+        assert client.get("/v1/stats").status_code == 200
+    exported = up.command("tokens", "export", first.stdout.split()[1])
+    assert "ea3873f9234fb3b8b700043373138c730c56fd2f7fa27dbcdc61d4c9c2b2df8d" in exported.stdout
+    assert VECTOR_TOKEN not in exported.stdout
+
+
+def test_an_import_is_all_or_nothing(up: Up, admin: httpx.Client):
+    before = admin.get("/v1/tokens").json()["total"]
+    for lines in (VECTOR + "\n" + VECTOR[:-10], "", "x" * 5_000_000):
+        refused = up.command("tokens", "import", given=lines)
+        assert refused.returncode == 65
+        assert "Traceback" not in refused.stderr
+    assert admin.get("/v1/tokens").json()["total"] == before
+
+
+def test_a_token_is_edited_rotated_and_checked_by_hand(up: Up):
+    value = up.command(
+        "tokens", "issue", "-s", "api", "--rate-limit", "100/60", "-d", "rotated"
+    ).stdout.strip()
+    with up.client(value) as client:
+        token_id = client.get("/v1/self").json()["id"]
+        edited = up.command("tokens", "edit", token_id, "--scope", "metrics")
+        assert '"metrics"' in edited.stdout
+        assert client.get("/v1/tokens").status_code == 403
+        renewed = up.command("tokens", "rotate", token_id).stdout.strip()
+        assert client.get("/v1/self").status_code == 401
+    with up.client(renewed) as client:
+        assert client.get("/v1/self").json()["scopes"] == ["metrics"]
+        assert client.get("/v1/self").headers["ratelimit-policy"] == '"token";q=100;w=60'
+    assert up.command("tokens", "check", given=renewed).returncode == 0
+    assert up.command("tokens", "check", given=renewed[:-1]).returncode == 65
+    assert "token.rotated" in up.command("tokens", "log", token_id).stdout
