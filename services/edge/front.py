@@ -14,6 +14,7 @@ from shared.ids import new_id
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+CLOSE = {"connection": "close"}
 BODY_TIMEOUT_S = 10.0
 """How long a client may take to send its body."""
 
@@ -53,9 +54,10 @@ def _unacceptable(scope: Any) -> Refused | None:
     target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
     if target > MAX_TARGET_BYTES:
         return Refused("uri_too_long")
-    hosts = sum(name == b"host" for name, _ in headers)
-    if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
-        return Refused("bad_request", "one Host header is needed")
+    names = [name for name, _ in headers]
+    # granian shows a missing Host as an empty one.
+    if names.count(b"host") != 1 or (b"host", b"") in headers:
+        return Refused("bad_request", "one Host header is needed", headers=CLOSE)
     return None
 
 
@@ -68,9 +70,13 @@ def _in_time(receive: Receive) -> Receive:
         loop = asyncio.get_running_loop()
         deadline = deadline or loop.time() + BODY_TIMEOUT_S
         try:
-            return await asyncio.wait_for(receive(), max(0.0, deadline - loop.time()))
+            message = await asyncio.wait_for(receive(), max(0.0, deadline - loop.time()))
         except TimeoutError:
-            raise Refused("request_timeout", headers={"connection": "close"}) from None
+            raise Refused("request_timeout", headers=CLOSE) from None
+        # Before the body's end this is a client that left or one whose chunks cannot be read.
+        if message["type"] == "http.disconnect":
+            raise Refused("bad_request", "the body ended before its end", headers=CLOSE)
+        return message
 
     return receiving
 

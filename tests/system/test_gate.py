@@ -1,0 +1,178 @@
+"""Bad input over a raw socket: each gets its stated answer, none a 5xx, a hang or a traceback."""
+
+import socket
+import time
+
+import pytest
+
+from tests.system.conftest import Up
+
+JSON = "Content-Type: application/json\r\n"
+NEW = '{"scopes":["api"]}'
+
+
+def send(up: Up, request: bytes, timeout_s: float = 2) -> tuple[int | None, bytes, bool]:
+    """Sends raw bytes and answers the status, everything received, and whether the server closed."""
+    with socket.create_connection(("127.0.0.1", up.port), timeout=timeout_s) as connection:
+        received = b""
+        try:
+            connection.sendall(request)
+            while part := connection.recv(65536):
+                received += part
+                if b"\r\n\r\n" in received:
+                    connection.settimeout(0.2)
+        except TimeoutError:
+            return status(received), received, False
+        except ConnectionError:
+            pass
+        return status(received), received, True
+
+
+def status(received: bytes) -> int | None:
+    return int(received.split()[1]) if received.startswith(b"HTTP/1.") else None
+
+
+def request(up: Up, line: str, *headers: str, body: str = "", host: str = "Host: x\r\n") -> bytes:
+    token = f"Authorization: Bearer {up.admin_token}\r\n"
+    fields = "".join(headers).replace("TOKEN", up.admin_token)
+    if "Authorization" not in fields:
+        fields += token
+    return f"{line.replace('TOKEN', up.admin_token)} HTTP/1.1\r\n{host}{fields}\r\n{body}".encode("latin-1")
+
+
+GET = "GET /v1/self"
+POST = "POST /v1/tokens"
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "body", "expected"),
+    [
+        # The credential
+        (GET, (), "", 200),
+        (GET, ("Authorization: bearer TOKEN\r\n",), "", 200),
+        (GET, ("Authorization: BEARER   TOKEN  \r\n",), "", 200),
+        (GET, ("Authorization: Bearer\r\n",), "", 400),
+        (GET, ("Authorization: Bearer \r\n",), "", 400),
+        (GET, ("Authorization: Bearer\tTOKEN\r\n",), "", 400),
+        (GET, ("Authorization: Bearer TOKEN TOKEN\r\n",), "", 400),
+        (GET, ("Authorization: Bearer TOKEN, Bearer TOKEN\r\n",), "", 400),
+        (GET, ("Authorization: Bearer TOKEN,\r\n",), "", 400),
+        (GET, ("Authorization: Bearer TOKEN\r\n", "Authorization: Bearer TOKEN\r\n"), "", 400),
+        (GET, ("Authorization: Bearer TOKEN\r\n", "Authorization: Basic eA==\r\n"), "", 400),
+        (GET, ("Authorization: Basic TOKEN\r\n",), "", 401),
+        (GET, ("Authorization: Token TOKEN\r\n",), "", 401),
+        (GET, ("Authorization: BearerTOKEN\r\n",), "", 401),
+        (GET, ("Authorization: TOKEN\r\n",), "", 401),
+        (GET, ("Authorization: \r\n",), "", 401),
+        (GET, ("Authorization: Bearer x\r\n",), "", 401),
+        (GET, ("Authorization: Bearer \xff\xfe\r\n",), "", 401),
+        (GET, (f"Authorization: Bearer {'a' * 63}\r\n",), "", 401),
+        (GET, (f"Authorization: Bearer {'a' * 64}\r\n",), "", 401),
+        (GET, (f"Authorization: Bearer {'a' * 65}\r\n",), "", 401),
+        (GET, (f"Authorization: Bearer {'a' * 5000}\r\n",), "", 401),
+        (GET, ("Authorization: x\r\n", "Cookie: access_token=TOKEN\r\n"), "", 401),
+        (f"{GET}?access_token=TOKEN", ("Authorization: Basic eA==\r\n",), "", 200),
+        (f"{GET}?access%5ftoken=TOKEN", ("Authorization: Basic eA==\r\n",), "", 200),
+        (f"{GET}?access_token=TOKEN", (), "", 400),
+        (f"{GET}?access_token=TOKEN&access_token=TOKEN", ("Authorization: x\r\n",), "", 400),
+        (f"{GET}?access_token=", ("Authorization: x\r\n",), "", 400),
+        (f"{GET}?access_token", ("Authorization: x\r\n",), "", 400),
+        (f"{GET}?ACCESS_TOKEN=TOKEN", ("Authorization: x\r\n",), "", 401),
+        (f"{GET}?access_token[]=TOKEN", ("Authorization: x\r\n",), "", 401),
+        (f"{GET}?access_token=%ff", ("Authorization: x\r\n",), "", 401),
+        (f"{GET}?access_token=%zz", ("Authorization: x\r\n",), "", 401),
+        (f"{GET}?access_token=%EF%BC%91", ("Authorization: x\r\n",), "", 401),
+        # Methods and paths
+        ("HEAD /v1/self", (), "", 200),
+        ("OPTIONS /v1/self", ("Authorization: x\r\n",), "", 204),
+        ("TRACE /v1/self", (), "", 405),
+        ("CONNECT x:1", (), "", 405),
+        ("PUT /v1/self", (), "", 405),
+        ("BREW /v1/self", (), "", 405),
+        ("GET //v1/self", ("Authorization: x\r\n",), "", 401),
+        ("GET /v1/../metrics", ("Authorization: x\r\n",), "", 404),
+        ("GET /v1/%2e%2e/metrics", ("Authorization: x\r\n",), "", 404),
+        ("GET /v1%2fself", ("Authorization: x\r\n",), "", 401),
+        ("GET /nowhere", ("Authorization: x\r\n",), "", 401),
+        ("GET /nowhere", (), "", 404),
+        ("GET /v1/tokens/%00", (), "", 404),
+        ("GET /v1/tokens/%ff", (), "", 404),
+        ("GET /v1/account/%2e%2e", (), "", 404),
+        # HTTP as such
+        (GET, ("Host: y\r\n",), "", 400),
+        (GET, ("a : b\r\n",), "", 400),
+        (GET, ("a: b\r\n c\r\n",), "", 400),
+        (GET, ("a: \0\r\n",), "", 400),
+        (f"{GET}?{'a' * 9000}", (), "", 414),
+        (f"{GET}?{'a' * 100_000}", (), "", 414),
+        (GET, tuple(f"a{n}: b\r\n" for n in range(110)), "", 431),
+        (GET, (f"a: {'b' * 20_000}\r\n",), "", 431),
+        (GET, (f"a: {'b' * 2_000_000}\r\n",), "", 431),
+        (POST, (JSON, "Content-Length: 18\r\n", "Content-Length: 3\r\n"), NEW, 400),
+        (POST, (JSON, "Content-Length: +3\r\n"), NEW, 400),
+        (POST, (JSON, "Content-Length: -1\r\n"), NEW, 400),
+        (POST, (JSON, "Content-Length: 0x3\r\n"), NEW, 400),
+        (POST, (JSON, "Transfer-Encoding: chunked\r\n"), f"12\r\n{NEW}\r\n0\r\n\r\n", 201),
+        (POST, (JSON, "Transfer-Encoding: chunked\r\n"), "zz\r\n\r\n", 400),
+        (POST, (JSON, "Transfer-Encoding: chunked\r\n"), "-1\r\n\r\n", 400),
+        (POST, (JSON, "Transfer-Encoding: chunked\r\n"), f"{'f' * 18}\r\n\r\n", 400),
+        (POST, (JSON, "Content-Length: 999999\r\n"), "x" * 70_000, 413),
+        (POST, (JSON, "Content-Length: 2\r\n", "Content-Encoding: gzip\r\n"), "{}", 415),
+        (POST, ("Content-Type: text/plain\r\nContent-Length: 18\r\n",), NEW, 415),
+        (POST, ("Content-Length: 18\r\n",), NEW, 415),
+        (POST, (JSON, "Content-Length: 18\r\n"), NEW, 201),
+    ],
+)
+def test_each_gets_its_answer(up: Up, line: str, headers: tuple[str, ...], body: str, expected: int):
+    began = time.monotonic()
+    found, received, _ = send(up, request(up, line, *headers, body=body))
+    assert found == expected, received[:400]
+    assert time.monotonic() - began < 1.2
+    assert up.admin_token.encode() not in received
+    assert b"Traceback" not in received
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /v1/self\r\n\r\n",
+        bytes.fromhex("16030100c8010000c40303") + b"x" * 190,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\0" * 100,
+        b"GET /v1/\0self HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/self HTTP/9.9\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_and_closed(up: Up, raw: bytes):
+    found, _, closed = send(up, raw)
+    assert found in {400, None}
+    assert closed
+
+
+def test_a_missing_host_is_refused(up: Up):
+    assert send(up, request(up, GET, host=""))[0] == 400
+    assert send(up, request(up, GET, host="Host: \r\n"))[0] == 400
+
+
+def test_half_a_request_is_closed_in_time(up: Up):
+    """Both at once, since each waits for its limit."""
+    half_header = socket.create_connection(("127.0.0.1", up.port), timeout=11)
+    half_body = socket.create_connection(("127.0.0.1", up.port), timeout=16)
+    half_header.sendall(b"GET /v1/self HTTP/1.1\r\nHost: x\r\n")
+    half_body.sendall(request(up, POST, JSON, "Content-Length: 50\r\n", body="{"))
+    with half_header, half_body:
+        assert half_header.recv(100) == b""
+        assert status(half_body.recv(4096)) == 408
+
+
+def test_idle_connections_keep_nobody_out(up: Up):
+    idle = [socket.create_connection(("127.0.0.1", up.port)) for _ in range(500)]
+    try:
+        assert send(up, request(up, GET))[0] == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_nothing_of_it_was_logged(up: Up):
+    assert "Traceback" not in up.printed
