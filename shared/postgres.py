@@ -124,14 +124,25 @@ async def migrate(connection: Connection, schema: str, wanted: Iterable[Migratio
         SchemaTooNew: the database knows migrations that this program does not.
         MigrationChanged: an applied migration was edited afterwards.
     """
-    wanted = list(wanted)
-    applied = []
+    # Migrations, and waiting for another replica's, take as long as they take.
+    await connection.execute("set statement_timeout = 0; set lock_timeout = 0")
+    # Locked before the transaction begins: one that began earlier may not see the schema that another made while
+    # it waited, and would try to make it too.
+    lock = "hashtext('tallystick migrations'), hashtext($1)"
+    await connection.execute(f"select pg_advisory_lock({lock})", schema, timeout=600)
+    try:
+        applied = await _migrate(connection, schema, list(wanted))
+    finally:
+        await connection.execute(f"select pg_advisory_unlock({lock})", schema)
+        await connection.execute("reset statement_timeout; reset lock_timeout")
+    for migration in applied:
+        log.info("migrated %s: %04d %s", schema, migration.number, migration.name)
+    return applied
+
+
+async def _migrate(connection: Connection, schema: str, wanted: list[Migration]) -> list[Migration]:
+    applied: list[Migration] = []
     async with connection.transaction():
-        await connection.execute(
-            "select pg_advisory_xact_lock(hashtext('tallystick migrations'), hashtext($1))",
-            schema,
-            timeout=60,
-        )
         await connection.execute(f"create schema if not exists {schema}")
         await connection.execute(f"set local search_path to {schema}")
         await connection.execute(
@@ -160,6 +171,4 @@ async def migrate(connection: Connection, schema: str, wanted: Iterable[Migratio
                 migration.checksum,
             )
             applied.append(migration)
-    for migration in applied:
-        log.info("migrated %s: %04d %s", schema, migration.number, migration.name)
     return applied

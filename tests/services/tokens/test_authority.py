@@ -1,0 +1,198 @@
+"""The tokens service over NATS: what it keeps true, whoever asks and however often."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from services.tokens import app
+from services.tokens import store as tokens_store
+from services.tokens.settings import Settings
+from shared import contracts as c
+from shared import postgres, rpc, token_value
+from shared.contracts import Actor, Failure, NewToken, RateLimit, Restrictions
+from shared.lifecycle import Stop
+from tests.conftest import Database, Nats
+from tests.services.conftest import issue, running
+
+OPERATOR = Actor(name="test")
+
+
+async def ask(client, operation, request) -> Any:
+    return await rpc.call(client, operation, request)
+
+
+def creation(value: str, **fields) -> c.CreateToken:
+    fields.setdefault("token", NewToken(scopes=("api",)))
+    return c.CreateToken(
+        digest=token_value.digest(value) or "", hint=token_value.hint(value), actor=OPERATOR, **fields
+    )
+
+
+@pytest.fixture
+async def connection(database: Database):
+    opened = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def second_replica(tokens_service, database: Database, nats_server: Nats, operator):
+    stop = Stop()
+    settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+    async with running(app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+        async with asyncio.timeout(10):
+            while len(await replicas(operator)) < 2:
+                await asyncio.sleep(0.02)
+        yield
+
+
+async def replicas(operator) -> dict[str, int]:
+    """How many requests to verify each replica has had, by its id."""
+    inbox = operator.new_inbox()
+    subscription = await operator.subscribe(inbox)
+    await operator.publish("$SRV.STATS.tallystick-tokens", reply=inbox)
+    found = {}
+    try:
+        while True:
+            message = await subscription.next_msg(timeout=0.3)
+            stats = msgspec.json.decode(message.data)
+            found[stats["id"]] = next(
+                each["num_requests"] for each in stats["endpoints"] if each["name"] == "tokens-verify"
+            )
+    except TimeoutError:
+        return found
+    finally:
+        await subscription.unsubscribe()
+
+
+async def test_replicas_share_the_work(second_replica, operator):
+    value, _ = await issue(operator)
+    request = c.VerifyToken(digest=token_value.digest(value) or "")
+    verdicts = await asyncio.gather(*(ask(operator, c.VERIFY, request) for _ in range(100)))
+    assert all(isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts)
+    assert all(count > 10 for count in (await replicas(operator)).values())
+
+
+async def test_of_many_first_tokens_one_is_made(second_replica, operator):
+    replies = await asyncio.gather(
+        *(ask(operator, c.CREATE_TOKEN, creation(token_value.mint(), first_only=True)) for _ in range(10))
+    )
+    assert sum(isinstance(reply, c.Made) for reply in replies) == 1
+    assert {reply.code for reply in replies if isinstance(reply, Failure)} == {"conflict"}
+
+
+async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, operator):
+    replies = await asyncio.gather(
+        *(ask(operator, c.CREATE_TOKEN, creation(token_value.mint(), idempotency_key="k")) for _ in range(8))
+    )
+    made = [reply for reply in replies if isinstance(reply, c.Made)]
+    assert len(made) == 8
+    assert len({reply.token.id for reply in made}) == 1
+    assert sum(not reply.replayed for reply in made) == 1
+
+
+async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator):
+    limit = Restrictions(rate_limit=RateLimit(max_requests=50, time_window=86_400))
+    _, token = await issue(operator, "api", restrictions=limit)
+    quotas = await asyncio.gather(
+        *(ask(operator, c.TAKE_QUOTA, c.TakeQuota(id=token.id)) for _ in range(120))
+    )
+    assert all(isinstance(quota, c.Quota) for quota in quotas)
+    assert sum(quota.granted for quota in quotas if isinstance(quota, c.Quota)) == 50
+
+
+async def test_another_service_may_verify_and_nothing_more(tokens_service, operator, service):
+    value, token = await issue(operator, "orders", description="for orders")
+    digest = token_value.digest(value)
+    for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
+        question = msgspec.json.encode({"digest": digest, "scope": scope})
+        answer = await service.request(c.VERIFY.subject, question, timeout=1)
+        assert msgspec.json.decode(answer.data)["code"] == code
+    questions = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
+    answer = await service.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=1)
+    codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
+    assert codes == ["active", "invalid_token"]
+    # NATS itself keeps the rest away.
+    with pytest.raises(TimeoutError):
+        await service.request(c.GET_TOKEN.subject, msgspec.json.encode({"id": token.id}), timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64, token_value.mint(), "0" * 63 + "\n", None, 5, ["0"]],
+)
+async def test_what_is_no_digest_is_a_bad_request(tokens_service, operator, digest):
+    question = msgspec.json.encode({"digest": digest})
+    answer = await operator.request(c.VERIFY.subject, question, timeout=1)
+    assert msgspec.json.decode(answer.data)["code"] == "bad_request"
+    assert not isinstance(digest, str) or len(digest) < 10 or digest.encode() not in answer.data
+
+
+async def test_every_change_has_its_audit_row_and_its_announcement(
+    tokens_service, operator, connection, nats_server
+):
+    _, token = await issue(operator)
+    await ask(
+        operator,
+        c.UPDATE_TOKEN,
+        c.UpdateToken(id=token.id, changes=c.TokenChanges(description="x"), actor=OPERATOR),
+    )
+    new = token_value.mint()
+    rotation = c.RotateToken(
+        id=token.id, grace=60, digest=token_value.digest(new) or "", hint="", actor=OPERATOR
+    )
+    assert isinstance(await ask(operator, c.ROTATE_TOKEN, rotation), c.Made)
+    # A change that is undone leaves no trace and no hole.
+    refused = await ask(operator, c.ROTATE_TOKEN, rotation)
+    assert isinstance(refused, Failure)
+    await ask(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=OPERATOR))
+    await ask(operator, c.ADD_ACCOUNT, c.AddAccount(account="a", actor=OPERATOR))
+    await ask(operator, c.DELETE_ACCOUNT, c.DeleteAccount(account="a", actor=OPERATOR))
+    expected = [
+        "token.created",
+        "token.updated",
+        "token.rotated",
+        "token.created",
+        "token.revoked",
+        "account.added",
+        "account.deleted",
+    ]
+    audited = [row["action"] for row in await connection.fetch("select action from audit order by id")]
+    assert audited == expected
+    async with asyncio.timeout(5):
+        while await connection.fetchval("select count(*) from outbox"):
+            await asyncio.sleep(0.02)
+    assert await connection.fetchval("select n from outbox_number") == len(expected)
+
+
+async def test_the_schema_is_what_the_migrations_make(connection, database: Database):
+    assert await tokens_store.bring_up_to_date(connection) == []
+    applied = await connection.fetch("select number, checksum from migration order by number")
+    assert [tuple(row) for row in applied] == [
+        (each.number, each.checksum) for each in tokens_store.wanted_migrations()
+    ]
+
+
+async def test_a_schema_from_a_newer_program_is_refused(connection):
+    await connection.execute("insert into migration (number, name, checksum) values (9999, 'newer', '')")
+    with pytest.raises(postgres.SchemaTooNew):
+        await tokens_store.bring_up_to_date(connection)
+
+
+async def test_an_edited_migration_is_refused(connection):
+    await connection.execute("update migration set checksum = 'other'")
+    with pytest.raises(postgres.MigrationChanged):
+        await tokens_store.bring_up_to_date(connection)
+
+
+async def test_two_that_migrate_at_once_apply_each_migration_once(database: Database, connection):
+    await connection.execute("drop schema tokens cascade")
+    other = await asyncpg.connect(database.owner)
+    applied = await asyncio.gather(
+        tokens_store.bring_up_to_date(connection), tokens_store.bring_up_to_date(other)
+    )
+    await other.close()
+    assert sorted(map(len, applied)) == [0, len(tokens_store.wanted_migrations())]
