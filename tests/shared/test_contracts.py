@@ -1,0 +1,114 @@
+"""The bytes on the wire: pinned, so that a change of meaning is seen, and yesterday's still decode."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from shared import contracts as c
+from shared.contracts import Operation
+
+TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DIGEST = "ab" * 32
+ACTOR = c.Actor(name="cli:me")
+NEW = c.NewToken(scopes=("api",))
+NEW_BYTES = (
+    '{"description":"","scopes":["api"],"account":null,"metadata":null,"restrictions":{"addresses":null,'
+    '"referrers":null,"rateLimit":null},"notBefore":null,"expires":null}'
+)
+ACTOR_BYTES = '{"name":"cli:me","token":null,"address":null,"requestId":null}'
+TOKEN = c.Token(
+    id="tok_1",
+    description="",
+    scopes=("api",),
+    account=None,
+    metadata=None,
+    restrictions=c.Restrictions(rate_limit=c.RateLimit(max_requests=1, time_window=60)),
+    not_before=None,
+    expires=TIME,
+    disabled=False,
+    hint="tly_abcd",
+    created=TIME,
+    created_by="cli:me",
+    rotated_to=None,
+    access=c.Access(),
+)
+TOKEN_BYTES = (
+    '{"id":"tok_1","description":"","scopes":["api"],"account":null,"metadata":null,"restrictions":'
+    '{"addresses":null,"referrers":null,"rateLimit":{"maxRequests":1,"timeWindow":60}},"notBefore":null,'
+    '"expires":"2026-01-02T03:04:05Z","disabled":false,"hint":"tly_abcd","created":"2026-01-02T03:04:05Z",'
+    '"createdBy":"cli:me","rotatedTo":null,"access":{"time":null,"ip":null},"revoked":null}'
+)
+WIRE = [
+    (
+        c.VerifyToken(digest=DIGEST),
+        f'{{"digest":"{DIGEST}","scope":null,"account":null,"address":null,"referrer":null}}',
+    ),
+    (
+        c.Verdict(code="active", token=TOKEN, expires_in=1.5, rev=2),
+        f'{{"code":"active","token":{TOKEN_BYTES},"expiresIn":1.5,"rev":2,"quota":null,"refused":null}}',
+    ),
+    (
+        c.Quota(granted=1, limit=2, remaining=1, window=60, resets_in=3.5),
+        '{"granted":1,"limit":2,"remaining":1,"window":60,"resetsIn":3.5}',
+    ),
+    (
+        c.CreateToken(token=NEW, digest=DIGEST, hint="tly_abcd", actor=ACTOR),
+        f'{{"token":{NEW_BYTES},"digest":"{DIGEST}","hint":"tly_abcd","actor":{ACTOR_BYTES},'
+        '"firstOnly":false,"idempotencyKey":null}',
+    ),
+    (c.Made(token=TOKEN), f'{{"token":{TOKEN_BYTES},"replayed":false}}'),
+    (c.TokenChanges(disabled=True), '{"disabled":true}'),
+    (
+        c.RevokeToken(actor=ACTOR, id="tok_1"),
+        f'{{"actor":{ACTOR_BYTES},"id":"tok_1","digest":null,"idempotencyKey":null}}',
+    ),
+    (c.Revoked(deleted=True, edges=3, seconds=0.004), '{"deleted":true,"edges":3,"seconds":0.004}'),
+    (
+        c.Failure(code="bad_request", errors=(c.FieldError(field="page", message="0 to 9"),)),
+        '{"code":"bad_request","message":"","errors":[{"field":"page","message":"0 to 9"}]}',
+    ),
+    (
+        c.Event(type="a.b", source="s", boot="b", n=1, time=TIME, data={"x": 1}),
+        '{"type":"a.b","source":"s","boot":"b","n":1,"time":"2026-01-02T03:04:05Z","data":{"x":1}}',
+    ),
+    (c.ThreadStarted(thread="t", type="w"), '{"thread":"t","type":"w"}'),
+    (c.AccountState(account="a", state="connected"), '{"account":"a","state":"connected"}'),
+]
+
+OPERATIONS = [value for value in vars(c).values() if isinstance(value, Operation)]
+
+
+@pytest.mark.parametrize(("message", "wire"), WIRE, ids=lambda part: type(part).__name__)
+def test_a_message_has_these_bytes_and_they_decode(message: msgspec.Struct, wire: str):
+    assert msgspec.json.encode(message).decode() == wire
+    assert msgspec.json.decode(wire, type=type(message)) == message
+
+
+def test_what_the_first_version_sent_still_decodes():
+    assert msgspec.json.decode(f'{{"digest":"{DIGEST}"}}', type=c.VerifyToken) == c.VerifyToken(digest=DIGEST)
+    assert msgspec.json.decode('{"code":"invalid_token"}', type=c.Verdict) == c.Verdict(code="invalid_token")
+    assert msgspec.json.decode("{}", type=c.Event) == c.Event()
+
+
+def test_unknown_fields_are_skipped_where_they_come_from_a_newer_program():
+    wire = f'{{"digest":"{DIGEST}","colour":"red"}}'
+    assert msgspec.json.decode(wire, type=c.VerifyToken) == c.VerifyToken(digest=DIGEST)
+
+
+def test_each_subject_stands_once_and_administration_is_apart():
+    subjects = [operation.subject for operation in OPERATIONS]
+    assert len(set(subjects)) == len(subjects)
+    assert all(subject.startswith("tallystick.v1.") for subject in subjects)
+    for operation in OPERATIONS:
+        if operation.mutates:
+            assert operation.subject.startswith(("tallystick.v1.admin.", "tallystick.v1.edge."))
+    assert c.VERIFY.subject == "tallystick.v1.tokens.verify"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_a_secret_has_no_place_in_any_message(operation: Operation):
+    for kind in (operation.request, operation.reply):
+        assert not {"secret", "value", "password", "accessToken"} & {
+            field.encode_name for field in msgspec.structs.fields(kind)
+        }

@@ -1,0 +1,33 @@
+"""The docs say what the code does."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from services.cli.connection import Settings as CommandLineSettings
+from services.edge.settings import Settings as EdgeSettings
+from services.metrics.settings import Settings as MetricsSettings
+from services.tokens.settings import Settings as TokensSettings
+from shared.settings import variable
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_setting_is_documented_and_no_other():
+    settings = {
+        variable(field.name)
+        for kind in (EdgeSettings, TokensSettings, MetricsSettings, CommandLineSettings)
+        for field in msgspec.structs.fields(kind)
+    }
+    table = [
+        line for line in (ROOT / "docs/operating.md").read_text().splitlines() if line.startswith("| `TALLY")
+    ]
+    documented = set(re.findall(r"TALLYSTICK_[A-Z_]+", " ".join(line.split("|")[1] for line in table)))
+    assert documented == settings
+
+
+def test_links_between_the_docs_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
