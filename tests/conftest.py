@@ -46,6 +46,8 @@ class Nats(NamedTuple):
     metrics: str
     operator: str
     service: str
+    watcher: str
+    """A user of the tests' own, who sees every message."""
 
 
 def which_servers() -> str:
@@ -169,14 +171,15 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[Nats]:
         stream = client.jetstream()
         if EVENTS_STREAM in [info.config.name for info in await stream.streams_info()]:
             await stream.delete_stream(EVENTS_STREAM)
-        yield Nats(edge=url, tokens=url, metrics=url, operator=url, service=url)
+        yield Nats(edge=url, tokens=url, metrics=url, operator=url, service=url, watcher=url)
 
 
 @asynccontextmanager
 async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[Nats]:
-    passwords = {user: f"{user}-password" for user in embedded_nats.PERMISSIONS}
+    permissions = {**embedded_nats.PERMISSIONS, "watcher": {"publish": ["nothing"], "subscribe": [">"]}}
+    passwords = {user: f"{user}-password" for user in permissions}
     port = port or embedded_nats.free_port()
-    configuration = embedded_nats.configure(folder, port, passwords)
+    configuration = embedded_nats.configure(folder, port, passwords, permissions)
     process = await embedded_nats.start(configuration, port, folder / "log")
     try:
         yield Nats(

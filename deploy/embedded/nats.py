@@ -61,12 +61,17 @@ def free_port() -> int:
         return port
 
 
-def configure(folder: Path, port: int, passwords: Mapping[str, str]) -> Path:
+def configure(
+    folder: Path,
+    port: int,
+    passwords: Mapping[str, str],
+    permissions: Mapping[str, Mapping[str, list[str]]] = PERMISSIONS,
+) -> Path:
     """Writes the server's configuration, readable by this user only, and answers its path."""
     folder.mkdir(mode=0o700, exist_ok=True)
     users = [
-        {"user": user, "password": passwords[user], "permissions": permissions}
-        for user, permissions in PERMISSIONS.items()
+        {"user": user, "password": passwords[user], "permissions": allowed}
+        for user, allowed in permissions.items()
     ]
     settings = {
         "server_name": "tallystick",

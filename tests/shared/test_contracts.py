@@ -54,8 +54,10 @@ WIRE = [
     ),
     (
         c.CreateToken(token=NEW, digest=DIGEST, hint="tly_abcd", actor=ACTOR),
-        f'{{"token":{NEW_BYTES},"digest":"{DIGEST}","hint":"tly_abcd","actor":{ACTOR_BYTES},'
-        '"firstOnly":false,"idempotencyKey":null}',
+        (
+            f'{{"token":{NEW_BYTES},"digest":"{DIGEST}","hint":"tly_abcd","actor":{ACTOR_BYTES},'
+            '"firstOnly":false,"idempotencyKey":null}'
+        ),
     ),
     (c.Made(token=TOKEN), f'{{"token":{TOKEN_BYTES},"replayed":false}}'),
     (c.TokenChanges(disabled=True), '{"disabled":true}'),

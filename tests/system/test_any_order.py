@@ -73,3 +73,9 @@ def test_a_service_that_waits_too_long_says_so_and_exits(database: Database):
     assert ended.returncode == 69
     assert "NATS did not accept a connection" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_migrating_is_also_a_command(database: Database):
+    for service in ("tokens", "metrics"):
+        migrated = run("migrate", service, database_url=database.tokens)
+        assert (migrated.returncode, migrated.stdout) == (0, f"{service}: up to date\n")
