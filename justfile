@@ -10,6 +10,11 @@ test *options:
     sh deploy/setup dev
     .venv/bin/pytest {{options}}
 
+# forward-auth with real proxies (Debian's nginx-light, caddy and haproxy)
+proxies:
+    sh deploy/setup dev
+    .venv/bin/pytest tests/proxies/proof_forward_auth.py
+
 # what CI runs
 check:
     sh deploy/check
