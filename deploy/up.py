@@ -202,14 +202,14 @@ async def _answers(host: str, port: int) -> bool:
 
 async def _first_token(client: Client) -> str | None:
     """Makes the admin token if there never was a token."""
-    value = token_value.mint()
+    secret = token_value.new_secret()
     made = await rpc.call(
         client,
         CREATE_TOKEN,
         CreateToken(
             token=NewToken(description="admin, made at the first start", scopes=("*",)),
-            digest=token_value.digest(value) or "",
-            hint=token_value.hint(value),
+            digest=secret.digest,
+            hint=secret.hint,
             actor=Actor(name="first start"),
             first_only=True,
         ),
@@ -218,7 +218,7 @@ async def _first_token(client: Client) -> str | None:
         if made.code != "conflict":
             raise Unavailable(f"the first token could not be made: {made.message}")
         return None
-    return value
+    return secret.value
 
 
 def _greet(http: str, data: Path, token: str | None) -> None:

@@ -31,10 +31,6 @@ class NotARecord(Exception):
     """The text is not a token record; the message says why without repeating it."""
 
 
-def encode(record: TokenRecord) -> str:
-    return msgspec.json.encode(record).decode()
-
-
 def decode(text: str) -> TokenRecord:
     """Reads one record in either format.
 

@@ -14,6 +14,7 @@ import hashlib
 import re
 import secrets
 import zlib
+from typing import NamedTuple
 
 PREFIX = "tly_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -37,6 +38,20 @@ def mint() -> str:
     """A new token: 32 bytes from the operating system's generator, with its checksum."""
     body = PREFIX + _base62(int.from_bytes(secrets.token_bytes(32)), _SECRET_LENGTH)
     return body + _checksum(body)
+
+
+class Secret(NamedTuple):
+    """A new token, and what may be known of it elsewhere: its digest, and its first characters."""
+
+    value: str
+    digest: str
+    hint: str
+
+
+def new_secret() -> Secret:
+    """What whoever makes a token needs: the value to show once, the rest to send on."""
+    value = mint()
+    return Secret(value, hashlib.sha256(value.encode("ascii")).hexdigest(), value[:HINT_LENGTH])
 
 
 def digest(value: str) -> str | None:
@@ -71,10 +86,6 @@ def looks_like_a_secret(text: str) -> bool:
 
 def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
-
-
-def hint(value: str) -> str:
-    return value[:HINT_LENGTH]
 
 
 def _checksum(body: str) -> str:

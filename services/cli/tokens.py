@@ -85,7 +85,7 @@ def issue(
     **fields: Any,
 ) -> None:
     """Make a token and show it, this once."""
-    value = token_value.mint()
+    secret = token_value.new_secret()
     restrictions = c.Restrictions(
         addresses=addresses or None, referrers=referrers or None, rate_limit=rate_limit
     )
@@ -93,12 +93,12 @@ def issue(
         c.CREATE_TOKEN,
         c.CreateToken(
             token=c.NewToken(scopes=scopes, restrictions=restrictions, **fields),
-            digest=token_value.digest(value) or "",
-            hint=token_value.hint(value),
+            digest=secret.digest,
+            hint=secret.hint,
             actor=operator(),
         ),
     ).token
-    _show_secret(made, value, as_json=as_json)
+    _show_secret(made, secret.value, as_json=as_json)
 
 
 @tokens.command("list")
@@ -154,18 +154,18 @@ def edit(token_id: str, scopes: tuple[str, ...], **fields: Any) -> None:
 @as_json
 def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
     """Make a token's successor and show it, this once."""
-    value = token_value.mint()
+    secret = token_value.new_secret()
     made = ask(
         c.ROTATE_TOKEN,
         c.RotateToken(
             id=token_id,
             grace=grace,
-            digest=token_value.digest(value) or "",
-            hint=token_value.hint(value),
+            digest=secret.digest,
+            hint=secret.hint,
             actor=operator(),
         ),
     ).token
-    _show_secret(made, value, as_json=as_json)
+    _show_secret(made, secret.value, as_json=as_json)
 
 
 @tokens.command()

@@ -110,16 +110,16 @@ async def lifespan(app) -> AsyncIterator[None]:
 
 async def issue(operator: Client, *scopes: str, **fields) -> tuple[str, Token]:
     """A new token: its secret and its record."""
-    value = token_value.mint()
+    secret = token_value.new_secret()
     made = await rpc.call(
         operator,
         CREATE_TOKEN,
         CreateToken(
             token=NewToken(scopes=scopes or ("*",), **fields),
-            digest=token_value.digest(value) or "",
-            hint=token_value.hint(value),
+            digest=secret.digest,
+            hint=secret.hint,
             actor=Actor(name="test"),
         ),
     )
     assert isinstance(made, Made), made
-    return value, made.token
+    return secret.value, made.token

@@ -123,7 +123,7 @@ def test_its_time_may_be_a_number_or_a_timestamp(created: object):
 
 def test_our_own_record_survives_the_way_there_and_back():
     record = token_record.decode(VECTOR)
-    assert token_record.decode(token_record.encode(record)) == record
+    assert token_record.decode(msgspec.json.encode(record).decode()) == record
 
 
 @given(st.integers(0, len(VECTOR) - 3))

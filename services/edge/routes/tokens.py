@@ -36,36 +36,36 @@ class Rotation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Response[CreatedToken]:
-    value = token_value.mint()
+    secret = token_value.new_secret()
     made = await ask(
         request,
         c.CREATE_TOKEN,
         c.CreateToken(
             token=wanted,
-            digest=token_value.digest(value) or "",
-            hint=token_value.hint(value),
+            digest=secret.digest,
+            hint=secret.hint,
             actor=actor(request),
             idempotency_key=idempotency_key(request),
         ),
     )
-    return _shown(made, value, status)
+    return _shown(made, secret.value, status)
 
 
 async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[CreatedToken]:
-    value = token_value.mint()
+    secret = token_value.new_secret()
     made = await ask(
         request,
         c.ROTATE_TOKEN,
         c.RotateToken(
             id=token_id,
             grace=grace,
-            digest=token_value.digest(value) or "",
-            hint=token_value.hint(value),
+            digest=secret.digest,
+            hint=secret.hint,
             actor=actor(request),
             idempotency_key=idempotency_key(request),
         ),
     )
-    return _shown(made, value, 201)
+    return _shown(made, secret.value, 201)
 
 
 async def end(request: HttpRequest, *, token_id: str | None = None, digest: str | None = None) -> c.Revoked:

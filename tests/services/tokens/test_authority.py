@@ -26,9 +26,7 @@ async def ask(client, operation, request) -> Any:
 
 def creation(value: str, **fields) -> c.CreateToken:
     fields.setdefault("token", NewToken(scopes=("api",)))
-    return c.CreateToken(
-        digest=token_value.digest(value) or "", hint=token_value.hint(value), actor=OPERATOR, **fields
-    )
+    return c.CreateToken(digest=token_value.digest(value) or "", hint=value[:8], actor=OPERATOR, **fields)
 
 
 @pytest.fixture
