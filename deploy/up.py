@@ -61,7 +61,10 @@ async def up(options: Options, stop: Stop) -> None:
         nats_port = nats.free_port()
         configuration = nats.configure(folder.nats, nats_port, credentials.nats)
         await postgres.initialize(
-            folder.postgres, credentials.postgres["postgres"], folder.log / "postgres.log"
+            folder.postgres,
+            credentials.postgres["postgres"],
+            folder.log / "postgres.log",
+            keep_open=(children,),
         )
         postgres_socket = stack.enter_context(postgres.socket_folder(folder.postgres))
 

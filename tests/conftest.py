@@ -9,7 +9,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -153,25 +153,33 @@ async def database(postgres_server: str) -> AsyncIterator[Database]:
     await admin.close()
 
 
+@pytest.fixture(scope="session")
+def nats_given() -> Iterator[str | None]:
+    """The URL of a NATS that all tests share; None where each starts its own."""
+    match which_servers():
+        case "environment":
+            yield os.environ["TALLYSTICK_TEST_NATS_URL"]
+        case "containers":
+            from testcontainers.community.nats import NatsContainer
+
+            with NatsContainer("nats:2.15", jetstream=True) as container:
+                yield container.nats_uri()
+        case _:
+            yield None
+
+
 @pytest.fixture
-async def nats_server(tmp_path: Path) -> AsyncIterator[Nats]:
-    """A NATS with an empty JetStream of this test's own."""
-    if which_servers() == "embedded":
+async def nats_server(tmp_path: Path, nats_given: str | None) -> AsyncIterator[Nats]:
+    """A NATS with an empty JetStream, this test's own."""
+    if nats_given is None:
         async with start_nats(tmp_path / "nats") as urls:
             yield urls
         return
-    async with AsyncExitStack() as stack:
-        if which_servers() == "containers":
-            from testcontainers.community.nats import NatsContainer
-
-            url = stack.enter_context(NatsContainer("nats:2.15", jetstream=True)).nats_uri()
-        else:
-            url = os.environ["TALLYSTICK_TEST_NATS_URL"]
-        client = await stack.enter_async_context(bus.connect(url, "test", Stop(), wait_s=10))
+    async with bus.connect(nats_given, "test", Stop(), wait_s=10) as client:
         stream = client.jetstream()
         if EVENTS_STREAM in [info.config.name for info in await stream.streams_info()]:
             await stream.delete_stream(EVENTS_STREAM)
-        yield Nats(edge=url, tokens=url, metrics=url, operator=url, service=url, watcher=url)
+    yield Nats(*[nats_given] * len(Nats._fields))
 
 
 @asynccontextmanager

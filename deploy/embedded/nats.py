@@ -3,13 +3,14 @@
 import asyncio
 import json
 import shutil
+import signal
 import socket
 import sysconfig
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.embedded.processes import spawn
+from deploy.embedded.processes import START_S, spawn, stop
 from shared.lifecycle import Unavailable
 
 # Each user's permissions. Replies go to the asker's own inbox prefix; only who answers may publish there.
@@ -100,14 +101,16 @@ async def start(
     """Starts the server and returns when it listens.
 
     Raises:
-        Unavailable: it ended at once; its log says why.
+        Unavailable: it ended at once, or did not listen within START_S; its log says why.
     """
+    deadline = asyncio.get_running_loop().time() + START_S
     with log.open("ab") as output:
         process = await spawn([program(), "-c", str(configuration)], output=output, keep_open=keep_open)
-    while process.returncode is None:
+    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
         with suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             return process
         await asyncio.sleep(0.02)
+    await stop(process, signal.SIGTERM, timeout_s=2)
     raise Unavailable(f"NATS did not start; see {log}")

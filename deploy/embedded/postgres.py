@@ -5,6 +5,7 @@ trusts every local connection.
 """
 
 import asyncio
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
-from deploy.embedded.processes import is_running, spawn, unprivileged
+from deploy.embedded.processes import START_S, is_running, spawn, stop, unprivileged
 from shared.lifecycle import Unavailable
 
 DATABASE = "tallystick"
@@ -44,15 +45,18 @@ def url(user: str, password: str, socket: Path, database: str = DATABASE) -> str
     return f"postgresql://{user}:{password}@/{database}?host={socket}"
 
 
-async def initialize(data: Path, password: str, log: Path) -> None:
-    """Creates the database cluster unless it is there.
+async def initialize(data: Path, password: str, log: Path, *, keep_open: tuple[int, ...] = ()) -> None:
+    """Creates the database cluster unless it is there, whole or not at all.
 
     Raises:
         Unavailable: initdb failed; the log says why.
     """
     if (data / "PG_VERSION").exists():
         return
-    data.mkdir(mode=0o700, exist_ok=True)
+    # Beside its place: killed halfway, initdb leaves a cluster that looks whole and takes no connection.
+    unfinished = data.with_name(f"{data.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
     secret = data.parent / "postgres.password"
     secret.touch(mode=0o600)
     secret.write_text(password)
@@ -62,7 +66,7 @@ async def initialize(data: Path, password: str, log: Path) -> None:
                 unprivileged(
                     [
                         program("initdb"),
-                        f"--pgdata={data}",
+                        f"--pgdata={unfinished}",
                         "--username=postgres",
                         "--auth=scram-sha-256",
                         f"--pwfile={secret}",
@@ -73,11 +77,13 @@ async def initialize(data: Path, password: str, log: Path) -> None:
                     ]
                 ),
                 output=output,
+                keep_open=keep_open,
             )
         if await process.wait() != 0:
             raise Unavailable(f"PostgreSQL could not be set up; see {log}")
     finally:
         secret.unlink()
+    unfinished.rename(data)
 
 
 async def start(
@@ -86,8 +92,9 @@ async def start(
     """Starts the server and returns when it takes connections.
 
     Raises:
-        Unavailable: it ended at once; its log says why.
+        Unavailable: it ended at once, or took no connection within START_S; its log says why.
     """
+    deadline = asyncio.get_running_loop().time() + START_S
     _forget_dead(data)
     with log.open("ab") as output:
         process = await spawn(
@@ -111,7 +118,7 @@ async def start(
             output=output,
             keep_open=keep_open,
         )
-    while process.returncode is None:
+    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
         try:
             connection = await asyncpg.connect(url("postgres", password, socket, "postgres"), timeout=2)
         except (OSError, asyncpg.PostgresError, TimeoutError):
@@ -119,6 +126,7 @@ async def start(
         else:
             await connection.close()
             return process
+    await stop(process, signal.SIGQUIT, timeout_s=2)
     raise Unavailable(f"PostgreSQL did not start; see {log}")
 
 

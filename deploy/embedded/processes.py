@@ -13,6 +13,8 @@ from typing import IO
 from shared.lifecycle import die_with_parent
 
 NOBODY = 65534
+START_S = 60.0
+"""How long a server may take to start, recovery from a crash included."""
 
 
 async def spawn(

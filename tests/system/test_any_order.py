@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from deploy.embedded import postgres
 from deploy.embedded.nats import free_port
 from tests.conftest import Database, start_nats
 from tests.system.conftest import ROOT, environment, run

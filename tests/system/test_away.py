@@ -54,6 +54,18 @@ def test_what_is_away_makes_503_within_a_second(up: Up, words: tuple[str, ...]):
         until(lambda: client.get("/health/ready").status_code == 200)
 
 
+def test_without_metrics_tokens_are_still_checked(up: Up):
+    with up.client(up.admin_token) as client:
+        with stopped(up.pids("serve", "metrics")):
+            began = time.monotonic()
+            answer = client.get("/metrics")
+            assert time.monotonic() - began < 1.2
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert client.get("/v1/self").status_code == 200
+            assert client.get("/health/ready").status_code == 200
+        until(lambda: client.get("/metrics").status_code == 200, 20)
+
+
 def test_malformed_tokens_are_refused_without_asking_anyone(up: Up):
     with up.client("tly_mistyped") as client, stopped(up.pids("nats-server")):
         assert client.get("/v1/stats").status_code == 401

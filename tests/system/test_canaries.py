@@ -1,6 +1,7 @@
 """No plain token anywhere: not on NATS, in PostgreSQL, in a log, in a file, in an error."""
 
 import os
+import secrets
 import signal
 
 import httpx
@@ -16,6 +17,7 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     known: list[str] = []
     answers: list[httpx.Response] = []
     strangers = {name: token_value.mint() for name in ("header", "query", "encoded", "form", "path", "away")}
+    strangers |= {"hexadecimal": secrets.token_hex(32), "opaque": f"canary.{secrets.token_hex(9)}~of=somebody"}
     malformed = "tly_CANARYmalformedCANARY"
     with fresh.client(admin_token) as admin, fresh.client() as client:
         for path in ("/v1/stats", "/nowhere", "/v1/tokens?page=x", "/v1/tokens/x/log"):
@@ -43,12 +45,30 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
         known += [admin_token, made["token"], renewed["token"]]
         with fresh.client(renewed["token"]) as holder:
             answers += [holder.get("/v1/self"), holder.get("/metrics"), holder.get("/v1/tokens/x")]
+        only_from = {"scopes": ["api"], "restrictions": {"referrers": ["https://elsewhere.example/*"]}}
+        bound = admin.post("/v1/tokens", json=only_from).json()["token"]
+        page = {"referer": f"https://example.org/?access_token={strangers['header']}"}
+        with fresh.client(bound) as holder:
+            answers += [holder.get("/v1/self", headers=page), admin.get("/nowhere", headers=page)]
+            assert answers[-2].json()["code"] == "referrer_not_allowed"
+        by_hand = fresh.command("tokens", "issue", "-s", "api").stdout.strip()
+        known += [bound, by_hand]
+        commands = [
+            fresh.command("tokens", "revoke", by_hand),
+            fresh.command("tokens", "import", given=by_hand),
+            fresh.command("tokens", "list", "--json"),
+        ]
         answers.append(admin.get("/v1/tokens"))
         answers.append(admin.get("/metrics"))
         (tokens,) = fresh.pids("serve", "tokens")
         os.kill(tokens, signal.SIGSTOP)
-        answers.append(client.get("/v1/stats", params={"access_token": strangers["away"]}))
-        assert answers[-1].status_code == 503
+        away = [
+            client.get("/v1/stats", params={"access_token": strangers["away"]}),
+            client.get(f"/v1/stats?access%5Ftoken={strangers['away']}"),
+            client.get("/v1/stats", headers={"authorization": f"Bearer {strangers['away']}"}),
+        ]
+        assert [answer.status_code for answer in away] == [503, 503, 503]
+        answers += away
         os.kill(tokens, signal.SIGCONT)
         until(lambda: admin.get("/v1/stats").status_code == 200)
     assert fresh.stop() == 0
@@ -56,6 +76,8 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     canaries = [value.encode() for value in (*strangers.values(), *known, malformed)]
     places = {str(path): path.read_bytes() for path in fresh.data.rglob("*") if path.is_file()}
     places["output"] = fresh.printed.replace(admin_token, "").encode()
+    for command in commands:
+        places[f"answer to {command.args[3:5]}"] = (command.stdout + command.stderr).encode()
     for number, answer in enumerate(answers):
         places[f"answer {number}"] = answer.content + repr(answer.headers).encode()
     assert len(places) > 1000

@@ -102,8 +102,8 @@ async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator):
     assert sum(quota.granted for quota in quotas if isinstance(quota, c.Quota)) == 50
 
 
-async def test_another_service_may_verify_and_nothing_more(tokens_service, operator, service):
-    value, token = await issue(operator, "orders", description="for orders")
+async def test_another_service_may_verify(tokens_service, operator, service):
+    value, _ = await issue(operator, "orders", description="for orders")
     digest = token_value.digest(value)
     for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
         question = msgspec.json.encode({"digest": digest, "scope": scope})
@@ -113,9 +113,6 @@ async def test_another_service_may_verify_and_nothing_more(tokens_service, opera
     answer = await service.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=1)
     codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
     assert codes == ["active", "invalid_token"]
-    # NATS itself keeps the rest away.
-    with pytest.raises(TimeoutError):
-        await service.request(c.GET_TOKEN.subject, msgspec.json.encode({"id": token.id}), timeout=0.3)
 
 
 @pytest.mark.parametrize(
