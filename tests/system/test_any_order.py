@@ -1,15 +1,16 @@
 """The services start in any order and wait for what they need."""
 
 import asyncio
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
 
-from deploy.embedded import postgres
+from deploy.embedded import postgres, processes
 from deploy.embedded.nats import free_port
 from tests.conftest import Database, start_nats
 from tests.system.conftest import ROOT, environment, run
@@ -30,7 +31,7 @@ def serving(service: str, folder: Path, **settings: str) -> Iterator[subprocess.
         yield process
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(10) == 0, (folder / f"{service}.output").read_text()
 
 
 async def asked(client: httpx.AsyncClient, path: str) -> int | None:
@@ -42,17 +43,31 @@ async def asked(client: httpx.AsyncClient, path: str) -> int | None:
     return answer.status_code
 
 
-async def test_services_wait_for_servers_that_come_later(folder: Path, database: Database):
-    nats_port, port = free_port(), free_port()
+@asynccontextmanager
+async def start_postgres(data: Path, passwords: Mapping[str, str]) -> AsyncIterator[None]:
+    log = data.with_suffix(".log")
+    await postgres.initialize(data, passwords["postgres"], log)
+    process = await postgres.start(data, data, passwords["postgres"], log)
+    try:
+        await postgres.provision(data, passwords["postgres"], passwords)
+        yield
+    finally:
+        await processes.stop(process, signal.SIGINT, timeout_s=5)
 
-    def nats_url(user: str) -> str:
-        return f"nats://{user}:{user}-password@127.0.0.1:{nats_port}"
 
-    with (
-        serving("edge", folder, nats_url=nats_url("edge"), port=str(port)),
-        serving("tokens", folder, nats_url=nats_url("tokens"), database_url=database.tokens),
-        serving("metrics", folder, nats_url=nats_url("metrics"), database_url=database.metrics),
-    ):
+async def test_services_wait_for_servers_that_come_later(folder: Path):
+    nats_port, port, data = free_port(), free_port(), folder / "postgres"
+    passwords = {user: f"{user}-password" for user in ("postgres", *postgres.ROLES)}
+
+    def settings(service: str) -> dict[str, str]:
+        nats_url = f"nats://{service}:{service}-password@127.0.0.1:{nats_port}"
+        if service == "edge":
+            return {"nats_url": nats_url, "port": str(port)}
+        return {"nats_url": nats_url, "database_url": postgres.url(service, passwords[service], data)}
+
+    with ExitStack() as services:
+        for service in ("edge", "tokens", "metrics"):
+            services.enter_context(serving(service, folder, **settings(service)))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
 
             async def answers(path: str, status: int) -> None:
@@ -60,12 +75,18 @@ async def test_services_wait_for_servers_that_come_later(folder: Path, database:
                     while await asked(client, path) != status:
                         await asyncio.sleep(0.05)
 
-            await answers("/health/live", 200)
-            await answers("/health/ready", 503)
-            await answers("/v1/stats", 503)
+            async def answers_503() -> None:
+                await answers("/health/live", 200)
+                await answers("/health/ready", 503)
+                await answers("/v1/stats", 503)
+
+            await answers_503()
             async with start_nats(folder / "nats", port=nats_port):
-                await answers("/health/ready", 200)
-                await answers("/v1/stats", 401)
+                await answers_503()
+                async with start_postgres(data, passwords):
+                    await answers("/health/ready", 200)
+                    await answers("/v1/stats", 401)
+                    services.close()
 
 
 def test_a_service_that_waits_too_long_says_so_and_exits(database: Database):

@@ -17,7 +17,10 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     known: list[str] = []
     answers: list[httpx.Response] = []
     strangers = {name: token_value.mint() for name in ("header", "query", "encoded", "form", "path", "away")}
-    strangers |= {"hexadecimal": secrets.token_hex(32), "opaque": f"canary.{secrets.token_hex(9)}~of=somebody"}
+    strangers |= {
+        "hexadecimal": secrets.token_hex(32),
+        "opaque": f"canary.{secrets.token_hex(9)}~of=somebody",
+    }
     malformed = "tly_CANARYmalformedCANARY"
     with fresh.client(admin_token) as admin, fresh.client() as client:
         for path in ("/v1/stats", "/nowhere", "/v1/tokens?page=x", "/v1/tokens/x/log"):

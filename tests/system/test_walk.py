@@ -116,7 +116,7 @@ def test_accounts_are_counted_by_events(admin: httpx.Client):
 
     admin.post("/v1/account", json={"account": "counted"})
     # None was deleted. A difference would not do: an earlier test's event may still be on its way.
-    assert (accounts := admin.get("/v1/stats").json()["accounts"]) >= 1
+    accounts = admin.get("/v1/stats").json()["accounts"]
     until(lambda: added() == accounts)
 
 
