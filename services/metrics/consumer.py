@@ -65,7 +65,8 @@ async def ownership(pool: Pool) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            if not connection.is_closed():
+            # A connection that PostgreSQL ended has given the lock back already.
+            with suppress(*UNAVAILABLE):
                 await connection.execute("select pg_advisory_unlock(hashtext('tallystick metrics owner'))")
 
 
