@@ -20,12 +20,10 @@ PREFIX = "tly_"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LENGTH = 43  # 62**43 > 2**256
 _CHECKSUM_LENGTH = 6  # 62**6 > 2**32
-_LENGTH = len(PREFIX) + _SECRET_LENGTH + _CHECKSUM_LENGTH
 
 _OURS = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 _OPAQUE = re.compile(r"[\x21-\x7e]{16,256}", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 MAX_LENGTH = 512
 """Longer values are refused unread."""
@@ -77,15 +75,6 @@ def is_ours(value: str) -> bool:
     return _OURS.fullmatch(value) is not None and value[-_CHECKSUM_LENGTH:] == _checksum(
         value[:-_CHECKSUM_LENGTH]
     )
-
-
-def looks_like_a_secret(text: str) -> bool:
-    """Whether a string that should be something else (an id, a digest) may be somebody's plain token."""
-    return PREFIX in text
-
-
-def is_digest(text: str) -> bool:
-    return _DIGEST.fullmatch(text) is not None
 
 
 def _checksum(body: str) -> str:
