@@ -25,16 +25,26 @@ class Operation(Generic[Q, R]):
         reply: what a success answers; a refusal answers a `Failure`.
         timeout_s: the caller's limit, in seconds.
         mutates: a request that changes something carries a deadline and is dropped when it comes too late.
+        settles: the reply says that it is committed; it is true at every edge once `SETTLE` says so.
+            `shared.settling` asks both.
     """
 
     def __init__(
-        self, subject: str, request: type[Q], reply: type[R], *, timeout_s: float = 0.8, mutates: bool = False
+        self,
+        subject: str,
+        request: type[Q],
+        reply: type[R],
+        *,
+        timeout_s: float = 0.8,
+        mutates: bool = False,
+        settles: bool = False,
     ) -> None:
         self.subject = subject
         self.request = request
         self.reply = reply
         self.timeout_s = timeout_s
-        self.mutates = mutates
+        self.mutates = mutates or settles
+        self.settles = settles
 
     @property
     def name(self) -> str:
@@ -208,9 +218,10 @@ class Verdicts(Message, frozen=True):
 
 
 class TakeQuota(Message, frozen=True):
-    """Uses up one request of the token's limit."""
+    """Uses up some requests of the token's limit: ``wanted`` of them where there are as many left to share."""
 
     id: str
+    wanted: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
 
 
 class Use(Message, frozen=True):
@@ -363,11 +374,93 @@ class RevokeToken(Message, frozen=True):
 
 
 class Revoked(Message, frozen=True):
-    """How many edges have acknowledged the revocation and how long that took, in seconds."""
-
     deleted: bool
-    edges: int
+
+
+# How edges keep what they know true
+
+
+class Changed(Message, frozen=True):
+    """A token became another or came to be.
+
+    Args:
+        seq: the change's place among all changes; they follow each other without holes, in the order of commits.
+        digest: whose facts are out of date.
+        rev: the revision it has now.
+    """
+
+    seq: int
+    digest: Digest
+    rev: int
+
+
+class Changes(Message, frozen=True):
+    """Changes in order, and the highest ``seq`` there is. As a notice to the edges it may hold none: then it only
+    tells them what they ought to know.
+    """
+
+    seq: int
+    changes: tuple[Changed, ...] = ()
+
+
+class GetChanges(Message, frozen=True):
+    """The changes after one. The answer leaves them out where they are too many or kept no longer: whoever asked
+    has to forget everything it knows instead.
+    """
+
+    after: int
+
+
+class RenewLease(Message, frozen=True):
+    """Asks for the right to rely on a cache.
+
+    Args:
+        edge: one edge worker, from its start to its end.
+        seq: up to which change it has forgotten what is out of date; None where it knows nothing yet.
+    """
+
+    edge: Annotated[str, Meta(pattern="^edge_[0-9a-z]{26}$")]
+    seq: int | None = None
+
+
+class Lease(Message, frozen=True):
+    """For how many seconds the cache may be relied on, from before this was asked, by an edge that has forgotten
+    everything out of date up to change ``seq``.
+    """
+
     seconds: float
+    seq: int
+
+
+class ReleaseLease(Message, frozen=True):
+    edge: Annotated[str, Meta(pattern="^edge_[0-9a-z]{26}$")]
+
+
+class Acknowledged(Message, frozen=True):
+    """An edge has forgotten everything out of date up to change ``seq``."""
+
+    edge: str
+    seq: int
+
+
+class Settle(Message, frozen=True):
+    """Waits until a change is true at every edge. ``seq``: which one; None for all that is committed by now."""
+
+    seq: int | None = None
+
+
+class Settled(Message, frozen=True):
+    """Whether it is. If not yet, ask again with the same ``seq``.
+
+    Args:
+        seq: the change.
+        settled: no edge relies on anything older any more.
+        edges: how many edges said so; the others had no lease, or lost it.
+    """
+
+    seq: int
+    settled: bool
+    edges: int
 
 
 VERIFY = Operation("tallystick.v1.tokens.verify", VerifyToken, Verdict)
@@ -375,14 +468,24 @@ VERIFY_MANY = Operation("tallystick.v1.tokens.verify_many", VerifyMany, Verdicts
 TAKE_QUOTA = Operation("tallystick.v1.edge.tokens.take_quota", TakeQuota, Quota, mutates=True)
 REPORT_USE = Operation("tallystick.v1.edge.tokens.report_use", ReportUse, Taken)
 CREATE_TOKEN = Operation("tallystick.v1.admin.tokens.create", CreateToken, Made, mutates=True)
-UPDATE_TOKEN = Operation("tallystick.v1.admin.tokens.update", UpdateToken, Token, mutates=True)
-ROTATE_TOKEN = Operation("tallystick.v1.admin.tokens.rotate", RotateToken, Made, mutates=True)
+UPDATE_TOKEN = Operation("tallystick.v1.admin.tokens.update", UpdateToken, Token, settles=True)
+ROTATE_TOKEN = Operation("tallystick.v1.admin.tokens.rotate", RotateToken, Made, settles=True)
 GET_LOG = Operation("tallystick.v1.admin.tokens.log", GetLog, TokenLog)
-IMPORT_TOKENS = Operation("tallystick.v1.admin.tokens.import", ImportTokens, Imported, mutates=True)
+IMPORT_TOKENS = Operation(
+    "tallystick.v1.admin.tokens.import", ImportTokens, Imported, timeout_s=10, settles=True
+)
 EXPORT_TOKEN = Operation("tallystick.v1.admin.tokens.export", ExportToken, Exported)
 GET_TOKEN = Operation("tallystick.v1.admin.tokens.get", GetToken, Token)
 LIST_TOKENS = Operation("tallystick.v1.admin.tokens.list", ListTokens, TokenPage)
-REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, mutates=True)
+REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, settles=True)
+SETTLE = Operation("tallystick.v1.admin.tokens.settle", Settle, Settled)
+RENEW_LEASE = Operation("tallystick.v1.edge.tokens.renew_lease", RenewLease, Lease)
+RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Taken)
+GET_CHANGES = Operation("tallystick.v1.edge.tokens.changes", GetChanges, Changes)
+CHANGED = "tallystick.v1.edge.notice.changed"
+"""Where `Changes` are published to every edge, as soon as they are committed."""
+ACKNOWLEDGED = "tallystick.v1.edge.notice.acknowledged"
+"""Where every edge publishes `Acknowledged` to all replicas of the tokens service."""
 
 
 # Accounts
@@ -438,7 +541,7 @@ class AccountDeleted(Message, frozen=True):
 ADD_ACCOUNT = Operation("tallystick.v1.admin.accounts.add", AddAccount, AddedAccount, mutates=True)
 GET_ACCOUNT = Operation("tallystick.v1.admin.accounts.get", GetAccount, Account)
 LIST_ACCOUNTS = Operation("tallystick.v1.admin.accounts.list", ListAccounts, AccountPage)
-DELETE_ACCOUNT = Operation("tallystick.v1.admin.accounts.delete", DeleteAccount, AccountDeleted, mutates=True)
+DELETE_ACCOUNT = Operation("tallystick.v1.admin.accounts.delete", DeleteAccount, AccountDeleted, settles=True)
 
 
 # What the services know of themselves

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.embedded.processes import START_S, spawn, stop
+from shared.contracts import CHANGED
 from shared.lifecycle import Unavailable
 
 # Each user's permissions. Replies go to the asker's own inbox prefix; only who answers may publish there.
@@ -19,10 +20,10 @@ _EVENTS = ["tallystick.events.>"]
 PERMISSIONS: Mapping[str, Mapping[str, list[str]]] = {
     "edge": {
         "publish": ["tallystick.v1.>", *_EVENTS],
-        "subscribe": ["_INBOX_edge.>"],
+        "subscribe": ["_INBOX_edge.>", CHANGED],
     },
     "tokens": {
-        "publish": [*_EVENTS, *_INBOXES],
+        "publish": [*_EVENTS, *_INBOXES, CHANGED],
         "subscribe": [
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.>",

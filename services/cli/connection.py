@@ -17,9 +17,11 @@ from deploy.data_folder import DataFolder, Running
 from shared import bus, rpc, settings
 from shared.contracts import Actor, Failure, Operation
 from shared.lifecycle import EX_DATAERR, EX_UNAVAILABLE, Stop, Unavailable
+from shared.settling import Everywhere, carry_out
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,12 +52,26 @@ def operator() -> Actor:
 
 
 def ask(operation: Operation[Q, R], question: Q) -> R:
-    """The reply; a refusal is printed and ends the program."""
+    """The reply; a refusal is printed and ends the program. A change is true everywhere when this returns."""
+    if operation.settles:
+        return change(operation, question)[0]
 
     async def once(client: Client) -> R | Failure:
         return await rpc.call(client, operation, question)
 
-    reply = with_client(once)
+    return _or_fail(with_client(once))
+
+
+def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
+    """The reply to a change that is true everywhere by now, and how far and how long that went."""
+
+    async def once(client: Client) -> tuple[R, Everywhere] | Failure:
+        return await carry_out(client, operation, question)
+
+    return _or_fail(with_client(once))
+
+
+def _or_fail(reply: T | Failure) -> T:
     if isinstance(reply, Failure):
         for error in reply.errors:
             print(f"{error.field}: {error.message}", file=sys.stderr)
@@ -66,8 +82,8 @@ def ask(operation: Operation[Q, R], question: Q) -> R:
     return reply
 
 
-def with_client(work: Callable[[Client], Awaitable[R]]) -> R:
-    async def connected() -> R:
+def with_client(work: Callable[[Client], Awaitable[T]]) -> T:
+    async def connected() -> T:
         async with bus.connect(nats_url(), "operator", Stop(), wait_s=2) as client:
             return await work(client)
 

@@ -9,7 +9,7 @@ import click
 import msgspec
 from msgspec import UNSET
 
-from services.cli.connection import ask, fail, operator
+from services.cli.connection import ask, change, fail, operator
 from shared import contracts as c
 from shared import token_record, token_value
 from shared.lifecycle import EX_DATAERR
@@ -172,8 +172,10 @@ def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
 @token_id
 def revoke(token_id: str) -> None:
     """Revoke a token for good, by its id."""
-    revoked = ask(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
-    click.echo(f"{token_id} is refused on all {revoked.edges} edges after {revoked.seconds * 1000:.0f} ms")
+    _, everywhere = change(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
+    click.echo(
+        f"{token_id} is refused on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms"
+    )
 
 
 @tokens.command()

@@ -9,13 +9,16 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from services.edge import errors, gate
+from services.edge.cache import Cache
 from services.edge.checker import Checker
+from services.edge.coherence import Coherence
 from services.edge.front import Front
+from services.edge.quotas import Quotas
 from services.edge.readiness import Readiness
 from services.edge.routes import accounts, operations, standards, tokens
 from services.edge.settings import Settings
 from services.edge.usage import Usage
-from shared import bus, events
+from shared import bus, events, rpc
 from shared.lifecycle import Stop, background
 
 MAX_BODY_BYTES = 64 * 1024
@@ -40,7 +43,11 @@ def _litestar(settings: Settings) -> Litestar:
             app.state.usage = usage
             app.state.trusted_proxies = settings.trusted_networks()
             app.state.client = client
-            app.state.checker = Checker(client)
+            tokens = rpc.Hedged(client)
+            cache = Cache(settings.cached_tokens, settings.cached_tokens)
+            app.state.checker = Checker(tokens, cache)
+            app.state.quotas = Quotas(tokens)
+            await stack.enter_async_context(Coherence(client, cache).kept())
             app.state.readiness = Readiness(client)
             yield
 

@@ -1,20 +1,35 @@
-"""Asks the tokens service about a token, by its digest, and about what is left of its rate limit."""
+"""Tells which token a request brought and whether it is honoured: from the cache where that may be relied on, else
+by asking the tokens service.
+"""
 
-from nats.aio.client import Client
+import asyncio
 
+from services.edge.cache import Cache, Entry, Key, Known
+from services.edge.coherence import now
 from services.edge.credentials import Credential
 from services.edge.errors import Refused
-from shared import rpc
-from shared.contracts import TAKE_QUOTA, VERIFY, Failure, Quota, TakeQuota, Token, Verdict, VerifyToken
-from shared.token_value import digest
+from shared.contracts import VERIFY, Failure, VerifyToken
+from shared.rpc import Hedged
+from shared.token_value import digest, key
+
+MAX_ASKING = 256
+"""Questions under way at once. A flood of well-formed tokens that nobody knows waits no longer than this many."""
 
 
 class Checker:
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, tokens: Hedged, cache: Cache) -> None:
+        self._tokens = tokens
+        self._cache = cache
+        self._asking = 0
 
-    async def check(self, credential: Credential) -> Verdict:
-        """The verdict on the token a request brought.
+    def warm(self, credential: Credential) -> Entry | None:
+        """The token, where it is honoured and known here: the whole of a warm check."""
+        if credential.value is None or credential.ambiguous:
+            return None
+        return self._cache.get(key(credential.value), now())
+
+    async def check(self, credential: Credential) -> Known:
+        """What there is to know about the token a request brought.
 
         Raises:
             Refused: there is none, it is ambiguous or malformed, or this cannot be told now.
@@ -26,18 +41,36 @@ class Checker:
         of_token = digest(credential.value)
         if of_token is None:
             raise Refused("invalid_token")
-        verdict = await rpc.call(self._client, VERIFY, VerifyToken(digest=of_token))
-        if isinstance(verdict, Failure):
+        known = await self._known(bytes.fromhex(of_token))
+        if known is None:
             raise Refused("unavailable")
-        return verdict
+        return known
 
-    async def take(self, token: Token) -> Quota:
-        """Uses up one request of a limited token.
+    async def _known(self, of_token: Key) -> Known | None:
+        moment = now()
+        known = self._cache.get(of_token, moment) or self._cache.refused(of_token, moment)
+        if known is not None:
+            return known
+        if flight := self._cache.flight(of_token, moment):
+            joined: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
+            flight.joined.append(joined)
+            return await joined
+        if self._asking >= MAX_ASKING:
+            raise Refused("overloaded")
+        return await self._ask(of_token, moment)
 
-        Raises:
-            Refused: this cannot be told now, or the token has just ended.
-        """
-        quota = await rpc.call(self._client, TAKE_QUOTA, TakeQuota(id=token.id))
-        if isinstance(quota, Failure):
-            raise Refused("invalid_token" if quota.code == "not_found" else "unavailable")
-        return quota
+    async def _ask(self, of_token: Key, moment: float) -> Known | None:
+        flight = self._cache.begin(of_token, moment)
+        found = None
+        self._asking += 1
+        try:
+            verdict = await self._tokens.call(VERIFY, VerifyToken(digest=of_token.hex()))
+            found = self._cache.land(flight, None if isinstance(verdict, Failure) else verdict)
+        finally:
+            self._asking -= 1
+            if found is None:
+                self._cache.land(flight, None)
+            for joined in flight.joined:
+                if not joined.done():
+                    joined.set_result(found)
+        return found

@@ -3,6 +3,7 @@ referrers, rate limit, body.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Request
@@ -10,9 +11,11 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from services.edge import bodies
+from services.edge.cache import Unknown
 from services.edge.checker import Checker
 from services.edge.client_address import client_address
 from services.edge.errors import Refused
+from services.edge.quotas import Quotas
 from services.edge.usage import Usage
 from shared.contracts import Quota, Token
 from shared.judgement import Demand, judge
@@ -70,16 +73,16 @@ async def admit(
     usage: Usage = request.app.state.usage
     state = request.scope["state"]
     address = address_of(request)
-    verdict = await checker.check(state["credential"])
+    known = checker.warm(state["credential"]) or await checker.check(state["credential"])
 
     def refuse(token_id: str, reason: str) -> None:
         usage.refused(token_id, reason, address, request.scope["path_template"], state.get("request_id"))
 
-    if verdict.token is None:
-        if verdict.refused is not None:
-            refuse(verdict.refused.id, verdict.refused.reason)
+    if isinstance(known, Unknown):
+        if known.refused is not None:
+            refuse(known.refused.id, known.refused.reason)
         raise Refused("invalid_token")
-    token = verdict.token
+    token = known.token
     demand = Demand(
         scope=scope,
         account=account,
@@ -95,14 +98,21 @@ async def admit(
             address=address if refusal == "address_not_allowed" else None,
         )
     if token.restrictions.rate_limit is not None:
-        quota = await checker.take(token)
-        state["rate_limit"] = rate_limit_fields(quota)
-        if not quota.granted:
-            refuse(token.id, "rate_limited")
-            raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
+        await _spend(request, token, refuse)
     usage.used(token.id, address)
     state["token"] = token
     return token
+
+
+async def _spend(request: HttpRequest, token: Token, refuse: Callable[[str, str], None]) -> None:
+    quotas: Quotas = request.app.state.quotas
+    quota = await quotas.spend(token)
+    if quota is None:
+        return
+    request.scope["state"]["rate_limit"] = rate_limit_fields(quota)
+    if not quota.granted:
+        refuse(token.id, "rate_limited")
+        raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
 
 
 def token_of(request: HttpRequest) -> Token:

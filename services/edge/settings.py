@@ -20,6 +20,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ""
     workers: Annotated[int, Meta(ge=1, le=256, description="how many processes serve requests")] = 1
 
+    cached_tokens: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="how many tokens each process remembers at most")
+    ] = 50_000
+
     def trusted_networks(self) -> tuple[Network, ...]:
         """Raises:
         SettingsError: an entry is no network; ``*`` is none, since then anyone could choose their address.

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 
-import msgspec
 from nats.aio.client import Client
 
 from shared import rpc
@@ -23,17 +23,20 @@ class Usage:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._uses: dict[str, Use] = {}
+        self._uses: dict[str, _Uses] = {}
         self._refusals: list[Refusal] = []
         self.dropped = 0
 
     def used(self, token: str, address: str | None) -> None:
-        known = self._uses.get(token)
-        if known is None and len(self._uses) >= MAX_TOKENS:
-            self.dropped += 1
-            return
-        count = 1 + (known.count if known else 0)
-        self._uses[token] = Use(id=token, count=count, time=datetime.now(UTC), ip=address)
+        uses = self._uses.get(token)
+        if uses is None:
+            if len(self._uses) >= MAX_TOKENS:
+                self.dropped += 1
+                return
+            uses = self._uses[token] = _Uses()
+        uses.count += 1
+        uses.time = time.time()
+        uses.address = address
 
     def refused(
         self, token: str, reason: str, address: str | None, route: str, request_id: str | None
@@ -61,7 +64,7 @@ class Usage:
     async def flush(self) -> None:
         """Reports what there is, in as many requests as that takes; stops where nobody listens, to go on later."""
         while self._uses or self._refusals:
-            uses = [self._uses.pop(token) for token in list(self._uses)[:BATCH]]
+            uses = [self._uses.pop(token).reported(token) for token in list(self._uses)[:BATCH]]
             refusals, self._refusals = self._refusals[:BATCH], self._refusals[BATCH:]
             report = ReportUse(uses=tuple(uses), refusals=tuple(refusals))
             if isinstance(await rpc.call(self._client, REPORT_USE, report), Failure):
@@ -71,7 +74,22 @@ class Usage:
     def _keep(self, report: ReportUse) -> None:
         for use in report.uses:
             newer = self._uses.get(use.id)
-            self._uses[use.id] = (
-                msgspec.structs.replace(newer, count=newer.count + use.count) if newer else use
-            )
+            if newer:
+                newer.count += use.count
+            else:
+                self._uses[use.id] = _Uses(use.count, use.time.timestamp(), use.ip)
         self._refusals = [*report.refusals, *self._refusals][:MAX_REFUSALS]
+
+
+class _Uses:
+    """How often a token was used, and when (seconds since the epoch) and from where last."""
+
+    __slots__ = ("address", "count", "time")
+
+    def __init__(self, count: int = 0, time: float = 0, address: str | None = None) -> None:
+        self.count = count
+        self.time = time
+        self.address = address
+
+    def reported(self, token: str) -> Use:
+        return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)

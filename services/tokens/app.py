@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from services.tokens import store
 from services.tokens.handlers import TokensHandlers
+from services.tokens.leases import Leases
 from services.tokens.outbox import Outbox
 from services.tokens.prepared import import_prepared
 from services.tokens.settings import Settings
@@ -33,6 +34,9 @@ async def run(settings: Settings, stop: Stop) -> None:
             bus.connect(settings.nats_url, "tokens", stop, wait_s=settings.wait_s)
         )
         producer = await stack.enter_async_context(events.producer(client, "tokens"))
+        leases = Leases(pool, client, settings.lease_s)
+        await leases.listen()
+        await stack.enter_async_context(background(leases.watch(), stop))
         outbox = Outbox(pool, client)
         await stack.enter_async_context(background(outbox.deliver(), stop))
         await stack.enter_async_context(producer.thread("tokens"))
@@ -41,7 +45,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 client,
                 "tallystick-tokens",
                 "checks access tokens and manages them",
-                TokensHandlers(tokens, outbox.filled).all(),
+                TokensHandlers(tokens, leases, outbox.filled).all(),
                 unavailable=postgres.UNAVAILABLE,
             )
         )

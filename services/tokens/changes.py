@@ -2,6 +2,7 @@
 answered again to the same Idempotency-Key are one transaction.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ from shared.contracts import (
     AccountAdded,
     AccountDeletedEvent,
     Actor,
+    Changed,
     NewToken,
     Token,
     TokenChanged,
@@ -40,6 +42,8 @@ class Transaction:
     def __init__(self, connection: Connection, actor: Actor) -> None:
         self._connection = connection
         self._actor = actor
+        self.changed: list[Changed] = []
+        """What the edges have to forget once this is committed."""
 
     async def replay(self, operation: str, key: str, request: bytes) -> str | None:
         """What was answered to this key before, as JSON; None the first time. A request with the same key that
@@ -109,7 +113,7 @@ class Transaction:
         ):
             raise NoSuchAccount
         added = await self._add(record, limited_by=limited_by)
-        await self._record("token.created", added.id)
+        await self._record("token.created", [added.id])
         return added
 
     async def token(self, id: str) -> Token | None:  # noqa: A002  # the field's name
@@ -135,7 +139,7 @@ class Transaction:
             wanted.expires,
             disabled,
         )
-        await self._record("token.updated", id)
+        await self._record("token.updated", [id])
         return rows.token(_one(row))
 
     async def rotate(self, old: Token, new: TokenRecord, grace_s: int) -> Token:
@@ -150,8 +154,8 @@ class Transaction:
             added.id,
             float(grace_s),
         )
-        await self._record("token.rotated", old.id, {"to": added.id, "grace": grace_s})
-        await self._record("token.created", added.id)
+        await self._record("token.rotated", [old.id], {"to": added.id, "grace": grace_s})
+        await self._record("token.created", [added.id])
         return added
 
     async def revoke(self, *, id: str | None = None, digest: str | None = None) -> bool:  # noqa: A002
@@ -167,7 +171,7 @@ class Transaction:
             await self._connection.execute(
                 "update token set revoked = now(), rev = rev + 1 where id = $1", row["id"]
             )
-            await self._record("token.revoked", row["id"])
+            await self._record("token.revoked", [row["id"]])
         return True
 
     async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
@@ -182,8 +186,8 @@ class Transaction:
             if row is None:  # deleted in between
                 return await self.add_account(account, name)
             return rows.account(row), False
-        await self._audit("account.added", details={"account": account})
-        await self._announce("account.added", AccountAdded(account=account))
+        await self._audit("account.added", [None], {"account": account})
+        await self._announce("account.added", [AccountAdded(account=account)])
         return rows.account(row), True
 
     async def delete_account(self, account: str) -> int | None:
@@ -193,8 +197,8 @@ class Transaction:
         ):
             return None
         revoked = await self.revoke_all(account)
-        await self._audit("account.deleted", details={"account": account, "tokens": revoked})
-        await self._announce("account.deleted", AccountDeletedEvent(account=account))
+        await self._audit("account.deleted", [None], {"account": account, "tokens": revoked})
+        await self._announce("account.deleted", [AccountDeletedEvent(account=account)])
         return revoked
 
     async def revoke_all(self, account: str) -> int:
@@ -203,8 +207,7 @@ class Transaction:
             "update token set revoked = now(), rev = rev + 1 where account = $1 and revoked is null returning id",
             account,
         )
-        for row in revoked:
-            await self._record("token.revoked", row["id"])
+        await self._record("token.revoked", [row["id"] for row in revoked])
         return len(revoked)
 
     async def _add(self, record: TokenRecord, *, limited_by: str | None) -> Token:
@@ -237,17 +240,21 @@ class Transaction:
             raise AlreadyExists
         return rows.token(row)
 
-    async def _record(self, action: str, token: str, details: dict[str, Any] | None = None) -> None:
-        await self._audit(action, token, details)
-        await self._announce(action, TokenChanged(id=token))
+    async def _record(
+        self, action: str, tokens: Sequence[str], details: dict[str, Any] | None = None
+    ) -> None:
+        """The same happened to all these tokens."""
+        await self._audit(action, tokens, details)
+        await self._number(tokens)
+        await self._announce(action, [TokenChanged(id=token) for token in tokens])
 
     async def _audit(
-        self, action: str, token: str | None = None, details: dict[str, Any] | None = None
+        self, action: str, tokens: Sequence[str | None], details: dict[str, Any] | None = None
     ) -> None:
         await self._connection.execute(
             "insert into audit (token, action, actor, actor_token, address, request_id, details)"
-            " values ($1, $2, $3, $4, $5, $6, $7)",
-            token,
+            " select unnest($1::text[]), $2, $3, $4, $5, $6, $7",
+            tokens,
             action,
             self._actor.name,
             self._actor.token,
@@ -256,12 +263,35 @@ class Transaction:
             rows.json(details),
         )
 
-    async def _announce(self, kind: str, data: msgspec.Struct) -> None:
+    async def _number(self, tokens: Sequence[str]) -> None:
+        """Gives each changed token the next place among all changes."""
+        numbered = await self._connection.fetch(
+            """
+            with number as (
+                update change_number set seq = seq + cardinality($1::text[]) returning seq
+            ), changed as (
+                select digest, rev, row_number() over (order by id) as place from token where id = any($1)
+            )
+            insert into change (seq, digest, rev)
+            select number.seq - cardinality($1) + place, digest, rev from number, changed
+            returning seq, digest, rev
+            """,
+            tokens,
+        )
+        self.changed += [
+            Changed(seq=row["seq"], digest=row["digest"].hex(), rev=row["rev"]) for row in numbered
+        ]
+
+    async def _announce(self, kind: str, events: Sequence[msgspec.Struct]) -> None:
         await self._connection.execute(
-            "with number as (update outbox_number set n = n + 1 returning n)"
-            " insert into outbox (n, type, at, data) select n, $1, now(), $2 from number",
+            """
+            with number as (update outbox_number set n = n + cardinality($2::jsonb[]) returning n)
+            insert into outbox (n, type, at, data)
+            select number.n - cardinality($2) + place, $1, now(), data
+            from number, unnest($2::jsonb[]) with ordinality as event (data, place)
+            """,
             kind,
-            rows.json(data),
+            [rows.json(event) for event in events],
         )
 
 

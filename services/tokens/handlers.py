@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import math
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from msgspec import UNSET
 from services.tokens import rows, rules
 from services.tokens.attenuation import exceeds
 from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
+from services.tokens.leases import Leases
 from services.tokens.store import Store
 from shared import contracts as c
 from shared.contracts import Failure, FieldError, Operation
@@ -36,12 +36,14 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 class TokensHandlers:
     """Args:
     store: where tokens are.
-    changed: called after a change was committed, so that it is announced at once.
+    leases: who has to be told when they change.
+    announced: called after a change was committed, so that its event is sent at once.
     """
 
-    def __init__(self, store: Store, changed: Callable[[], None]) -> None:
+    def __init__(self, store: Store, leases: Leases, announced: Callable[[], None]) -> None:
         self._store = store
-        self._changed = changed
+        self._leases = leases
+        self._announced = announced
 
     def all(self) -> Handlers:
         return {
@@ -63,6 +65,10 @@ class TokensHandlers:
             c.LIST_ACCOUNTS: self.list_accounts,
             c.DELETE_ACCOUNT: self.delete_account,
             c.TOKENS_STATS: self.stats,
+            c.SETTLE: self.settle,
+            c.RENEW_LEASE: self._leases.renew,
+            c.RELEASE_LEASE: self.release_lease,
+            c.GET_CHANGES: self._leases.changes,
         }
 
     # Checking
@@ -92,10 +98,23 @@ class TokensHandlers:
 
     async def take_quota(self, request: c.TakeQuota) -> c.Quota | Failure:
         limit = await self._store.rate_limit(request.id)
-        return await self._store.take_quota(request.id, limit) if limit else not_found()
+        if limit is None:
+            return not_found()
+        return await self._store.take_quota(
+            request.id, limit, wanted=request.wanted, sharing=self._leases.count()
+        )
 
     async def report_use(self, request: c.ReportUse) -> c.Taken:
         await self._store.report(request.uses, request.refusals)
+        return c.Taken()
+
+    # How edges keep what they know true
+
+    async def settle(self, request: c.Settle) -> c.Settled:
+        return await self._leases.settle(request.seq)
+
+    async def release_lease(self, request: c.ReleaseLease) -> c.Taken:
+        await self._leases.release(request.edge)
         return c.Taken()
 
     # Managing
@@ -163,7 +182,6 @@ class TokensHandlers:
         return await self._carry_out(c.ROTATE_TOKEN, request, work)
 
     async def revoke_token(self, request: c.RevokeToken) -> c.Revoked | Failure:
-        started = time.monotonic()
         if request.id is not None and not _TOKEN_ID.fullmatch(request.id):
             return not_found()
 
@@ -171,8 +189,7 @@ class TokensHandlers:
             await self._authority(change, request.actor)
             if not await change.revoke(id=request.id, digest=request.digest):
                 raise _Refused(not_found())
-            # Every check asks PostgreSQL, so there is no edge left to tell.
-            return c.Revoked(deleted=True, edges=0, seconds=round(time.monotonic() - started, 6))
+            return c.Revoked(deleted=True)
 
         return await self._carry_out(c.REVOKE_TOKEN, request, work)
 
@@ -221,7 +238,7 @@ class TokensHandlers:
                 _refuse(problems)
         except _Refused as refused:
             return refused.failure
-        self._changed()
+        await self._tell(change)
         return c.Imported(added=tuple(added), existing=tuple(existing))
 
     async def export_token(self, request: c.ExportToken) -> c.Exported | Failure:
@@ -303,8 +320,13 @@ class TokensHandlers:
             return Failure(code="conflict", message="this token exists already")
         except NoSuchAccount:
             return bad_request(FieldError(field="account", message="no such account"))
-        self._changed()
+        await self._tell(change)
         return reply
+
+    async def _tell(self, committed: Transaction) -> None:
+        """Tells the edges, and has the events sent."""
+        await self._leases.announce(committed.changed)
+        self._announced()
 
     async def _authority(self, change: Transaction, actor: c.Actor) -> c.Token | None:
         """The token that authorizes a change, if it still does; None for an operator, who may do everything."""

@@ -17,3 +17,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="a token record, ours or EmailEngine's, imported at the start unless it is there"),
     ] = None
+    lease_s: Annotated[
+        float,
+        Meta(
+            ge=0.5,
+            le=300,
+            description="how long an edge may rely on its cache without hearing from us, in seconds: it rides out"
+            " outages as long, and a revocation waits as long for an edge that died",
+        ),
+    ] = 5

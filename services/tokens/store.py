@@ -75,40 +75,61 @@ class Store:
         token = await self.get(id)
         return token.restrictions.rate_limit if token else None
 
-    async def take_quota(self, id: str, limit: RateLimit) -> Quota:  # noqa: A002
-        """Uses up one request of the family's current window, unless it is used up already.
+    async def take_quota(self, id: str, limit: RateLimit, *, wanted: int = 1, sharing: int = 1) -> Quota:  # noqa: A002
+        """Hands out some of the family's current window, never more than is left of it.
 
         The windows are PostgreSQL's: aligned to the epoch by its clock. Should that clock be set back, requests
         go on counting against the later window, so the limit holds.
+
+        Args:
+            id: the token.
+            limit: its rate limit.
+            wanted: how many requests to hand out at most.
+            sharing: among how many edges the rest of the window has to do: one gets no more than half its share,
+                so that what lies unspent at another is little when the window runs out.
         """
+        unused = "case when excluded.starts > current.starts then $3 else $3 - current.used end"
         row = await self._pool.fetchrow(
-            """
+            f"""
             with clock as (
                 select extract(epoch from now())::float8 as seconds,
                     floor(extract(epoch from now()) / $2)::bigint * $2 as starts,
                     (select family from token where id = $1) as family
             ), taken as (
-                insert into rate_window as current (family, starts, used)
-                select family, starts, 1 from clock
-                on conflict (family) do update
-                    set starts = greatest(current.starts, excluded.starts),
-                        used = case when excluded.starts > current.starts then 1 else current.used + 1 end
-                    where excluded.starts > current.starts or current.used < $3
-                returning used
+                insert into rate_window as current (family, starts, used, latest)
+                select family, starts, share, share
+                from clock, least($4, greatest(1, $3 / (2 * $5))) as share
+                on conflict (family) do update set
+                    starts = greatest(current.starts, excluded.starts),
+                    latest = least($4, greatest(1, ({unused}) / (2 * $5))),
+                    used = $3 - ({unused}) + least($4, greatest(1, ({unused}) / (2 * $5)))
+                    where {unused} > 0
+                returning used, latest
             )
-            select (select used from taken), starts + $2 - seconds as resets_in from clock
-            """,
+            select (select used from taken), (select latest from taken), starts + $2 - seconds as resets_in
+            from clock
+            """,  # noqa: S608  # a constant
             id,
             limit.time_window,
             limit.max_requests,
+            wanted,
+            max(1, sharing),
         )
-        used: int | None = row["used"] if row else None
+        if row is None or row["used"] is None:
+            resets_in = row["resets_in"] if row else limit.time_window
+            return Quota(
+                granted=0,
+                limit=limit.max_requests,
+                remaining=0,
+                window=limit.time_window,
+                resets_in=max(0.0, resets_in),
+            )
         return Quota(
-            granted=0 if used is None else 1,
+            granted=row["latest"],
             limit=limit.max_requests,
-            remaining=0 if used is None else max(0, limit.max_requests - used),
+            remaining=limit.max_requests - row["used"],
             window=limit.time_window,
-            resets_in=max(0.0, row["resets_in"]) if row else float(limit.time_window),
+            resets_in=max(0.0, row["resets_in"]),
         )
 
     async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:

@@ -65,7 +65,17 @@ WIRE = [
         c.RevokeToken(actor=ACTOR, id="tok_1"),
         f'{{"actor":{ACTOR_BYTES},"id":"tok_1","digest":null,"idempotencyKey":null}}',
     ),
-    (c.Revoked(deleted=True, edges=3, seconds=0.004), '{"deleted":true,"edges":3,"seconds":0.004}'),
+    (c.Revoked(deleted=True), '{"deleted":true}'),
+    (c.TakeQuota(id="tok_1", wanted=7), '{"id":"tok_1","wanted":7}'),
+    (
+        c.Changes(seq=3, changes=(c.Changed(seq=3, digest="ab" * 32, rev=2),)),
+        '{"seq":3,"changes":[{"seq":3,"digest":"' + "ab" * 32 + '","rev":2}]}',
+    ),
+    (c.RenewLease(edge="edge_" + "0" * 26), '{"edge":"edge_' + "0" * 26 + '","seq":null}'),
+    (c.Lease(seconds=2.5, seq=3), '{"seconds":2.5,"seq":3}'),
+    (c.Acknowledged(edge="edge_1", seq=3), '{"edge":"edge_1","seq":3}'),
+    (c.Settle(seq=3), '{"seq":3}'),
+    (c.Settled(seq=3, settled=True, edges=2), '{"seq":3,"settled":true,"edges":2}'),
     (
         c.Failure(code="bad_request", errors=(c.FieldError(field="page", message="0 to 9"),)),
         '{"code":"bad_request","message":"","errors":[{"field":"page","message":"0 to 9"}]}',

@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Struct
 
 from services.edge.gate import HttpRequest
-from services.edge.routes.asking import actor, ask, idempotency_key
+from services.edge.routes.asking import actor, ask, change, idempotency_key
 from shared import contracts as c
 
 
@@ -52,11 +52,12 @@ async def show(request: HttpRequest, account: FromPath[str]) -> c.Account:
 )
 async def remove(request: HttpRequest, account: FromPath[str]) -> c.AccountDeleted:
     """Deletes an account and revokes its tokens."""
-    return await ask(
+    deleted, _ = await change(
         request,
         c.DELETE_ACCOUNT,
         c.DeleteAccount(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
     )
+    return deleted
 
 
 HANDLERS: list[Any] = [add, list_accounts, show, remove]

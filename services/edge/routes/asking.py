@@ -7,8 +7,9 @@ from nats.aio.client import Client
 
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, address_of, token_of
-from shared import rpc
+from shared import rpc, settling
 from shared.contracts import Actor, Failure, Operation
+from shared.settling import Everywhere
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -25,6 +26,18 @@ async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> 
     if isinstance(reply, Failure):
         raise Refused.of(reply)
     return reply
+
+
+async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
+    """The reply to a change that is true at every edge by now.
+
+    Raises:
+        Refused: the service said no, or nothing.
+    """
+    done = await settling.carry_out(request.app.state.client, operation, question)
+    if isinstance(done, Failure):
+        raise Refused.of(done)
+    return done
 
 
 def actor(request: HttpRequest) -> Actor:

@@ -8,7 +8,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.edge.gate import OWN, HttpRequest, token_of
-from services.edge.routes.asking import actor, ask, idempotency_key
+from services.edge.routes.asking import actor, ask, change, idempotency_key
 from shared import contracts as c
 from shared import token_value
 from shared.token_value import is_ours
@@ -27,6 +27,14 @@ class CreatedToken(c.Token, frozen=True, kw_only=True):
 
     token: str | UnsetType = UNSET
     code: str | UnsetType = UNSET
+
+
+class Revocation(msgspec.Struct):
+    """``edges``: how many edges have acknowledged the revocation, and in how many ``seconds``."""
+
+    deleted: bool
+    edges: int
+    seconds: float
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,7 +61,7 @@ async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Resp
 
 async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[CreatedToken]:
     secret = token_value.new_secret()
-    made = await ask(
+    made, _ = await change(
         request,
         c.ROTATE_TOKEN,
         c.RotateToken(
@@ -68,14 +76,15 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Cre
     return _shown(made, secret.value, 201)
 
 
-async def end(request: HttpRequest, *, token_id: str | None = None, digest: str | None = None) -> c.Revoked:
-    return await ask(
+async def end(request: HttpRequest, *, token_id: str | None = None, digest: str | None = None) -> Revocation:
+    revoked, everywhere = await change(
         request,
         c.REVOKE_TOKEN,
         c.RevokeToken(
             id=token_id, digest=digest, actor=actor(request), idempotency_key=idempotency_key(request)
         ),
     )
+    return Revocation(deleted=revoked.deleted, edges=everywhere.edges, seconds=everywhere.seconds)
 
 
 @post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body"})
@@ -107,13 +116,14 @@ async def show(request: HttpRequest, token_id: FromPath[str]) -> c.Token:
 @patch("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:write"})
 async def edit(request: HttpRequest, token_id: FromPath[str], data: JSONBody[c.TokenChanges]) -> c.Token:
     """Changes what is given and leaves the rest; never beyond what the editor's own token may."""
-    return await ask(
+    edited, _ = await change(
         request,
         c.UPDATE_TOKEN,
         c.UpdateToken(
             id=token_id, changes=data, actor=actor(request), idempotency_key=idempotency_key(request)
         ),
     )
+    return edited
 
 
 @post("/v1/tokens/{token_id:str}/rotate", opt={"scope": "api:tokens:write"})
@@ -125,7 +135,7 @@ async def rotate(
 
 
 @delete("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
-async def revoke(request: HttpRequest, token_id: FromPath[str]) -> c.Revoked:
+async def revoke(request: HttpRequest, token_id: FromPath[str]) -> Revocation:
     """Revokes a token for good. Once this returns it is refused everywhere."""
     return await end(request, token_id=token_id)
 
@@ -146,7 +156,7 @@ async def create_older(request: HttpRequest, data: JSONBody[c.NewToken]) -> Resp
 
 
 @delete("/v1/token/{token:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
-async def revoke_older(request: HttpRequest, token: FromPath[str]) -> c.Revoked:
+async def revoke_older(request: HttpRequest, token: FromPath[str]) -> Revocation:
     """Revokes by id or by the token itself, which then stands in URLs and logs on the way here: prefer the id."""
     digest = token_value.digest(token) if is_ours(token) or not token.startswith("tok_") else None
     return await end(request, token_id=None if digest else token, digest=digest)
@@ -169,7 +179,8 @@ async def list_of_account(
 @get("/v1/self", opt={"scope": OWN})
 async def show_self(request: HttpRequest) -> c.Token:
     """What am I?"""
-    return token_of(request)
+    # What let the request in may be older than its last use.
+    return await ask(request, c.GET_TOKEN, c.GetToken(id=token_of(request).id))
 
 
 @post("/v1/self/rotate", opt={"scope": OWN})
@@ -179,7 +190,7 @@ async def rotate_self(request: HttpRequest, data: JSONBody[Rotation]) -> Respons
 
 
 @delete("/v1/self", opt={"scope": OWN}, status_code=200)
-async def revoke_self(request: HttpRequest) -> c.Revoked:
+async def revoke_self(request: HttpRequest) -> Revocation:
     """Revoke me."""
     return await end(request, token_id=token_of(request).id)
 
