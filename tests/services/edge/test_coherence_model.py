@@ -9,11 +9,12 @@ two steps, messages that get lost, come twice, late and in any order, and time. 
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 
-from services.edge.cache import Cache, Entry, Flight
+from services.edge.cache import Cache, Entry, Flight, Known
 from shared.contracts import Changed, Verdict
 from tests.shared.test_contracts import TOKEN
 
@@ -38,6 +39,9 @@ class Rules(NamedTuple):
     acknowledges_without_holes: bool = True
 
 
+RULES = Rules._fields[1:]
+
+
 class Request(NamedTuple):
     """``late``: it started after the revocation had returned. ``asks``: the question it waits for."""
 
@@ -52,6 +56,9 @@ class Renewal(NamedTuple):
     asked: int
     step: int = 0
     seq: int | None = None
+
+
+Action = Callable[["World"], None]
 
 
 class World:
@@ -69,9 +76,8 @@ class World:
         self.committed = 0
         self.looked: int | None = None  # until when the revoker waits for the lease it saw; -1 for none
         self.returned = False
-        self.notices: tuple[
-            int, ...
-        ] = ()  # changes whose notice may be delivered, once for each time it is here
+        # Changes whose notice may be delivered, once for each time it stands here.
+        self.notices: tuple[int, ...] = ()
         self.sent = 0  # the highest acknowledgement the edge has sent
         self.heard = 0  # the highest one that reached the revoker
         self.requests: tuple[Request | None, ...] = (None, None)
@@ -133,7 +139,7 @@ class World:
             action(world)
             yield world
 
-    def actions(self) -> Iterator[Callable[["World"], None]]:
+    def actions(self) -> Iterator[Action]:
         last = self.requests[1]
         if last is not None and last.asks is None:
             return  # answered, so there is nothing left to go wrong
@@ -141,7 +147,7 @@ class World:
             yield World.tick
         yield from self.revoker_actions()
         for seq in sorted(set(self.notices)):
-            yield lambda world, seq=seq: world.deliver(seq)
+            yield partial(World.deliver, seq=seq)
         if self.heard < self.sent:
             yield World.hear
         if self.renewal is None and self.renewals:
@@ -150,23 +156,23 @@ class World:
             yield World.renew
         yield from self.request_actions()
 
-    def request_actions(self) -> Iterator[Callable[["World"], None]]:
+    def request_actions(self) -> Iterator[Action]:
         for index, request in enumerate(self.requests):
             if request is None:
                 # One before the revocation has returned, one after: what may be wrong takes no more.
                 if self.returned == (index == 1):
-                    yield lambda world, index=index: world.start(index)
+                    yield partial(World.start, index=index)
             elif request.owns and request.verdict is None:
-                yield lambda world, index=index: world.read(index)
+                yield partial(World.read, index=index)
             elif request.owns:
-                yield lambda world, index=index: world.land(index)
+                yield partial(World.land, index=index)
 
     def tick(self) -> None:
         self.now += 1
 
     # The replica that revokes, and one that changes another token after that
 
-    def revoker_actions(self) -> Iterator[Callable[["World"], None]]:
+    def revoker_actions(self) -> Iterator[Action]:
         if self.committed == 0 and (self.looked is not None or self.rules.commit_before_looking):
             yield World.commit
         if self.looked is None and (self.committed or not self.rules.commit_before_looking):
@@ -311,7 +317,7 @@ class KeepsQuestions(Cache):
 class FillsLate(Cache):
     """Deletes on a change, fills on any answer."""
 
-    def land(self, flight: Flight, verdict: Verdict | None) -> object:
+    def land(self, flight: Flight, verdict: Verdict | None) -> Known | None:
         self._flights.setdefault(flight.key, flight)
         return super().land(flight, verdict)
 
@@ -324,7 +330,7 @@ class JoinsLate(Cache):
         if key in self._flights:
             self._cut_off = (self._flights[key], key)
 
-    def land(self, flight: Flight, verdict: Verdict | None) -> object:
+    def land(self, flight: Flight, verdict: Verdict | None) -> Known | None:
         landed = super().land(flight, verdict)
         if getattr(self, "_cut_off", (None, b""))[0] is flight:
             self._entries.pop(flight.key, None)
@@ -348,7 +354,7 @@ class JoinsForEver(Cache):
             Rules(cache=cache)
             for cache in (KeepsWhatChanged, KeepsQuestions, FillsLate, JoinsLate, ReliesForEver, JoinsForEver)
         ),
-        *(Rules(**{rule: False}) for rule in Rules._fields if rule != "cache"),
+        *(Rules._make([Cache, *(field != rule for field in RULES)]) for rule in RULES),
     ],
     ids=lambda rules: (
         rules.cache.__name__
