@@ -1,0 +1,173 @@
+"""A whole fleet on loopback, each part in a process of its own: edges on ports that stay, replicas of the tokens
+service, NATS and PostgreSQL; and what may happen to them.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy.embedded import nats as embedded_nats
+from deploy.embedded import postgres as embedded_postgres
+from deploy.embedded.processes import spawn
+from shared import bus, rpc, token_value
+from shared.contracts import CREATE_TOKEN, TOKENS_STATS, Actor, AskTokensStats, CreateToken, Failure, NewToken
+from shared.lifecycle import Stop
+from tests.system.conftest import ROOT, environment
+from tests.system.test_away import with_children
+
+Process = asyncio.subprocess.Process
+Start = Callable[[], Awaitable[Process]]
+
+
+class Part(NamedTuple):
+    """One process of the fleet. ``process`` holds the one that runs now."""
+
+    name: str
+    start: Start
+    process: list[Process]
+
+    async def restart(self) -> None:
+        self.process[0] = await self.start()
+
+    def pids(self) -> list[int]:
+        return with_children([self.process[0].pid])
+
+    def send(self, number: signal.Signals) -> None:
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+class Fleet:
+    """Args:
+    ports: where the edges listen.
+    admin: a token that may do everything.
+    parts: all processes.
+    """
+
+    def __init__(self, ports: list[int], admin: str, parts: list[Part], operator_url: str) -> None:
+        self.ports = ports
+        self.admin = admin
+        self.parts = parts
+        self.operator_url = operator_url
+        self.happened: list[str] = []
+
+    def named(self, prefix: str) -> list[Part]:
+        return [part for part in self.parts if part.name.startswith(prefix)]
+
+    async def trouble(self, chance: random.Random, longest_s: float) -> None:
+        """Kills, stops and restarts one part at a time at random, until cancelled; then all of them run."""
+        stopped: Part | None = None
+        try:
+            while True:
+                await asyncio.sleep(chance.uniform(0.1, 1))
+                part = chance.choice(self.parts)
+                if chance.random() < 0.5:
+                    self.happened.append(f"kill {part.name}")
+                    part.process[0].kill()
+                    await part.process[0].wait()
+                    await asyncio.sleep(chance.uniform(0, longest_s / 2))
+                    await part.restart()
+                else:
+                    self.happened.append(f"stop {part.name}")
+                    stopped = part
+                    part.send(signal.SIGSTOP)
+                    await asyncio.sleep(chance.uniform(0.05, longest_s))
+                    part.send(signal.SIGCONT)
+                    stopped = None
+        finally:
+            if stopped is not None:
+                stopped.send(signal.SIGCONT)
+            for part in self.parts:
+                if part.process[0].returncode is not None:
+                    await part.restart()
+
+
+@asynccontextmanager
+async def fleet(*, edges: int, replicas: int, lease_s: float) -> AsyncIterator[Fleet]:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
+        users = {user: f"{user}password" for user in ("postgres", *embedded_postgres.ROLES)}
+        await embedded_postgres.initialize(folder / "pg", users["postgres"], folder / "log")
+        port = embedded_nats.free_port()
+        passwords = {user: f"{user}password" for user in embedded_nats.PERMISSIONS}
+        configuration = embedded_nats.configure(folder / "nats", port, passwords)
+
+        def nats_url(user: str) -> str:
+            return f"nats://{user}:{passwords[user]}@127.0.0.1:{port}"
+
+        def service(name: str, **settings: str) -> Start:
+            def start() -> Awaitable[Process]:
+                return spawn(
+                    [sys.executable, "-m", "services", "serve", name],
+                    environment={
+                        **environment(nats_url=nats_url(name), **settings),
+                        "PYTHONPATH": str(ROOT),
+                    },
+                    output=log,
+                )
+
+            return start
+
+        def database_url(role: str) -> str:
+            return embedded_postgres.url(role, users[role], folder / "pg")
+
+        log = stack.enter_context((folder / "services.log").open("ab"))
+        parts: list[Part] = []
+        stack.push_async_callback(_end, parts)
+
+        async def run(name: str, start: Start) -> None:
+            parts.append(Part(name, start, [await start()]))
+
+        await run(
+            "postgres",
+            lambda: embedded_postgres.start(folder / "pg", folder / "pg", users["postgres"], folder / "log"),
+        )
+        await run("nats", lambda: embedded_nats.start(configuration, port, folder / "log"))
+        await embedded_postgres.provision(folder / "pg", users["postgres"], users)
+        await run("metrics", service("metrics", database_url=database_url("metrics")))
+        for number in range(replicas):
+            start = service("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
+            await run(f"tokens {number}", start)
+        ports = [embedded_nats.free_port() for _ in range(edges)]
+        for number, edge_port in enumerate(ports):
+            await run(f"edge {number}", service("edge", port=str(edge_port)))
+        yield Fleet(ports, await _first_token(nats_url("operator")), parts, nats_url("operator"))
+
+
+async def _first_token(url: str) -> str:
+    async with asyncio.timeout(30), bus.connect(url, "operator", Stop(), wait_s=20) as client:
+        while isinstance(await rpc.call(client, TOKENS_STATS, AskTokensStats()), Failure):
+            await asyncio.sleep(0.05)
+        secret = token_value.new_secret()
+        made = await rpc.call(
+            client,
+            CREATE_TOKEN,
+            CreateToken(
+                token=NewToken(scopes=("*",)),
+                digest=secret.digest,
+                hint=secret.hint,
+                actor=Actor(name="proof"),
+            ),
+        )
+        assert not isinstance(made, Failure), made
+        return secret.value
+
+
+async def _end(parts: list[Part]) -> None:
+    for part in reversed(parts):
+        part.send(signal.SIGCONT)
+        if part.process[0].returncode is None:
+            part.process[0].send_signal(signal.SIGINT if part.name == "postgres" else signal.SIGTERM)
+            try:
+                await asyncio.wait_for(part.process[0].wait(), 5)
+            except TimeoutError:
+                part.process[0].kill()
+                await part.process[0].wait()
