@@ -15,6 +15,11 @@ proxies:
     sh deploy/setup dev
     .venv/bin/pytest tests/proxies/proof_forward_auth.py
 
+# whatever can be thought of, sent to every boundary, for that many minutes
+fuzz minutes="10":
+    sh deploy/setup dev
+    .venv/bin/pytest tests/fuzz --minutes {{minutes}}
+
 # what CI runs
 check:
     sh deploy/check

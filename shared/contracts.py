@@ -348,13 +348,32 @@ class GetToken(Message, frozen=True):
     id: str
 
 
+MAX_PAGE = 1_000_000
+MAX_PAGE_SIZE = 1_000
+
+
+TokenState = Literal["active", "disabled", "expired", "expiring", "rotated", "revoked", "not_yet_valid"]
+"""What can be asked for in a list. A token may be in several: ``rotated`` and still ``active`` for its grace.
+
+``expiring`` is active and ends within EXPIRING_DAYS.
+"""
+EXPIRING_DAYS = 7
+
+
 class ListTokens(Message, frozen=True):
-    """Pages count from 0."""
+    """Pages count from 0, up to MAX_PAGE, and hold 1 to MAX_PAGE_SIZE.
+
+    Args:
+        query: only tokens with this in id, description or account.
+        account: only tokens bound to this account.
+        state: only tokens in this state; without it all that are not revoked.
+    """
 
     page: int = 0
     page_size: int = 20
     query: str | None = None
     account: str | None = None
+    state: TokenState | None = None
 
 
 class TokenPage(Message, frozen=True):
@@ -375,6 +394,21 @@ class RevokeToken(Message, frozen=True):
 
 class Revoked(Message, frozen=True):
     deleted: bool
+
+
+class RevokeAll(Message, frozen=True):
+    """Every token that is bound to an account; the account itself stays."""
+
+    account: str
+    actor: Actor
+    idempotency_key: str | None = None
+
+
+class AllRevoked(Message, frozen=True):
+    """``tokens``: how many were revoked."""
+
+    account: str
+    tokens: int
 
 
 # How edges keep what they know true
@@ -478,6 +512,7 @@ EXPORT_TOKEN = Operation("tallystick.v1.admin.tokens.export", ExportToken, Expor
 GET_TOKEN = Operation("tallystick.v1.admin.tokens.get", GetToken, Token)
 LIST_TOKENS = Operation("tallystick.v1.admin.tokens.list", ListTokens, TokenPage)
 REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, settles=True)
+REVOKE_ALL = Operation("tallystick.v1.admin.tokens.revoke_all", RevokeAll, AllRevoked, settles=True)
 SETTLE = Operation("tallystick.v1.admin.tokens.settle", Settle, Settled)
 RENEW_LEASE = Operation("tallystick.v1.edge.tokens.renew_lease", RenewLease, Lease)
 RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Taken)
@@ -556,8 +591,11 @@ class TokensStats(Message, frozen=True):
     postgres: str
 
 
+MAX_STATS_SECONDS = 7 * 24 * 3600
+
+
 class AskMetricsStats(Message, frozen=True):
-    """``seconds``: how far back the counters reach."""
+    """``seconds``: how far back the counters reach, up to MAX_STATS_SECONDS."""
 
     seconds: int
 

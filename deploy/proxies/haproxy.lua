@@ -18,6 +18,7 @@ core.register_action("tallystick", { "http-req" }, function(txn)
             ["authorization"] = all(sent["authorization"]),
             ["referer"] = all(sent["referer"]),
             ["x-forwarded-for"] = { txn.f:src() },
+            ["x-forwarded-uri"] = { txn.f:url() },
         },
         timeout = 2000,
     }

@@ -2,12 +2,12 @@
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
-from msgspec import UNSET
 
 from services.cli.connection import ask, change, fail, operator
 from shared import contracts as c
@@ -16,6 +16,9 @@ from shared.lifecycle import EX_DATAERR
 from shared.token_record import NotARecord, TokenRecord
 
 MAX_INPUT = 4 << 20  # bytes
+CLEARABLE = ("metadata", "expires", "not-before", "addresses", "referrers", "rate-limit")
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Time(click.ParamType[datetime]):
@@ -57,6 +60,39 @@ class Rate(click.ParamType[c.RateLimit]):
         return c.RateLimit(max_requests=int(requests), time_window=int(window))
 
 
+class Metadata(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(value, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            self.fail("a JSON object", param, ctx)
+
+
+def what_it_may(command: F) -> F:
+    """The options for what `issue` and `edit` both set."""
+    for option in reversed(
+        [
+            click.option("--description", "-d", help="what it is for"),
+            click.option("--metadata", type=Metadata(), help="a JSON object of your own"),
+            click.option("--expires", type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z"),
+            click.option("--not-before", type=Time(), help="when it begins"),
+            click.option(
+                "--address", "addresses", multiple=True, help="a network it works from; may be repeated"
+            ),
+            click.option(
+                "--referrer", "referrers", multiple=True, help="a page it works from; may be repeated"
+            ),
+            click.option("--rate-limit", type=Rate(), help="as in 100/60: requests in a window of seconds"),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 token_id = click.argument("token_id", type=TokenId())
 as_json = click.option("--json", "as_json", is_flag=True, help="print the whole record")
 
@@ -68,20 +104,17 @@ def tokens() -> None:
 
 @tokens.command()
 @click.option("--scope", "-s", "scopes", multiple=True, required=True, help="what it may do; may be repeated")
-@click.option("--description", "-d", default="", help="what it is for")
 @click.option("--account", "-a", help="the only account it works for")
-@click.option("--expires", type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z")
-@click.option("--not-before", type=Time(), help="when it begins")
-@click.option("--address", "addresses", multiple=True, help="a network it works from; may be repeated")
-@click.option("--referrer", "referrers", multiple=True, help="a page it works from; may be repeated")
-@click.option("--rate-limit", type=Rate(), help="as in 100/60: requests in a window of seconds")
+@what_it_may
 @as_json
 def issue(
+    *,
     scopes: tuple[str, ...],
+    description: str | None,
     addresses: tuple[str, ...],
     referrers: tuple[str, ...],
     rate_limit: c.RateLimit | None,
-    as_json: bool,  # noqa: FBT001  # click passes by name
+    as_json: bool,
     **fields: Any,
 ) -> None:
     """Make a token and show it, this once."""
@@ -92,7 +125,9 @@ def issue(
     made = ask(
         c.CREATE_TOKEN,
         c.CreateToken(
-            token=c.NewToken(scopes=scopes, restrictions=restrictions, **fields),
+            token=c.NewToken(
+                scopes=scopes, description=description or "", restrictions=restrictions, **fields
+            ),
             digest=secret.digest,
             hint=secret.hint,
             actor=operator(),
@@ -104,12 +139,13 @@ def issue(
 @tokens.command("list")
 @click.option("--account", "-a", help="only this account's")
 @click.option("--query", "-q", help="only those with this in id, description or account")
+@click.option("--state", type=click.Choice(get_args(c.TokenState)), help="only those in this state")
 @click.option("--page", default=0, show_default=True)
 @click.option("--page-size", default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="print the whole records, a line each")
-def list_tokens(account: str | None, query: str | None, page: int, page_size: int, *, as_json: bool) -> None:
-    """List tokens, newest first."""
-    found = ask(c.LIST_TOKENS, c.ListTokens(page=page, page_size=page_size, query=query, account=account))
+def list_tokens(*, page: int, as_json: bool, **wanted: Any) -> None:
+    """List tokens, newest first; without the revoked ones unless asked for."""
+    found = ask(c.LIST_TOKENS, c.ListTokens(page=page, **wanted))
     for token in found.tokens:
         if as_json:
             click.echo(_ascii(token))
@@ -137,14 +173,18 @@ def log(token_id: str) -> None:
 @tokens.command()
 @token_id
 @click.option("--scope", "-s", "scopes", multiple=True, help="what it may do instead; may be repeated")
-@click.option("--description", "-d")
-@click.option("--expires", type=Time())
-@click.option("--not-before", type=Time())
+@what_it_may
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="take this away; may be repeated")
 @click.option("--disable/--enable", "disabled", default=None)
-def edit(token_id: str, scopes: tuple[str, ...], **fields: Any) -> None:
+def edit(token_id: str, clear: tuple[str, ...], **given: Any) -> None:
     """Change what is given and leave the rest."""
-    changes = {name: value for name, value in fields.items() if value is not None}
-    wanted = c.TokenChanges(scopes=scopes or UNSET, **changes)
+    fields = {name: value for name, value in given.items() if value not in (None, ())}
+    fields |= dict.fromkeys(name.replace("-", "_") for name in clear)
+    limits = {name: fields.pop(name) for name in c.Restrictions.__struct_fields__ if name in fields}
+    if limits:  # they are changed all at once, so those that are not named are kept
+        kept = ask(c.GET_TOKEN, c.GetToken(id=token_id)).restrictions
+        fields["restrictions"] = msgspec.structs.replace(kept, **limits)
+    wanted = c.TokenChanges(**fields)
     _show(ask(c.UPDATE_TOKEN, c.UpdateToken(id=token_id, changes=wanted, actor=operator())))
 
 
@@ -169,13 +209,19 @@ def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
 
 
 @tokens.command()
-@token_id
-def revoke(token_id: str) -> None:
-    """Revoke a token for good, by its id."""
-    _, everywhere = change(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
-    click.echo(
-        f"{token_id} is refused on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms"
-    )
+@click.argument("token_id", type=TokenId(), required=False)
+@click.option("--account", "-a", help="all tokens of this account instead")
+def revoke(token_id: str | None, account: str | None) -> None:
+    """Revoke a token for good, by its id, or all of an account."""
+    if (token_id is None) == (account is None):
+        raise click.UsageError("name a token's id, or --account")
+    if account is not None:
+        all_of_it, everywhere = change(c.REVOKE_ALL, c.RevokeAll(account=account, actor=operator()))
+        what = f"{all_of_it.tokens} tokens of {account!r} are"
+    else:
+        _, everywhere = change(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
+        what = f"{token_id} is"
+    click.echo(f"{what} refused on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms")
 
 
 @tokens.command()

@@ -1,27 +1,33 @@
 """The edge as an ASGI application: connects to NATS when it starts, and answers 503 until that is there."""
 
 import os
+import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from litestar import Litestar
+import msgspec
+from litestar import HttpMethod, Litestar, Response, route
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from services.edge import errors, gate
 from services.edge.cache import Cache
 from services.edge.checker import Checker
 from services.edge.coherence import Coherence
+from services.edge.docs.document import document
 from services.edge.front import Front
+from services.edge.gate import PUBLIC, HttpRequest
 from services.edge.quotas import Quotas
 from services.edge.readiness import Readiness
-from services.edge.routes import accounts, operations, standards, tokens
+from services.edge.routes import accounts, docs, operations, standards, tokens
 from services.edge.settings import Settings
 from services.edge.usage import Usage
 from shared import bus, events, rpc
 from shared.lifecycle import Stop, background
 
 MAX_BODY_BYTES = 64 * 1024
+_TYPE = re.compile(r":\w+(?=})")  # of a path parameter
 
 
 def create_app(settings: Settings) -> ASGIApp:
@@ -51,23 +57,57 @@ def _litestar(settings: Settings) -> Litestar:
             app.state.readiness = Readiness(client)
             yield
 
+    handlers = [
+        *tokens.HANDLERS,
+        *accounts.HANDLERS,
+        *standards.HANDLERS,
+        *operations.HANDLERS,
+        *(docs.HANDLERS if settings.docs else ()),
+    ]
     app = Litestar(
-        [*tokens.HANDLERS, *accounts.HANDLERS, *standards.HANDLERS, *operations.HANDLERS],
+        [_options(handlers), *handlers],
         guards=[gate.authorize],
         lifespan=[connected],
         exception_handlers={Exception: errors.answer},
-        openapi_config=None,
+        openapi_config=None,  # ours says more: see `services.edge.docs`
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
-    for route in app.routes:
-        for handler in getattr(route, "route_handlers", ()):
-            # Litestar's own answer to OPTIONS holds no data and needs no token.
-            if handler.http_methods != {"OPTIONS"} and "scope" not in handler.opt:
-                raise RuntimeError(f"{route.path} names no scope")
+    for each in app.routes:
+        for handler in getattr(each, "route_handlers", ()):
+            if "scope" not in handler.opt:
+                raise RuntimeError(f"{each.path} names no scope")
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
+    app.state.openapi = msgspec.json.encode(document(app))
     return app
+
+
+def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
+    """Answers OPTIONS on every path that does not do so itself, with no data and to anyone.
+
+    Litestar's own answer names the methods of one handler only where a path has several.
+    """
+    methods: dict[str, set[str]] = {}
+    for handler in handlers:
+        for path in handler.paths:
+            offered = methods.setdefault(_TYPE.sub("", path), {"OPTIONS"})
+            offered |= handler.http_methods
+            offered |= {"HEAD"} if "GET" in offered else set()
+    answered = {path for each in handlers if "OPTIONS" in each.http_methods for path in each.paths}
+
+    @route(
+        sorted({path for each in handlers for path in each.paths} - answered),
+        http_method=HttpMethod.OPTIONS,
+        opt={"scope": PUBLIC},
+        status_code=204,
+        include_in_schema=False,
+    )
+    async def options(request: HttpRequest) -> Response[None]:
+        offered = methods[request.scope["path_template"]]
+        return Response(None, status_code=204, headers={"allow": ", ".join(sorted(offered))})
+
+    return options
 
 
 class _StopThisWorker(Stop):

@@ -3,7 +3,7 @@ log or repeat it (RFC 6750, sections 2.1 and 2.3).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +26,9 @@ class Credential(NamedTuple):
     in_query: bool = False
 
 
+NONE = Credential(None)
+
+
 class Taken(NamedTuple):
     """The credential, and the request without it."""
 
@@ -44,6 +47,21 @@ def take(headers: Headers, query: bytes) -> Taken:
     if b"access" in query or b"%" in query:
         in_query, query = _split_query(query)
     return Taken(_credential(in_headers, in_query), headers, query)
+
+
+def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
+    """The token in the query of the request that a proxy asks about, as ``X-Forwarded-Uri`` (Traefik, Caddy) or
+    ``X-Original-URI`` (nginx) names it.
+
+    Whoever writes such a header has the token it holds, so it needs no trust in the proxy. Two of them, or two
+    tokens in them, leave open which is meant.
+    """
+    uris = [value for name, value in headers if name in (b"x-forwarded-uri", b"x-original-uri")]
+    found = [_split_query(uri.partition(b"#")[0].partition(b"?")[2])[0] for uri in uris]
+    # Several such headers may agree; one that names several tokens does not.
+    tokens = max(found, key=len, default=[])
+    different = {token for each in found for token in each}
+    return _credential([], tokens if len(different) <= 1 else [*different])
 
 
 def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:

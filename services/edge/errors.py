@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
+from msgspec import UNSET, UnsetType
 
 from shared.contracts import Failure, FieldError
 
@@ -77,7 +78,28 @@ class Refused(Exception):
         return cls(failure.code, failure.message, errors=failure.errors)
 
 
-class Problem(NamedTuple):
+class Problem(msgspec.Struct, kw_only=True):
+    """Why a request was refused (RFC 9457).
+
+    Args:
+        code: what a program may act on.
+        detail: what was wrong with this request; never repeats what it held.
+        errors: everything that was wrong with its fields.
+        scope: what the token would have to cover.
+        address: where the request came from.
+    """
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str | UnsetType = UNSET
+    errors: tuple[FieldError, ...] | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
+
+
+class Refusal(NamedTuple):
     """A refusal ready to be sent."""
 
     status: int
@@ -85,25 +107,25 @@ class Problem(NamedTuple):
     body: bytes
 
 
-def problem(refused: Refused) -> Problem:
+def problem(refused: Refused) -> Refusal:
     kind = KINDS.get(refused.code, KINDS["internal"])
     code = refused.code if refused.code in KINDS else "internal"
-    body: dict[str, Any] = {"type": "about:blank", "title": kind.title, "status": kind.status, "code": code}
+    body = Problem(title=kind.title, status=kind.status, code=code)
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", **refused.headers}
     if refused.detail and code not in {"invalid_token", "internal"}:
-        body["detail"] = refused.detail
+        body.detail = refused.detail
     if refused.errors:
-        body["errors"] = refused.errors
+        body.errors = refused.errors
     if refused.scope is not None:
-        body["scope"] = refused.scope
+        body.scope = refused.scope
     if refused.address is not None:
-        body["address"] = refused.address
+        body.address = refused.address
     if kind.challenge:
         scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
         headers["www-authenticate"] = kind.challenge + scope
     if kind.status == 503:
         headers["retry-after"] = "1"
-    return Problem(kind.status, headers, msgspec.json.encode(body))
+    return Refusal(kind.status, headers, msgspec.json.encode(body))
 
 
 def answer(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -119,7 +141,9 @@ def _refused(error: Exception) -> Refused:
         case Refused():
             return error
         case MethodNotAllowedException():
-            return Refused("method_not_allowed", headers={"allow": (error.headers or {}).get("allow", "")})
+            allowed = set((error.headers or {}).get("allow", "").split(", "))
+            allowed |= {"HEAD"} if "GET" in allowed else set()
+            return Refused("method_not_allowed", headers={"allow": ", ".join(sorted(allowed))})
         case NotFoundException():
             return Refused("not_found")
         case ValidationException():

@@ -26,6 +26,8 @@ OWN = "own"
 """The required scope of a route about the token itself: any token will do, an account-bound one too."""
 ANY = "any"
 """The required scope of a route that needs a token and no scope."""
+ASKED = "asked"
+"""The required scope of a route that is told one in the request, and judges by it itself."""
 
 HttpRequest = Request[Any, Any, Any]
 
@@ -33,18 +35,16 @@ HttpRequest = Request[Any, Any, Any]
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Litestar's guard for every route. A route's ``opt`` says what it requires:
 
-    - ``scope``: a scope, or one of the three above.
+    - ``scope``: a scope, or one of the four above.
     - ``account_in``: ``path``, ``query`` or ``body``, where it names an account.
     - ``body``: the type of its JSON body.
 
     Raises:
         Refused: the first thing that does not fit.
     """
-    if "scope" not in handler.opt:  # Litestar's own answer to OPTIONS; `app` sees to it that nothing else is
-        return
-    required: str = handler.opt["scope"]
+    required: str = handler.opt["scope"]  # `app` sees to it that every route names one
     request: HttpRequest = connection  # type: ignore[assignment]  # websockets are off
-    if required != PUBLIC:
+    if required not in {PUBLIC, ASKED}:
         await admit(
             request,
             required if required not in {OWN, ANY} else None,

@@ -8,8 +8,6 @@ from shared.contracts import Failure, FieldError
 from shared.postgres import Pool
 from shared.rpc import Handlers
 
-MAX_SECONDS = 7 * 24 * 3600
-
 
 class MetricsHandlers:
     def __init__(self, pool: Pool) -> None:
@@ -27,9 +25,10 @@ class MetricsHandlers:
         return c.Exposition(text=text(samples))
 
     async def stats(self, request: c.AskMetricsStats) -> c.MetricsStats | Failure:
-        if not 0 <= request.seconds <= MAX_SECONDS:
+        if not 0 <= request.seconds <= c.MAX_STATS_SECONDS:
             return Failure(
-                code="bad_request", errors=(FieldError(field="seconds", message=f"0 to {MAX_SECONDS}"),)
+                code="bad_request",
+                errors=(FieldError(field="seconds", message=f"0 to {c.MAX_STATS_SECONDS}"),),
             )
         return c.MetricsStats(
             connections=await store.accounts_by_state(self._pool),

@@ -23,7 +23,6 @@ from shared.judgement import Demand, judge
 from shared.rpc import Handlers
 from shared.token_record import TokenRecord
 
-MAX_PAGE_SIZE = 1000
 MAX_IMPORT = 1000
 MAX_GRACE_S = 30 * 24 * 3600
 
@@ -55,6 +54,7 @@ class TokensHandlers:
             c.UPDATE_TOKEN: self.update_token,
             c.ROTATE_TOKEN: self.rotate_token,
             c.REVOKE_TOKEN: self.revoke_token,
+            c.REVOKE_ALL: self.revoke_all,
             c.GET_TOKEN: self.get_token,
             c.GET_LOG: self.get_log,
             c.LIST_TOKENS: self.list_tokens,
@@ -192,6 +192,17 @@ class TokensHandlers:
             return c.Revoked(deleted=True)
 
         return await self._carry_out(c.REVOKE_TOKEN, request, work)
+
+    async def revoke_all(self, request: c.RevokeAll) -> c.AllRevoked | Failure:
+        if not rules.is_account(request.account) or await self._store.account(request.account) is None:
+            return not_found()
+
+        async def work(change: Transaction) -> c.AllRevoked:
+            await self._authority(change, request.actor)
+            tokens = await change.revoke_all(request.account)
+            return c.AllRevoked(account=request.account, tokens=tokens)
+
+        return await self._carry_out(c.REVOKE_ALL, request, work)
 
     async def get_token(self, request: c.GetToken) -> c.Token | Failure:
         if not _TOKEN_ID.fullmatch(request.id):
@@ -455,8 +466,8 @@ def _listing_problems(request: c.ListTokens) -> list[FieldError]:
 
 def _paging_problems(request: Any) -> list[FieldError]:
     problems = []
-    if not 0 <= request.page <= 1_000_000:
-        problems.append(FieldError(field="page", message="0 to 1000000"))
-    if not 1 <= request.page_size <= MAX_PAGE_SIZE:
-        problems.append(FieldError(field="pageSize", message=f"1 to {MAX_PAGE_SIZE}"))
+    if not 0 <= request.page <= c.MAX_PAGE:
+        problems.append(FieldError(field="page", message=f"0 to {c.MAX_PAGE}"))
+    if not 1 <= request.page_size <= c.MAX_PAGE_SIZE:
+        problems.append(FieldError(field="pageSize", message=f"1 to {c.MAX_PAGE_SIZE}"))
     return problems

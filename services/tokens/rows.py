@@ -1,15 +1,29 @@
 """How tokens and accounts stand in PostgreSQL's rows."""
 
+from collections.abc import Mapping
+
 import asyncpg
 import msgspec
 
-from shared.contracts import Access, Account, NewToken, Restrictions, Token
+from shared.contracts import EXPIRING_DAYS, Access, Account, NewToken, Restrictions, Token, TokenState
 
 ACTIVE = """
     revoked is null and not disabled
     and (not_before is null or not_before <= now()) and (expires is null or expires > now())
 """
 """The condition under which a token is honoured, by PostgreSQL's clock."""
+
+
+STATES: Mapping[TokenState, str] = {
+    "active": ACTIVE,
+    "disabled": "revoked is null and disabled",
+    "expired": "revoked is null and expires <= now()",
+    "expiring": f"{ACTIVE} and expires <= now() + interval '{EXPIRING_DAYS} days'",
+    "rotated": "revoked is null and rotated_to is not null",
+    "revoked": "revoked is not null",
+    "not_yet_valid": "revoked is null and not_before > now()",
+}
+"""The condition for each state; constants, so that PostgreSQL can match them with partial indexes."""
 
 
 def token(row: asyncpg.Record) -> Token:

@@ -229,8 +229,9 @@ class Store:
 
     async def list(self, wanted: ListTokens) -> tuple[int, Sequence[Token]]:
         """How many tokens match, and one page of them, newest first."""
-        condition = """
-            revoked is null and ($1::text is null or account = $1)
+        in_state = rows.STATES[wanted.state] if wanted.state else "revoked is null"
+        condition = f"""
+            {in_state} and ($1::text is null or account = $1)
             and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2)
         """
         query = None if wanted.query is None else f"%{_escape_like(wanted.query)}%"

@@ -128,6 +128,17 @@ def test_a_refusal_keeps_its_status_and_challenge(up: Up, proxy: str, options, s
     assert "spoofed" not in answer.text
 
 
+def test_a_client_that_cannot_set_headers_sends_its_token_in_the_query(up: Up, proxy: str):  # noqa: F811
+    value = issued(up, "-s", "orders")["authorization"].removeprefix("Bearer ")
+    assert httpx.get(f"{proxy}/a?access_token={value}", trust_env=False).status_code == 200
+    assert httpx.get(f"{proxy}/a?access_token={'f' * 64}", trust_env=False).status_code == 401
+    other = {"X-Forwarded-Uri": f"/?access_token={'f' * 64}", "X-Original-URI": f"/?access_token={'f' * 64}"}
+    for query, header in (("", value), (f"?access_token={value}", "f" * 64)):
+        headers = other | {"authorization": f"Bearer {header}"}
+        status = 200 if header == value else 401
+        assert httpx.get(f"{proxy}/a{query}", headers=headers, trust_env=False).status_code == status
+
+
 def test_a_used_up_limit_is_429(up: Up, proxy: str):  # noqa: F811
     headers = issued(up, "-s", "orders", "--rate-limit", "2/86400")
     statuses = [httpx.get(proxy, headers=headers, trust_env=False).status_code for _ in range(3)]

@@ -1,5 +1,7 @@
 """The mission's own walk, through the front door."""
 
+import json
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -193,3 +195,45 @@ def test_a_token_is_edited_rotated_and_checked_by_hand(up: Up):
     assert up.command("tokens", "check", given=renewed).returncode == 0
     assert up.command("tokens", "check", given=renewed[:-1]).returncode == 65
     assert "token.rotated" in up.command("tokens", "log", token_id).stdout
+
+
+def test_every_field_is_edited_by_hand(up: Up):
+    token_id = json.loads(up.command("tokens", "issue", "-s", "api", "--json").stdout)["id"]
+
+    def edited(*options: str) -> dict:
+        done = up.command("tokens", "edit", token_id, *options)
+        assert done.returncode == 0, done.stderr
+        record: dict = json.loads(done.stdout)
+        return record
+
+    first = edited("-s", "metrics", "-d", "new", "--metadata", '{"a":1}', "--disable")
+    assert (first["scopes"], first["description"], first["metadata"]) == (["metrics"], "new", {"a": 1})
+    assert first["disabled"] is True
+    times = edited("--not-before", "2030-01-01T00:00:00Z", "--expires", "2031-01-01T00:00:00Z", "--enable")
+    assert (times["notBefore"], times["expires"]) == ("2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z")
+    edited("--address", "10.0.0.0/8", "--referrer", "https://good.example/*")
+    limited = edited("--rate-limit", "5/60")["restrictions"]
+    assert limited == {
+        "addresses": ["10.0.0.0/8"],
+        "referrers": ["https://good.example/*"],
+        "rateLimit": {"maxRequests": 5, "timeWindow": 60},
+    }
+    one_less = edited("--clear", "addresses")
+    assert one_less["restrictions"] == {**limited, "addresses": None}
+    clear = [f"--clear={name}" for name in ("metadata", "expires", "not-before", "referrers", "rate-limit")]
+    bare = edited(*clear)
+    assert not any([bare["metadata"], bare["expires"], bare["notBefore"], *bare["restrictions"].values()])
+    assert (bare["description"], bare["scopes"], bare["disabled"]) == ("new", ["metrics"], False)
+    assert up.command("tokens", "edit", token_id, "--metadata", "[]").returncode == 2
+
+
+def test_the_command_line_revokes_by_account_and_lists_by_state(up: Up, admin: httpx.Client):
+    admin.post("/v1/account", json={"account": "erin"})
+    for _ in range(2):
+        assert up.command("tokens", "issue", "-s", "api", "-a", "erin").returncode == 0
+    assert up.command("tokens", "revoke", "-a", "erin").stdout.startswith("2 tokens of 'erin' are refused")
+    assert up.command("tokens", "list", "-a", "erin").stdout == ""
+    assert len(up.command("tokens", "list", "-a", "erin", "--state", "revoked").stdout.splitlines()) == 2
+    for wrong in ((), ("tok_x", "-a", "erin")):
+        assert up.command("tokens", "revoke", *wrong).returncode == 2
+    assert up.command("tokens", "revoke", "-a", "nobody").returncode == 65

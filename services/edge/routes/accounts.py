@@ -1,13 +1,14 @@
 """Accounts that tokens can be bound to."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import delete, get, post
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import JSONBody
 from msgspec import Struct
 
 from services.edge.gate import HttpRequest
 from services.edge.routes.asking import actor, ask, change, idempotency_key
+from services.edge.routes.parameters import Account, Page, PageSize
 from shared import contracts as c
 
 
@@ -32,17 +33,13 @@ async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccoun
 
 
 @get("/v1/accounts", opt={"scope": "api:accounts:read"})
-async def list_accounts(
-    request: HttpRequest,
-    page: FromQuery[int] = 0,
-    page_size: Annotated[int, QueryParameter(name="pageSize")] = 20,
-) -> c.AccountPage:
+async def list_accounts(request: HttpRequest, page: Page = 0, page_size: PageSize = 20) -> c.AccountPage:
     """Lists accounts by name."""
     return await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size))
 
 
 @get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
-async def show(request: HttpRequest, account: FromPath[str]) -> c.Account:
+async def show(request: HttpRequest, account: Account) -> c.Account:
     """Shows one account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account))
 
@@ -50,7 +47,7 @@ async def show(request: HttpRequest, account: FromPath[str]) -> c.Account:
 @delete(
     "/v1/account/{account:str}", opt={"scope": "api:accounts:delete", "account_in": "path"}, status_code=200
 )
-async def remove(request: HttpRequest, account: FromPath[str]) -> c.AccountDeleted:
+async def remove(request: HttpRequest, account: Account) -> c.AccountDeleted:
     """Deletes an account and revokes its tokens."""
     deleted, _ = await change(
         request,

@@ -2,10 +2,10 @@
 
 import asyncio
 import platform
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from litestar import HttpMethod, Response, get, route
-from litestar.params import FromQuery
+from litestar.params import QueryParameter
 from msgspec import Struct
 from nats.aio.client import Client
 
@@ -19,7 +19,19 @@ LICENSE = "Apache-2.0"
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Health(Struct):
+    status: Literal["up"] = "up"
+
+
 class Stats(Struct):
+    """What runs here, and what was counted.
+
+    Args:
+        accounts: how many there are.
+        connections: accounts by the state they reported last.
+        counters: what happened in the last seconds, by kind.
+    """
+
     version: str
     license: str
     accounts: int
@@ -31,7 +43,12 @@ class Stats(Struct):
 
 
 @get("/v1/stats", opt={"scope": "api:stats:read"})
-async def stats(request: HttpRequest, seconds: FromQuery[int] = 3600) -> Stats:
+async def stats(
+    request: HttpRequest,
+    seconds: Annotated[
+        int, QueryParameter(ge=0, le=c.MAX_STATS_SECONDS, description="how far back the counters reach")
+    ] = 3600,
+) -> Stats:
     """What runs here, and what it counted in the last seconds."""
     tokens, metrics = await asyncio.gather(
         ask(request, c.TOKENS_STATS, c.AskTokensStats()),
@@ -55,7 +72,7 @@ def _nats_version(client: Client) -> str:
     return f"{version.major}.{version.minor}.{version.patch}"
 
 
-@get("/metrics", opt={"scope": "metrics"})
+@get("/metrics", opt={"scope": "metrics"}, media_type=TEXT_FORMAT)
 async def metrics(request: HttpRequest) -> Response[str]:
     """The counters in Prometheus' text format."""
     exposition = await ask(request, c.EXPOSITION, c.AskExposition())
@@ -63,16 +80,16 @@ async def metrics(request: HttpRequest) -> Response[str]:
 
 
 @get("/health/live", opt={"scope": PUBLIC})
-async def live() -> dict[str, str]:
+async def live() -> Health:
     """Whether this process runs."""
-    return {"status": "up"}
+    return Health()
 
 
-@get("/health/ready", opt={"scope": PUBLIC})
-async def ready(request: HttpRequest) -> dict[str, str]:
+@get("/health/ready", opt={"scope": PUBLIC, "codes": ["unavailable"]})
+async def ready(request: HttpRequest) -> Health:
     """Whether this edge can decide about tokens now."""
     await request.app.state.readiness.check()
-    return {"status": "up"}
+    return Health()
 
 
 @route(

@@ -1,17 +1,55 @@
 """What others ask by standards: proxies (forward-auth), introspection (RFC 7662), revocation (RFC 7009)."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from litestar import HttpMethod, Response, post, route
-from litestar.params import FromQuery
+from litestar.params import QueryParameter
+from msgspec import UNSET, Struct, UnsetType
 
+from services.edge.credentials import NONE, forwarded
 from services.edge.errors import Refused
-from services.edge.gate import ANY, PUBLIC, HttpRequest, admit, token_of
+from services.edge.gate import ANY, ASKED, HttpRequest, admit, token_of
 from services.edge.routes.asking import ask
 from services.edge.routes.tokens import end
 from shared import contracts as c
 from shared.scopes import covers, is_scope
 from shared.token_value import digest
+
+
+class TokenForm(Struct):
+    """Which token is meant.
+
+    Args:
+        token: the token itself.
+        token_type_hint: taken, as the standards have it, and not needed: there is one type.
+    """
+
+    token: str
+    token_type_hint: str | UnsetType = UNSET
+
+
+class Introspection(Struct, kw_only=True):
+    """What a token is (RFC 7662); ``active`` alone for every token that is not honoured.
+
+    Args:
+        scope: its scopes, separated by spaces.
+        client_id: the token's public id.
+        sub: the account it is bound to.
+        iat: when it was made; this and the other times in seconds since the epoch.
+        nbf: before when it is not honoured.
+        exp: when it ends.
+        jti: the token's public id.
+    """
+
+    active: bool
+    scope: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    token_type: Literal["Bearer"] | UnsetType = UNSET
+    sub: str | UnsetType = UNSET
+    iat: int | UnsetType = UNSET
+    nbf: int | UnsetType = UNSET
+    exp: int | UnsetType = UNSET
+    jti: str | UnsetType = UNSET
 
 
 @route(
@@ -24,14 +62,22 @@ from shared.token_value import digest
         HttpMethod.DELETE,
         HttpMethod.OPTIONS,
     ],
-    opt={"scope": PUBLIC},  # it lets in by the scope it is asked for
+    opt={"scope": ASKED},
     status_code=200,
 )
-async def auth(request: HttpRequest, account: FromQuery[str | None] = None) -> Response[None]:
+async def auth(
+    request: HttpRequest,
+    wanted: Annotated[list[str], QueryParameter(name="scope", description="what the token has to cover")],
+    account: Annotated[
+        str | None, QueryParameter(description="the account that the request is about")
+    ] = None,
+) -> Response[None]:
     """May this request pass? For a proxy that asks before it lets one through."""
-    wanted = request.query_params.getall("scope", [])
     if len(wanted) != 1 or not is_scope(wanted[0]):
         raise Refused("bad_request", "the query has to name one scope")
+    state = request.scope["state"]
+    if state["credential"] == NONE:  # a client that cannot set headers, behind a proxy
+        state["credential"] = forwarded(request.scope["headers"])
     token = await admit(request, wanted[0], account=account)
     return Response(
         None,
@@ -45,33 +91,30 @@ async def auth(request: HttpRequest, account: FromQuery[str | None] = None) -> R
     )
 
 
-@post("/oauth2/introspect", opt={"scope": "introspect"}, status_code=200)
-async def introspect(request: HttpRequest) -> dict[str, Any]:
-    """What a token is (RFC 7662); ``{"active": false}`` for every token that is not honoured."""
+@post("/oauth2/introspect", opt={"scope": "introspect", "form": TokenForm}, status_code=200)
+async def introspect(request: HttpRequest) -> Introspection:
+    """Tells what a token is (RFC 7662)."""
     of_token = digest(await _token_parameter(request))
     if of_token is None:
-        return {"active": False}
+        return Introspection(active=False)
     verdict = await ask(request, c.VERIFY, c.VerifyToken(digest=of_token))
     token = verdict.token
     if token is None:
-        return {"active": False}
-    facts: dict[str, Any] = {
-        "active": True,
-        "scope": " ".join(token.scopes),
-        "client_id": token.id,
-        "token_type": "Bearer",
-        "iat": int(token.created.timestamp()),
-        "jti": token.id,
-    }
-    if token.account is not None:
-        facts["sub"] = token.account
-    for name, time in (("exp", token.expires), ("nbf", token.not_before)):
-        if time is not None:
-            facts[name] = int(time.timestamp())
-    return facts
+        return Introspection(active=False)
+    return Introspection(
+        active=True,
+        scope=" ".join(token.scopes),
+        client_id=token.id,
+        token_type="Bearer",  # noqa: S106  # a type of token
+        sub=token.account if token.account is not None else UNSET,
+        iat=int(token.created.timestamp()),
+        nbf=int(token.not_before.timestamp()) if token.not_before is not None else UNSET,
+        exp=int(token.expires.timestamp()) if token.expires is not None else UNSET,
+        jti=token.id,
+    )
 
 
-@post("/oauth2/revoke", opt={"scope": ANY}, status_code=200)
+@post("/oauth2/revoke", opt={"scope": ANY, "form": TokenForm}, status_code=200)
 async def revoke(request: HttpRequest) -> Response[None]:
     """Revokes a token (RFC 7009): oneself, or any with scope ``api:tokens:delete``. Unknown ones are no error."""
     of_token = digest(await _token_parameter(request))
@@ -97,8 +140,9 @@ async def _token_parameter(request: HttpRequest) -> str:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/x-www-form-urlencoded":
         raise Refused("unsupported_media_type")
-    values = (await request.form()).getall("token", [])
-    if len(values) != 1 or not isinstance(values[0], str) or not values[0]:
+    form = await request.form()
+    values, hints = form.getall("token", []), form.getall("token_type_hint", [])
+    if len(values) != 1 or not isinstance(values[0], str) or not values[0] or len(hints) > 1:
         raise Refused("bad_request", "the form has to hold one token")
     return values[0]
 

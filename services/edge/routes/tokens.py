@@ -1,14 +1,15 @@
 """Access tokens: make, list, show, edit, rotate, revoke."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.edge.gate import OWN, HttpRequest, token_of
 from services.edge.routes.asking import actor, ask, change, idempotency_key
+from services.edge.routes.parameters import Account, Page, PageSize, TokenId
 from shared import contracts as c
 from shared import token_value
 from shared.token_value import is_ours
@@ -30,9 +31,29 @@ class CreatedToken(c.Token, frozen=True, kw_only=True):
 
 
 class Revocation(msgspec.Struct):
-    """``edges``: how many edges have acknowledged the revocation, and in how many ``seconds``."""
+    """A token is refused everywhere.
+
+    Args:
+        edges: how many edges have acknowledged that.
+        seconds: how long it took.
+    """
 
     deleted: bool
+    edges: int
+    seconds: float
+
+
+class AccountRevocation(msgspec.Struct):
+    """All tokens of an account are refused everywhere.
+
+    Args:
+        tokens: how many were revoked.
+        edges: how many edges have acknowledged that.
+        seconds: how long it took.
+    """
+
+    account: str
+    tokens: int
     edges: int
     seconds: float
 
@@ -96,25 +117,34 @@ async def create(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[C
 @get("/v1/tokens", opt={"scope": "api:tokens:read", "account_in": "query"})
 async def list_tokens(
     request: HttpRequest,
-    page: FromQuery[int] = 0,
-    page_size: Annotated[int, QueryParameter(name="pageSize")] = 20,
-    search: Annotated[str | None, QueryParameter(name="query")] = None,
-    account: FromQuery[str | None] = None,
+    *,
+    page: Page = 0,
+    page_size: PageSize = 20,
+    search: Annotated[
+        str | None,
+        QueryParameter(name="query", description="only those with this in id, description or account"),
+    ] = None,
+    account: Annotated[str | None, QueryParameter(description="only those bound to this account")] = None,
+    in_state: Annotated[
+        Literal[c.TokenState, ""],  # not None, which "null" would be read as
+        QueryParameter(name="state", description="only those in this state; without it all but revoked ones"),
+    ] = "",
 ) -> c.TokenPage:
     """Lists tokens, newest first."""
-    return await ask(
-        request, c.LIST_TOKENS, c.ListTokens(page=page, page_size=page_size, query=search, account=account)
+    wanted = c.ListTokens(
+        page=page, page_size=page_size, query=search, account=account, state=in_state or None
     )
+    return await ask(request, c.LIST_TOKENS, wanted)
 
 
 @get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read"})
-async def show(request: HttpRequest, token_id: FromPath[str]) -> c.Token:
+async def show(request: HttpRequest, token_id: TokenId) -> c.Token:
     """Shows one token."""
     return await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
 
 
 @patch("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:write"})
-async def edit(request: HttpRequest, token_id: FromPath[str], data: JSONBody[c.TokenChanges]) -> c.Token:
+async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[c.TokenChanges]) -> c.Token:
     """Changes what is given and leaves the rest; never beyond what the editor's own token may."""
     edited, _ = await change(
         request,
@@ -127,21 +157,19 @@ async def edit(request: HttpRequest, token_id: FromPath[str], data: JSONBody[c.T
 
 
 @post("/v1/tokens/{token_id:str}/rotate", opt={"scope": "api:tokens:write"})
-async def rotate(
-    request: HttpRequest, token_id: FromPath[str], data: JSONBody[Rotation]
-) -> Response[CreatedToken]:
+async def rotate(request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation]) -> Response[CreatedToken]:
     """Makes the token's successor; the old secret lives on for the grace period at most."""
     return await renew(request, token_id, data.grace)
 
 
 @delete("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
-async def revoke(request: HttpRequest, token_id: FromPath[str]) -> Revocation:
+async def revoke(request: HttpRequest, token_id: TokenId) -> Revocation:
     """Revokes a token for good. Once this returns it is refused everywhere."""
     return await end(request, token_id=token_id)
 
 
 @get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read"})
-async def log(request: HttpRequest, token_id: FromPath[str]) -> c.TokenLog:
+async def log(request: HttpRequest, token_id: TokenId) -> c.TokenLog:
     """The latest changes of a token, and what was refused to it."""
     return await ask(request, c.GET_LOG, c.GetLog(id=token_id))
 
@@ -149,14 +177,17 @@ async def log(request: HttpRequest, token_id: FromPath[str]) -> c.TokenLog:
 # EmailEngine's older names
 
 
-@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body"})
+@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body"}, status_code=200)
 async def create_older(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
     """The same as POST /v1/tokens, answered with 200."""
     return await make(request, data, status=200)
 
 
 @delete("/v1/token/{token:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
-async def revoke_older(request: HttpRequest, token: FromPath[str]) -> Revocation:
+async def revoke_older(
+    request: HttpRequest,
+    token: Annotated[str, PathParameter(description="the token's public id, or the token itself")],
+) -> Revocation:
     """Revokes by id or by the token itself, which then stands in URLs and logs on the way here: prefer the id."""
     digest = token_value.digest(token) if is_ours(token) or not token.startswith("tok_") else None
     return await end(request, token_id=None if digest else token, digest=digest)
@@ -165,12 +196,29 @@ async def revoke_older(request: HttpRequest, token: FromPath[str]) -> Revocation
 @get("/v1/tokens/account/{account:str}", opt={"scope": "api:tokens:read", "account_in": "path"})
 async def list_of_account(
     request: HttpRequest,
-    account: FromPath[str],
-    page: FromQuery[int] = 0,
-    page_size: Annotated[int, QueryParameter(name="pageSize")] = 20,
+    account: Account,
+    page: Page = 0,
+    page_size: PageSize = 20,
 ) -> c.TokenPage:
     """Lists an account's tokens."""
     return await ask(request, c.LIST_TOKENS, c.ListTokens(page=page, page_size=page_size, account=account))
+
+
+@delete(
+    "/v1/tokens/account/{account:str}",
+    opt={"scope": "api:tokens:delete", "account_in": "path"},
+    status_code=200,
+)
+async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRevocation:
+    """Revokes all tokens of an account, which itself stays."""
+    revoked, everywhere = await change(
+        request,
+        c.REVOKE_ALL,
+        c.RevokeAll(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
+    )
+    return AccountRevocation(
+        account=account, tokens=revoked.tokens, edges=everywhere.edges, seconds=everywhere.seconds
+    )
 
 
 # With the token itself
@@ -214,6 +262,7 @@ HANDLERS: list[Any] = [
     create_older,
     revoke_older,
     list_of_account,
+    revoke_of_account,
     show_self,
     rotate_self,
     revoke_self,

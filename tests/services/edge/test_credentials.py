@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge.client_address import client_address
-from services.edge.credentials import Credential, take
+from services.edge.credentials import NONE, Credential, forwarded, take
 from shared.addresses import network
 
 TOKEN = b"abcdefghijklmnopqrstuvwxyz"
@@ -36,6 +36,49 @@ def test_a_request_without_a_token_stays_as_it_is():
     headers = [(b"host", b"x"), (b"cookie", b"access_token=" + TOKEN)]
     taken = take(headers, b"a=%31&b")
     assert (taken.credential, list(taken.headers), taken.query) == (Credential(None), headers, b"a=%31&b")
+
+
+URI = b"/page?access_token=" + TOKEN
+OTHER = b"/page?access_token=" + TOKEN[::-1]
+AMBIGUOUS = Credential(None, ambiguous=True)
+FOUND = Credential(TOKEN.decode())
+
+
+@pytest.mark.parametrize(
+    ("uris", "found"),
+    [
+        ([URI], FOUND),
+        ([b"https://example.org" + URI + b"&a=1"], FOUND),
+        ([b"/?a=1&access%5ftoken=" + TOKEN], FOUND),
+        ([URI, URI], FOUND),
+        ([URI, b"/page"], FOUND),
+        ([URI, OTHER], AMBIGUOUS),
+        ([URI + b"&access_token=" + TOKEN], AMBIGUOUS),
+        ([URI, URI + b"&access_token=" + TOKEN], AMBIGUOUS),
+        ([b"/?access_token="], AMBIGUOUS),
+        ([b"/?access_token"], AMBIGUOUS),
+        ([], NONE),
+        ([b""], NONE),
+        ([b"access_token=" + TOKEN], NONE),
+        ([b"/access_token=" + TOKEN + b"?a"], NONE),
+        ([b"/page#?access_token=" + TOKEN], NONE),
+        ([b"/page%3Faccess_token=" + TOKEN], NONE),
+        ([b"/page?a=?access_token=" + TOKEN], NONE),
+        ([b"/page?ACCESS_TOKEN=" + TOKEN], NONE),
+    ],
+)
+def test_the_token_of_a_request_that_a_proxy_asks_about(uris: list[bytes], found: Credential):
+    for names in ((b"x-forwarded-uri", b"x-original-uri"), (b"x-original-uri", b"x-forwarded-uri")):
+        credential = forwarded(
+            [*zip(names, uris, strict=False), (b"referer", URI), (b"x-forwarded-url", URI)]
+        )
+        assert (credential.value or None, credential.ambiguous) == (found.value, found.ambiguous)
+
+
+@given(st.lists(st.binary(), max_size=3))
+def test_any_forwarded_bytes_are_one_credential_none_or_ambiguous(uris: list[bytes]):
+    credential = forwarded([(b"x-forwarded-uri", uri) for uri in uris])
+    assert credential == NONE or credential.in_query or credential.ambiguous
 
 
 @given(st.binary(), st.binary())

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 from tests.services.conftest import issue
@@ -318,3 +319,128 @@ async def test_forward_auth_says_who_it_is_or_why_not(admin):
     for method in ("OPTIONS", "HEAD", "POST", "DELETE"):
         refused = await admin.request(method, "/auth?scope=orders", headers=bearer("f" * 64))
         assert refused.status_code == 401, method
+
+
+async def test_options_and_405_name_every_method_a_path_offers(admin):
+    del admin.headers["authorization"]
+    for path, methods in (
+        ("/v1/tokens", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/tokens/x", "DELETE, GET, HEAD, OPTIONS, PATCH"),
+        ("/v1/self/rotate", "OPTIONS, POST"),
+    ):
+        answer = await admin.options(path)
+        assert (answer.status_code, answer.content, answer.headers["allow"]) == (204, b"", methods)
+        refused = await admin.put(path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+
+
+async def test_the_list_shows_one_state_at_a_time(admin, operator, database):
+    await admin.post("/v1/account", json={"account": "carol"})
+    made = {name: await make(admin, description=name, account="carol") for name in ("active", "disabled")}
+    made["expiring"] = await make(admin, account="carol", expires=in_future(days=1))
+    made["expired"] = await make(admin, account="carol", expires=in_future(hours=1))
+    made["not_yet_valid"] = await make(admin, account="carol", notBefore=in_future(hours=1))
+    made["rotated"] = await make(admin, account="carol")
+    made["revoked"] = await make(admin, account="carol")
+    await admin.patch(f"/v1/tokens/{made['disabled']['id']}", json={"disabled": True})
+    renewed = await admin.post(f"/v1/tokens/{made['rotated']['id']}/rotate", json={"grace": 60})
+    await admin.delete(f"/v1/tokens/{made['revoked']['id']}")
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute(
+        "update tokens.token set expires = now() - interval '1 s' where id = $1", made["expired"]["id"]
+    )
+    await connection.close()
+
+    async def listed(query: str) -> set[str]:
+        answer = await admin.get(f"/v1/tokens?account=carol{query}")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["total"] == len(answer.json()["tokens"])
+        return {token["id"] for token in answer.json()["tokens"]}
+
+    ids = {name: token["id"] for name, token in made.items()}
+    new = renewed.json()["id"]
+    for state in ("disabled", "expired", "not_yet_valid", "revoked"):
+        assert await listed(f"&state={state}") == {ids[state]}, state
+    assert await listed("&state=rotated") == {ids["rotated"]}
+    # What was rotated ends with its grace.
+    assert await listed("&state=expiring") == {ids["expiring"], ids["rotated"]}
+    assert await listed("&state=active") == {ids["active"], ids["expiring"], ids["rotated"], new}
+    assert await listed("") == {*ids.values(), new} - {ids["revoked"]}
+    for wrong in ("lost", "null", "ACTIVE"):
+        refused = await admin.get(f"/v1/tokens?state={wrong}")
+        assert (refused.status_code, refused.json()["code"]) == (400, "bad_request"), wrong
+
+
+async def test_all_tokens_of_an_account_are_revoked_at_once(admin):
+    for account in ("alice", "bob"):
+        await admin.post("/v1/account", json={"account": account})
+    alices = [await make(admin, account="alice") for _ in range(3)]
+    bobs = await make(admin, account="bob")
+    outsider = await admin.delete("/v1/tokens/account/alice", headers=bearer(bobs["token"]))
+    assert (outsider.status_code, outsider.json()["code"]) == (403, "account_mismatch")
+    revoked = (await admin.delete("/v1/tokens/account/alice")).json()
+    assert (revoked["account"], revoked["tokens"]) == ("alice", 3)
+    for made in alices:
+        assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    assert (await admin.get("/v1/self", headers=bearer(bobs["token"]))).status_code == 200
+    assert (await admin.delete("/v1/tokens/account/alice")).json()["tokens"] == 0
+    assert (await admin.get("/v1/account/alice")).status_code == 200
+    assert (await admin.delete("/v1/tokens/account/nobody")).status_code == 404
+
+
+async def test_a_hint_at_the_token_s_type_is_taken(admin):
+    made = await make(admin)
+    for hint in ("access_token", "refresh_token", "other", ""):
+        form = {"token": made["token"], "token_type_hint": hint}
+        assert (await admin.post("/oauth2/introspect", data=form)).json()["active"] is True
+    twice = {"token": made["token"], "token_type_hint": ["access_token", "access_token"]}
+    assert (await admin.post("/oauth2/introspect", data=twice)).status_code == 400
+    form = {"token": made["token"], "token_type_hint": "refresh_token"}
+    assert (await admin.post("/oauth2/revoke", data=form)).status_code == 200
+    assert (await admin.post("/oauth2/introspect", data=form)).json() == {"active": False}
+
+
+async def test_a_proxy_s_client_may_bring_its_token_in_the_query(admin):
+    made, other = await make(admin, scopes=["orders"]), await make(admin, scopes=["invoices"])
+    del admin.headers["authorization"]
+    uri = f"/page?access_token={made['token']}"
+    expected = [
+        ({"x-forwarded-uri": uri}, 200),
+        ({"x-original-uri": uri}, 200),
+        ({"x-original-uri": uri, "x-forwarded-uri": uri}, 200),
+        ({"x-original-uri": uri, "x-forwarded-uri": f"/?access_token={other['token']}"}, 400),
+        ({"x-original-uri": f"{uri}&access_token={made['token']}"}, 400),
+        ({"x-original-uri": "/page?access_token=" + "f" * 64}, 401),
+        ({"x-original-uri": "/page"}, 401),
+        ({"x-original-url": uri}, 401),
+        ({"referer": f"https://example.org{uri}"}, 401),
+        # Whatever else came counts alone: what is forwarded neither helps nor harms it.
+        ({**bearer(made["token"]), "x-original-uri": f"/?access_token={other['token']}"}, 200),
+        ({**bearer("f" * 64), "x-original-uri": uri}, 401),
+        ({"authorization": "Bearer", "x-original-uri": uri}, 400),
+    ]
+    for headers, status in expected:
+        answer = await admin.get("/auth?scope=orders", headers=headers)
+        assert answer.status_code == status, headers
+        assert made["token"] not in answer.text + repr(answer.headers)
+        if status == 200:
+            assert answer.headers["x-token-id"] == made["id"]
+    # Nowhere else.
+    for path in ("/v1/self", "/v1/stats", "/metrics", "/oauth2/introspect"):
+        assert (await admin.get(path, headers={"x-original-uri": uri})).status_code in {401, 405}
+
+
+@pytest.mark.parametrize("name", ["null", "true", "0"])
+async def test_an_account_s_name_is_a_name_whatever_it_spells(admin, name: str):
+    for account in ("alice", name):
+        await admin.post("/v1/account", json={"account": account})
+    await make(admin, account="alice")
+    made = await make(admin, account=name)
+    for query in (f"account={name}", f"account={name}&query={name}", f"account={name}&state=active"):
+        listed = await admin.get(f"/v1/tokens?{query}", headers=bearer(made["token"]))
+        assert {token["account"] for token in listed.json()["tokens"]} <= {name}, query
+    listed = await admin.get(f"/v1/tokens?query={name}x")
+    assert listed.json()["total"] == 0
+    made = await make(admin, scopes=["orders"], account=name)
+    allowed = await admin.get(f"/auth?scope=orders&account={name}", headers=bearer(made["token"]))
+    assert (allowed.status_code, allowed.headers["x-token-account"]) == (200, name)

@@ -1,0 +1,1 @@
+"""The edge's own documentation: the OpenAPI document, and a page to try it."""

@@ -1,0 +1,110 @@
+"""One example of each thing that requests and answers hold."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Struct
+
+from services.edge.errors import Problem
+from services.edge.routes.accounts import NewAccount
+from services.edge.routes.operations import Health, Stats
+from services.edge.routes.standards import Introspection, TokenForm
+from services.edge.routes.tokens import AccountRevocation, CreatedToken, Revocation, Rotation
+from shared import contracts as c
+
+_CREATED = datetime(2026, 11, 1, 9, tzinfo=UTC)
+_EXPIRES = datetime(2030, 1, 31, tzinfo=UTC)
+_ID = "tok_01m843q3qr6w1ap6798pcsndkt"
+_NEXT_ID = "tok_01m84fk2c0r1nv9y5bq1d3h7ze"
+# Well-formed to the eye, with a checksum that is wrong: it can be no one's.
+_SECRET = "tly_" + "EXAMPLE" * 7
+_RESTRICTIONS = c.Restrictions(
+    addresses=("192.0.2.0/24",),
+    referrers=("https://example.org/*",),
+    rate_limit=c.RateLimit(max_requests=100, time_window=60),
+)
+_ACCESS = c.Access(time=datetime(2026, 11, 23, 9, tzinfo=UTC), ip="192.0.2.7")
+_TOKEN = c.Token(
+    id=_ID,
+    description="nightly report",
+    scopes=("api:tokens:read", "metrics"),
+    account=None,
+    metadata={"team": "reports"},
+    restrictions=_RESTRICTIONS,
+    not_before=None,
+    expires=_EXPIRES,
+    disabled=False,
+    hint="tly_EXAM",
+    created=_CREATED,
+    created_by="tok_01m83s0v7pbm5h4t2w9cq8k6xa",
+    rotated_to=None,
+    access=_ACCESS,
+)
+_CHANGE = c.Change(time=_CREATED, action="token.created", actor="cli:alice", address=None, request_id=None)
+_REFUSAL = c.Refusal(
+    id=_ID,
+    time=_CREATED,
+    reason="address_not_allowed",
+    address="198.51.100.9",
+    route="/v1/stats",
+    request_id="req_01m843q3qr6w1ap6798pcsndkt",
+)
+_ACCOUNT = c.Account(account="alice", name="Alice", created=_CREATED)
+
+_ALL: tuple[Struct, ...] = (
+    _RESTRICTIONS,
+    c.RateLimit(max_requests=100, time_window=60),
+    _ACCESS,
+    _TOKEN,
+    c.NewToken(
+        description="nightly report",
+        scopes=("api:tokens:read", "metrics"),
+        metadata={"team": "reports"},
+        restrictions=_RESTRICTIONS,
+        expires=_EXPIRES,
+    ),
+    c.TokenChanges(description="weekly report", disabled=True),
+    CreatedToken(token=_SECRET, **msgspec.structs.asdict(_TOKEN)),
+    Rotation(grace=3600),
+    c.TokenPage(total=1, page=0, pages=1, tokens=(_TOKEN,)),
+    Revocation(deleted=True, edges=3, seconds=0.004),
+    AccountRevocation(account="alice", tokens=2, edges=3, seconds=0.004),
+    _CHANGE,
+    _REFUSAL,
+    c.TokenLog(changes=(_CHANGE,), refusals=(_REFUSAL,)),
+    NewAccount(account="alice", name="Alice"),
+    _ACCOUNT,
+    c.AddedAccount(state="new", **msgspec.structs.asdict(_ACCOUNT)),
+    c.AccountPage(total=1, page=0, pages=1, accounts=(_ACCOUNT,)),
+    c.AccountDeleted(account="alice", deleted=True, tokens=2),
+    TokenForm(token=_SECRET),
+    Introspection(
+        active=True,
+        scope="api:tokens:read metrics",
+        client_id=_ID,
+        token_type="Bearer",  # noqa: S106  # a type of token
+        iat=int(_CREATED.timestamp()),
+        exp=int(_EXPIRES.timestamp()),
+        jti=_ID,
+    ),
+    Stats(
+        version="0.1.0",
+        license="Apache-2.0",
+        accounts=2,
+        python="3.11.7",
+        nats="2.15.1",
+        postgres="18.4",
+        connections={"connected": 1, "init": 1},
+        counters={"events:thread.started": 3},
+    ),
+    Health(),
+    Problem(
+        title="The request is not as it should be",
+        status=400,
+        code="bad_request",
+        errors=(c.FieldError(field="scopes", message="at least one scope"),),
+    ),
+    c.FieldError(field="scopes", message="at least one scope"),
+)
+EXAMPLES: Mapping[type[Struct], Struct] = {type(example): example for example in _ALL}

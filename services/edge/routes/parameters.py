@@ -1,0 +1,14 @@
+"""Parameters that several routes take, with what the documentation says about them."""
+
+from typing import Annotated
+
+from litestar.params import PathParameter, QueryParameter
+
+from shared import contracts as c
+
+TokenId = Annotated[str, PathParameter(description="the token's public id, `tok_...`")]
+Account = Annotated[str, PathParameter(description="the account's name")]
+Page = Annotated[int, QueryParameter(ge=0, le=c.MAX_PAGE, description="which page; the first is 0")]
+PageSize = Annotated[
+    int, QueryParameter(name="pageSize", ge=1, le=c.MAX_PAGE_SIZE, description="how many on a page")
+]

@@ -1,0 +1,61 @@
+"""schemathesis asks the running edge whatever its OpenAPI document lets it think of."""
+
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from tests.system.conftest import ROOT, Up, up  # noqa: F401
+
+# Without use_after_free: the log of a revoked token stays, and revoking twice is the same as once.
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "negative_data_rejection",
+    "ignored_auth",
+    "unsupported_method",
+    "ensure_resource_availability",
+    "allow_header_conformance",
+)
+
+
+def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Path):  # noqa: F811
+    length = ["--phases", "examples,coverage,fuzzing", "-n", "3", "--generation-deterministic"]
+    if seconds:
+        length = [
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+            "--max-time",
+            str(int(seconds)),
+            "-n",
+            "1000",
+        ]
+    found = subprocess.run(
+        [
+            *(
+                f"{sysconfig.get_path('scripts')}/schemathesis",
+                "run",
+                f"{up.http}/docs/openapi.json",
+                "--no-color",
+            ),
+            *("--checks", ",".join(CHECKS), "--max-response-time", "2", "--workers", "1"),
+            *("--generation-with-security-parameters", "false"),
+            *length,
+        ],
+        env={
+            **os.environ,
+            "FUZZED_NATS": up.running.operator_url if up.running else "",
+            "SCHEMATHESIS_HOOKS": "tests.fuzz.schema_hooks",
+            "PYTHONPATH": str(ROOT),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=seconds + 120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "Traceback" not in up.printed
