@@ -70,15 +70,6 @@ def digest(value: str) -> str | None:
     return hashlib.sha256(value.encode("ascii")).hexdigest()
 
 
-def key(value: str) -> bytes:
-    """The digest of a well-formed token, without a look at whether it is one: any other string gets a value that
-    is no token's digest.
-    """
-    if len(value) == 64 and _HEX.fullmatch(value):
-        return hashlib.sha256(bytes.fromhex(value)).digest()
-    return hashlib.sha256(value.encode("latin-1")).digest()
-
-
 def is_ours(value: str) -> bool:
     """Whether the string is a well-formed ``tly_`` token, its checksum included."""
     return _OURS.fullmatch(value) is not None and value[-_CHECKSUM_LENGTH:] == _checksum(

@@ -11,19 +11,17 @@ from litestar import HttpMethod, Litestar, Response, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
-from services.edge import errors, gate
+from services.edge import errors
 from services.edge.cache import Cache
-from services.edge.checker import Checker
 from services.edge.coherence import Coherence
 from services.edge.docs.document import document
-from services.edge.front import Front
-from services.edge.gate import PUBLIC, HttpRequest
-from services.edge.quotas import Quotas
+from services.edge.front import TOKEN_NEEDED, Front
+from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
+from services.edge.json_response import JsonResponse
 from services.edge.readiness import Readiness
 from services.edge.routes import accounts, docs, operations, standards, tokens
 from services.edge.settings import Settings
-from services.edge.usage import Usage
-from shared import bus, events, rpc
+from shared import bus, events
 from shared.lifecycle import Stop, background
 
 MAX_BODY_BYTES = 64 * 1024
@@ -32,10 +30,13 @@ _TYPE = re.compile(r":\w+(?=})")  # of a path parameter
 
 def create_app(settings: Settings) -> ASGIApp:
     """The whole edge: Litestar behind the gate's front."""
-    return Front(_litestar(settings))
+    gate = Gate(Cache(settings.cached_tokens, settings.cached_tokens), settings.trusted_networks())
+    return Front(litestar(settings, gate), gate)
 
 
-def _litestar(settings: Settings) -> Litestar:
+def litestar(settings: Settings, gate: Gate) -> Litestar:
+    """The edge's routes, to be served behind the gate's front."""
+
     @asynccontextmanager
     async def connected(app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -43,17 +44,11 @@ def _litestar(settings: Settings) -> Litestar:
             client = await stack.enter_async_context(bus.connect(settings.nats_url, "edge", stop))
             producer = await stack.enter_async_context(events.producer(client, "edge"))
             await stack.enter_async_context(producer.thread("edge"))
-            usage = Usage(client)
-            stack.push_async_callback(usage.flush)
-            await stack.enter_async_context(background(usage.report(), stop))
-            app.state.usage = usage
-            app.state.trusted_proxies = settings.trusted_networks()
+            gate.connect(client)
+            stack.push_async_callback(gate.usage.flush, client)
+            await stack.enter_async_context(background(gate.usage.report(client), stop))
+            await stack.enter_async_context(Coherence(client, gate.cache).kept())
             app.state.client = client
-            tokens = rpc.Hedged(client)
-            cache = Cache(settings.cached_tokens, settings.cached_tokens)
-            app.state.checker = Checker(tokens, cache)
-            app.state.quotas = Quotas(tokens)
-            await stack.enter_async_context(Coherence(client, cache).kept())
             app.state.readiness = Readiness(client)
             yield
 
@@ -66,7 +61,8 @@ def _litestar(settings: Settings) -> Litestar:
     ]
     app = Litestar(
         [_options(handlers), *handlers],
-        guards=[gate.authorize],
+        before_request=authorize,
+        response_class=JsonResponse,
         lifespan=[connected],
         exception_handlers={Exception: errors.answer},
         openapi_config=None,  # ours says more: see `services.edge.docs`
@@ -77,6 +73,14 @@ def _litestar(settings: Settings) -> Litestar:
         for handler in getattr(each, "route_handlers", ()):
             if "scope" not in handler.opt:
                 raise RuntimeError(f"{each.path} names no scope")
+            if (
+                handler.opt["scope"] == PUBLIC
+                and "OPTIONS" not in handler.http_methods
+                and each.path.startswith(TOKEN_NEEDED)
+            ):
+                raise RuntimeError(f"{each.path} is public where nothing is")
+            if [layer for layer in handler.ownership_layers if layer.before_request] != [app]:
+                raise RuntimeError(f"{each.path} would go round the gate")
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
     app.state.openapi = msgspec.json.encode(document(app))

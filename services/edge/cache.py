@@ -13,7 +13,7 @@ of which `tests/services/edge/test_coherence_model.py` shows to be needed:
 from asyncio import Future
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from shared.contracts import Changed, RefusedToken, Token, Verdict
 
@@ -29,11 +29,15 @@ MAX_AHEAD = 10_000
 class Entry:
     """A token that is honoured, until `ends` (seconds on the caller's clock) at the latest."""
 
-    __slots__ = ("ends", "token")
+    __slots__ = ("admitted", "answers", "ends", "token")
 
     def __init__(self, token: Token, ends: float) -> None:
         self.token = token
         self.ends = ends
+        self.admitted: set[str] = set()
+        """Scopes of routes it was admitted to, and will be for as long as it stays what it is."""
+        self.answers: dict[bytes, Any] = {}
+        """What was answered about it to proxies, by their question."""
 
 
 class Unknown(NamedTuple):

@@ -4,13 +4,13 @@ by asking the tokens service.
 
 import asyncio
 
-from services.edge.cache import Cache, Entry, Key, Known
+from services.edge.cache import Cache, Key, Known
 from services.edge.coherence import now
 from services.edge.credentials import Credential
 from services.edge.errors import Refused
 from shared.contracts import VERIFY, Failure, VerifyToken
 from shared.rpc import Hedged
-from shared.token_value import digest, key
+from shared.token_value import digest
 
 MAX_ASKING = 256
 """Questions under way at once. A flood of well-formed tokens that nobody knows waits no longer than this many."""
@@ -21,12 +21,6 @@ class Checker:
         self._tokens = tokens
         self._cache = cache
         self._asking = 0
-
-    def warm(self, credential: Credential) -> Entry | None:
-        """The token, where it is honoured and known here: the whole of a warm check."""
-        if credential.value is None or credential.ambiguous:
-            return None
-        return self._cache.get(key(credential.value), now())
 
     async def check(self, credential: Credential) -> Known:
         """What there is to know about the token a request brought.

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_PLAIN = re.compile(rb"Bearer ([A-Za-z0-9_~+/=.-]+)")
 _BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t,]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -66,7 +67,9 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
 
 def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
     if not in_headers and not in_query:
-        return Credential(None)
+        return NONE
+    if len(in_headers) == 1 and not in_query and (plain := _PLAIN.fullmatch(in_headers[0])):
+        return Credential(plain[1].decode("latin-1"))
     bearer = [match for match in map(_BEARER.fullmatch, in_headers) if match]
     if len(in_headers) > 1 or len(bearer) + len(in_query) > 1:
         return Credential(None, ambiguous=True)

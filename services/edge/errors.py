@@ -128,6 +128,25 @@ def problem(refused: Refused) -> Refusal:
     return Refusal(kind.status, headers, msgspec.json.encode(body))
 
 
+class Answer(NamedTuple):
+    """A whole answer, as ASGI has it but for the request's id."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def refusal(refused: Refused) -> Answer:
+    """A refusal that is sent without the framework."""
+    status, headers, body = problem(refused)
+    return made(status, headers, body)
+
+
+def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    fields = {**headers, "content-length": str(len(body))}
+    return Answer(status, tuple((name.encode(), value.encode()) for name, value in fields.items()), body)
+
+
 def answer(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The exception handler for everything."""
     found = problem(_refused(error))

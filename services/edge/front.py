@@ -1,15 +1,22 @@
 """The outermost ASGI application: bounds the request in size and time, takes the credential off it before
-anything else reads it, and adds to answers what every answer has.
+anything else reads it, and adds to answers what every answer has. What can be answered from here is: a credential
+that says by itself that it is none, and a proxy's question about a token that is known.
 """
 
 import asyncio
+import itertools
+from hashlib import sha256
 from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from services.edge.credentials import take
-from services.edge.errors import Refused, problem
+from services.edge import forward_auth
+from services.edge.coherence import now
+from services.edge.credentials import Credential, take
+from services.edge.errors import Answer, Refused, refusal
+from services.edge.gate import Gate
 from shared.ids import new_id
+from shared.token_value import digest
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
@@ -17,48 +24,102 @@ MAX_TARGET_BYTES = 8 * 1024
 CLOSE = {"connection": "close"}
 BODY_TIMEOUT_S = 10.0
 """How long a client may take to send its body."""
+TOKEN_NEEDED = ("/v1/", "/oauth2/", "/metrics")
+"""Nothing under these is answered without a token; `app` sees to it that no public route is."""
+OFFERED = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
 
 class Front:
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
+        self._gate = gate
+        # Told apart from those of every other process, and cheap.
+        self._ids = map(f"{new_id('req_')}%08x".encode().__mod__, itertools.count())
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if refused := _unacceptable(scope):
-            await _send(refused, send)
+        request_id = next(self._ids)
+        query: bytes = scope["query_string"]
+        size = len(scope["raw_path"]) + len(query)
+        hosts = bearers = 0
+        bearer = b""
+        for name, value in scope["headers"]:
+            size += len(name) + len(value) + 4
+            if name == b"authorization":
+                bearers += 1
+                bearer = value
+            elif name == b"host":
+                hosts += 1 if value else 2  # granian shows a missing Host as an empty one
+        if (size > MAX_TARGET_BYTES or hosts != 1 or len(scope["headers"]) > MAX_HEADERS) and (
+            refused := _unacceptable(scope, hosts)
+        ):
+            await _send(refusal(refused), scope, request_id, send)
+        # The usual case, in which all there is to do is to look the token up.
+        elif (
+            bearers == 1
+            and bearer[:7] == b"Bearer "
+            and b"access" not in query
+            and b"%" not in query
+            and (entry := self._gate.cache.get(sha256(bearer[7:]).digest(), now()))
+        ):
+            if scope["path"] == "/auth" and (
+                answer := forward_auth.answer(self._gate, scope, entry, request_id)
+            ):
+                await _send(answer, scope, request_id, send)
+                return
+            scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
+            scope["state"] = state = {"credential": Credential(bearer[7:].decode("latin-1")), "entry": entry}
+            await self._pass_on(scope, receive, send, request_id, state)
+        else:
+            await self._check(scope, receive, send, request_id)
+
+    async def _check(self, scope: Any, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Any other request: its token is not known here, or it has none, or two."""
+        credential, scope["headers"], scope["query_string"] = take(scope["headers"], scope["query_string"])
+        code = _without_asking(credential)
+        if code and scope["method"] in OFFERED and scope["path"].startswith(TOKEN_NEEDED):
+            await _send(_REFUSALS[code], scope, request_id, send)
             return
-        credential, headers, query = take(scope["headers"], scope["query_string"])
-        scope["headers"] = headers
-        scope["query_string"] = query
-        state = scope.setdefault("state", {})
-        state["credential"] = credential
-        state["request_id"] = new_id("req_")
+        scope["state"] = state = {"credential": credential, "entry": None}
+        await self._pass_on(scope, receive, send, request_id, state)
+
+    async def _pass_on(
+        self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
+    ) -> None:
+        state["gate"] = self._gate
+        state["request_id"] = request_id.decode()
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
-        await self._app(
-            scope, _in_time(receive), _completed(send, state, head=head, in_query=credential.in_query)
-        )
+        await self._app(scope, _in_time(receive), _completed(send, request_id, state, head=head))
 
 
-def _unacceptable(scope: Any) -> Refused | None:
+def _unacceptable(scope: Any, hosts: int) -> Refused | None:
     headers = scope["headers"]
     if (
         len(headers) > MAX_HEADERS
         or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES
     ):
         return Refused("header_fields_too_large")
-    target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
-    if target > MAX_TARGET_BYTES:
+    if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
         return Refused("uri_too_long")
-    names = [name for name, _ in headers]
-    # granian shows a missing Host as an empty one.
-    if names.count(b"host") != 1 or (b"host", b"") in headers:
+    if hosts != 1:
         return Refused("bad_request", "one Host header is needed", headers=CLOSE)
     return None
+
+
+def _without_asking(credential: Credential) -> str | None:
+    """Why a credential is refused that says by itself that it is none."""
+    if credential.ambiguous:
+        return "invalid_request"
+    if credential.value is None:
+        return "missing_token"
+    return None if digest(credential.value) else "invalid_token"
+
+
+_REFUSALS = {code: refusal(Refused(code)) for code in ("invalid_request", "missing_token", "invalid_token")}
 
 
 def _in_time(receive: Receive) -> Receive:
@@ -81,12 +142,13 @@ def _in_time(receive: Receive) -> Receive:
     return receiving
 
 
-def _completed(send: Send, state: dict[str, Any], *, head: bool, in_query: bool) -> Send:
+def _completed(send: Send, request_id: bytes, state: dict[str, Any], *, head: bool) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
-            headers += state.get("rate_limit", ())
-            if in_query and message["status"] < 300:
+            headers = [*message["headers"], (b"x-request-id", request_id)]
+            if "rate_limit" in state:
+                headers += state["rate_limit"]
+            if state["credential"].in_query and message["status"] < 300:
                 # A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, 5.3).
                 headers = [
                     *((name, value) for name, value in headers if name != b"cache-control"),
@@ -101,9 +163,8 @@ def _completed(send: Send, state: dict[str, Any], *, head: bool, in_query: bool)
     return sending
 
 
-async def _send(refused: Refused, send: Send) -> None:
-    status, headers, body = problem(refused)
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    raw.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": raw})
+async def _send(answer: Answer, scope: Any, request_id: bytes, send: Send) -> None:
+    headers = [*answer.headers, (b"x-request-id", request_id)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = b"" if scope["method"] == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body, "more_body": False})

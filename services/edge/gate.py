@@ -3,22 +3,23 @@ referrers, rate limit, body.
 """
 
 import math
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from litestar import Request
-from litestar.connection import ASGIConnection
-from litestar.handlers.base import BaseRouteHandler
+from nats.aio.client import Client
 
 from services.edge import bodies
-from services.edge.cache import Unknown
+from services.edge.cache import Cache, Entry, Known, Unknown
 from services.edge.checker import Checker
 from services.edge.client_address import client_address
 from services.edge.errors import Refused
 from services.edge.quotas import Quotas
 from services.edge.usage import Usage
-from shared.contracts import Quota, Token
+from shared.addresses import Network
+from shared.contracts import Quota, Restrictions, Token
 from shared.judgement import Demand, judge
+from shared.rpc import Hedged
 
 PUBLIC = "public"
 """The required scope of a route that needs no token."""
@@ -30,10 +31,102 @@ ASKED = "asked"
 """The required scope of a route that is told one in the request, and judges by it itself."""
 
 HttpRequest = Request[Any, Any, Any]
+Scope = Any
+"""An ASGI connection scope; its ``state`` holds this gate, the credential and the request's id."""
 
 
-async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard for every route. A route's ``opt`` says what it requires:
+class Gate:
+    """Decides about requests.
+
+    Args:
+        cache: what is known of tokens.
+        trusted_proxies: whose X-Forwarded-For is believed.
+    """
+
+    checker: Checker
+    quotas: Quotas
+
+    def __init__(self, cache: Cache, trusted_proxies: tuple[Network, ...]) -> None:
+        self.cache = cache
+        self.usage = Usage()
+        self._trusted = trusted_proxies
+
+    def connect(self, client: Client) -> None:
+        """Before the first request: whom to ask about what is not known here."""
+        tokens = Hedged(client)
+        self.checker = Checker(tokens, self.cache)
+        self.quotas = Quotas(tokens)
+
+    async def admit(
+        self, scope: Scope, required: str | None, *, account: str | None = None, any_account: bool = False
+    ) -> Token:
+        """Lets a request in, and answers the token that did.
+
+        Args:
+            scope: the request.
+            required: the scope it takes; None for any token.
+            account: the account the request names.
+            any_account: it is about the token itself.
+
+        Raises:
+            Refused: the first of syntax, token, scope, account, addresses, referrers and rate limit that does not
+                fit.
+        """
+        state = scope["state"]
+        known: Known = state["entry"] or await self.checker.check(state["credential"])
+        address = self.address_of(scope)
+        if isinstance(known, Unknown):
+            if known.refused is not None:
+                self._note(scope, known.refused.id, known.refused.reason, address)
+            raise Refused("invalid_token")
+        token = known.token
+        demand = Demand(required, account, any_account, address, _referrer(scope, token))
+        if refusal := judge(token, demand):
+            self._note(scope, token.id, refusal, address)
+            raise Refused(
+                refusal,
+                scope=required if refusal == "insufficient_scope" else None,
+                address=address if refusal == "address_not_allowed" else None,
+            )
+        if token.restrictions.rate_limit is not None:
+            await self._spend(scope, token, address)
+        self.usage.used(token.id, address)
+        state["token"] = token
+        if (
+            required is not None
+            and isinstance(known, Entry)
+            and token.account is None
+            and token.restrictions == _UNRESTRICTED
+        ):
+            known.admitted.add(required)
+        return token
+
+    def address_of(self, scope: Scope) -> str | None:
+        """The client's address, as far as the proxies in between are trusted."""
+        client = scope["client"]
+        peer = client[0] if client else None
+        if not self._trusted:
+            return _unproxied(peer)
+        forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return client_address(peer, forwarded, self._trusted)
+
+    async def _spend(self, scope: Scope, token: Token, address: str | None) -> None:
+        quota = await self.quotas.spend(token)
+        if quota is None:
+            return
+        scope["state"]["rate_limit"] = rate_limit_fields(quota)
+        if not quota.granted:
+            self._note(scope, token.id, "rate_limited", address)
+            raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
+
+    def _note(self, scope: Scope, token: str, reason: str, address: str | None) -> None:
+        """For the token's log."""
+        route = scope.get("path_template", scope["path"])
+        self.usage.refused(token, reason, address, route, scope["state"]["request_id"])
+
+
+async def authorize(request: HttpRequest) -> None:
+    """Runs before every route's handler. A route's ``opt`` says what it requires:
 
     - ``scope``: a scope, or one of the four above.
     - ``account_in``: ``path``, ``query`` or ``body``, where it names an account.
@@ -42,77 +135,33 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     Raises:
         Refused: the first thing that does not fit.
     """
-    required: str = handler.opt["scope"]  # `app` sees to it that every route names one
-    request: HttpRequest = connection  # type: ignore[assignment]  # websockets are off
-    if required not in {PUBLIC, ASKED}:
-        await admit(
-            request,
-            required if required not in {OWN, ANY} else None,
-            account=await _named_account(request, handler),
-            any_account=required == OWN,
-        )
-    if kind := handler.opt.get("body"):
+    scope = request.scope
+    opt = scope["route_handler"].opt
+    required: str = opt["scope"]  # `app` sees to it that every route names one
+    state = scope["state"]
+    entry: Entry | None = state["entry"]
+    if entry is not None and required in entry.admitted and "body" not in opt:
+        # What `admit` found for an unrestricted token before.
+        gate: Gate = state["gate"]
+        gate.usage.used(entry.token.id, gate.address_of(scope))
+        state["token"] = entry.token
+        return
+    if required not in _OTHERWISE:
+        account = await _named_account(request, opt["account_in"]) if "account_in" in opt else None
+        await gate_of(request).admit(scope, required, account=account)
+    elif required in {OWN, ANY}:
+        await gate_of(request).admit(scope, None, any_account=required == OWN)
+    if kind := opt.get("body"):
         await _check_body(request, kind)
 
 
-async def admit(
-    request: HttpRequest, scope: str | None, *, account: str | None = None, any_account: bool = False
-) -> Token:
-    """Lets a request in, and answers the token that did.
-
-    Args:
-        request: the request.
-        scope: what it takes; None for any token.
-        account: the account the request names.
-        any_account: it is about the token itself.
-
-    Raises:
-        Refused: the first of syntax, token, scope, account, addresses, referrers and rate limit that does not fit.
-    """
-    checker: Checker = request.app.state.checker
-    usage: Usage = request.app.state.usage
-    state = request.scope["state"]
-    address = address_of(request)
-    known = checker.warm(state["credential"]) or await checker.check(state["credential"])
-
-    def refuse(token_id: str, reason: str) -> None:
-        usage.refused(token_id, reason, address, request.scope["path_template"], state.get("request_id"))
-
-    if isinstance(known, Unknown):
-        if known.refused is not None:
-            refuse(known.refused.id, known.refused.reason)
-        raise Refused("invalid_token")
-    token = known.token
-    demand = Demand(
-        scope=scope,
-        account=account,
-        any_account=any_account,
-        address=address,
-        referrer=request.headers.get("referer"),
-    )
-    if refusal := judge(token, demand):
-        refuse(token.id, refusal)
-        raise Refused(
-            refusal,
-            scope=scope if refusal == "insufficient_scope" else None,
-            address=address if refusal == "address_not_allowed" else None,
-        )
-    if token.restrictions.rate_limit is not None:
-        await _spend(request, token, refuse)
-    usage.used(token.id, address)
-    state["token"] = token
-    return token
+_UNRESTRICTED = Restrictions()
+_OTHERWISE = {PUBLIC, OWN, ANY, ASKED}
 
 
-async def _spend(request: HttpRequest, token: Token, refuse: Callable[[str, str], None]) -> None:
-    quotas: Quotas = request.app.state.quotas
-    quota = await quotas.spend(token)
-    if quota is None:
-        return
-    request.scope["state"]["rate_limit"] = rate_limit_fields(quota)
-    if not quota.granted:
-        refuse(token.id, "rate_limited")
-        raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
+def gate_of(request: HttpRequest) -> Gate:
+    gate: Gate = request.scope["state"]["gate"]
+    return gate
 
 
 def token_of(request: HttpRequest) -> Token:
@@ -130,15 +179,19 @@ def rate_limit_fields(quota: Quota) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def address_of(request: HttpRequest) -> str | None:
-    """The client's address, as far as the proxies in between are trusted."""
-    forwarded = [value for name, value in request.scope["headers"] if name == b"x-forwarded-for"]
-    peer = request.client.host if request.client else None
-    return client_address(peer, forwarded, request.app.state.trusted_proxies)
+@lru_cache(4096)
+def _unproxied(peer: str | None) -> str | None:
+    return client_address(peer, (), ())
 
 
-async def _named_account(request: HttpRequest, handler: BaseRouteHandler) -> str | None:
-    match handler.opt.get("account_in"):
+def _referrer(scope: Scope, token: Token) -> str | None:
+    if token.restrictions.referrers is None:
+        return None
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"referer"), None)
+
+
+async def _named_account(request: HttpRequest, place: str) -> str | None:
+    match place:
         case "path":
             named = request.path_params.get("account")
         case "query":
@@ -146,6 +199,8 @@ async def _named_account(request: HttpRequest, handler: BaseRouteHandler) -> str
             named = values[0] if len(values) == 1 else None
         case "body":
             named = bodies.loosely(await request.body()).get("account")
+            # The body may have taken its time: the token is looked up again.
+            request.scope["state"]["entry"] = None
         case _:
             named = None
     return named if isinstance(named, str) else None

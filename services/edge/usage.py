@@ -21,8 +21,7 @@ BATCH = 200  # keeps a report under what a request may hold
 class Usage:
     """Bounded: beyond it what happens goes unreported, and is counted."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
         self._refusals: list[Refusal] = []
         self.dropped = 0
@@ -55,19 +54,19 @@ class Usage:
             )
         )
 
-    async def report(self) -> None:
+    async def report(self, client: Client) -> None:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(REPORT_S)
-            await self.flush()
+            await self.flush(client)
 
-    async def flush(self) -> None:
+    async def flush(self, client: Client) -> None:
         """Reports what there is, in as many requests as that takes; stops where nobody listens, to go on later."""
         while self._uses or self._refusals:
             uses = [self._uses.pop(token).reported(token) for token in list(self._uses)[:BATCH]]
             refusals, self._refusals = self._refusals[:BATCH], self._refusals[BATCH:]
             report = ReportUse(uses=tuple(uses), refusals=tuple(refusals))
-            if isinstance(await rpc.call(self._client, REPORT_USE, report), Failure):
+            if isinstance(await rpc.call(client, REPORT_USE, report), Failure):
                 self._keep(report)
                 return
 

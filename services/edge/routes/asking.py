@@ -6,7 +6,7 @@ import msgspec
 from nats.aio.client import Client
 
 from services.edge.errors import Refused
-from services.edge.gate import HttpRequest, address_of, token_of
+from services.edge.gate import HttpRequest, gate_of, token_of
 from shared import rpc, settling
 from shared.contracts import Actor, Failure, Operation
 from shared.settling import Everywhere
@@ -46,7 +46,7 @@ def actor(request: HttpRequest) -> Actor:
     return Actor(
         name=token.id,
         token=token.id,
-        address=address_of(request),
+        address=gate_of(request).address_of(request.scope),
         request_id=request.scope["state"]["request_id"],
     )
 

@@ -6,9 +6,10 @@ from litestar import HttpMethod, Response, post, route
 from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
+from services.edge import forward_auth
 from services.edge.credentials import NONE, forwarded
 from services.edge.errors import Refused
-from services.edge.gate import ANY, ASKED, HttpRequest, admit, token_of
+from services.edge.gate import ANY, ASKED, HttpRequest, gate_of, token_of
 from services.edge.routes.asking import ask
 from services.edge.routes.tokens import end
 from shared import contracts as c
@@ -78,17 +79,8 @@ async def auth(
     state = request.scope["state"]
     if state["credential"] == NONE:  # a client that cannot set headers, behind a proxy
         state["credential"] = forwarded(request.scope["headers"])
-    token = await admit(request, wanted[0], account=account)
-    return Response(
-        None,
-        status_code=200,
-        headers={
-            "x-token-id": token.id,
-            "x-token-account": token.account or "",
-            "x-token-scopes": " ".join(token.scopes),
-            "cache-control": "no-store",
-        },
-    )
+    token = await gate_of(request).admit(request.scope, wanted[0], account=account)
+    return Response(None, status_code=200, headers=forward_auth.headers(token))
 
 
 @post("/oauth2/introspect", opt={"scope": "introspect", "form": TokenForm}, status_code=200)
