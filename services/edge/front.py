@@ -39,9 +39,29 @@ class Front:
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
-        await self._app(
-            scope, _in_time(receive), _completed(send, state, head=head, in_query=credential.in_query)
-        )
+        receive = _in_time(receive)
+        send = _completed(send, state, head=head, in_query=credential.in_query)
+        again: Any = {**scope, "path": "/", "raw_path": b"/", "state": state}
+        unrouted = _Unrouted(send, state)
+        await self._app(scope, receive, unrouted)
+        if unrouted.found_none:
+            # Which paths there are is told to those with a token only: the route of the unknown asks for one.
+            await self._app(again, receive, send)
+
+
+class _Unrouted:
+    """Withholds the 404 of a path that leads to no route, and so to nobody who asked for a token."""
+
+    def __init__(self, send: Send, state: dict[str, Any]) -> None:
+        self._send = send
+        self._state = state
+        self.found_none = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.found_none = message["status"] == 404 and "token" not in self._state
+        if not self.found_none:
+            await self._send(message)
 
 
 def _unacceptable(scope: Any) -> Refused | None:
@@ -58,6 +78,9 @@ def _unacceptable(scope: Any) -> Refused | None:
     # granian shows a missing Host as an empty one.
     if names.count(b"host") != 1 or (b"host", b"") in headers:
         return Refused("bad_request", "one Host header is needed", headers=CLOSE)
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        return Refused("bad_request", "chunked is the only transfer coding", headers=CLOSE)
     return None
 
 

@@ -37,6 +37,8 @@ def request(up: Up, line: str, *headers: str, body: str = "", host: str = "Host:
     fields = "".join(headers).replace("TOKEN", up.admin_token)
     if "Authorization" not in fields:
         fields += token
+    if "Connection" not in fields:
+        fields += "Connection: close\r\n"
     return f"{line.replace('TOKEN', up.admin_token)} HTTP/1.1\r\n{host}{fields}\r\n{body}".encode("latin-1")
 
 
@@ -90,8 +92,8 @@ POST = "POST /v1/tokens"
         ("PUT /v1/self", (), "", 405),
         ("BREW /v1/self", (), "", 405),
         ("GET //v1/self", ("Authorization: x\r\n",), "", 401),
-        ("GET /v1/../metrics", ("Authorization: x\r\n",), "", 404),
-        ("GET /v1/%2e%2e/metrics", ("Authorization: x\r\n",), "", 404),
+        ("GET /v1/../metrics", ("Authorization: x\r\n",), "", 401),
+        ("GET /v1/%2e%2e/metrics", ("Authorization: x\r\n",), "", 401),
         ("GET /v1%2fself", ("Authorization: x\r\n",), "", 401),
         ("GET /nowhere", ("Authorization: x\r\n",), "", 401),
         ("GET /nowhere", (), "", 404),
