@@ -24,6 +24,15 @@ fuzz minutes="10":
 check:
     sh deploy/check
 
+# write docs/nats.md anew from the contracts
+nats-reference:
+    .venv/bin/python -m shared.nats_reference > docs/nats.md
+
+# the example for the `nats` command line, which has to be there
+nats-command:
+    sh deploy/setup dev
+    .venv/bin/pytest tests/examples/proof_nats_command.py
+
 # pin the dependencies anew, with hashes and without the address of any registry
 lock:
     uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements.txt

@@ -34,6 +34,9 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
 )
 """What asyncpg raises when PostgreSQL is away, starting, stopping or too slow: "cannot decide now"."""
 
+MALFORMED: tuple[type[Exception], ...] = (asyncpg.DataError,)
+"""What asyncpg raises for a value that PostgreSQL has no place for: beyond 64 bits, a NUL, a time beyond its own."""
+
 # At the start also: whoever sets up the server has not created the role or the database yet.
 _WORTH_WAITING: tuple[type[Exception], ...] = (
     *UNAVAILABLE,

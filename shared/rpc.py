@@ -145,6 +145,7 @@ async def serve(
     handlers: Handlers,
     *,
     unavailable: tuple[type[Exception], ...] = (),
+    malformed: tuple[type[Exception], ...] = (),
     limit: int = 256,
 ) -> AsyncIterator["Server"]:
     """Answers the operations for as long as the block runs; several processes share the work by queue group.
@@ -155,9 +156,10 @@ async def serve(
         description: what it is, for ``nats micro list``.
         handlers: for each operation a function from request to reply (or `Failure`).
         unavailable: exceptions that mean "cannot decide now"; any other is logged and answered ``internal``.
+        malformed: exceptions that mean that a value in the request is one nothing can be done with.
         limit: how many requests are handled at once; more are answered ``overloaded``.
     """
-    server = Server(unavailable, limit)
+    server = Server(unavailable, malformed, limit)
     config = ServiceConfig(
         name=name, version=VERSION, description=description, queue_group=name, stats_handler=server.stats
     )
@@ -185,8 +187,11 @@ async def serve(
 class Server:
     """The requests in hand. Each runs in a task of its own, since nats-py hands them over one at a time."""
 
-    def __init__(self, unavailable: tuple[type[Exception], ...], limit: int) -> None:
+    def __init__(
+        self, unavailable: tuple[type[Exception], ...], malformed: tuple[type[Exception], ...], limit: int
+    ) -> None:
         self._unavailable = unavailable
+        self._malformed = malformed
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts: dict[str, int] = dict.fromkeys(
@@ -238,6 +243,10 @@ class Server:
             self.counts["failed"] += 1
             log.warning("%s: unavailable: %s", operation.name, type(error).__name__)
             reply = Failure(code="unavailable", message="a part this needs is away")
+        except self._malformed as error:
+            self.counts["bad_request"] += 1
+            log.warning("%s: a value that does not fit: %s", operation.name, type(error).__name__)
+            reply = Failure(code="bad_request", message="a value is out of range, or holds a NUL character")
         except Exception:
             self.counts["failed"] += 1
             log.exception("%s failed", operation.name)

@@ -9,6 +9,7 @@ from services.cli.connection import Settings as CommandLineSettings
 from services.edge.settings import Settings as EdgeSettings
 from services.metrics.settings import Settings as MetricsSettings
 from services.tokens.settings import Settings as TokensSettings
+from shared import nats_reference
 from shared.settings import variable
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +26,10 @@ def test_every_setting_is_documented_and_no_other():
     ]
     documented = set(re.findall(r"TALLYSTICK_[A-Z_]+", " ".join(line.split("|")[1] for line in table)))
     assert documented == settings
+
+
+def test_the_reference_of_nats_is_what_the_contracts_say():
+    assert (ROOT / "docs/nats.md").read_text() == nats_reference.reference()
 
 
 def test_links_between_the_docs_lead_somewhere():

@@ -44,6 +44,7 @@ class Front:
         query: bytes = scope["query_string"]
         size = len(scope["raw_path"]) + len(query)
         hosts = bearers = 0
+        chunked = True
         bearer = b""
         for name, value in scope["headers"]:
             size += len(name) + len(value) + 4
@@ -52,7 +53,9 @@ class Front:
                 bearer = value
             elif name == b"host":
                 hosts += 1 if value else 2  # granian shows a missing Host as an empty one
-        if (size > MAX_TARGET_BYTES or hosts != 1 or len(scope["headers"]) > MAX_HEADERS) and (
+            elif name == b"transfer-encoding":
+                chunked = chunked and value == b"chunked"
+        if (size > MAX_TARGET_BYTES or hosts != 1 or not chunked or len(scope["headers"]) > MAX_HEADERS) and (
             refused := _unacceptable(scope, hosts)
         ):
             await _send(refusal(refused), scope, request_id, send)
@@ -70,7 +73,7 @@ class Front:
                 await _send(answer, scope, request_id, send)
                 return
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
-            scope["state"] = state = {"credential": Credential(bearer[7:].decode("latin-1")), "entry": entry}
+            state = {"credential": Credential(bearer[7:].decode("latin-1")), "entry": entry}
             await self._pass_on(scope, receive, send, request_id, state)
         else:
             await self._check(scope, receive, send, request_id)
@@ -82,18 +85,39 @@ class Front:
         if code and scope["method"] in OFFERED and scope["path"].startswith(TOKEN_NEEDED):
             await _send(_REFUSALS[code], scope, request_id, send)
             return
-        scope["state"] = state = {"credential": credential, "entry": None}
-        await self._pass_on(scope, receive, send, request_id, state)
+        state: dict[str, Any] = {"credential": credential, "entry": None}
+        again = {**scope, "path": "/", "raw_path": b"/", "state": state}
+        unrouted = _Unrouted(send, state)
+        await self._pass_on(scope, receive, unrouted, request_id, state)
+        if unrouted.found_none:
+            # Which paths there are is told to those with a token only: the route of the unknown asks for one.
+            await self._pass_on(again, receive, send, request_id, state)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
     ) -> None:
+        scope["state"] = state
         state["gate"] = self._gate
         state["request_id"] = request_id.decode()
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
         await self._app(scope, _in_time(receive), _completed(send, request_id, state, head=head))
+
+
+class _Unrouted:
+    """Withholds the 404 of a path that leads to no route, and so to nobody who asked for a token."""
+
+    def __init__(self, send: Send, state: dict[str, Any]) -> None:
+        self._send = send
+        self._state = state
+        self.found_none = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.found_none = message["status"] == 404 and "token" not in self._state
+        if not self.found_none:
+            await self._send(message)
 
 
 def _unacceptable(scope: Any, hosts: int) -> Refused | None:
@@ -107,6 +131,9 @@ def _unacceptable(scope: Any, hosts: int) -> Refused | None:
         return Refused("uri_too_long")
     if hosts != 1:
         return Refused("bad_request", "one Host header is needed", headers=CLOSE)
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        return Refused("bad_request", "chunked is the only transfer coding", headers=CLOSE)
     return None
 
 

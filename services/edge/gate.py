@@ -207,11 +207,10 @@ async def _named_account(request: HttpRequest, place: str) -> str | None:
 
 
 async def _check_body(request: HttpRequest, kind: Any) -> None:
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if (
-        content_type != "application/json"
-        or request.headers.get("content-encoding", "identity") != "identity"
-    ):
+    content_types = request.headers.getall("content-type", [])
+    if [each.partition(";")[0].strip().lower() for each in content_types] != [
+        "application/json"
+    ] or request.headers.get("content-encoding", "identity") != "identity":
         raise Refused("unsupported_media_type")
     if found := bodies.problems(await request.body(), kind):
         raise Refused("bad_request", errors=tuple(found))

@@ -37,6 +37,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 "counts events and renders them for Prometheus",
                 MetricsHandlers(pool).all(),
                 unavailable=postgres.UNAVAILABLE,
+                malformed=postgres.MALFORMED,
             )
         )
         log.info("ready")

@@ -47,6 +47,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 "checks access tokens and manages them",
                 TokensHandlers(tokens, leases, outbox.filled).all(),
                 unavailable=postgres.UNAVAILABLE,
+                malformed=postgres.MALFORMED,
             )
         )
         log.info("ready")

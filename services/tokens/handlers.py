@@ -440,6 +440,8 @@ def _records(raw: tuple[Any, ...]) -> tuple[list[TokenRecord], list[FieldError]]
         record = msgspec.structs.replace(record, token=_in_utc(record.token))
         if not _TOKEN_ID.fullmatch(record.id):
             problems.append(FieldError(field=f"records[{index}].id", message="tok_ and 26 characters"))
+        if not rules.is_past(record.created, now):
+            problems.append(FieldError(field=f"records[{index}].created", message="no time in the past"))
         problems += [
             FieldError(field=f"records[{index}].token.{problem.field}", message=problem.message)
             for problem in rules.problems(record.token, now)

@@ -20,7 +20,10 @@ async def import_prepared(store: Store, text: str) -> None:
     if await store.knows(record.digest):
         log.info("the prepared token exists already")
         return
-    if problems := rules.problems(record.token, datetime.now(UTC)):
+    now = datetime.now(UTC)
+    if not rules.is_past(record.created, now):
+        raise NotARecord("created: no time in the past")
+    if problems := rules.problems(record.token, now):
         raise NotARecord("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
     try:
         async with store.change(Actor(name="prepared")) as change:

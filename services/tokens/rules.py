@@ -16,6 +16,7 @@ MAX_LIST = 256  # addresses, referrers
 MAX_REFERRER = 512  # characters
 MAX_REQUESTS = 1_000_000_000
 MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_LIFETIME = timedelta(days=3653)  # ten years with their leap days
 
 # An account's name becomes a path segment, a header value and a metric-free log word.
@@ -48,6 +49,11 @@ def canonical(restrictions: Restrictions) -> Restrictions:
         return restrictions
     networks = {str(network(text)): None for text in restrictions.addresses}
     return msgspec.structs.replace(restrictions, addresses=tuple(networks))
+
+
+def is_past(time: datetime | None, now: datetime) -> bool:
+    """Whether a token may have been made then; unknown is well too."""
+    return time is None or EPOCH <= time <= now + timedelta(days=1)  # the other clock may differ
 
 
 def _description(text: str) -> Iterator[str]:
@@ -112,6 +118,8 @@ def _times(token: NewToken, now: datetime) -> Iterator[FieldError]:
     for field, time in (("expires", token.expires), ("notBefore", token.not_before)):
         if time is not None and time > now + MAX_LIFETIME:
             yield FieldError(field=field, message="over ten years away")
+        if time is not None and time < EPOCH:
+            yield FieldError(field=field, message="before 1970")
     if token.expires is not None and token.expires <= now:
         yield FieldError(field="expires", message="in the past")
     if token.expires and token.not_before and token.expires <= token.not_before:
@@ -130,5 +138,10 @@ def _holds_nul(value: object) -> bool:
 
 
 def utc(time: datetime | None) -> datetime | None:
-    """The same instant in UTC, as PostgreSQL stores it and JSON shows it."""
-    return time.astimezone(UTC) if time else None
+    """The same instant in UTC, as PostgreSQL stores it and JSON shows it; one that UTC cannot name stays as it is,
+    for `problems` to tell.
+    """
+    try:
+        return time.astimezone(UTC) if time else None
+    except OverflowError:
+        return time

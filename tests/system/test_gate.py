@@ -37,6 +37,8 @@ def request(up: Up, line: str, *headers: str, body: str = "", host: str = "Host:
     fields = "".join(headers).replace("TOKEN", up.admin_token)
     if "Authorization" not in fields:
         fields += token
+    if "Connection" not in fields:
+        fields += "Connection: close\r\n"
     return f"{line.replace('TOKEN', up.admin_token)} HTTP/1.1\r\n{host}{fields}\r\n{body}".encode("latin-1")
 
 

@@ -20,11 +20,11 @@ from msgspec import Struct
 from services.edge.docs.examples import EXAMPLES
 from services.edge.errors import KINDS, MEDIA_TYPE, Problem
 from services.edge.gate import ANY, ASKED, OWN, PUBLIC
+from services.edge.routes.standards import FORM
 from services.edge.routes.tokens import CreatedToken
 from shared import VERSION, docstrings
 
 REFERENCE = "#/components/schemas/{name}"
-FORM = "application/x-www-form-urlencoded"
 Object = dict[str, Any]
 
 DESCRIPTION = (

@@ -16,6 +16,8 @@ from shared import contracts as c
 from shared.scopes import covers, is_scope
 from shared.token_value import digest
 
+FORM = "application/x-www-form-urlencoded"
+
 
 class TokenForm(Struct):
     """Which token is meant.
@@ -129,8 +131,10 @@ async def _token_parameter(request: HttpRequest) -> str:
     Raises:
         Refused: the body is no form, or does not name one token.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/x-www-form-urlencoded":
+    content_types = request.headers.getall("content-type", [])
+    if [each.partition(";")[0].strip().lower() for each in content_types] != [FORM] or (
+        request.headers.get("content-encoding", "identity") != "identity"
+    ):
         raise Refused("unsupported_media_type")
     form = await request.form()
     values, hints = form.getall("token", []), form.getall("token_type_hint", [])

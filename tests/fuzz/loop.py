@@ -1,0 +1,32 @@
+"""A NATS connection beside tests that are not asynchronous: hypothesis' are not."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import nats
+from nats.aio.client import Client
+
+T = TypeVar("T")
+
+
+class Connection:
+    """Lives in a thread of its own, so that it goes on between two requests; ends with the process."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        # An operator's replies come to an inbox of its own.
+        prefix = "_INBOX_operator" if "operator:" in url else "_INBOX"
+        self.client: Client = self.run(nats.connect(url, inbox_prefix=prefix))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def close(self) -> None:
+        self.run(self.client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
