@@ -1,7 +1,9 @@
 """What the edge is measured against, each on the same server with the same settings: the same route without a
-check, an application without a framework, and the obvious way to write a check.
+check, an application without a framework, and the obvious ways to write a check.
 """
 
+import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,16 +11,23 @@ from typing import Any
 
 import asyncpg
 import nats
+import uvloop
 from litestar import Litestar, Request, get
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.exceptions import NotAuthorizedException
+from litestar.types import ASGIApp, Receive, Send
 from nats.aio.msg import Msg
 
 from services.edge.app import litestar
 from services.edge.cache import Cache
+from services.edge.errors import Refused, made, refusal
+from services.edge.forward_auth import headers
 from services.edge.front import Front
 from services.edge.gate import Gate
 from services.edge.settings import Settings
 from shared.settings import load
+from tests.shared.test_contracts import TOKEN
+
+SELECT = "select id from tokens.token where digest = $1 and revoked is null"
 
 
 @get("/small", opt={"scope": "api"})
@@ -37,35 +46,39 @@ def edge() -> ASGIApp:
 
 def bare_litestar() -> Litestar:
     """The same route, open to everyone."""
-    return Litestar([small], openapi_config=None, logging_config=None)
+    return Litestar([get("/small")(small.fn)], openapi_config=None, logging_config=None)
 
 
 def bare_asgi() -> ASGIApp:
-    """An answer of the same size as forward-auth's, from no framework at all."""
-    headers = [
-        (b"x-token-id", b"tok_" + b"0" * 26),
-        (b"x-token-account", b""),
-        (b"x-token-scopes", b"api"),
-        (b"cache-control", b"no-store"),
-        (b"x-request-id", b"req_" + b"0" * 26),
-        (b"content-length", b"0"),
-    ]
+    """The same answers as forward-auth's, from no framework and without a check."""
+    answers = {
+        "/auth": made(200, {**headers(TOKEN), "x-request-id": "req_" + "0" * 34}),
+        "/401": refusal(Refused("invalid_token", headers={"x-request-id": "req_" + "0" * 34})),
+        "/403": refusal(
+            Refused("insufficient_scope", scope="other", headers={"x-request-id": "req_" + "0" * 34})
+        ),
+    }
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})  # type: ignore[misc,arg-type]
-                if message["type"] == "lifespan.shutdown":
-                    return
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _lifespan(receive, send)
+            return
+        answer = answers[scope["path"]]
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
     return app
 
 
+async def _lifespan(receive: Receive, send: Any) -> None:
+    kind = ""
+    while kind != "lifespan.shutdown":
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+
+
 def asking() -> Litestar:
-    """The obvious check: each request asks over NATS; see `respond`."""
+    """The obvious check over NATS: each request asks `respond`."""
 
     @asynccontextmanager
     async def connected(app: Litestar) -> AsyncIterator[None]:
@@ -75,25 +88,53 @@ def asking() -> Litestar:
 
     @get("/small")
     async def check(request: Request[Any, Any, Any]) -> dict[str, str]:
-        token = request.headers["authorization"].removeprefix("Bearer ")
-        await request.app.state.client.request("bench.check", token.encode(), timeout=2)
+        found = await request.app.state.client.request("tallystick.v1.tokens.bench", _digest(request))
+        if not found.data:
+            raise NotAuthorizedException
         return {"status": "up"}
 
     return Litestar([check], lifespan=[connected], openapi_config=None, logging_config=None)
 
 
+def selecting() -> Litestar:
+    """The obvious check without NATS: each request asks PostgreSQL."""
+
+    @asynccontextmanager
+    async def connected(app: Litestar) -> AsyncIterator[None]:
+        async with asyncpg.create_pool(os.environ["BENCH_DATABASE_URL"], min_size=8, max_size=8) as pool:
+            app.state.pool = pool
+            yield
+
+    @get("/small")
+    async def check(request: Request[Any, Any, Any]) -> dict[str, str]:
+        if not await request.app.state.pool.fetchval(SELECT, _digest(request)):
+            raise NotAuthorizedException
+        return {"status": "up"}
+
+    return Litestar([check], lifespan=[connected], openapi_config=None, logging_config=None)
+
+
+def _digest(request: Request[Any, Any, Any]) -> bytes:
+    return hashlib.sha256(request.headers["authorization"].removeprefix("Bearer ").encode()).digest()
+
+
 async def respond() -> None:
-    """The other side of `asking`: one select for each request."""
-    pool = await asyncpg.create_pool(os.environ["BENCH_DATABASE_URL"], min_size=8, max_size=8)
-    client = await nats.connect(os.environ["BENCH_NATS_URL"])
+    """The other side of `asking`: one select for each message."""
+    tasks = set()
+    async with asyncpg.create_pool(os.environ["BENCH_DATABASE_URL"], min_size=8, max_size=8) as pool:
+        client = await nats.connect(os.environ["BENCH_RESPONDER_URL"])
 
-    async def answer(message: Msg) -> None:
-        row = await pool.fetchrow("select id from token where digest = $1", message.data[:32])
-        await message.respond(str(row).encode())
+        async def answer(message: Msg) -> None:
+            await message.respond(str(await pool.fetchval(SELECT, message.data) or "").encode())
 
-    async def tasks(message: Msg) -> None:
-        import asyncio
+        async def take(message: Msg) -> None:
+            task = asyncio.create_task(answer(message))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
-        asyncio.ensure_future(answer(message))
+        await client.subscribe("tallystick.v1.tokens.bench", cb=take)
+        await asyncio.Event().wait()
 
-    await client.subscribe("bench.check", cb=tasks)
+
+if __name__ == "__main__":
+    uvloop.run(respond())

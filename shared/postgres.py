@@ -61,6 +61,7 @@ async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncI
                 min_size=1,
                 max_size=size,
                 timeout=2,
+                reset=_reset,
                 # Below the callers' own limits, so that they get an answer instead of a silence.
                 command_timeout=0.7,
                 server_settings={
@@ -88,6 +89,14 @@ async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncI
             await asyncio.wait_for(opened.close(), 2)
         except TimeoutError:
             opened.terminate()
+
+
+async def _reset(connection: Connection) -> None:
+    """Before a connection goes back to the pool. asyncpg's own way is a round trip after each query, to undo what
+    nobody here does: change the session's settings.
+    """
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 class Migration(NamedTuple):

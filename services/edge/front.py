@@ -60,31 +60,35 @@ class Front:
         ):
             await _send(refusal(refused), scope, request_id, send)
         # The usual case, in which all there is to do is to look the token up.
-        elif (
-            bearers == 1
-            and bearer[:7] == b"Bearer "
-            and b"access" not in query
-            and b"%" not in query
-            and (entry := self._gate.cache.get(sha256(bearer[7:]).digest(), now()))
-        ):
-            if scope["path"] == "/auth" and (
-                answer := forward_auth.answer(self._gate, scope, entry, request_id)
-            ):
-                await _send(answer, scope, request_id, send)
-                return
-            scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
-            state = {"credential": Credential(bearer[7:].decode("latin-1")), "entry": entry}
-            await self._pass_on(scope, receive, send, request_id, state)
+        elif bearers == 1 and bearer[:7] == b"Bearer " and b"access" not in query and b"%" not in query:
+            await self._bearer(scope, receive, send, request_id, bearer[7:])
         else:
             await self._check(scope, receive, send, request_id)
 
+    async def _bearer(
+        self, scope: Any, receive: Receive, send: Send, request_id: bytes, token: bytes
+    ) -> None:
+        entry = self._gate.cache.get(sha256(token).digest(), now())
+        if entry is None:
+            await self._check(scope, receive, send, request_id)
+            return
+        if scope["path"] == "/auth":
+            answer = forward_auth.answer(self._gate, scope, entry, request_id)
+            if answer is not None:
+                await _send(answer, scope, request_id, send)
+                return
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
+        state = {"credential": Credential(token.decode("latin-1")), "entry": entry}
+        await self._pass_on(scope, receive, send, request_id, state)
+
     async def _check(self, scope: Any, receive: Receive, send: Send, request_id: bytes) -> None:
         """Any other request: its token is not known here, or it has none, or two."""
-        credential, scope["headers"], scope["query_string"] = take(scope["headers"], scope["query_string"])
+        credential, headers, query = take(scope["headers"], scope["query_string"])
         code = _without_asking(credential)
         if code and scope["method"] in OFFERED and scope["path"].startswith(TOKEN_NEEDED):
             await _send(_REFUSALS[code], scope, request_id, send)
             return
+        scope["headers"], scope["query_string"] = headers, query
         state: dict[str, Any] = {"credential": credential, "entry": None}
         again = {**scope, "path": "/", "raw_path": b"/", "state": state}
         unrouted = _Unrouted(send, state)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from nats.aio.client import Client
@@ -18,12 +19,16 @@ MAX_REFUSALS = 1_000
 BATCH = 200  # keeps a report under what a request may hold
 
 
+_Refused = tuple[str, float, str, str | None, str, str | None]
+"""A `Refusal` before it is reported, with its time in seconds since the epoch."""
+
+
 class Usage:
     """Bounded: beyond it what happens goes unreported, and is counted."""
 
     def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
-        self._refusals: list[Refusal] = []
+        self._refusals: list[_Refused] = []
         self.dropped = 0
 
     def used(self, token: str, address: str | None) -> None:
@@ -43,16 +48,7 @@ class Usage:
         if len(self._refusals) >= MAX_REFUSALS:
             self.dropped += 1
             return
-        self._refusals.append(
-            Refusal(
-                id=token,
-                time=datetime.now(UTC),
-                reason=reason,
-                address=address,
-                route=route,
-                request_id=request_id,
-            )
-        )
+        self._refusals.append((token, time.time(), reason, address, route, request_id))
 
     async def report(self, client: Client) -> None:
         """Runs until cancelled."""
@@ -65,19 +61,19 @@ class Usage:
         while self._uses or self._refusals:
             uses = [self._uses.pop(token).reported(token) for token in list(self._uses)[:BATCH]]
             refusals, self._refusals = self._refusals[:BATCH], self._refusals[BATCH:]
-            report = ReportUse(uses=tuple(uses), refusals=tuple(refusals))
+            report = ReportUse(uses=tuple(uses), refusals=tuple(map(_refusal, refusals)))
             if isinstance(await rpc.call(client, REPORT_USE, report), Failure):
-                self._keep(report)
+                self._keep(report.uses, refusals)
                 return
 
-    def _keep(self, report: ReportUse) -> None:
-        for use in report.uses:
+    def _keep(self, uses: Sequence[Use], refusals: list[_Refused]) -> None:
+        for use in uses:
             newer = self._uses.get(use.id)
             if newer:
                 newer.count += use.count
             else:
                 self._uses[use.id] = _Uses(use.count, use.time.timestamp(), use.ip)
-        self._refusals = [*report.refusals, *self._refusals][:MAX_REFUSALS]
+        self._refusals = [*refusals, *self._refusals][:MAX_REFUSALS]
 
 
 class _Uses:
@@ -92,3 +88,15 @@ class _Uses:
 
     def reported(self, token: str) -> Use:
         return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)
+
+
+def _refusal(noted: _Refused) -> Refusal:
+    token, when, reason, address, route, request_id = noted
+    return Refusal(
+        id=token,
+        time=datetime.fromtimestamp(when, UTC),
+        reason=reason,
+        address=address,
+        route=route,
+        request_id=request_id,
+    )

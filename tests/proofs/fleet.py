@@ -50,13 +50,22 @@ class Fleet:
     ports: where the edges listen.
     admin: a token that may do everything.
     parts: all processes.
+    nats_url, database_url: where those are, for a user or a role.
     """
 
-    def __init__(self, ports: list[int], admin: str, parts: list[Part], operator_url: str) -> None:
+    def __init__(
+        self,
+        ports: list[int],
+        admin: str,
+        parts: list[Part],
+        nats_url: Callable[[str], str],
+        database_url: Callable[[str], str],
+    ) -> None:
         self.ports = ports
         self.admin = admin
         self.parts = parts
-        self.operator_url = operator_url
+        self.nats_url = nats_url
+        self.database_url = database_url
         self.happened: list[str] = []
 
     def named(self, prefix: str) -> list[Part]:
@@ -91,7 +100,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(*, edges: int, replicas: int, lease_s: float) -> AsyncIterator[Fleet]:
+async def fleet(*, edges: int, replicas: int, lease_s: float = 5, workers: int = 1) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
         users = {user: f"{user}password" for user in ("postgres", *embedded_postgres.ROLES)}
@@ -138,8 +147,9 @@ async def fleet(*, edges: int, replicas: int, lease_s: float) -> AsyncIterator[F
             await run(f"tokens {number}", start)
         ports = [embedded_nats.free_port() for _ in range(edges)]
         for number, edge_port in enumerate(ports):
-            await run(f"edge {number}", service("edge", port=str(edge_port)))
-        yield Fleet(ports, await _first_token(nats_url("operator")), parts, nats_url("operator"))
+            await run(f"edge {number}", service("edge", port=str(edge_port), workers=str(workers)))
+        admin = await _first_token(nats_url("operator"))
+        yield Fleet(ports, admin, parts, nats_url, database_url)
 
 
 async def _first_token(url: str) -> str:
