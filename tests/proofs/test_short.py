@@ -1,6 +1,6 @@
 """The proofs' short forms; each says in its own module how to run the long one."""
 
-from tests.proofs import revocation
+from tests.proofs import rate_limit, revocation
 
 
 async def test_a_revoked_token_is_refused_everywhere_once_the_revoke_call_returns():
@@ -9,3 +9,17 @@ async def test_a_revoked_token_is_refused_everywhere_once_the_revoke_call_return
     assert len(history.returned) == 120
     assert history.statuses(after=True)[401] >= 120
     assert len(fleet.happened) >= 3, "nothing was killed or stopped"
+
+
+async def test_a_rate_limit_is_never_exceeded_by_any_number_of_edges():
+    history, fleet = await rate_limit.prove(seconds=8, seed=3, edges=2, limit=200)
+    assert history.violations() == {}
+    assert history.statuses[200] > 200
+    assert history.statuses[429] > 0
+    assert len(fleet.happened) >= 3, "nothing was killed or stopped"
+
+
+async def test_a_rate_limit_is_given_out_in_full_to_a_steady_load():
+    history, _ = await rate_limit.prove(seconds=6, seed=None, edges=2, limit=200)
+    assert history.violations() == {}
+    assert history.used() >= 0.99
