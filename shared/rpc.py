@@ -285,4 +285,5 @@ async def _answer(request: Request, reply: msgspec.Struct) -> None:
 def _is_late(request: Request) -> bool:
     deadline = (request.headers or {}).get(DEADLINE_HEADER, "")
     # Another language's caller may leave the deadline out; then its request is as good as its arrival.
-    return deadline.isdecimal() and time.time() * 1000 > int(deadline)
+    readable = deadline.isascii() and deadline.isdecimal() and len(deadline) < 20
+    return readable and time.time() * 1000 > int(deadline)

@@ -43,8 +43,7 @@ class Front:
         request_id = next(self._ids)
         query: bytes = scope["query_string"]
         size = len(scope["raw_path"]) + len(query)
-        hosts = bearers = 0
-        chunked = True
+        hosts = bearers = codings = 0
         bearer = b""
         for name, value in scope["headers"]:
             size += len(name) + len(value) + 4
@@ -54,8 +53,8 @@ class Front:
             elif name == b"host":
                 hosts += 1 if value else 2  # granian shows a missing Host as an empty one
             elif name == b"transfer-encoding":
-                chunked = chunked and value == b"chunked"
-        if (size > MAX_TARGET_BYTES or hosts != 1 or not chunked or len(scope["headers"]) > MAX_HEADERS) and (
+                codings += 1 if value == b"chunked" else 2  # one of another is looked at more closely
+        if (size > MAX_TARGET_BYTES or hosts != 1 or codings > 1 or len(scope["headers"]) > MAX_HEADERS) and (
             refused := _unacceptable(scope, hosts)
         ):
             await _send(refusal(refused), scope, request_id, send)

@@ -15,5 +15,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 60
     stream_max_bytes: Annotated[
         int,
-        Meta(ge=1 << 20, description="size of the event stream on NATS; full, it refuses events, in bytes"),
+        Meta(
+            ge=1 << 20,
+            le=1 << 62,
+            description="size of the event stream on NATS; full, it refuses events, in bytes",
+        ),
     ] = 1 << 30

@@ -26,15 +26,16 @@ def fuzz(seconds: float) -> Callable[..., None]:
 
     def run(check: Callable[[], None], examples: int) -> None:
         ends = time.monotonic() + seconds
-        while True:
-            settings(
-                max_examples=examples,
-                deadline=None,
-                database=None,
-                derandomize=not seconds,
-                suppress_health_check=list(HealthCheck),
-            )(check)()
-            if time.monotonic() >= ends:
-                return
+        set_up = settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            derandomize=not seconds,
+            suppress_health_check=list(HealthCheck),
+        )
+        checked = set_up(check)
+        checked()
+        while time.monotonic() < ends:
+            checked()
 
     return run

@@ -132,3 +132,21 @@ async def test_services_are_found_on_the_bus(server, operator):
     for verb in ("PING", "INFO", "STATS"):
         message = await operator.request(f"$SRV.{verb}.echo", timeout=1)
         assert msgspec.json.decode(message.data)["name"] == "echo"
+
+
+async def test_a_second_and_a_late_reply_are_ignored(side, operator):
+    requests = []
+
+    async def answer_twice(message) -> None:
+        requests.append(message)
+        if b"late" not in message.data:
+            await message.respond(b'{"text":"first"}')
+            await message.respond(b'{"text":"second"}')
+
+    await side.subscribe(ECHO.subject, cb=answer_twice)
+    await bus.subscribed(side)
+    late = await rpc.call(operator, ECHO, Question(text="late"))
+    assert isinstance(late, Failure)
+    await requests[0].respond(b'{"text":"late"}')
+    for _ in range(3):
+        assert await rpc.call(operator, ECHO, Question(text="x")) == Answer(text="first")

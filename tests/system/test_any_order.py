@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+import asyncpg
 import httpx
 
 from deploy.embedded import postgres, processes
@@ -101,3 +102,27 @@ def test_migrating_is_also_a_command(database: Database):
     for service in ("tokens", "metrics"):
         migrated = run("migrate", service, database_url=database.tokens)
         assert (migrated.returncode, migrated.stdout) == (0, f"{service}: up to date\n")
+
+
+async def test_a_schema_newer_than_the_program_is_said_in_a_line(database: Database):
+    connection = await asyncpg.connect(database.owner)
+    for service in ("tokens", "metrics"):
+        await connection.execute(
+            f"insert into {service}.migration values (9999, 'newer', '')"  # noqa: S608  # one of two
+        )
+    await connection.close()
+    for service in ("tokens", "metrics"):
+        for command in ("serve", "migrate"):
+            settings = {"nats_url": "nats://127.0.0.1:1"} if command == "serve" else {}
+            ended = await asyncio.to_thread(run, command, service, database_url=database.tokens, **settings)
+            assert ended.returncode == 70
+            assert "newer" in ended.stderr
+            assert "Traceback" not in ended.stderr
+
+
+def test_postgres_that_does_not_come_is_said_so(folder: Path):
+    url = postgres.url("tokens", "x", folder, "tokens")
+    ended = run("serve", "tokens", nats_url="nats://127.0.0.1:1", database_url=url, wait_s="0.5")
+    assert ended.returncode == 69
+    assert "PostgreSQL did not accept a connection" in ended.stderr
+    assert "Traceback" not in ended.stderr

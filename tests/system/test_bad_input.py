@@ -173,6 +173,7 @@ def test_a_credential_in_the_query(up: Up, query: str, expected: int):  # noqa: 
 )
 def test_a_target(up: Up, target: str, stranger: int, known: int):  # noqa: F811
     assert answered(up, f"GET {target}", NONE) == stranger
+    assert answered(up, f"GET {target}", f"Authorization: Bearer {'f' * 64}\r\n") == stranger
     assert answered(up, f"GET {target}") == known
 
 

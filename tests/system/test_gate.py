@@ -156,6 +156,18 @@ def test_a_missing_host_is_refused(up: Up):
     assert send(up, request(up, GET, host="Host: \r\n"))[0] == 400
 
 
+def test_a_request_with_two_lengths_is_the_last_of_its_connection(up: Up):
+    """Read by its chunks alone, as RFC 9112 section 6.3 allows: nothing can be smuggled in behind it."""
+    chunks = f"12\r\n{NEW}\r\n0\r\n\r\n"
+    hidden = request(up, GET).decode("latin-1")
+    for length in (3, len(chunks), len(chunks + hidden)):
+        lengths = f"Connection: keep-alive\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n"
+        found, received, closed = send(up, request(up, POST, JSON, lengths, body=chunks + hidden))
+        assert found == 201
+        assert received.count(b"HTTP/1.1 ") == 1
+        assert closed
+
+
 def test_half_a_request_is_closed_in_time(up: Up):
     """Both at once, since each waits for its limit."""
     half_header = socket.create_connection(("127.0.0.1", up.port), timeout=11)

@@ -246,6 +246,8 @@ async def test_everything_wrong_with_a_body_is_told_at_once(admin):
         {"expires": "2020-01-01T00:00:00Z"},
         {"expires": "2030-01-01T00:00:00"},
         {"expires": "2199-01-01T00:00:00Z"},
+        {"expires": "0001-01-01T00:00:00+23:59"},
+        {"notBefore": "0001-01-01T00:00:00+23:59"},
         {"restrictions": {"addresses": []}},
         {"restrictions": {"addresses": ["10.0.0.1/33"]}},
         {"restrictions": {"addresses": ["10.0.0.1/8"]}},

@@ -1,0 +1,149 @@
+"""Bad input on the command line and on standard input: one clear line, an exit code, and nothing done."""
+
+import base64
+import json
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from services.__main__ import program
+from tests.system.conftest import Up, run, up  # noqa: F401
+from tests.system.test_walk import VECTOR
+
+ID = "tok_" + "0" * 26
+DIGEST = "ab" * 32
+RECORD = {"id": ID, "digest": DIGEST, "token": {"scopes": ["api"]}}
+
+
+def packed(**fields: object) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode({"id": DIGEST, **fields})).decode()
+
+
+def ran(up: Up, *arguments: str, given: str | bytes = "") -> Result:  # noqa: F811
+    assert up.running
+    environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
+    return CliRunner().invoke(program, ["tokens", *arguments], input=given, env=environment)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("issue",),
+        ("issue", "-s"),
+        ("issue", "-s", "api", "--colour", "red"),
+        ("issue", "-s", "api", "--expires", "tomorrow"),
+        ("issue", "-s", "api", "--expires", "2030-01-01"),
+        ("issue", "-s", "api", "--expires", "2030-01-01T00:00:00"),
+        ("issue", "-s", "api", "--rate-limit", "100"),
+        ("issue", "-s", "api", "--rate-limit", "/60"),
+        ("issue", "-s", "api", "--rate-limit", "-1/60"),
+        ("issue", "-s", "api", "--rate-limit", "1/1/1"),
+        ("issue", "-s", "api", "--metadata", "{"),
+        ("issue", "-s", "api", "--metadata", "[1]"),
+        ("list", "--page", "x"),
+        ("list", "--state", "lost"),
+        ("rotate", ID, "--grace", "soon"),
+        ("edit", ID, "--clear", "scopes"),
+        ("revoke",),
+        ("revoke", ID, "--account", "alice"),
+        ("import", "/nonexistent"),
+        ("steal",),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, arguments: tuple[str, ...]):  # noqa: F811
+    refused = ran(up, *arguments)
+    assert refused.exit_code == 2
+    assert "Error: " in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("issue", "-s", "API"),
+        ("issue", "-s", ""),
+        ("issue", "-s", "api", "-a", "nobody"),
+        ("issue", "-s", "api", "-d", "x" * 1025),
+        ("issue", "-s", "api", "--address", "10.0.0.1/33"),
+        ("issue", "-s", "api", "--referrer", "a b"),
+        ("issue", "-s", "api", "--rate-limit", "0/60"),
+        ("issue", "-s", "api", "--rate-limit", f"{2**70}/60"),
+        ("issue", "-s", "api", "--expires", "2020-01-01T00:00:00Z"),
+        ("issue", "-s", "api", "--expires", "0001-01-01T00:00:00+23:59"),
+        ("list", "--page", "-1"),
+        ("list", "--page", str(2**70)),
+        ("list", "--page-size", "0"),
+        ("list", "-q", "x" * 1025),
+        ("show", ID),
+        ("log", ID),
+        ("export", ID),
+        ("edit", ID, "-d", "x"),
+        ("edit", ID, "--address", "10.0.0.0/8"),
+        ("rotate", ID, "--grace", "-1"),
+        ("rotate", ID),
+        ("revoke", ID),
+        ("revoke", "--account", "nobody"),
+        ("show", "tok_"),
+        ("show", "f" * 64),
+        ("rotate", "tly_" + "0" * 49),
+        ("export", "an-opaque-value-of-somebody"),
+    ],
+)
+def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tuple[str, ...]):  # noqa: F811
+    refused = ran(up, *arguments)
+    assert (refused.exit_code, refused.stdout) == (65, "")
+    assert refused.stderr.splitlines()[-1].startswith("tallystick: ")
+    assert "Traceback" not in refused.stderr
+    assert arguments[-1] not in refused.stderr or not arguments[-1].startswith(("f" * 64, "tly_", "an-"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"",
+        b"\n \n",
+        b"\xff\xfe\x00",
+        b"{",
+        b"[]",
+        b"garbage!",
+        VECTOR[:-1].encode(),
+        VECTOR[:50].encode(),
+        b"A" * 5_000_000,
+        b"{}\n" * 3,
+        json.dumps({**RECORD, "digest": "x"}).encode(),
+        json.dumps({**RECORD, "token": {}}).encode(),
+        json.dumps({**RECORD, "colour": "red"}).encode(),
+        json.dumps({**RECORD, "token": {"scopes": ["api"], "account": "nobody"}}).encode(),
+        json.dumps({**RECORD, "created": "0001-01-01T00:00:00+23:59"}).encode(),
+        json.dumps(RECORD).encode() + b"\n" + json.dumps({**RECORD, "digest": "cd" * 32}).encode(),
+        packed(scopes=[]).encode(),
+        packed(created=2**62).encode(),
+        packed(expires=1).encode(),
+        packed(restrictions={"rateLimit": {"maxRequests": 1}}).encode(),
+        packed(restrictions={"addresses": []}).encode(),
+        packed(id="x").encode(),
+    ],
+)
+def test_an_import_of_what_is_no_record_writes_nothing(up: Up, given: bytes):  # noqa: F811
+    before = ran(up, "list", "--json").stdout
+    refused = ran(up, "import", given=given)
+    assert (refused.exit_code, refused.stdout) == (65, ""), refused.output
+    assert "Traceback" not in refused.stderr
+    assert ran(up, "list", "--json").stdout == before
+
+
+@pytest.mark.parametrize(
+    "given", ["", "x", "tly_" + "0" * 49, "f" * 63, "f" * 65, "\xff" * 20, "a b" * 10, "x" * 600]
+)
+def test_what_is_no_token_is_told_without_asking_anyone(given: str):
+    checked = CliRunner().invoke(program, ["tokens", "check"], input=given)
+    assert checked.exit_code == 65
+    assert not given or given not in checked.output
+
+
+@pytest.mark.parametrize("url", ["nats://127.0.0.1:1", "127.0.0.1:1", "nats://x.invalid:4222"])
+def test_where_nobody_answers_it_says_so(url: str):
+    ended = run("tokens", "list", nats_url=url)
+    assert ended.returncode == 69
+    assert len(ended.stderr.splitlines()) <= 2
+    assert "Traceback" not in ended.stderr
