@@ -9,7 +9,8 @@ from time import monotonic, sleep
 
 import msgspec
 
-from deploy.embedded import nats, postgres, processes
+from deploy.embedded import postgres, processes
+from deploy.nats_server import PERMISSIONS
 
 ORPHANS_S = 10.0
 """How long a former start's children may take to end before a new start gives up."""
@@ -78,7 +79,7 @@ class DataFolder:
             msgspec.json.decode(path.read_bytes(), type=Credentials) if path.exists() else Credentials({}, {})
         )
         complete = Credentials(
-            nats={user: known.nats.get(user) or _password() for user in nats.PERMISSIONS},
+            nats={user: known.nats.get(user) or _password() for user in PERMISSIONS},
             postgres={
                 user: known.postgres.get(user) or _password() for user in ("postgres", *postgres.ROLES)
             },

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -13,16 +14,19 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def connect(url: str, name: str, stop: Stop, *, wait_s: float = 0) -> AsyncIterator[Client]:
+async def connect(
+    url: str, name: str, stop: Stop, *, wait_s: float = 0, authority: str | None = None
+) -> AsyncIterator[Client]:
     """A connection that closes with the block.
 
     Args:
-        url: ``nats://user:password@host:port``, several separated by commas.
+        url: ``nats://user:password@host:port``, several separated by commas; ``tls://`` insists on encryption.
         name: shown in the server's monitoring, and this client's own inbox prefix (``_INBOX_<name>``), which
             lets NATS permissions keep one service's replies from another's eyes.
         stop: called when the connection closes for good (the server refused the credentials repeatedly).
         wait_s: how long to wait for a server at the start; 0 goes on connecting in the background, and what is
             sent before it is connected fails at once.
+        authority: certificates (PEM) of those who may vouch for the servers; None for the system's.
 
     Raises:
         Unavailable: no server accepted the connection within ``wait_s``.
@@ -45,6 +49,7 @@ async def connect(url: str, name: str, stop: Stop, *, wait_s: float = 0) -> Asyn
     connecting = asyncio.ensure_future(
         client.connect(
             url.split(","),
+            tls=_encryption(url, authority),
             name=name,
             inbox_prefix=f"_INBOX_{name}",
             connect_timeout=2,
@@ -71,6 +76,12 @@ async def connect(url: str, name: str, stop: Stop, *, wait_s: float = 0) -> Asyn
         # Closing while disconnected may raise what the dead socket raised.
         with suppress(Exception):
             await asyncio.wait_for(client.close(), 2)
+
+
+def _encryption(url: str, authority: str | None) -> ssl.SSLContext | None:
+    if not (authority or url.startswith("tls://")):
+        return None
+    return ssl.create_default_context(cadata=authority)
 
 
 async def subscribed(client: Client) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 EX_DATAERR = 65  # the input was wrong: a token record that is none
 EX_UNAVAILABLE = 69  # NATS or PostgreSQL did not come
@@ -93,6 +94,14 @@ async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIter
         yield
     finally:
         await ended_by_cancelling(task)
+
+
+async def beat(file: str) -> None:
+    """Touches a file every second: one that grows old tells that this process hangs. Runs until cancelled."""
+    path = Path(file)
+    while True:
+        path.touch()
+        await asyncio.sleep(1)
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:

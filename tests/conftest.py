@@ -21,6 +21,7 @@ from nats.aio.client import Client
 
 from deploy.embedded import nats as embedded_nats
 from deploy.embedded import postgres as embedded_postgres
+from deploy.nats_server import PERMISSIONS
 from services.metrics import store as metrics_store
 from services.tokens import store as tokens_store
 from shared import bus
@@ -184,7 +185,7 @@ async def nats_server(tmp_path: Path, nats_given: str | None) -> AsyncIterator[N
 
 @asynccontextmanager
 async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[Nats]:
-    permissions = {**embedded_nats.PERMISSIONS, "watcher": {"publish": ["nothing"], "subscribe": [">"]}}
+    permissions = {**PERMISSIONS, "watcher": {"publish": ["nothing"], "subscribe": [">"]}}
     passwords = {user: f"{user}-password" for user in permissions}
     port = port or embedded_nats.free_port()
     configuration = embedded_nats.configure(folder, port, passwords, permissions)

@@ -1,4 +1,4 @@
-"""An embedded NATS server with JetStream, on loopback, with a user and permissions for each service."""
+"""An embedded NATS server with JetStream, on loopback, set as `deploy.nats_server` says."""
 
 import asyncio
 import json
@@ -11,40 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.embedded.processes import START_S, spawn, stop
-from shared.contracts import CHANGED
+from deploy.nats_server import PERMISSIONS, Cluster, Permissions, Tls, settings
 from shared.lifecycle import Unavailable
-
-# Each user's permissions. Replies go to the asker's own inbox prefix; only who answers may publish there.
-_INBOXES = ["_INBOX.>", "_INBOX_edge.>", "_INBOX_operator.>"]
-_EVENTS = ["tallystick.events.>"]
-PERMISSIONS: Mapping[str, Mapping[str, list[str]]] = {
-    "edge": {
-        "publish": ["tallystick.v1.>", *_EVENTS],
-        "subscribe": ["_INBOX_edge.>", CHANGED],
-    },
-    "tokens": {
-        "publish": [*_EVENTS, *_INBOXES, CHANGED],
-        "subscribe": [
-            "tallystick.v1.tokens.>",
-            "tallystick.v1.edge.>",
-            "tallystick.v1.admin.>",
-            "$SRV.>",
-            "_INBOX_tokens.>",
-        ],
-    },
-    "metrics": {
-        "publish": [*_EVENTS, *_INBOXES, "$JS.API.>", "$JS.ACK.>"],
-        "subscribe": ["tallystick.v1.metrics.>", "$SRV.>", "_INBOX_metrics.>"],
-    },
-    "operator": {
-        "publish": ["tallystick.v1.>", "$SRV.>"],
-        "subscribe": ["_INBOX_operator.>"],
-    },
-    "service": {
-        "publish": ["tallystick.v1.tokens.>", "$SRV.>", *_EVENTS],
-        "subscribe": ["_INBOX.>"],
-    },
-}
 
 
 def program() -> str:
@@ -67,32 +35,26 @@ def configure(
     folder: Path,
     port: int,
     passwords: Mapping[str, str],
-    permissions: Mapping[str, Mapping[str, list[str]]] = PERMISSIONS,
+    permissions: Permissions = PERMISSIONS,
+    *,
+    name: str = "tallystick",
+    tls: Tls | None = None,
+    cluster: Cluster | None = None,
 ) -> Path:
     """Writes the server's configuration, readable by this user only, and answers its path."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    users = [
-        {"user": user, "password": passwords[user], "permissions": allowed}
-        for user, allowed in permissions.items()
-    ]
-    settings = {
-        "server_name": "tallystick",
-        "listen": f"127.0.0.1:{port}",
-        "max_payload": 1 << 20,
-        "ping_interval": "2s",
-        "ping_max": 2,
-        "jetstream": {
-            "store_dir": str(folder),
-            "max_mem": 64 << 20,
-            "max_file": 4 << 30,
-            # What was acknowledged survives a loss of power.
-            "sync_interval": "always",
-        },
-        "authorization": {"users": users},
-    }
     path = folder / "server.conf"
     path.touch(mode=0o600)
-    path.write_text(json.dumps(settings, indent=1))  # NATS' format is a superset of JSON
+    made = settings(
+        passwords,
+        name=name,
+        listen=f"127.0.0.1:{port}",
+        store=str(folder),
+        permissions=permissions,
+        tls=tls,
+        cluster=cluster,
+    )
+    path.write_text(json.dumps(made, indent=1))
     return path
 
 

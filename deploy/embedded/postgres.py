@@ -20,6 +20,12 @@ from shared.lifecycle import Unavailable
 
 DATABASE = "tallystick"
 ROLES = ("tokens", "metrics")
+_GRANTS = "\n".join(
+    [
+        f"revoke all on database {DATABASE} from public;",
+        *(f"grant connect, create on database {DATABASE} to {role};" for role in ROLES),
+    ]
+)
 _SOCKET = ".s.PGSQL.5432"
 _MAX_SOCKET_PATH = 100  # the kernel takes 107
 
@@ -140,11 +146,16 @@ async def provision(socket: Path, password: str, passwords: Mapping[str, str]) -
                 await connection.execute(f"create role {role} login password '{passwords[role]}'")
         if not await connection.fetchval("select true from pg_database where datname = $1", DATABASE):
             await connection.execute(f"create database {DATABASE}")
-        await connection.execute(f"revoke all on database {DATABASE} from public")
-        for role in ROLES:
-            await connection.execute(f"grant connect, create on database {DATABASE} to {role}")
+        await connection.execute(_GRANTS)
     finally:
         await connection.close()
+
+
+def roles_sql(passwords: Mapping[str, str]) -> str:
+    """What `provision` does, for a server of one's own that has the database already."""
+    return "\n".join(
+        [*(f"create role {role} login password '{passwords[role]}';" for role in ROLES), _GRANTS]
+    )
 
 
 def _forget_dead(data: Path) -> None:

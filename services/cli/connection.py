@@ -84,7 +84,13 @@ def _or_fail(reply: T | Failure) -> T:
 
 def with_client(work: Callable[[Client], Awaitable[T]]) -> T:
     async def connected() -> T:
-        async with bus.connect(nats_url(), "operator", Stop(), wait_s=2) as client:
+        async with bus.connect(
+            nats_url(),
+            "operator",
+            Stop(),
+            wait_s=2,
+            authority=settings.read("nats_authority", os.environ),
+        ) as client:
             return await work(client)
 
     try:

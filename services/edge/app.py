@@ -41,7 +41,9 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
     async def connected(app: Litestar) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stop = _StopThisWorker()
-            client = await stack.enter_async_context(bus.connect(settings.nats_url, "edge", stop))
+            client = await stack.enter_async_context(
+                bus.connect(settings.nats_url, "edge", stop, authority=settings.nats_authority)
+            )
             producer = await stack.enter_async_context(events.producer(client, "edge"))
             await stack.enter_async_context(producer.thread("edge"))
             gate.connect(client)

@@ -20,9 +20,10 @@ def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the trusted proxies are no networks.
+        SettingsError: the trusted proxies are no networks, or there is a certificate without its key.
     """
     settings.trusted_networks()  # refused here, not in each worker
+    certificate, key = settings.certificate_files()
     Granian(
         "services.edge.server:worker",
         factory=True,
@@ -35,6 +36,8 @@ def run(settings: Settings) -> None:
         loop=Loops.uvloop,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
         workers_kill_timeout=3,
+        ssl_cert=certificate,
+        ssl_key=key,
         log_level="warning",  # type: ignore[arg-type]
     ).serve()
 

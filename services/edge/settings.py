@@ -1,5 +1,6 @@
 """What can be set about the edge."""
 
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -24,6 +25,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     cached_tokens: Annotated[
         int, Meta(ge=1, le=10_000_000, description="how many tokens each process remembers at most")
     ] = 50_000
+    nats_authority: Annotated[
+        str | None,
+        Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
+    ] = None
+    certificate: Annotated[
+        str | None,
+        Meta(description="path of this server's certificate chain (PEM): it then speaks HTTPS only"),
+    ] = None
+    certificate_key: Annotated[str | None, Meta(description="path of that certificate's key (PEM)")] = None
 
     def trusted_networks(self) -> tuple[Network, ...]:
         """Raises:
@@ -33,3 +43,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             return tuple(network(text.strip()) for text in self.trusted_proxies.split(",") if text.strip())
         except ValueError:
             raise SettingsError(f"{variable('trusted_proxies')}: not a list of networks") from None
+
+    def certificate_files(self) -> tuple[Path | None, Path | None]:
+        """Raises:
+        SettingsError: only one of the two is set, or is no file.
+        """
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise SettingsError(
+                f"{variable('certificate')} and {variable('certificate_key')} belong together"
+            )
+        if self.certificate is None or self.certificate_key is None:
+            return None, None
+        paths = Path(self.certificate), Path(self.certificate_key)
+        for path in paths:
+            if not path.is_file():
+                raise SettingsError(f"{variable('certificate')}: {path} is no file")
+        return paths

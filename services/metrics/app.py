@@ -8,7 +8,7 @@ from services.metrics.consumer import Consumer, ensure_stream
 from services.metrics.handlers import MetricsHandlers
 from services.metrics.settings import Settings
 from shared import bus, events, postgres, rpc
-from shared.lifecycle import Stop, background
+from shared.lifecycle import Stop, background, beat
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,11 @@ async def run(settings: Settings, stop: Stop) -> None:
         async with pool.acquire() as connection:
             await store.bring_up_to_date(connection)
         client = await stack.enter_async_context(
-            bus.connect(settings.nats_url, "metrics", stop, wait_s=settings.wait_s)
+            bus.connect(
+                settings.nats_url, "metrics", stop, wait_s=settings.wait_s, authority=settings.nats_authority
+            )
         )
-        await ensure_stream(client, max_bytes=settings.stream_max_bytes)
+        await ensure_stream(client, max_bytes=settings.stream_max_bytes, replicas=settings.stream_replicas)
         await stack.enter_async_context(background(Consumer(pool, client).run(), stop))
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
         await stack.enter_async_context(producer.thread("metrics"))
@@ -40,5 +42,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 malformed=postgres.MALFORMED,
             )
         )
+        if settings.heartbeat:
+            await stack.enter_async_context(background(beat(settings.heartbeat), stop))
         log.info("ready")
         await stop.wait()

@@ -30,11 +30,15 @@ SILENCE_S = 6 * HEARTBEAT_S
 """A thread not heard of for this long counts as stopped."""
 
 
-async def ensure_stream(client: Client, *, max_bytes: int) -> None:
-    """Creates the stream unless it is there. A full one refuses events instead of dropping acknowledged ones."""
+async def ensure_stream(client: Client, *, max_bytes: int, replicas: int = 1) -> None:
+    """Creates the stream unless it is there, and has as many nodes keep it as wanted. A full one refuses events
+    instead of dropping acknowledged ones.
+    """
     stream = client.jetstream()
     try:
-        await stream.stream_info(EVENTS_STREAM)
+        config = (await stream.stream_info(EVENTS_STREAM)).config
+        if config.num_replicas != replicas:
+            await stream.update_stream(config.evolve(num_replicas=replicas))
     except NotFoundError:
         await stream.add_stream(
             StreamConfig(
@@ -45,6 +49,7 @@ async def ensure_stream(client: Client, *, max_bytes: int) -> None:
                 max_age=8 * 24 * 3600,
                 max_bytes=max_bytes,
                 max_msg_size=64 * 1024,
+                num_replicas=replicas,
             )
         )
 

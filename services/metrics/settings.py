@@ -1,6 +1,6 @@
 """What can be set about the metrics service."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -21,3 +21,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             description="size of the event stream on NATS; full, it refuses events, in bytes",
         ),
     ] = 1 << 30
+    stream_replicas: Annotated[
+        Literal[1, 3, 5], Meta(description="how many NATS nodes keep a copy of the event stream")
+    ] = 1
+    nats_authority: Annotated[
+        str | None,
+        Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
+    ] = None
+    heartbeat: Annotated[
+        str | None, Meta(description="a file that is touched every second for as long as this service serves")
+    ] = None

@@ -10,7 +10,7 @@ from services.tokens.outbox import Outbox
 from services.tokens.prepared import import_prepared
 from services.tokens.settings import Settings
 from shared import bus, events, postgres, rpc
-from shared.lifecycle import Stop, background
+from shared.lifecycle import Stop, background, beat
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ async def run(settings: Settings, stop: Stop) -> None:
             await import_prepared(tokens, settings.prepared_token)
 
         client = await stack.enter_async_context(
-            bus.connect(settings.nats_url, "tokens", stop, wait_s=settings.wait_s)
+            bus.connect(
+                settings.nats_url, "tokens", stop, wait_s=settings.wait_s, authority=settings.nats_authority
+            )
         )
         producer = await stack.enter_async_context(events.producer(client, "tokens"))
         leases = Leases(pool, client, settings.lease_s)
@@ -50,5 +52,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 malformed=postgres.MALFORMED,
             )
         )
+        if settings.heartbeat:
+            await stack.enter_async_context(background(beat(settings.heartbeat), stop))
         log.info("ready")
         await stop.wait()

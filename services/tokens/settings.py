@@ -26,3 +26,10 @@ class Settings(Struct, frozen=True, kw_only=True):
             " outages as long, and a revocation waits as long for an edge that died",
         ),
     ] = 5
+    nats_authority: Annotated[
+        str | None,
+        Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
+    ] = None
+    heartbeat: Annotated[
+        str | None, Meta(description="a file that is touched every second for as long as this service serves")
+    ] = None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from deploy.embedded import nats as embedded_nats
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded.processes import spawn
+from deploy.nats_server import PERMISSIONS
 from shared import bus, rpc, token_value
 from shared.contracts import CREATE_TOKEN, TOKENS_STATS, Actor, AskTokensStats, CreateToken, Failure, NewToken
 from shared.lifecycle import Stop
@@ -106,7 +107,7 @@ async def fleet(*, edges: int, replicas: int, lease_s: float = 5, workers: int =
         users = {user: f"{user}password" for user in ("postgres", *embedded_postgres.ROLES)}
         await embedded_postgres.initialize(folder / "pg", users["postgres"], folder / "log")
         port = embedded_nats.free_port()
-        passwords = {user: f"{user}password" for user in embedded_nats.PERMISSIONS}
+        passwords = {user: f"{user}password" for user in PERMISSIONS}
         configuration = embedded_nats.configure(folder / "nats", port, passwords)
 
         def nats_url(user: str) -> str:
