@@ -59,16 +59,19 @@ async def live(fleet: Fleet, history: History, lives: Iterator[int]) -> None:
     """Lives of tokens, one after the other."""
     async with AsyncExitStack() as stack:
         admins = itertools.cycle([stack.enter_context(closing(Connection(port))) for port in fleet.ports])
-        connections = [stack.enter_context(closing(Connection(port))) for port in fleet.ports]
+        before = [stack.enter_context(closing(Connection(port))) for port in fleet.ports]
+        after = [stack.enter_context(closing(Connection(port))) for port in fleet.ports]
         for life in lives:
             made = await make(admins, fleet.admin)
             uses = [
-                asyncio.create_task(use(connection, made["token"], life, history))
-                for connection in connections
+                asyncio.create_task(use(connection, made["token"], life, history)) for connection in before
             ]
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.03)
             await revoke(admins, fleet.admin, made["id"], life, history)
-            await asyncio.gather(*uses)
+            # At once, whatever the others are waiting for.
+            await asyncio.gather(
+                *uses, *(use(connection, made["token"], life, history) for connection in after)
+            )
 
 
 async def make(admins: Iterator[Connection], admin: str) -> dict[str, Any]:
@@ -102,11 +105,11 @@ async def use(connection: Connection, token: str, life: int, history: History) -
             and (answer.status == 401 or started > returned + AFTER_S)
         ):
             return
-        await asyncio.sleep(0.02 if answer.status in {0, 503} else 0.002)
+        await asyncio.sleep(0.01)
 
 
 async def prove(
-    *, revokes: int, seed: int, edges: int = 3, replicas: int = 2, lease_s: float = 1, at_once: int = 16
+    *, revokes: int, seed: int, edges: int = 3, replicas: int = 2, lease_s: float = 1, at_once: int = 32
 ) -> tuple[History, Fleet]:
     history = History()
     async with fleet(edges=edges, replicas=replicas, lease_s=lease_s) as running:
