@@ -5,6 +5,7 @@ Checking (``tallystick.v1.tokens.*``) and administration (``tallystick.v1.admin.
 permissions can grant the one without the other.
 """
 
+import gzip
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -606,13 +607,19 @@ class MetricsStats(Message, frozen=True):
 
 
 class AskExposition(Message, frozen=True):
-    pass
+    """``openmetrics``: in OpenMetrics 1.0 rather than Prometheus' text format 0.0.4."""
+
+    openmetrics: bool = False
 
 
 class Exposition(Message, frozen=True):
-    """The Prometheus text format, version 0.0.4."""
+    """The text, compressed with gzip and in base64."""
 
-    text: str
+    gzip: bytes
+
+    @property
+    def text(self) -> str:
+        return gzip.decompress(self.gzip).decode()
 
 
 TOKENS_STATS = Operation("tallystick.v1.tokens.stats", AskTokensStats, TokensStats)
@@ -672,3 +679,41 @@ class AccountDeletedEvent(Message, frozen=True):
 class AccountState(Message, frozen=True):
     account: str
     state: str
+
+
+class Counted(Message, frozen=True):
+    """By how much a counter rose since it was last reported."""
+
+    name: str
+    value: Annotated[int, Meta(ge=0, le=2**53)]
+    labels: dict[str, str] = {}
+
+
+class Measured(Message, frozen=True):
+    """What a gauge shows."""
+
+    name: str
+    value: float
+    labels: dict[str, str] = {}
+
+
+class MetricsReported(Message, frozen=True):
+    """``metrics.reported``: what a process counted since its last report, and what its gauges show."""
+
+    counters: tuple[Counted, ...] = ()
+    gauges: tuple[Measured, ...] = ()
+
+
+class ApiCall(Message, frozen=True):
+    """``route``: its template, as in ``/v1/tokens/{token_id}``."""
+
+    method: str
+    status_code: int
+    route: str
+    count: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class ApiCalls(Message, frozen=True):
+    """``api.calls``: the requests an edge answered since its last report."""
+
+    calls: tuple[ApiCall, ...]

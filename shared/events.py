@@ -8,11 +8,14 @@ number, in order.
 
 import asyncio
 import logging
+import os
 import re
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 from nats.aio.client import Client
@@ -30,6 +33,7 @@ from shared.contracts import (
 )
 from shared.ids import new_id
 from shared.lifecycle import ended_by_cancelling
+from shared.measures import MICRO, Measures
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,11 @@ class Producer:
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._threads: dict[str, ThreadStarted] = {}
-        self.dropped = 0
+        self.measures = Measures()
+        self.before_report: list[Callable[[], None]] = []
+        """Called before each report, to add what is counted elsewhere."""
+        self._cpu_s = 0.0
+        self._lag_s = 0.0
 
     def send(self, kind: str, data: msgspec.Struct) -> None:
         """Takes an event without waiting.
@@ -92,7 +100,7 @@ class Producer:
             raise ValueError(f"not an event type: {kind!r}")
         self._n += 1
         if len(self._buffer) >= BUFFER:
-            self.dropped += 1
+            self.measures.count("tallystick_events_dropped_total")
             return
         self._buffer.append(
             Event(
@@ -137,13 +145,35 @@ class Producer:
             await self._filled.wait()
 
     async def beat(self) -> None:
+        """Sends heartbeats and reports until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
+            self._lag_s = loop.time() - due
             if self._threads:
                 self.send("thread.heartbeat", ThreadHeartbeat(threads=tuple(self._threads.values())))
+            self.report()
+
+    def report(self) -> None:
+        """Sends what was measured since the last time."""
+        for of in self.before_report:
+            of()
+        self.measures.gauge("tallystick_loop_lag_seconds", lambda: self._lag_s, service=self._source)
+        self.measures.gauge("tallystick_process_resident_memory_bytes", _resident_bytes, service=self._source)
+        cpu = time.process_time()
+        self.measures.count(
+            "tallystick_process_cpu_seconds_total", int((cpu - self._cpu_s) * MICRO), service=self._source
+        )
+        self._cpu_s = cpu
+        self.send("metrics.reported", self.measures.take())
 
     async def drained(self) -> None:
         await self._emptied.wait()
+
+
+def _resident_bytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @asynccontextmanager
@@ -154,6 +184,7 @@ async def producer(client: Client, source: str) -> AsyncIterator[Producer]:
     try:
         yield made
     finally:
+        made.report()
         try:
             await asyncio.wait_for(made.drained(), 1)
         except TimeoutError:

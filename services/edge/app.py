@@ -47,6 +47,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
             producer = await stack.enter_async_context(events.producer(client, "edge"))
             await stack.enter_async_context(producer.thread("edge"))
             gate.connect(client)
+            gate.measured_by(producer)
             stack.push_async_callback(gate.usage.flush, client)
             await stack.enter_async_context(background(gate.usage.report(client), stop))
             await stack.enter_async_context(Coherence(client, gate.cache).kept())

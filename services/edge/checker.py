@@ -9,6 +9,7 @@ from services.edge.coherence import now
 from services.edge.credentials import Credential
 from services.edge.errors import Refused
 from shared.contracts import VERIFY, Failure, VerifyToken
+from shared.measures import Measures
 from shared.rpc import Hedged
 from shared.token_value import digest
 
@@ -17,9 +18,10 @@ MAX_ASKING = 256
 
 
 class Checker:
-    def __init__(self, tokens: Hedged, cache: Cache) -> None:
+    def __init__(self, tokens: Hedged, cache: Cache, measures: Measures) -> None:
         self._tokens = tokens
         self._cache = cache
+        self._measures = measures
         self._asking = 0
 
     async def check(self, credential: Credential) -> Known:
@@ -62,6 +64,7 @@ class Checker:
             found = self._cache.land(flight, None if isinstance(verdict, Failure) else verdict)
         finally:
             self._asking -= 1
+            self._measures.observe("tallystick_token_verify_seconds", now() - moment)
             if found is None:
                 self._cache.land(flight, None)
             for joined in flight.joined:

@@ -11,6 +11,7 @@ from typing import Any
 from litestar.types import ASGIApp, Message, Receive, Send
 
 from services.edge import forward_auth
+from services.edge.calls import UNROUTED
 from services.edge.coherence import now
 from services.edge.credentials import Credential, take
 from services.edge.errors import Answer, Refused, refusal
@@ -57,7 +58,7 @@ class Front:
         if (size > MAX_TARGET_BYTES or hosts != 1 or codings > 1 or len(scope["headers"]) > MAX_HEADERS) and (
             refused := _unacceptable(scope, hosts)
         ):
-            await _send(refusal(refused), scope, request_id, send)
+            await self._send(refusal(refused), scope, request_id, send)
         # The usual case, in which all there is to do is to look the token up.
         elif bearers == 1 and bearer[:7] == b"Bearer " and b"access" not in query and b"%" not in query:
             await self._bearer(scope, receive, send, request_id, bearer[7:])
@@ -74,7 +75,7 @@ class Front:
         if scope["path"] == "/auth":
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
             if answer is not None:
-                await _send(answer, scope, request_id, send)
+                await self._send(answer, scope, request_id, send, "/auth")
                 return
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
         state = {"credential": Credential(token.decode("latin-1")), "entry": entry}
@@ -85,7 +86,8 @@ class Front:
         credential, headers, query = take(scope["headers"], scope["query_string"])
         code = _without_asking(credential)
         if code and scope["method"] in OFFERED and scope["path"].startswith(TOKEN_NEEDED):
-            await _send(_REFUSALS[code], scope, request_id, send)
+            self._gate.usage.results[code] += 1
+            await self._send(_REFUSALS[code], scope, request_id, send)
             return
         scope["headers"], scope["query_string"] = headers, query
         state: dict[str, Any] = {"credential": credential, "entry": None}
@@ -105,7 +107,42 @@ class Front:
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
-        await self._app(scope, _in_time(receive), _completed(send, request_id, state, head=head))
+        await self._app(scope, _in_time(receive), self._completed(scope, send, request_id, state, head=head))
+
+    async def _send(
+        self, answer: Answer, scope: Any, request_id: bytes, send: Send, route: str = UNROUTED
+    ) -> None:
+        self._gate.calls.answered(scope["method"], answer.status, route)
+        headers = [*answer.headers, (b"x-request-id", request_id)]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _completed(
+        self, scope: Any, send: Send, request_id: bytes, state: dict[str, Any], *, head: bool
+    ) -> Send:
+        calls = self._gate.calls
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                method = "HEAD" if head else scope["method"]
+                calls.answered(method, message["status"], scope.get("path_template", UNROUTED))
+                headers = [*message["headers"], (b"x-request-id", request_id)]
+                if "rate_limit" in state:
+                    headers += state["rate_limit"]
+                if state["credential"].in_query and message["status"] < 300:
+                    # A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, 5.3).
+                    headers = [
+                        *((name, value) for name, value in headers if name != b"cache-control"),
+                        (b"cache-control", b"private, no-store"),
+                        (b"referrer-policy", b"no-referrer"),
+                    ]
+                message["headers"] = headers
+            elif head and message["type"] == "http.response.body":
+                message["body"] = b""
+            await send(message)
+
+        return sending
 
 
 class _Unrouted:
@@ -170,31 +207,3 @@ def _in_time(receive: Receive) -> Receive:
         return message
 
     return receiving
-
-
-def _completed(send: Send, request_id: bytes, state: dict[str, Any], *, head: bool) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = [*message["headers"], (b"x-request-id", request_id)]
-            if "rate_limit" in state:
-                headers += state["rate_limit"]
-            if state["credential"].in_query and message["status"] < 300:
-                # A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, 5.3).
-                headers = [
-                    *((name, value) for name, value in headers if name != b"cache-control"),
-                    (b"cache-control", b"private, no-store"),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
-            message["headers"] = headers
-        elif head and message["type"] == "http.response.body":
-            message["body"] = b""
-        await send(message)
-
-    return sending
-
-
-async def _send(answer: Answer, scope: Any, request_id: bytes, send: Send) -> None:
-    headers = [*answer.headers, (b"x-request-id", request_id)]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -11,14 +11,18 @@ from nats.aio.client import Client
 
 from services.edge import bodies
 from services.edge.cache import Cache, Entry, Known, Unknown
+from services.edge.calls import Calls
 from services.edge.checker import Checker
 from services.edge.client_address import client_address
+from services.edge.coherence import now
 from services.edge.errors import Refused
 from services.edge.quotas import Quotas
 from services.edge.usage import Usage
 from shared.addresses import Network
 from shared.contracts import Quota, Restrictions, Token
+from shared.events import Producer
 from shared.judgement import Demand, judge
+from shared.measures import Measures
 from shared.rpc import Hedged
 
 PUBLIC = "public"
@@ -49,13 +53,29 @@ class Gate:
     def __init__(self, cache: Cache, trusted_proxies: tuple[Network, ...]) -> None:
         self.cache = cache
         self.usage = Usage()
+        self.calls = Calls()
+        self.measures = Measures()
         self._trusted = trusted_proxies
 
     def connect(self, client: Client) -> None:
         """Before the first request: whom to ask about what is not known here."""
         tokens = Hedged(client)
-        self.checker = Checker(tokens, self.cache)
-        self.quotas = Quotas(tokens)
+        self.checker = Checker(tokens, self.cache, self.measures)
+        self.quotas = Quotas(tokens, self.measures)
+
+    def measured_by(self, producer: Producer) -> None:
+        """Has what is counted here reported."""
+        producer.measures = self.measures
+        self.measures.gauge("tallystick_edges", lambda: 1)
+        self.measures.gauge("tallystick_edges_with_lease", lambda: self.cache.alive(now()))
+        self.measures.gauge("tallystick_cached_tokens", lambda: len(self.cache))
+        producer.before_report += [lambda: self.calls.report(producer), self._count_checks]
+
+    def _count_checks(self) -> None:
+        self.measures.count("tallystick_token_uses_dropped_total", self.usage.dropped)
+        self.usage.dropped = 0
+        for result, count in self.usage.take_results().items():
+            self.measures.count("tallystick_token_checks_total", count, result=result)
 
     async def admit(
         self, scope: Scope, required: str | None, *, account: str | None = None, any_account: bool = False
@@ -78,6 +98,8 @@ class Gate:
         if isinstance(known, Unknown):
             if known.refused is not None:
                 self._note(scope, known.refused.id, known.refused.reason, address)
+            else:
+                self.usage.results["invalid_token"] += 1
             raise Refused("invalid_token")
         token = known.token
         demand = Demand(required, account, any_account, address, _referrer(scope, token))

@@ -9,6 +9,7 @@ import msgspec
 from services.edge.coherence import now
 from services.edge.errors import Refused
 from shared.contracts import TAKE_QUOTA, Failure, Quota, RateLimit, TakeQuota, Token
+from shared.measures import Measures
 from shared.rpc import Hedged
 
 AHEAD_S = 0.1
@@ -56,8 +57,9 @@ class _Held:
 
 
 class Quotas:
-    def __init__(self, tokens: Hedged) -> None:
+    def __init__(self, tokens: Hedged, measures: Measures) -> None:
         self._tokens = tokens
+        self._measures = measures
         self._held: dict[str, _Held] = {}
 
     async def spend(self, token: Token) -> Quota | None:
@@ -87,6 +89,8 @@ class Quotas:
             held.asking = None
         if isinstance(quota, Failure):
             raise Refused("invalid_token" if quota.code == "not_found" else "unavailable")
+        self._measures.count("tallystick_quota_lost_total", held.left)
+        self._measures.count("tallystick_quota_handed_out_total", quota.granted)
         held.quota, held.left = quota, quota.granted
         held.asked, held.ends = asked, asked + quota.resets_in
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -19,6 +20,9 @@ MAX_REFUSALS = 1_000
 BATCH = 200  # keeps a report under what a request may hold
 
 
+_AS_TOLD = dict.fromkeys(("revoked", "disabled", "expired", "not_yet_valid"), "invalid_token")
+"""What the client is told of why its token is not honoured."""
+
 _Refused = tuple[str, float, str, str | None, str, str | None]
 """A `Refusal` before it is reported, with its time in seconds since the epoch."""
 
@@ -30,8 +34,11 @@ class Usage:
         self._uses: dict[str, _Uses] = {}
         self._refusals: list[_Refused] = []
         self.dropped = 0
+        self.results: Counter[str] = Counter()
+        """How many requests were judged, by result."""
 
     def used(self, token: str, address: str | None) -> None:
+        self.results["ok"] += 1
         uses = self._uses.get(token)
         if uses is None:
             if len(self._uses) >= MAX_TOKENS:
@@ -45,10 +52,16 @@ class Usage:
     def refused(
         self, token: str, reason: str, address: str | None, route: str, request_id: str | None
     ) -> None:
+        self.results[_AS_TOLD.get(reason, reason)] += 1
         if len(self._refusals) >= MAX_REFUSALS:
             self.dropped += 1
             return
         self._refusals.append((token, time.time(), reason, address, route, request_id))
+
+    def take_results(self) -> dict[str, int]:
+        """Since the last time."""
+        results, self.results = self.results, Counter()
+        return dict(results)
 
     async def report(self, client: Client) -> None:
         """Runs until cancelled."""

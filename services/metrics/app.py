@@ -29,8 +29,9 @@ async def run(settings: Settings, stop: Stop) -> None:
             )
         )
         await ensure_stream(client, max_bytes=settings.stream_max_bytes, replicas=settings.stream_replicas)
-        await stack.enter_async_context(background(Consumer(pool, client).run(), stop))
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
+        consumer = Consumer(pool, settings.database_url, client, producer.measures, settings.stream_max_bytes)
+        await stack.enter_async_context(background(consumer.run(), stop))
         await stack.enter_async_context(producer.thread("metrics"))
         await stack.enter_async_context(
             rpc.serve(

@@ -4,10 +4,12 @@ only then an acknowledgement.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
+import asyncpg
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -17,15 +19,20 @@ from nats.js.errors import APIError, NotFoundError
 
 from services.metrics import declared, store
 from services.metrics.counters import DeadLetter, Message, NotAnEvent, Tally, apply, decode, lose, mentioned
+from services.metrics.store import NotTheOwner
 from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
 from shared.events import HEARTBEAT_S
-from shared.postgres import UNAVAILABLE, Pool
+from shared.measures import Measures
+from shared.postgres import UNAVAILABLE, Connection, Pool
 
 log = logging.getLogger(__name__)
 
 NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError)
 BATCH = 500
 DURABLE = "metrics"
+HOUSEKEEPING_S = 1.0
+KEPT = 100_000
+"""Counted events that stay in a stream that is half full."""
 SILENCE_S = 6 * HEARTBEAT_S
 """A thread not heard of for this long counts as stopped."""
 
@@ -55,9 +62,12 @@ async def ensure_stream(client: Client, *, max_bytes: int, replicas: int = 1) ->
 
 
 @asynccontextmanager
-async def ownership(pool: Pool) -> AsyncIterator[None]:
-    """Waits until this process is the only one that counts; others stand by."""
-    async with pool.acquire() as connection:
+async def ownership(url: str) -> AsyncIterator[Connection]:
+    """Waits until this process is the only one that counts; others stand by. The lock lives as long as the
+    connection, which is therefore nobody else's.
+    """
+    connection = await asyncpg.connect(url, timeout=2, command_timeout=2)
+    try:
         said = False
         while not await connection.fetchval(
             "select pg_try_advisory_lock(hashtext('tallystick metrics owner'))"
@@ -67,41 +77,58 @@ async def ownership(pool: Pool) -> AsyncIterator[None]:
                 said = True
             await asyncio.sleep(0.5)
         log.info("counting")
-        try:
-            yield
-        finally:
-            # A connection that PostgreSQL ended has given the lock back already.
-            with suppress(*UNAVAILABLE):
-                await connection.execute("select pg_advisory_unlock(hashtext('tallystick metrics owner'))")
+        yield connection
+    finally:
+        connection.terminate()
 
 
 class Consumer:
-    def __init__(self, pool: Pool, client: Client) -> None:
+    """Args:
+    pool: where the counters are.
+    url: the same database, for the lock.
+    client: the connection to NATS.
+    measures: where to show how far behind this is.
+    max_bytes: how large the stream may become.
+    """
+
+    def __init__(self, pool: Pool, url: str, client: Client, measures: Measures, max_bytes: int) -> None:
         self._pool = pool
+        self._url = url
         self._stream: JetStreamContext = client.jetstream()
+        self._max_bytes = max_bytes
         self._position = 0
+        self._lag = 0
+        self._series: dict[str, set[str]] = {}
+        self._kept_house = 0.0
+        measures.gauge(declared.STREAM_LAG.name, lambda: self._lag)
 
     async def run(self) -> None:
         """Runs until cancelled.
 
         Raises:
             StreamRecreated: see there.
-            NotTheOwner: another process counts.
         """
-        async with ownership(self._pool):
-            while True:
-                try:
-                    await self._consume()
-                except NOT_NOW as error:
-                    log.warning("not counting for now: %s", type(error).__name__)
-                    await asyncio.sleep(0.5)
+        while True:
+            try:
+                async with ownership(self._url) as lock:
+                    await self._consume(lock)
+            except NotTheOwner:
+                # PostgreSQL ended the lock's connection, and another process was quicker to take it anew. Nothing
+                # of ours was written since, for the position was not where we had left it.
+                log.warning("another metrics service counts")
+            except NOT_NOW as error:
+                log.warning("not counting for now: %s", type(error).__name__)
+            self._lag = 0
+            await asyncio.sleep(0.5)
 
-    async def _consume(self) -> None:
+    async def _consume(self, lock: Connection) -> None:
         info = await self._stream.stream_info(EVENTS_STREAM)
         async with self._pool.acquire(timeout=1) as connection:
             self._position = await store.position(
                 connection, EVENTS_STREAM, _created(info.created), info.state.last_seq
             )
+            # Only the owner makes series, so it knows them all from here on.
+            self._series = await store.series(connection)
         # A consumer made anew at the position has no redelivery to wait for and may have been deleted by anyone.
         with suppress(NotFoundError):
             await self._stream.delete_consumer(EVENTS_STREAM, DURABLE)
@@ -118,13 +145,18 @@ class Consumer:
         subscription = await self._stream.pull_subscribe_bind(DURABLE, EVENTS_STREAM)
         try:
             while True:
-                try:
+                batch: list[Msg] = []
+                with suppress(TimeoutError):
                     batch = await subscription.fetch(BATCH, timeout=1)
-                except TimeoutError:
-                    await self._idle()
-                    continue
-                await self._count(batch)
-                await batch[-1].ack()
+                if batch:
+                    await self._count(batch)
+                    await batch[-1].ack()
+                    self._lag = batch[-1].metadata.num_pending
+                if len(batch) < BATCH and time.monotonic() - self._kept_house > HOUSEKEEPING_S:
+                    # What is stored is the present, so threads that fell silent can be told.
+                    self._kept_house = time.monotonic()
+                    await lock.execute("select 1")
+                    await self._keep_house()
         finally:
             await subscription.unsubscribe()
 
@@ -146,12 +178,12 @@ class Consumer:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             await store.move(connection, EVENTS_STREAM, self._position, last)
             state = await store.load(connection, mentioned(decoded))
+            state.series = self._series
             apply(decoded, state, tally)
             await store.save(connection, EVENTS_STREAM, state, tally)
         self._position = last
 
-    async def _idle(self) -> None:
-        """Nothing to count, so what is stored is the present: threads that fell silent can be told."""
+    async def _keep_house(self) -> None:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             await store.move(connection, EVENTS_STREAM, self._position, self._position)
             now, silent = await store.silent_threads(connection, SILENCE_S)
@@ -160,6 +192,10 @@ class Consumer:
                 lost = {thread: lose(state, now, tally) for thread, state in silent.items()}
                 await store.save_lost(connection, lost, tally)
             await store.forget_old(connection)
+        state = (await self._stream.stream_info(EVENTS_STREAM)).state
+        if state.bytes > self._max_bytes / 2 and self._position - KEPT > state.first_seq:
+            # A full stream refuses events, and these are counted: they are kept only to look at.
+            await self._stream.purge_stream(EVENTS_STREAM, seq=self._position - KEPT)
 
 
 def _message(received: Msg) -> Message:

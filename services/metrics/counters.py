@@ -1,5 +1,6 @@
 """What a batch of messages does to the counters. Pure: state in, state out, no clock and no database."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +11,15 @@ import msgspec
 
 from services.metrics import declared
 from services.metrics.declared import Metric
+from services.metrics.exposition import labels
 from shared.contracts import (
     EVENTS_PREFIX,
     AccountAdded,
     AccountDeletedEvent,
     AccountState,
+    ApiCalls,
     Event,
+    MetricsReported,
     ThreadHeartbeat,
     ThreadStarted,
     ThreadStopped,
@@ -24,6 +28,8 @@ from shared.events import is_event_type
 
 T = TypeVar("T")
 
+MAX_SERIES = 1000
+"""Series kept of one metric; what would be another is dropped, and counted."""
 MAX_STATE = 64  # characters of an account's state
 NEW_ACCOUNT_STATE = "init"
 
@@ -41,6 +47,7 @@ class Thread(NamedTuple):
     type: str
     seen: datetime
     ended: datetime | None
+    started: datetime | None = None
 
 
 class DeadLetter(NamedTuple):
@@ -59,6 +66,8 @@ class State:
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
     accounts: dict[str, str | None] = field(default_factory=dict)
+    series: dict[str, set[str]] = field(default_factory=dict)
+    """The labels there are, by metric."""
 
 
 @dataclass
@@ -68,9 +77,21 @@ class Tally:
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     recent: Counter[tuple[datetime, str]] = field(default_factory=Counter)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    gauges: dict[tuple[str, str, str, str], float] = field(default_factory=dict)
+    """By source, boot, name and labels."""
 
     def add(self, metric: Metric, number: int = 1) -> None:
         self.counters[metric.name, ""] += number
+
+    def add_series(self, state: State, name: str, values: Mapping[str, str], number: int) -> None:
+        """Adds to one series of a metric with labels, unless that would be one too many."""
+        known = state.series.setdefault(name, set())
+        printed = labels(values)
+        if printed not in known and len(known) >= MAX_SERIES:
+            self.add(declared.SERIES_DROPPED, number)
+            return
+        known.add(printed)
+        self.counters[name, printed] += number
 
 
 class Mentioned(NamedTuple):
@@ -94,6 +115,8 @@ _DATA: Mapping[str, type[msgspec.Struct]] = {
     "account.added": AccountAdded,
     "account.deleted": AccountDeletedEvent,
     "account.state": AccountState,
+    "metrics.reported": MetricsReported,
+    "api.calls": ApiCalls,
 }
 
 
@@ -147,23 +170,68 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
         if not _is_new(event, state, tally):
             continue
         tally.recent[message.stored.replace(second=0, microsecond=0), f"events:{event.type}"] += 1
+        tally.add_series(state, declared.EVENTS.name, {"event": event.type}, 1)
         match data:
-            case ThreadStarted():
-                _started(data, message.stored, state, tally)
-            case ThreadStopped():
-                _stopped(data, message.stored, state, tally)
-            case ThreadHeartbeat(threads=threads):
-                for beat in threads:
-                    _alive(beat, message.stored, state, tally)
-            case AccountAdded(account=account):
-                # Counted as often as announced; a state reported earlier is the newer knowledge.
-                tally.add(declared.ACCOUNTS_ADDED)
-                state.accounts[account] = state.accounts.get(account) or NEW_ACCOUNT_STATE
-            case AccountDeletedEvent(account=account):
-                tally.add(declared.ACCOUNTS_DELETED)
-                state.accounts[account] = None
-            case AccountState(account=account, state=reported):
-                state.accounts[account] = reported
+            case ThreadStarted() | ThreadStopped() | ThreadHeartbeat():
+                _of_threads(data, message.stored, state, tally)
+            case AccountAdded() | AccountDeletedEvent() | AccountState():
+                _of_accounts(data, state, tally)
+            case ApiCalls():
+                _called(data, message.stored, state, tally)
+            case MetricsReported():
+                _reported(event, data, state, tally)
+
+
+def _of_threads(
+    data: ThreadStarted | ThreadStopped | ThreadHeartbeat, at: datetime, state: State, tally: Tally
+) -> None:
+    match data:
+        case ThreadStarted():
+            _started(data, at, state, tally)
+        case ThreadStopped():
+            _stopped(data, at, state, tally)
+        case ThreadHeartbeat(threads=threads):
+            for beat in threads:
+                _alive(beat, at, state, tally)
+
+
+def _of_accounts(data: AccountAdded | AccountDeletedEvent | AccountState, state: State, tally: Tally) -> None:
+    match data:
+        case AccountAdded(account=account):
+            # Counted as often as announced; a state reported earlier is the newer knowledge.
+            tally.add(declared.ACCOUNTS_ADDED)
+            state.accounts[account] = state.accounts.get(account) or NEW_ACCOUNT_STATE
+        case AccountDeletedEvent(account=account):
+            tally.add(declared.ACCOUNTS_DELETED)
+            state.accounts[account] = None
+        case AccountState(account=account, state=reported):
+            state.accounts[account] = reported
+
+
+def _called(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
+    for call in calls.calls:
+        values = {"method": call.method, "statusCode": str(call.status_code), "route": call.route}
+        tally.add_series(state, declared.API_CALL.name, values, call.count)
+        minute = at.replace(second=0, microsecond=0)
+        tally.recent[minute, f"apiCall:{'success' if call.status_code < 400 else 'fail'}"] += call.count
+
+
+def _reported(event: Event, report: MetricsReported, state: State, tally: Tally) -> None:
+    for counted in report.counters:
+        metric = declared.series(counted.name, counted.labels)
+        if metric is None or metric.type == "gauge":
+            tally.add(declared.SERIES_DROPPED, counted.value)
+        elif counted.labels:
+            tally.add_series(state, counted.name, counted.labels, counted.value)
+        else:
+            tally.counters[counted.name, ""] += counted.value
+    for measured in report.gauges:
+        metric = declared.series(measured.name, measured.labels)
+        if metric is None or metric.type != "gauge" or not math.isfinite(measured.value):
+            tally.add(declared.SERIES_DROPPED)
+        else:
+            key = (event.source or "", event.boot or "", measured.name, labels(measured.labels))
+            tally.gauges[key] = measured.value
 
 
 def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
@@ -191,7 +259,7 @@ def _started(started: ThreadStarted, at: datetime, state: State, tally: Tally) -
     if known is None or known.type == "":
         tally.add(declared.THREAD_STARTS)
         # A stop that overtook its start has left a row: then it is over already.
-        state.threads[started.thread] = Thread(started.type, at, known.ended if known else None)
+        state.threads[started.thread] = Thread(started.type, at, known.ended if known else None, at)
 
 
 def _alive(beat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
@@ -199,7 +267,7 @@ def _alive(beat: ThreadStarted, at: datetime, state: State, tally: Tally) -> Non
     if known is None or known.ended is not None:
         # Never seen, or believed dead: it runs, so starts minus stops must say so.
         tally.add(declared.THREAD_STARTS)
-    state.threads[beat.thread] = Thread(beat.type, at, None)
+    state.threads[beat.thread] = Thread(beat.type, at, None, known.started if known else at)
 
 
 def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:
@@ -209,7 +277,9 @@ def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -
     tally.add(declared.THREAD_STOPS)
     if known is None:
         tally.add(declared.UNMATCHED_STOPS)
-    state.threads[stopped.thread] = Thread(known.type if known else "", at, at)
+    state.threads[stopped.thread] = Thread(
+        known.type if known else "", at, at, known.started if known else None
+    )
 
 
 def _keys(data: object) -> list[str]:
@@ -224,4 +294,15 @@ def _keys(data: object) -> list[str]:
             return [account]
         case AccountState(account=account, state=state):
             return [account, state[: MAX_STATE + 1] if len(state) <= MAX_STATE else ""]
+    return _report_keys(data)
+
+
+def _report_keys(data: object) -> list[str]:
+    match data:
+        case ApiCalls(calls=calls):
+            return [key for call in calls for key in (call.method, call.route)]
+        case MetricsReported(counters=counters, gauges=gauges):
+            named = [(each.name, each.labels) for each in counters]
+            named += [(each.name, each.labels) for each in gauges]
+            return [key for name, values in named for key in (name, *values, *values.values())]
     return []

@@ -1,22 +1,41 @@
-"""Every metric there is, once: its name, type and description."""
+"""Every metric there is, once: its name, type, description and labels."""
 
 from typing import Literal, NamedTuple
 
+from shared.measures import MICRO
+
 
 class Metric(NamedTuple):
+    """Args:
+    labels: the names of its labels.
+    per: how many of what is stored make one of what is shown.
+    across: how the processes that report a gauge add up.
+    """
+
     name: str
-    type: Literal["counter", "gauge"]
+    type: Literal["counter", "gauge", "histogram"]
     help: str
+    labels: tuple[str, ...] = ()
+    per: int = 1
+    across: Literal["sum", "max"] = "sum"
 
 
 # The original's names stay as its users know them, without a prefix or `_total`.
 THREAD_STARTS = Metric("thread_starts", "counter", "Number of started threads")
 THREAD_STOPS = Metric("thread_stops", "counter", "Number of stopped threads")
+THREADS = Metric(
+    "threads",
+    "gauge",
+    "Threads alive, by type, and whether they started in the last minute",
+    ("type", "recent"),
+)
+UNRESPONSIVE = Metric("unresponsive_workers", "gauge", "Threads alive whose heartbeats are late")
+API_CALL = Metric("api_call", "counter", "Requests answered by the edges", ("method", "statusCode", "route"))
+EVENTS = Metric("events", "counter", "Events counted, by type", ("event",))
 
-ACCOUNTS = Metric("tallystick_accounts", "gauge", "Accounts by the state last reported")
+ACCOUNTS = Metric("tallystick_accounts", "gauge", "Accounts by the state last reported", ("state",))
 ACCOUNTS_ADDED = Metric("tallystick_accounts_added_total", "counter", "Accounts added")
 ACCOUNTS_DELETED = Metric("tallystick_accounts_deleted_total", "counter", "Accounts deleted")
-THREADS_ALIVE = Metric("tallystick_threads", "gauge", "Threads that started and did not end, by type")
 THREADS_LOST = Metric(
     "tallystick_threads_lost_total", "counter", "Threads counted as stopped when their heartbeats ended"
 )
@@ -29,18 +48,69 @@ DUPLICATES = Metric(
 GAPS = Metric(
     "tallystick_event_gaps_total", "counter", "Events that their sources numbered and nobody received"
 )
-DEAD_LETTERS = Metric("tallystick_dead_letters_total", "counter", "Messages that are no events, set aside")
-
-ALL = (
-    THREAD_STARTS,
-    THREAD_STOPS,
-    ACCOUNTS,
-    ACCOUNTS_ADDED,
-    ACCOUNTS_DELETED,
-    THREADS_ALIVE,
-    THREADS_LOST,
-    UNMATCHED_STOPS,
-    DUPLICATES,
-    GAPS,
-    DEAD_LETTERS,
+EVENTS_DROPPED = Metric(
+    "tallystick_events_dropped_total", "counter", "Events a full buffer dropped while NATS was away"
 )
+DEAD_LETTERS = Metric("tallystick_dead_letters_total", "counter", "Messages that are no events, set aside")
+SERIES_DROPPED = Metric(
+    "tallystick_series_dropped_total", "counter", "Counts of unknown metrics, or of labels beyond the budget"
+)
+
+TOKEN_CHECKS = Metric("tallystick_token_checks_total", "counter", "Requests judged, by result", ("result",))
+VERIFY_SECONDS = Metric(
+    "tallystick_token_verify_seconds", "histogram", "Time an edge waited for the tokens service about a token"
+)
+PROPAGATION_SECONDS = Metric(
+    "tallystick_revocation_propagation_seconds",
+    "histogram",
+    "Time from a revoke call until every edge refuses the token",
+)
+CACHED_TOKENS = Metric("tallystick_cached_tokens", "gauge", "Tokens in the edges' caches")
+LEASES = Metric("tallystick_edges_with_lease", "gauge", "Edge workers that may rely on their caches")
+EDGES = Metric("tallystick_edges", "gauge", "Edge workers that report")
+QUOTA_HANDED_OUT = Metric(
+    "tallystick_quota_handed_out_total", "counter", "Requests of rate limits handed out to edges"
+)
+QUOTA_LOST = Metric(
+    "tallystick_quota_lost_total", "counter", "Requests handed out to edges that did not come in their window"
+)
+USES_DROPPED = Metric(
+    "tallystick_token_uses_dropped_total", "counter", "Uses and refusals that were too many to report"
+)
+MEMORY = Metric(
+    "tallystick_process_resident_memory_bytes",
+    "gauge",
+    "Resident memory of a service's processes",
+    ("service",),
+)
+CPU = Metric(
+    "tallystick_process_cpu_seconds_total",
+    "counter",
+    "Processor time of a service's processes",
+    ("service",),
+    per=MICRO,
+)
+LOOP_LAG = Metric(
+    "tallystick_loop_lag_seconds",
+    "gauge",
+    "How late a service's event loops woke at their last heartbeat",
+    ("service",),
+    across="max",
+)
+STREAM_LAG = Metric(
+    "tallystick_stream_lag_events", "gauge", "Events in the stream that are not counted yet", across="max"
+)
+
+ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+BY_NAME = {metric.name: metric for metric in ALL}
+
+
+def series(name: str, labels: dict[str, str]) -> Metric | None:
+    """The metric that a reported series belongs to; None where there is none with these labels."""
+    for suffix in ("_bucket", "_sum", "_count"):
+        metric = BY_NAME.get(name.removesuffix(suffix))
+        if name.endswith(suffix) and metric is not None and metric.type == "histogram":
+            wanted = ("le",) if suffix == "_bucket" else ()
+            return metric if tuple(labels) == wanted else None
+    metric = BY_NAME.get(name)
+    return metric if metric is not None and set(labels) == set(metric.labels) else None

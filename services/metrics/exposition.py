@@ -1,38 +1,67 @@
-"""The Prometheus text format, version 0.0.4.
+"""Prometheus' text format 0.0.4, and OpenMetrics 1.0.
 
 Written here and not by prometheus-client because that prints a counter named ``thread_starts`` as
 ``thread_starts_total``, and the original's users scrape the former.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from services.metrics.declared import ALL, Metric
+from shared.measures import MICRO
+
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
-def text(samples: Iterable[tuple[str, str, int]]) -> str:
-    """Every declared metric, each with its HELP and TYPE lines.
+class Sample(NamedTuple):
+    """``labels``: as they are printed, without braces."""
 
-    Args:
-        samples: name, labels as they are printed, value. A metric without a sample of its own is printed as 0
-            where it has no labels.
-    """
-    by_name: dict[str, list[tuple[str, int]]] = {}
-    for name, labels, value in samples:
-        by_name.setdefault(name, []).append((labels, value))
-    return "\n".join(_metric(metric, by_name.get(metric.name, [])) for metric in ALL)
+    name: str
+    labels: str
+    value: float
 
 
-def label(name: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'{name}="{escaped}"'
+def text(samples: Iterable[Sample], *, openmetrics: bool = False) -> str:
+    """Every declared metric, each with its HELP and TYPE lines. A counter without labels that never counted is 0."""
+    by_name: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_name.setdefault(sample.name, []).append(sample)
+    lines: list[str] = []
+    for metric in ALL:
+        lines += _lines(metric, by_name, openmetrics=openmetrics)
+    return "\n".join([*lines, *(["# EOF"] if openmetrics else []), ""])
 
 
-def _metric(metric: Metric, samples: list[tuple[str, int]]) -> str:
-    if not samples and metric.type == "counter":
-        samples = [("", 0)]
-    lines = [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.type}"]
-    lines += [
-        f"{metric.name}{{{labels}}} {value}" if labels else f"{metric.name} {value}"
-        for labels, value in samples
+def labels(values: Mapping[str, str]) -> str:
+    return ",".join(f'{name}="{value.translate(ESCAPES)}"' for name, value in values.items())
+
+
+def _lines(metric: Metric, by_name: Mapping[str, list[Sample]], *, openmetrics: bool) -> list[str]:
+    # In OpenMetrics a counter's family is named without the `_total` that its samples end in.
+    family = metric.name.removesuffix("_total") if openmetrics and metric.type == "counter" else metric.name
+    head = [f"# HELP {family} {metric.help}", f"# TYPE {family} {metric.type}"]
+    if metric.type == "histogram":
+        return head + _histogram(metric, by_name)
+    found = by_name.get(metric.name, [])
+    if not found and metric.type == "counter" and not metric.labels:
+        found = [Sample(metric.name, "", 0)]
+    name = f"{family}_total" if openmetrics and metric.type == "counter" else metric.name
+    return head + [_line(name, sample.labels, sample.value / metric.per) for sample in found]
+
+
+def _histogram(metric: Metric, by_name: Mapping[str, list[Sample]]) -> list[str]:
+    buckets = sorted(by_name.get(f"{metric.name}_bucket", []), key=lambda sample: float(sample.labels[4:-1]))
+    (count,) = by_name.get(f"{metric.name}_count") or [Sample("", "", 0)]
+    (total,) = by_name.get(f"{metric.name}_sum") or [Sample("", "", 0)]
+    if not buckets:
+        buckets = [Sample("", 'le="+Inf"', 0)]
+    return [
+        *(_line(f"{metric.name}_bucket", sample.labels, sample.value) for sample in buckets),
+        _line(f"{metric.name}_sum", "", total.value / MICRO),
+        _line(f"{metric.name}_count", "", count.value),
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, labels: str, value: float) -> str:
+    shown = str(int(value)) if float(value).is_integer() else repr(float(value))
+    return f"{name}{{{labels}}} {shown}" if labels else f"{name} {shown}"

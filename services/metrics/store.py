@@ -1,10 +1,13 @@
 """The metrics service's storage: every SQL statement it runs. A batch is one transaction."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
 
+import asyncpg
+
 from services.metrics.counters import Mentioned, State, Tally, Thread
+from services.metrics.declared import BY_NAME, THREADS
+from services.metrics.exposition import Sample, labels
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 
 SCHEMA = "metrics"
@@ -63,9 +66,21 @@ async def load(connection: Connection, wanted: Mentioned) -> State:
     )
     return State(
         sources={(row["source"], row["boot"]): row["n"] for row in sources},
-        threads={row["thread"]: Thread(row["type"], row["seen"], row["ended"]) for row in threads},
+        threads={row["thread"]: _thread(row) for row in threads},
         accounts={row["account"]: row["state"] for row in accounts},
     )
+
+
+def _thread(row: asyncpg.Record) -> Thread:
+    return Thread(row["type"], row["seen"], row["ended"], row["started"])
+
+
+async def series(connection: Connection) -> dict[str, set[str]]:
+    """The labels there are, by metric."""
+    found: dict[str, set[str]] = {}
+    for row in await connection.fetch("select name, labels from counter where labels <> ''"):
+        found.setdefault(row["name"], set()).add(row["labels"])
+    return found
 
 
 async def move(connection: Connection, stream: str, before: int, after: int) -> None:
@@ -117,7 +132,7 @@ async def silent_threads(connection: Connection, silence_s: float) -> tuple[date
     rows = await connection.fetch(
         "select * from thread where ended is null and seen < now() - make_interval(secs => $1)", silence_s
     )
-    return now, {row["thread"]: Thread(row["type"], row["seen"], None) for row in rows}
+    return now, {row["thread"]: _thread(row) for row in rows}
 
 
 async def save_lost(connection: Connection, threads: dict[str, Thread], tally: Tally) -> None:
@@ -129,19 +144,45 @@ async def forget_old(connection: Connection) -> None:
     """What nobody will ask for any more."""
     await connection.execute("delete from recent_count where minute < now() - interval '8 days'")
     await connection.execute("delete from thread where ended < now() - interval '1 day'")
+    await connection.execute("delete from gauge where at < now() - interval '1 hour'")
 
 
-async def counters(pool: Pool) -> Sequence[tuple[str, str, int]]:
-    """Name, labels as they are printed, value."""
+async def counters(pool: Pool) -> list[Sample]:
     rows = await pool.fetch("select name, labels, value from counter order by name, labels")
-    return [(row["name"], row["labels"], row["value"]) for row in rows]
+    return [Sample(row["name"], row["labels"], row["value"]) for row in rows]
 
 
-async def threads_by_type(pool: Pool) -> dict[str, int]:
+async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
+    """What the gauges of all processes show together; those that fell silent do not count."""
     rows = await pool.fetch(
-        "select type, count(*) from thread where ended is null group by type order by type"
+        "select name, labels, sum(value) as sum, max(value) as max from gauge"
+        " where at > now() - make_interval(secs => $1) group by name, labels order by name, labels",
+        fresh_s,
     )
-    return {row["type"]: row["count"] for row in rows}
+    return [
+        Sample(row["name"], row["labels"], row[metric.across])
+        for row in rows
+        if (metric := BY_NAME.get(row["name"])) is not None
+    ]
+
+
+async def threads(pool: Pool, late_s: float) -> tuple[list[Sample], int]:
+    """The threads alive, and how many of them are late with their heartbeats."""
+    rows = await pool.fetch(
+        "select type, started > now() - interval '1 minute' as recent, count(*),"
+        " count(*) filter (where seen < now() - make_interval(secs => $1)) as late"
+        " from thread where ended is null group by 1, 2 order by 1, 2",
+        late_s,
+    )
+    samples = [
+        Sample(
+            THREADS.name,
+            labels({"type": row["type"], "recent": "yes" if row["recent"] else "no"}),
+            row["count"],
+        )
+        for row in rows
+    ]
+    return samples, sum(row["late"] for row in rows)
 
 
 async def accounts_by_state(pool: Pool) -> dict[str, int]:
@@ -160,13 +201,15 @@ async def recent(pool: Pool, seconds: int) -> dict[str, int]:
 
 async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> None:
     await connection.execute(
-        "insert into thread (thread, type, seen, ended)"
-        " select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])"
-        " on conflict (thread) do update set type = excluded.type, seen = excluded.seen, ended = excluded.ended",
+        "insert into thread (thread, type, seen, ended, started)"
+        " select * from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])"
+        " on conflict (thread) do update set type = excluded.type, seen = excluded.seen, ended = excluded.ended,"
+        " started = excluded.started",
         list(threads),
         [thread.type for thread in threads.values()],
         [thread.seen for thread in threads.values()],
         [thread.ended for thread in threads.values()],
+        [thread.started for thread in threads.values()],
     )
 
 
@@ -184,4 +227,11 @@ async def _save_tally(connection: Connection, tally: Tally) -> None:
         [minute for minute, _ in tally.recent],
         [name for _, name in tally.recent],
         list(tally.recent.values()),
+    )
+    await connection.execute(
+        "insert into gauge (source, boot, name, labels, value)"
+        " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[])"
+        " on conflict (source, boot, name, labels) do update set value = excluded.value, at = now()",
+        *([key[place] for key in tally.gauges] for place in range(4)),
+        list(tally.gauges.values()),
     )

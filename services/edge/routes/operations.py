@@ -16,6 +16,7 @@ from shared import VERSION
 from shared import contracts as c
 
 LICENSE = "Apache-2.0"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -73,10 +74,28 @@ def _nats_version(client: Client) -> str:
 
 
 @get("/metrics", opt={"scope": "metrics"}, media_type=TEXT_FORMAT)
-async def metrics(request: HttpRequest) -> Response[str]:
-    """The counters in Prometheus' text format."""
-    exposition = await ask(request, c.EXPOSITION, c.AskExposition())
-    return Response(exposition.text, media_type=TEXT_FORMAT)
+async def metrics(request: HttpRequest) -> Response[bytes]:
+    """The counters in Prometheus' text format, or in OpenMetrics for whoever accepts that."""
+    openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+    exposition = await ask(request, c.EXPOSITION, c.AskExposition(openmetrics=openmetrics))
+    headers = {"vary": "accept, accept-encoding", "cache-control": "no-store"}
+    compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
+    if compressed:
+        headers["content-encoding"] = "gzip"
+    return Response(
+        exposition.gzip if compressed else exposition.text.encode(),
+        media_type=OPENMETRICS if openmetrics else TEXT_FORMAT,
+        headers=headers,
+    )
+
+
+def _accepts_gzip(accepted: str) -> bool:
+    """Whether the header names gzip, and not with a weight of 0 (RFC 9110, section 12.5.3)."""
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "").removeprefix("q=") not in {"0", "0.0", "0.00", "0.000"}
+    return False
 
 
 @get("/health/live", opt={"scope": PUBLIC})

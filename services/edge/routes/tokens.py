@@ -7,7 +7,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
-from services.edge.gate import OWN, HttpRequest, token_of
+from services.edge.gate import OWN, HttpRequest, gate_of, token_of
 from services.edge.routes.asking import actor, ask, change, idempotency_key
 from services.edge.routes.parameters import Account, Page, PageSize, TokenId
 from shared import contracts as c
@@ -105,6 +105,7 @@ async def end(request: HttpRequest, *, token_id: str | None = None, digest: str 
             id=token_id, digest=digest, actor=actor(request), idempotency_key=idempotency_key(request)
         ),
     )
+    gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
     return Revocation(deleted=revoked.deleted, edges=everywhere.edges, seconds=everywhere.seconds)
 
 

@@ -10,16 +10,25 @@ import nats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.metrics import app, declared
 from services.metrics.consumer import DURABLE
 from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode
-from services.metrics.exposition import label, text
+from services.metrics.exposition import Sample, labels, text
 from services.metrics.settings import Settings
 from services.metrics.store import StreamRecreated
 from shared import bus, rpc
-from shared.contracts import EVENTS_STREAM, EXPOSITION, AskExposition, Exposition
+from shared.contracts import (
+    EVENTS_STREAM,
+    EXPOSITION,
+    METRICS_STATS,
+    AskExposition,
+    AskMetricsStats,
+    Exposition,
+    MetricsStats,
+)
 from shared.lifecycle import EX_SOFTWARE, Stop
 from tests.services.conftest import running
 
@@ -181,7 +190,7 @@ async def test_one_counts_and_another_takes_over(database, nats_server, stream, 
 
 async def test_a_thread_that_falls_silent_counts_as_stopped(metrics_service, stream, operator, database):
     await send(stream, "thread.started", 1, thread="t1", type="worker")
-    await counted(operator, {"tallystick_threadsworker": 1})
+    await counted(operator, {"threadsworkeryes": 1})
     connection = await asyncpg.connect(database.owner)
     await connection.execute("update metrics.thread set seen = seen - interval '1 hour' where thread = 't1'")
     await connection.close()
@@ -233,7 +242,7 @@ def test_any_payload_is_an_event_or_none(payload: bytes):
 
 
 def test_the_original_s_counters_are_printed_as_its_page_shows_them():
-    printed = text([("thread_starts", "", 7)])
+    printed = text([Sample("thread_starts", "", 7)])
     assert printed.startswith(
         "# HELP thread_starts Number of started threads\n# TYPE thread_starts counter\nthread_starts 7\n"
     )
@@ -241,7 +250,7 @@ def test_the_original_s_counters_are_printed_as_its_page_shows_them():
 
 
 def test_labels_are_escaped():
-    printed = text([(declared.ACCOUNTS.name, label("state", 'a"b\\c\nd'), 1)])
+    printed = text([Sample(declared.ACCOUNTS.name, labels({"state": 'a"b\\c\nd'}), 1)])
     (family,) = [f for f in text_string_to_metric_families(printed) if f.name == declared.ACCOUNTS.name]
     assert family.samples[0].labels == {"state": 'a"b\\c\nd'}
 
@@ -249,3 +258,76 @@ def test_labels_are_escaped():
 def test_every_metric_is_described():
     assert all(metric.help for metric in declared.ALL)
     assert len({metric.name for metric in declared.ALL}) == len(declared.ALL)
+
+
+async def test_what_processes_report_is_added_up_once(stream, metrics_service, operator):
+    report = {
+        "counters": [
+            {"name": "tallystick_token_checks_total", "labels": {"result": "ok"}, "value": 5},
+            {"name": "tallystick_token_verify_seconds_bucket", "labels": {"le": "0.1"}, "value": 2},
+            {"name": "tallystick_token_verify_seconds_count", "value": 2},
+            {"name": "tallystick_token_verify_seconds_sum", "value": 250_000},
+            {"name": "of_nobody", "value": 3},
+            {"name": "tallystick_token_checks_total", "labels": {"colour": "red"}, "value": 4},
+        ],
+        "gauges": [{"name": "tallystick_cached_tokens", "value": 7}],
+    }
+    for source, n in (("edge-1", 1), ("edge-1", 1), ("edge-2", 1)):
+        await send(stream, "metrics.reported", n, source, **report)
+    await counted(
+        operator,
+        {
+            "tallystick_token_checks_totalok": 10,
+            "tallystick_token_verify_seconds_bucket0.1": 4,
+            "tallystick_token_verify_seconds_count": 4,
+            "tallystick_token_verify_seconds_sum": 0.5,
+            "tallystick_series_dropped_total": 14,
+            "tallystick_cached_tokens": 14,
+        },
+    )
+
+
+async def test_answered_requests_are_counted_by_method_status_and_route(stream, metrics_service, operator):
+    calls = [
+        {"method": "GET", "statusCode": 200, "route": "/v1/stats", "count": 3},
+        {"method": "GET", "statusCode": 401, "route": "/v1/stats", "count": 2},
+    ]
+    await send(stream, "api.calls", 1, calls=calls)
+    await counted(operator, {"api_call_totalGET200/v1/stats": 3, "api_call_totalGET401/v1/stats": 2})
+    stats = await rpc.call(operator, METRICS_STATS, AskMetricsStats(seconds=60))
+    assert isinstance(stats, MetricsStats)
+    assert (stats.counters["apiCall:success"], stats.counters["apiCall:fail"]) == (3, 2)
+
+
+async def test_new_labels_without_end_meet_a_budget(stream, metrics_service, operator, monkeypatch):
+    monkeypatch.setattr("services.metrics.counters.MAX_SERIES", 20)
+    for number in range(40):
+        await send(stream, f"thing.happened{number}", number + 1)
+    await until_counted(operator, "tallystick_series_dropped_total", 20)
+    assert len([name for name in await counters(operator) if name.startswith("events_total")]) == 20
+
+
+async def until_counted(operator, name: str, least: float) -> None:
+    async with asyncio.timeout(15):
+        while (await counters(operator)).get(name, 0) < least:
+            await asyncio.sleep(0.02)
+
+
+async def test_openmetrics_has_its_own_names_and_an_end(metrics_service, operator):
+    reply = await rpc.call(operator, EXPOSITION, AskExposition(openmetrics=True))
+    assert isinstance(reply, Exposition)
+    families = {family.name for family in openmetrics.text_string_to_metric_families(reply.text)}
+    assert {"thread_starts", "tallystick_dead_letters", "tallystick_token_verify_seconds"} <= families
+
+
+async def test_an_owner_that_lost_its_lock_stands_by(stream, metrics_service, operator, database):
+    await send(stream, "account.added", 1, account="one")
+    await counted(operator, {"tallystick_accounts_added_total": 1})
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute(
+        "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
+        " and database = (select oid from pg_database where datname = current_database())"
+    )
+    await connection.close()
+    await send(stream, "account.added", 2, account="two")
+    await counted(operator, {"tallystick_accounts_added_total": 2})
