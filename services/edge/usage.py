@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 REPORT_S = 1.0
 MAX_TOKENS = 10_000
 MAX_REFUSALS = 1_000
+MAX_REFUSALS_OF_ONE = 10
+"""In one report: a token's log keeps its latest 100, so a flood of them would be written to be forgotten."""
 BATCH = 200  # keeps a report under what a request may hold
 
 
@@ -33,6 +35,8 @@ class Usage:
     def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
         self._refusals: list[_Refused] = []
+        self._noted: Counter[str] = Counter()
+        """Refusals by token since the last report."""
         self.dropped = 0
         self.results: Counter[str] = Counter()
         """How many requests were judged, by result."""
@@ -53,7 +57,8 @@ class Usage:
         self, token: str, reason: str, address: str | None, route: str, request_id: str | None
     ) -> None:
         self.results[_AS_TOLD.get(reason, reason)] += 1
-        if len(self._refusals) >= MAX_REFUSALS:
+        self._noted[token] += 1
+        if self._noted[token] > MAX_REFUSALS_OF_ONE or len(self._refusals) >= MAX_REFUSALS:
             self.dropped += 1
             return
         self._refusals.append((token, time.time(), reason, address, route, request_id))
@@ -71,6 +76,7 @@ class Usage:
 
     async def flush(self, client: Client) -> None:
         """Reports what there is, in as many requests as that takes; stops where nobody listens, to go on later."""
+        self._noted.clear()
         while self._uses or self._refusals:
             uses = [self._uses.pop(token).reported(token) for token in list(self._uses)[:BATCH]]
             refusals, self._refusals = self._refusals[:BATCH], self._refusals[BATCH:]
