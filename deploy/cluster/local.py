@@ -48,6 +48,7 @@ class Options(NamedTuple):
     tokens: int = 2
     metrics: int = 2
     tls: bool = False
+    """Of NATS and the edges. The PostgreSQL that comes along was built without it."""
     lease_s: float = 5
 
 
@@ -102,10 +103,9 @@ class Running:
 
     def database_url(self, role: str) -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.postgres_ports)
-        encrypted = f"&sslmode=verify-full&sslrootcert={self.folder}/tls/authority.pem"
         return (
             f"postgresql://{role}:{self.roles[role]}@{hosts}/{postgres.DATABASE}"
-            f"?target_session_attrs=read-write{encrypted if self.options.tls else ''}"
+            "?target_session_attrs=read-write"
         )
 
     def socket(self, number: int) -> Path:
@@ -154,7 +154,7 @@ async def cluster(options: Options, folder: Path) -> AsyncIterator[Running]:
 
 async def _make_certificates(folder: Path) -> None:
     command = ["sh", str(ROOT / "deploy/authority"), str(folder)]
-    names = (f"{name}=localhost,127.0.0.1" for name in ("nats", "postgres", "edge"))
+    names = (f"{name}=localhost,127.0.0.1" for name in ("nats", "edge"))
     process = await processes.spawn([*command, *names])
     if await process.wait() != 0:
         raise Unavailable("the certificates could not be made")
@@ -164,13 +164,6 @@ async def _start_postgres(running: Running) -> None:
     """A primary, and a standby without whose word nothing is committed."""
     password, log = running.roles["postgres"], running.folder / "postgres.log"
     options = {"listen_addresses": "127.0.0.1", "max_connections": "100"}
-    if running.options.tls:
-        tls = running.folder / "tls"
-        options |= {
-            "ssl": "on",
-            "ssl_cert_file": f"{tls}/postgres.pem",
-            "ssl_key_file": f"{tls}/postgres.key",
-        }
 
     def server(number: int) -> Start:
         data, port = running.socket(number), running.postgres_ports[number]
@@ -314,7 +307,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("edges", "tokens", "metrics"):
         parser.add_argument(f"--{name}", type=int, default=Options._field_defaults[name])
-    parser.add_argument("--tls", action="store_true", help="encrypt all that goes between the parts")
+    parser.add_argument(
+        "--tls", action="store_true", help="encrypt what goes to and between NATS nodes and to the edges"
+    )
     options = Options(**vars(parser.parse_args()))
     raise SystemExit(asyncio.run(run(lambda stop: serve(options, stop), grace_s=30)))
 
