@@ -10,6 +10,7 @@ from services.edge.settings import Settings as EdgeSettings
 from services.metrics.settings import Settings as MetricsSettings
 from services.tokens.settings import Settings as TokensSettings
 from shared import nats_reference
+from shared.logs import Settings as LogSettings
 from shared.settings import variable
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 def test_every_setting_is_documented_and_no_other():
     settings = {
         variable(field.name)
-        for kind in (EdgeSettings, TokensSettings, MetricsSettings, CommandLineSettings)
+        for kind in (EdgeSettings, TokensSettings, MetricsSettings, CommandLineSettings, LogSettings)
         for field in msgspec.structs.fields(kind)
     }
     table = [

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import nats
 
 from deploy.cluster.local import Options, Running, cluster, first_token
 from shared import bus, events
@@ -112,9 +113,13 @@ async def prove(lives: int, seconds: float) -> bool:
         living = itertools.takewhile(lambda _: not ended.is_set(), numbers)
         tasks = [asyncio.create_task(users.ask(number)) for number in range(4)]
         loads = [asyncio.create_task(live(fleet, history, living)) for _ in range(lives)]
-        client = await stack.enter_async_context(
-            bus.connect(running.nats_url("service"), "service", Stop(), wait_s=10)
+        client = await nats.connect(
+            running.nats_url("service").split(","),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            ping_interval=1,
         )
+        stack.push_async_callback(client.close)
         producer = await stack.enter_async_context(events.producer(client, "proof"))
         sent = 0
 
@@ -123,7 +128,7 @@ async def prove(lives: int, seconds: float) -> bool:
             while not ended.is_set():
                 producer.send(KIND, Sent())
                 sent += 1
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
 
         sending = asyncio.create_task(send())
         await asyncio.sleep(2)
