@@ -50,3 +50,7 @@ manifests:
     kubectl kustomize deploy/kubernetes/monitoring >/dev/null
     kubectl kustomize deploy/kubernetes >.venv-tools/manifests.yaml
     .venv-tools/bin/kubernetes-validate --strict .venv-tools/manifests.yaml
+
+# known vulnerabilities, licences, and a software bill of materials
+audit:
+    sh deploy/audit

@@ -37,3 +37,16 @@ def test_links_between_the_docs_lead_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_licence_of_every_dependency_is_listed():
+    pinned = re.findall(
+        r"^([A-Za-z0-9._-]+)==[^;\n]*$", (ROOT / "requirements.txt").read_text(), re.MULTILINE
+    )
+    listed = re.findall(r"^\| ?([A-Za-z0-9._-]+) ?\|", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
+    missing = {normal(name) for name in pinned} - {normal(name) for name in listed}
+    assert not missing, "run: sh deploy/audit"
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[._-]+", "-", name).lower()
