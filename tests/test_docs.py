@@ -50,3 +50,19 @@ def test_the_licence_of_every_dependency_is_listed():
 
 def normal(name: str) -> str:
     return re.sub(r"[._-]+", "-", name).lower()
+
+
+def test_what_is_deployed_sets_only_what_there_is():
+    files = [ROOT / "compose.yaml", ROOT / "deploy/Dockerfile", *(ROOT / "deploy/kubernetes").glob("*.yaml")]
+    used = {
+        name.removesuffix("_FILE")
+        for file in files
+        for name in re.findall(r"^ .*?(TALLYSTICK_[A-Z_]+)(?=:|, value|=)", file.read_text(), re.MULTILINE)
+    }
+    known = {
+        variable(field.name)
+        for kind in (EdgeSettings, TokensSettings, MetricsSettings, LogSettings)
+        for field in msgspec.structs.fields(kind)
+    }
+    assert len(used) > 5
+    assert used <= known | {"TALLYSTICK_BIND"}  # the port that compose.yaml publishes
