@@ -41,7 +41,7 @@ def make(
     finished = folder / "nats" / "server.conf"
     if finished.exists():
         return False
-    passwords = {name: secrets.token_hex(24) for name in (*nats_server.PERMISSIONS, "postgres", *ROLES)}
+    passwords = {name: secrets.token_hex(24) for name in ("postgres", *ROLES)}
     users = {user: secrets.token_hex(24) for user in nats_server.PERMISSIONS}
     for user, password in users.items():
         servers = (f"{scheme}://{user}:{password}@{server}" for server in nats.split(","))
