@@ -38,6 +38,7 @@ def make(
         scheme: ``tls`` where NATS is to be spoken to encrypted only.
         options: of the PostgreSQL URLs, such as ``sslmode=verify-full&sslrootcert=/run/secrets/authority.pem``.
     """
+    folder.mkdir(mode=0o700, exist_ok=True)
     finished = folder / "nats" / "server.conf"
     if finished.exists():
         return False
