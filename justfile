@@ -37,3 +37,20 @@ nats-command:
 lock:
     uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements.txt
     uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements-dev.txt
+
+# what clients see while a cluster on loopback loses its parts one by one
+cluster:
+    sh deploy/setup dev
+    .venv/bin/python -m tests.proofs.cluster
+
+# Kubernetes manifests against its schemas, offline (kubectl for kustomize)
+manifests:
+    python3 -m venv .venv-tools
+    .venv-tools/bin/pip install --quiet kubernetes-validate
+    kubectl kustomize deploy/kubernetes/monitoring >/dev/null
+    kubectl kustomize deploy/kubernetes >.venv-tools/manifests.yaml
+    .venv-tools/bin/kubernetes-validate --strict .venv-tools/manifests.yaml
+
+# known vulnerabilities, licences, and a software bill of materials
+audit:
+    sh deploy/audit

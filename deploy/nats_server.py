@@ -123,6 +123,8 @@ def settings(
             "listen": cluster.listen,
             "routes": list(cluster.routes),
             "authorization": {"user": "route", "password": cluster.password},
+            # Clients are told all nodes; an address found out here would come without their credentials.
+            "no_advertise": True,
             # Between the nodes both sides show a certificate.
             **({"tls": {**encryption, "verify": True}} if encryption else {}),
         }

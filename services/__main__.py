@@ -46,7 +46,7 @@ def up(data_dir: Path | None, host: str | None, port: int | None, workers: int |
     from deploy.up import up as start
     from services.edge.settings import Settings
 
-    logs.set_up("up")
+    _set_up_logs("up")
     edge = settings.load(Settings, {**os.environ, "TALLYSTICK_NATS_URL": "decided by up"})
     edge.trusted_networks()
     if prepared := settings.read("prepared_token", os.environ):
@@ -67,7 +67,7 @@ def up(data_dir: Path | None, host: str | None, port: int | None, workers: int |
 @click.argument("service", type=click.Choice(["edge", "tokens", "metrics"]))
 def serve(service: str) -> None:
     """Run one service, set by TALLYSTICK_... variables."""
-    logs.set_up(service)
+    _set_up_logs(service)
     match service:
         case "edge":
             from services.edge import server
@@ -95,7 +95,7 @@ def migrate(service: str) -> None:
     from services.metrics import store as metrics_store
     from services.tokens import store as tokens_store
 
-    logs.set_up("migrate")
+    _set_up_logs("migrate")
     url = settings.read("database_url", os.environ)
     if not url:
         raise settings.SettingsError("TALLYSTICK_DATABASE_URL is not set")
@@ -118,12 +118,16 @@ def nats_url() -> None:
     click.echo(connection.running().service_url)
 
 
+def _set_up_logs(service: str) -> None:
+    logs.set_up(service, settings.load(logs.Settings, os.environ))
+
+
 def _check_environment() -> None:
     from services.edge.settings import Settings as EdgeSettings
     from services.metrics.settings import Settings as MetricsSettings
     from services.tokens.settings import Settings as TokensSettings
 
-    kinds = (EdgeSettings, TokensSettings, MetricsSettings, connection.Settings)
+    kinds = (EdgeSettings, TokensSettings, MetricsSettings, connection.Settings, logs.Settings)
     settings.check_known(kinds, os.environ)
 
 

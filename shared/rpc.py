@@ -20,13 +20,16 @@ from nats.errors import NoRespondersError
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
 
-from shared import VERSION, bus
+from shared import VERSION, bus, tracing
 from shared.contracts import Failure, Operation
 
 log = logging.getLogger(__name__)
 
 DEADLINE_HEADER = "Tallystick-Deadline"
 """Unix time in milliseconds after which a request that changes something must not be carried out any more."""
+
+CLOCKS_S = 2.0
+"""How far clocks may differ before a request in time is taken for a late one, unless it is set."""
 
 MAX_REQUEST_BYTES = 64 * 1024
 
@@ -48,12 +51,15 @@ Handlers = Mapping[Operation[Any, Any], Handler]
 
 async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Failure:
     """Asks, and answers the reply or the refusal. Whatever keeps the answer away is ``unavailable``."""
-    headers = None
+    headers = tracing.headers()
     if operation.mutates:
-        headers = {DEADLINE_HEADER: str(int((time.time() + operation.timeout_s) * 1000))}
+        headers[DEADLINE_HEADER] = str(int((time.time() + operation.timeout_s) * 1000))
     try:
         message = await client.request(
-            operation.subject, msgspec.json.encode(request), timeout=operation.timeout_s, headers=headers
+            operation.subject,
+            msgspec.json.encode(request),
+            timeout=operation.timeout_s,
+            headers=headers or None,
         )
     except NoRespondersError:
         return Failure(code="unavailable", message="nobody answers for this on NATS")
@@ -147,6 +153,7 @@ async def serve(
     unavailable: tuple[type[Exception], ...] = (),
     malformed: tuple[type[Exception], ...] = (),
     limit: int = 256,
+    clocks_s: float = CLOCKS_S,
 ) -> AsyncIterator["Server"]:
     """Answers the operations for as long as the block runs; several processes share the work by queue group.
 
@@ -158,8 +165,9 @@ async def serve(
         unavailable: exceptions that mean "cannot decide now"; any other is logged and answered ``internal``.
         malformed: exceptions that mean that a value in the request is one nothing can be done with.
         limit: how many requests are handled at once; more are answered ``overloaded``.
+        clocks_s: how far the callers' clocks may be behind this one's, in seconds.
     """
-    server = Server(unavailable, malformed, limit)
+    server = Server(unavailable, malformed, limit, clocks_s)
     config = ServiceConfig(
         name=name, version=VERSION, description=description, queue_group=name, stats_handler=server.stats
     )
@@ -188,8 +196,13 @@ class Server:
     """The requests in hand. Each runs in a task of its own, since nats-py hands them over one at a time."""
 
     def __init__(
-        self, unavailable: tuple[type[Exception], ...], malformed: tuple[type[Exception], ...], limit: int
+        self,
+        unavailable: tuple[type[Exception], ...],
+        malformed: tuple[type[Exception], ...],
+        limit: int,
+        clocks_s: float,
     ) -> None:
+        self._clocks_s = clocks_s
         self._unavailable = unavailable
         self._malformed = malformed
         self._limit = limit
@@ -230,8 +243,11 @@ class Server:
         decoder: msgspec.json.Decoder[Any],
         handler: Handler,
     ) -> None:
-        if operation.mutates and _is_late(request):
+        tracing.received(request.headers)
+        if operation.mutates and self._is_late(request):
             self.counts["late"] += 1
+            log.warning("%s came too late to be carried out: do the machines' clocks agree?", operation.name)
+            await _answer(request, Failure(code="unavailable", message="the request came too late"))
             return
         try:
             async with asyncio.timeout(operation.timeout_s):
@@ -257,6 +273,12 @@ class Server:
             self.counts["answered"] += 1
         await _answer(request, reply)
 
+    def _is_late(self, request: Request) -> bool:
+        deadline = (request.headers or {}).get(DEADLINE_HEADER, "")
+        # Another language's caller may leave the deadline out; then its request is as good as its arrival.
+        readable = deadline.isascii() and deadline.isdecimal() and len(deadline) < 20
+        return readable and (time.time() - self._clocks_s) * 1000 > int(deadline)
+
     async def _reply(
         self, data: bytes, decoder: msgspec.json.Decoder[Any], handler: Handler
     ) -> msgspec.Struct:
@@ -280,10 +302,3 @@ async def _answer(request: Request, reply: msgspec.Struct) -> None:
         await request.respond(msgspec.json.encode(reply), headers=headers)
     except (NatsError, OSError) as error:
         log.warning("an answer could not be sent: %s", type(error).__name__)
-
-
-def _is_late(request: Request) -> bool:
-    deadline = (request.headers or {}).get(DEADLINE_HEADER, "")
-    # Another language's caller may leave the deadline out; then its request is as good as its arrival.
-    readable = deadline.isascii() and deadline.isdecimal() and len(deadline) < 20
-    return readable and time.time() * 1000 > int(deadline)

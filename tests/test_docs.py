@@ -10,6 +10,7 @@ from services.edge.settings import Settings as EdgeSettings
 from services.metrics.settings import Settings as MetricsSettings
 from services.tokens.settings import Settings as TokensSettings
 from shared import nats_reference
+from shared.logs import Settings as LogSettings
 from shared.settings import variable
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 def test_every_setting_is_documented_and_no_other():
     settings = {
         variable(field.name)
-        for kind in (EdgeSettings, TokensSettings, MetricsSettings, CommandLineSettings)
+        for kind in (EdgeSettings, TokensSettings, MetricsSettings, CommandLineSettings, LogSettings)
         for field in msgspec.structs.fields(kind)
     }
     table = [
@@ -36,3 +37,32 @@ def test_links_between_the_docs_lead_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_licence_of_every_dependency_is_listed():
+    pinned = re.findall(
+        r"^([A-Za-z0-9._-]+)==[^;\n]*$", (ROOT / "requirements.txt").read_text(), re.MULTILINE
+    )
+    listed = re.findall(r"^\| ?([A-Za-z0-9._-]+) ?\|", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
+    missing = {normal(name) for name in pinned} - {normal(name) for name in listed}
+    assert not missing, "run: sh deploy/audit"
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[._-]+", "-", name).lower()
+
+
+def test_what_is_deployed_sets_only_what_there_is():
+    files = [ROOT / "compose.yaml", ROOT / "deploy/Dockerfile", *(ROOT / "deploy/kubernetes").glob("*.yaml")]
+    used = {
+        name.removesuffix("_FILE")
+        for file in files
+        for name in re.findall(r"^ .*?(TALLYSTICK_[A-Z_]+)(?=:|, value|=)", file.read_text(), re.MULTILINE)
+    }
+    known = {
+        variable(field.name)
+        for kind in (EdgeSettings, TokensSettings, MetricsSettings, LogSettings)
+        for field in msgspec.structs.fields(kind)
+    }
+    assert len(used) > 5
+    assert used <= known | {"TALLYSTICK_BIND"}  # the port that compose.yaml publishes

@@ -20,6 +20,13 @@ from shared.lifecycle import Unavailable
 
 DATABASE = "tallystick"
 ROLES = ("tokens", "metrics")
+PORT = 5432
+"""Only part of the socket's name, unless the server is told to listen on addresses."""
+DEFAULTS: Mapping[str, str] = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "50",
+}
 _GRANTS = "\n".join(
     [
         f"revoke all on database {DATABASE} from public;",
@@ -47,8 +54,8 @@ def socket_folder(data: Path) -> Iterator[Path]:
             yield Path(short)
 
 
-def url(user: str, password: str, socket: Path, database: str = DATABASE) -> str:
-    return f"postgresql://{user}:{password}@/{database}?host={socket}"
+def url(user: str, password: str, socket: Path, database: str = DATABASE, port: int = PORT) -> str:
+    return f"postgresql://{user}:{password}@/{database}?host={socket}&port={port}"
 
 
 async def initialize(data: Path, password: str, log: Path, *, keep_open: tuple[int, ...] = ()) -> None:
@@ -93,9 +100,16 @@ async def initialize(data: Path, password: str, log: Path, *, keep_open: tuple[i
 
 
 async def start(
-    data: Path, socket: Path, password: str, log: Path, *, keep_open: tuple[int, ...] = ()
+    data: Path,
+    socket: Path,
+    password: str,
+    log: Path,
+    *,
+    keep_open: tuple[int, ...] = (),
+    port: int = PORT,
+    options: Mapping[str, str] = DEFAULTS,
 ) -> asyncio.subprocess.Process:
-    """Starts the server and returns when it takes connections.
+    """Starts the server, with these of its own settings, and returns when it takes connections.
 
     Raises:
         Unavailable: it ended at once, or took no connection within START_S; its log says why.
@@ -111,12 +125,9 @@ async def start(
                     str(data),
                     "-k",
                     str(socket),
-                    "-c",
-                    "listen_addresses=",
-                    "-c",
-                    "unix_socket_permissions=0700",
-                    "-c",
-                    "max_connections=50",
+                    "-p",
+                    str(port),
+                    *(f"--{name}={value}" for name, value in {**DEFAULTS, **options}.items()),
                 ]
             ),
             # Orphaned, it has to be gone before the next start; the write-ahead log brings everything back.
@@ -126,7 +137,7 @@ async def start(
         )
     while process.returncode is None and asyncio.get_running_loop().time() < deadline:
         try:
-            connection = await asyncpg.connect(url("postgres", password, socket, "postgres"), timeout=2)
+            connection = await asyncpg.connect(url("postgres", password, socket, "postgres", port), timeout=2)
         except (OSError, asyncpg.PostgresError, TimeoutError):
             await asyncio.sleep(0.02)
         else:
@@ -136,9 +147,9 @@ async def start(
     raise Unavailable(f"PostgreSQL did not start; see {log}")
 
 
-async def provision(socket: Path, password: str, passwords: Mapping[str, str]) -> None:
+async def provision(socket: Path, password: str, passwords: Mapping[str, str], *, port: int = PORT) -> None:
     """Creates the database and the services' roles where they are missing. A role can use its own schema only."""
-    connection = await asyncpg.connect(url("postgres", password, socket, "postgres"), timeout=5)
+    connection = await asyncpg.connect(url("postgres", password, socket, "postgres", port), timeout=5)
     try:
         for role in ROLES:
             if not await connection.fetchval("select true from pg_roles where rolname = $1", role):

@@ -16,6 +16,7 @@ from services.edge.coherence import now
 from services.edge.credentials import Credential, take
 from services.edge.errors import Answer, Refused, refusal
 from services.edge.gate import Gate
+from shared import tracing
 from shared.ids import new_id
 from shared.token_value import digest
 
@@ -104,6 +105,7 @@ class Front:
         scope["state"] = state
         state["gate"] = self._gate
         state["request_id"] = request_id.decode()
+        tracing.begin(state["request_id"], _trace(scope["headers"]))
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
@@ -158,6 +160,10 @@ class _Unrouted:
             self.found_none = message["status"] == 404 and "token" not in self._state
         if not self.found_none:
             await self._send(message)
+
+
+def _trace(headers: Any) -> str | None:
+    return next((value.decode("latin-1") for name, value in headers if name == b"traceparent"), None)
 
 
 def _unacceptable(scope: Any, hosts: int) -> Refused | None:

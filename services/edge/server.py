@@ -45,5 +45,5 @@ def run(settings: Settings) -> None:
 def worker() -> ASGIApp:
     """The entry point of one worker process."""
     die_with_parent()
-    logs.set_up("edge")
+    logs.set_up("edge", load(logs.Settings, os.environ))
     return create_app(load(Settings, os.environ))

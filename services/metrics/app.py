@@ -28,7 +28,12 @@ async def run(settings: Settings, stop: Stop) -> None:
                 settings.nats_url, "metrics", stop, wait_s=settings.wait_s, authority=settings.nats_authority
             )
         )
-        await ensure_stream(client, max_bytes=settings.stream_max_bytes, replicas=settings.stream_replicas)
+        await ensure_stream(
+            client,
+            max_bytes=settings.stream_max_bytes,
+            replicas=settings.stream_replicas,
+            wait_s=settings.wait_s,
+        )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
         consumer = Consumer(pool, settings.database_url, client, producer.measures, settings.stream_max_bytes)
         await stack.enter_async_context(background(consumer.run(), stop))

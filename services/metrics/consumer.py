@@ -22,6 +22,7 @@ from services.metrics.counters import DeadLetter, Message, NotAnEvent, Tally, ap
 from services.metrics.store import NotTheOwner
 from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
 from shared.events import HEARTBEAT_S
+from shared.lifecycle import Unavailable
 from shared.measures import Measures
 from shared.postgres import UNAVAILABLE, Connection, Pool
 
@@ -37,11 +38,24 @@ SILENCE_S = 6 * HEARTBEAT_S
 """A thread not heard of for this long counts as stopped."""
 
 
-async def ensure_stream(client: Client, *, max_bytes: int, replicas: int = 1) -> None:
+async def ensure_stream(client: Client, *, max_bytes: int, replicas: int = 1, wait_s: float = 10) -> None:
     """Creates the stream unless it is there, and has as many nodes keep it as wanted. A full one refuses events
     instead of dropping acknowledged ones.
+
+    Raises:
+        Unavailable: JetStream did not do so within ``wait_s``: its nodes have to find each other first.
     """
-    stream = client.jetstream()
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            return await _ensure_stream(client.jetstream(timeout=2), max_bytes, replicas)
+        except (NatsError, APIError) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(f"JetStream did not make the stream within {wait_s:g} s: {error}") from None
+            await asyncio.sleep(0.2)
+
+
+async def _ensure_stream(stream: JetStreamContext, max_bytes: int, replicas: int) -> None:
     try:
         config = (await stream.stream_info(EVENTS_STREAM)).config
         if config.num_replicas != replicas:

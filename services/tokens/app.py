@@ -50,6 +50,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 TokensHandlers(tokens, leases, outbox.filled).all(),
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
+                clocks_s=settings.clocks_s,
             )
         )
         if settings.heartbeat:

@@ -33,3 +33,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat: Annotated[
         str | None, Meta(description="a file that is touched every second for as long as this service serves")
     ] = None
+    clocks_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="how far the clocks of machines may differ, in seconds: so much later than its"
+            " deadline a change is still carried out",
+        ),
+    ] = 2

@@ -1,11 +1,13 @@
 import asyncio
+import contextvars
+import logging
 import time
 
 import msgspec
 import pytest
 from nats.aio.client import Client
 
-from shared import bus, rpc
+from shared import bus, logs, rpc, tracing
 from shared.contracts import Failure, Message, Operation
 from shared.lifecycle import Stop
 from tests.conftest import until_async
@@ -107,12 +109,47 @@ async def test_a_request_without_a_reply_subject_is_counted(server, operator):
     await until_async(lambda: server.counts["no_reply"] == 1)
 
 
+async def answer_to_a_change_late_by(operator: Client, late_s: float):
+    headers = {rpc.DEADLINE_HEADER: str(int((time.time() - late_s) * 1000))}
+    message = await operator.request(CHANGE.subject, b'{"text":"x"}', timeout=1, headers=headers)
+    return msgspec.json.decode(message.data)
+
+
 async def test_a_change_that_comes_too_late_is_not_carried_out(server, operator):
-    headers = {rpc.DEADLINE_HEADER: str(int(time.time() * 1000) - 1)}
-    inbox = operator.new_inbox()
-    await operator.publish(CHANGE.subject, b'{"text":"x"}', reply=inbox, headers=headers)
-    await until_async(lambda: server.counts["late"] == 1)
+    answer = await answer_to_a_change_late_by(operator, rpc.CLOCKS_S + 1)
+    assert answer["code"] == "unavailable"
+    assert server.counts["late"] == 1
     assert server.counts["answered"] == 0
+
+
+async def test_clocks_may_differ_a_little(server, operator):
+    assert await answer_to_a_change_late_by(operator, rpc.CLOCKS_S - 1) == {"text": "x"}
+
+
+async def test_the_request_and_its_trace_go_along(server, operator):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    tracing.begin("req_1", trace)
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(logs.formatter("tokens", "json").format(record))  # type: ignore[method-assign]
+    logging.getLogger("shared.rpc").addHandler(handler)
+    try:
+        await operator.request(ECHO.subject, b'{"text":"fail"}', timeout=1, headers=tracing.headers())
+    finally:
+        logging.getLogger("shared.rpc").removeHandler(handler)
+    (line,) = map(msgspec.json.decode, lines)
+    assert (line["request"], line["trace"]) == ("req_1", "4bf92f3577b34da6a3ce929d0e0e4736")
+    assert "Traceback" in line["exception"]
+
+
+@pytest.mark.parametrize("forged", ["x\ny", "00-" + "0" * 31, "", "é" * 55])
+def test_what_is_no_trace_does_not_get_on(forged):
+    contextvars.copy_context().run(check_forged, forged)
+
+
+def check_forged(forged: str) -> None:
+    tracing.begin("req_2", forged)
+    assert tracing.headers() == {tracing.REQUEST_HEADER: "req_2"}
 
 
 async def ask(client: Client, text: str) -> Answer | Failure:
