@@ -20,6 +20,15 @@ fuzz minutes="10":
     sh deploy/setup dev
     .venv/bin/pytest tests/fuzz --minutes {{minutes}}
 
+# what a check costs (Debian's wrk)
+bench *parts:
+    .venv/bin/python -m bench.checks {{parts}}
+
+# revocations and rate limits under kills and stops
+prove:
+    .venv/bin/python -m tests.proofs.revocation
+    .venv/bin/python -m tests.proofs.rate_limit
+
 # what CI runs
 check:
     sh deploy/check
