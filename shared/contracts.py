@@ -685,7 +685,7 @@ class Counted(Message, frozen=True):
     """By how much a counter rose since it was last reported."""
 
     name: str
-    value: Annotated[int, Meta(ge=0, le=2**53)]
+    value: Annotated[int, Meta(ge=0, le=2**40)]
     labels: dict[str, str] = {}
 
 
@@ -710,7 +710,7 @@ class ApiCall(Message, frozen=True):
     method: str
     status_code: int
     route: str
-    count: Annotated[int, Meta(ge=0, le=2**53)]
+    count: Annotated[int, Meta(ge=0, le=2**40)]
 
 
 class ApiCalls(Message, frozen=True):

@@ -92,12 +92,7 @@ class Front:
             return
         scope["headers"], scope["query_string"] = headers, query
         state: dict[str, Any] = {"credential": credential, "entry": None}
-        again = {**scope, "path": "/", "raw_path": b"/", "state": state}
-        unrouted = _Unrouted(send, state)
-        await self._pass_on(scope, receive, unrouted, request_id, state)
-        if unrouted.found_none:
-            # Which paths there are is told to those with a token only: the route of the unknown asks for one.
-            await self._pass_on(again, receive, send, request_id, state)
+        await self._pass_on(scope, receive, send, request_id, state)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -109,7 +104,17 @@ class Front:
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
-        await self._app(scope, _in_time(receive), self._completed(scope, send, request_id, state, head=head))
+        receive = _in_time(receive)
+        send = self._completed(scope, send, request_id, state, head=head)
+        if state["entry"] is not None:
+            await self._app(scope, receive, send)
+            return
+        again: Any = {**scope, "path": "/", "raw_path": b"/"}
+        unrouted = _Unrouted(send, state)
+        await self._app(scope, receive, unrouted)
+        if unrouted.found_none:
+            # Which paths there are is told to those with a token only: the route of the unknown asks for one.
+            await self._app(again, receive, send)
 
     async def _send(
         self, answer: Answer, scope: Any, request_id: bytes, send: Send, route: str = UNROUTED

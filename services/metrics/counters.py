@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 MAX_SERIES = 1000
 """Series kept of one metric; what would be another is dropped, and counted."""
+MOST = 1 << 40
+"""More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
 MAX_STATE = 64  # characters of an account's state
 NEW_ACCOUNT_STATE = "init"
 
@@ -249,7 +251,7 @@ def _is_new(event: Event, state: State, tally: Tally) -> bool:
         tally.add(declared.DUPLICATES)
         return False
     if event.n > last + 1:
-        tally.add(declared.GAPS, event.n - last - 1)
+        tally.add(declared.GAPS, min(event.n - last - 1, MOST))
     state.sources[event.source, event.boot] = event.n
     return True
 

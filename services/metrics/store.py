@@ -216,14 +216,16 @@ async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> N
 async def _save_tally(connection: Connection, tally: Tally) -> None:
     await connection.execute(
         "insert into counter (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"
-        " on conflict (name, labels) do update set value = counter.value + excluded.value",
+        " on conflict (name, labels) do update set"
+        " value = least(counter.value::numeric + excluded.value, 9223372036854775807)::bigint",
         [name for name, _ in tally.counters],
         [labels for _, labels in tally.counters],
         list(tally.counters.values()),
     )
     await connection.execute(
         "insert into recent_count (minute, name, value) select * from unnest($1::timestamptz[], $2::text[], $3::bigint[])"
-        " on conflict (minute, name) do update set value = recent_count.value + excluded.value",
+        " on conflict (minute, name) do update set"
+        " value = least(recent_count.value::numeric + excluded.value, 9223372036854775807)::bigint",
         [minute for minute, _ in tally.recent],
         [name for _, name in tally.recent],
         list(tally.recent.values()),

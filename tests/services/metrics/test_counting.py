@@ -331,3 +331,12 @@ async def test_an_owner_that_lost_its_lock_stands_by(stream, metrics_service, op
     await connection.close()
     await send(stream, "account.added", 2, account="two")
     await counted(operator, {"tallystick_accounts_added_total": 2})
+
+
+async def test_sources_that_jump_to_the_end_block_nothing(stream, metrics_service, operator):
+    for number in range(12):
+        await send(stream, "account.added", 2**62 - 1, f"source-{number}", account="a")
+    calls = [{"method": "GET", "statusCode": 200, "route": "/", "count": 2**60}]
+    await send(stream, "api.calls", 1, calls=calls)
+    await send(stream, "account.added", 1, "well-behaved", account="b")
+    await counted(operator, {"tallystick_accounts_added_total": 13, "tallystick_dead_letters_total": 1})
