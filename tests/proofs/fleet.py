@@ -101,7 +101,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(*, edges: int, replicas: int, lease_s: float = 5, workers: int = 1) -> AsyncIterator[Fleet]:
+async def fleet(
+    *, edges: int, replicas: int, lease_s: float = 5, workers: int = 1, counters: int = 1
+) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
         users = {user: f"{user}password" for user in ("postgres", *embedded_postgres.ROLES)}
@@ -142,7 +144,8 @@ async def fleet(*, edges: int, replicas: int, lease_s: float = 5, workers: int =
         )
         await run("nats", lambda: embedded_nats.start(configuration, port, folder / "log"))
         await embedded_postgres.provision(folder / "pg", users["postgres"], users)
-        await run("metrics", service("metrics", database_url=database_url("metrics")))
+        for number in range(counters):
+            await run(f"metrics {number}", service("metrics", database_url=database_url("metrics")))
         for number in range(replicas):
             start = service("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
             await run(f"tokens {number}", start)

@@ -1,6 +1,6 @@
 """The proofs' short forms; each says in its own module how to run the long one."""
 
-from tests.proofs import rate_limit, revocation
+from tests.proofs import counting, rate_limit, revocation
 
 
 async def test_a_revoked_token_is_refused_everywhere_once_the_revoke_call_returns():
@@ -23,3 +23,11 @@ async def test_a_rate_limit_is_given_out_in_full_to_a_steady_load():
     history, _ = await rate_limit.prove(seconds=6, seed=None, edges=2, limit=200)
     assert history.violations() == {}
     assert history.used() >= 0.99
+
+
+async def test_counters_stay_exact_through_crashes():
+    found = await counting.prove(count=4000, seed=11, sources=4)
+    assert found.counted == found.sent
+    assert found.went_down == []
+    assert found.accounted == found.stored
+    assert len(found.happened) >= 1, "nothing was killed or stopped"

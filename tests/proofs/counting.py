@@ -1,0 +1,167 @@
+"""Counters stay exact through any crash: 100,000 events of several sources, while the metrics services, NATS,
+PostgreSQL, the edge and the tokens service are killed and stopped.
+
+    .venv/bin/python -m tests.proofs.counting --events 100000
+
+Every event that was sent is counted exactly once, no counter that was scraped ever went down, and what is counted,
+delivered twice or dead is all that the stream ever stored.
+"""
+
+import argparse
+import asyncio
+import random
+import time
+from collections import Counter
+from contextlib import closing
+from typing import NamedTuple
+
+import nats
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared import bus, events
+from shared.contracts import EVENTS_STREAM, AccountState
+from shared.lifecycle import Stop
+from tests.proofs.fleet import Fleet, fleet
+from tests.proofs.http import Connection
+
+KIND = "account.state"
+NOT_COUNTERS = {"gauge", "untyped", "unknown"}
+
+
+class Outcome(NamedTuple):
+    """``accounted``: what the stream's messages became; ``stored``: how many there were."""
+
+    sent: int
+    counted: int
+    went_down: list[str]
+    scrapes: int
+    accounted: int
+    stored: int
+    seconds: float
+    happened: list[str]
+
+
+class Scraper:
+    """Asks for /metrics again and again."""
+
+    def __init__(self, running: Fleet) -> None:
+        self._running = running
+        self._highest: dict[str, float] = {}
+        self.went_down: list[str] = []
+        self.scrapes = 0
+
+    async def forever(self) -> None:
+        while True:
+            for port in self._running.ports:
+                with closing(Connection(port)) as connection:
+                    await self.scrape(connection)
+            await asyncio.sleep(0.1)
+
+    async def scrape(self, connection: Connection) -> dict[str, float]:
+        answer = await connection.send("GET", "/metrics", self._running.admin)
+        if answer.status != 200:
+            return {}
+        self.scrapes += 1
+        found = {
+            f"{sample.name}{sorted(sample.labels.items())}": sample.value
+            for family in text_string_to_metric_families(answer.body.decode())
+            if family.type not in NOT_COUNTERS
+            for sample in family.samples
+        }
+        for name, highest in self._highest.items():
+            if found.get(name, -1) < highest:
+                self.went_down.append(f"{name}: {highest} to {found.get(name)}")
+        self._highest = {**self._highest, **found}
+        return found
+
+
+async def source(running: Fleet, name: str, count: int) -> None:
+    """Sends so many events and returns when NATS has stored them all."""
+    client = await nats.connect(
+        running.nats_url("service"),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        ping_interval=1,
+        pending_size=0,
+        error_cb=_ignore,
+    )
+    try:
+        async with events.producer(client, name) as producer:
+            for number in range(count):
+                producer.send(KIND, AccountState(account=f"{name}-{number % 50}", state="connected"))
+                if number % 50 == 49:
+                    await asyncio.sleep(0.3)  # so that it takes long enough for things to happen
+            await producer.drained()
+    finally:
+        await client.close()
+
+
+async def _ignore(_: Exception) -> None:
+    """What NATS says while it is away."""
+
+
+async def prove(*, count: int, seed: int, sources: int = 8) -> Outcome:
+    began = time.monotonic()
+    async with fleet(edges=2, replicas=1, counters=2, lease_s=1) as running:
+        scraper = Scraper(running)
+        scraping = asyncio.create_task(scraper.forever())
+        trouble = asyncio.create_task(running.trouble(random.Random(seed), longest_s=3))
+        try:
+            await asyncio.gather(*(source(running, f"source-{n}", count // sources) for n in range(sources)))
+        finally:
+            trouble.cancel()
+            scraping.cancel()
+            await asyncio.gather(trouble, scraping, return_exceptions=True)
+        seconds = time.monotonic() - began
+        counted, accounted, stored = await _settled(running, scraper, count // sources * sources)
+    return Outcome(
+        sent=count // sources * sources,
+        counted=counted,
+        went_down=scraper.went_down,
+        scrapes=scraper.scrapes,
+        accounted=accounted,
+        stored=stored,
+        seconds=seconds,
+        happened=running.happened,
+    )
+
+
+async def _settled(running: Fleet, scraper: Scraper, sent: int) -> tuple[int, int, int]:
+    """What was counted in the end, and what became of all that the stream ever stored."""
+    deadline = time.monotonic() + 60
+    async with bus.connect(running.nats_url("metrics"), "metrics", Stop(), wait_s=30) as client:
+        counted = accounted = stored = 0
+        while time.monotonic() < deadline:
+            with closing(Connection(running.ports[0])) as connection:
+                stored = (await client.jetstream().stream_info(EVENTS_STREAM)).state.last_seq
+                found = await scraper.scrape(connection)
+            counted = int(found.get(f"events_total[('event', '{KIND}')]", 0))
+            kinds = sum(value for name, value in found.items() if name.startswith("events_total"))
+            accounted = int(
+                kinds
+                + found.get("tallystick_event_duplicates_total[]", 0)
+                + found.get("tallystick_dead_letters_total[]", 0)
+            )
+            # Heartbeats go on, so the two are read together until they meet.
+            if counted >= sent and accounted == stored:
+                break
+            await asyncio.sleep(0.1)
+        return counted, accounted, stored
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    arguments = parser.parse_args()
+    found = asyncio.run(prove(count=arguments.events, seed=arguments.seed))
+    print(f"seed {arguments.seed}, {found.seconds:.0f} s; what happened: {dict(Counter(found.happened))}")
+    print(f"sent {found.sent}, counted {found.counted}")
+    print(f"{found.scrapes} scrapes, counters that went down: {len(found.went_down)} {found.went_down[:3]}")
+    print(f"the stream stored {found.stored}, counted, doubled and dead together: {found.accounted}")
+    exact = found.sent == found.counted and found.stored == found.accounted
+    raise SystemExit(0 if exact and not found.went_down else 1)
+
+
+if __name__ == "__main__":
+    main()
