@@ -56,6 +56,14 @@ SERIES_DROPPED = Metric(
     "tallystick_series_dropped_total", "counter", "Counts of unknown metrics, or of labels beyond the budget"
 )
 
+TOKENS = Metric("tallystick_tokens", "gauge", "Tokens by state", ("state",), across="max")
+TOKENS_EXPIRING = Metric(
+    "tallystick_tokens_expiring",
+    "gauge",
+    "Tokens honoured now that expire within so many days",
+    ("days",),
+    across="max",
+)
 TOKEN_CHECKS = Metric("tallystick_token_checks_total", "counter", "Requests judged, by result", ("result",))
 VERIFY_SECONDS = Metric(
     "tallystick_token_verify_seconds", "histogram", "Time an edge waited for the tokens service about a token"

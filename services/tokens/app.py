@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 from services.tokens import store
 from services.tokens.handlers import TokensHandlers
+from services.tokens.inventory import Inventory
 from services.tokens.leases import Leases
 from services.tokens.outbox import Outbox
 from services.tokens.prepared import import_prepared
@@ -41,6 +42,7 @@ async def run(settings: Settings, stop: Stop) -> None:
         await stack.enter_async_context(background(leases.watch(), stop))
         outbox = Outbox(pool, client)
         await stack.enter_async_context(background(outbox.deliver(), stop))
+        await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
         await stack.enter_async_context(producer.thread("tokens"))
         await stack.enter_async_context(
             rpc.serve(
