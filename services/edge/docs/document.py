@@ -202,8 +202,9 @@ def _successes(handler: HTTPRouteHandler) -> dict[str, Object]:
     response: Object = {"description": "Done.", "headers": _headers("X-Request-Id")}
     if handler.opt["scope"] != PUBLIC:
         response["headers"] |= _headers("RateLimit", "RateLimit-Policy")
-    if kind is str:
-        response["content"] = {str(handler.media_type).partition(";")[0]: {"schema": {"type": "string"}}}
+    if kind is bytes:
+        names = [media_type.partition(";")[0] for media_type in handler.opt["media_types"]]
+        response["content"] = {name: {"schema": {"type": "string"}} for name in names}
     elif kind not in {None, type(None)}:
         response["content"] = {"application/json": _content(kind)}
     if kind is not CreatedToken:

@@ -17,7 +17,7 @@ from shared import contracts as c
 
 LICENSE = "Apache-2.0"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+TEXT_FORMAT = "text/plain; version=0.0.4"  # Litestar adds the charset
 
 
 class Health(Struct):
@@ -73,7 +73,7 @@ def _nats_version(client: Client) -> str:
     return f"{version.major}.{version.minor}.{version.patch}"
 
 
-@get("/metrics", opt={"scope": "metrics"}, media_type=TEXT_FORMAT)
+@get("/metrics", opt={"scope": "metrics", "media_types": [TEXT_FORMAT, OPENMETRICS]}, media_type=TEXT_FORMAT)
 async def metrics(request: HttpRequest) -> Response[bytes]:
     """The counters in Prometheus' text format, or in OpenMetrics for whoever accepts that."""
     openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
