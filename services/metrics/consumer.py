@@ -111,6 +111,7 @@ class Consumer:
         self._stream: JetStreamContext = client.jetstream()
         self._max_bytes = max_bytes
         self._position = 0
+        self._epoch = 0
         self._lag = 0
         self._series: dict[str, set[str]] = {}
         self._kept_house = 0.0
@@ -141,6 +142,7 @@ class Consumer:
             self._position = await store.position(
                 connection, EVENTS_STREAM, _created(info.created), info.state.last_seq
             )
+            self._epoch = await store.take_over(connection, EVENTS_STREAM)
             # Only the owner makes series, so it knows them all from here on.
             self._series = await store.series(connection)
         # A consumer made anew at the position has no redelivery to wait for and may have been deleted by anyone.
@@ -190,7 +192,7 @@ class Consumer:
         if last == self._position:
             return
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
-            await store.move(connection, EVENTS_STREAM, self._position, last)
+            await store.move(connection, EVENTS_STREAM, self._epoch, self._position, last)
             state = await store.load(connection, mentioned(decoded))
             state.series = self._series
             apply(decoded, state, tally)
@@ -199,7 +201,7 @@ class Consumer:
 
     async def _keep_house(self) -> None:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
-            await store.move(connection, EVENTS_STREAM, self._position, self._position)
+            await store.move(connection, EVENTS_STREAM, self._epoch, self._position, self._position)
             now, silent = await store.silent_threads(connection, SILENCE_S)
             if silent:
                 tally = Tally()

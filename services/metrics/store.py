@@ -83,13 +83,22 @@ async def series(connection: Connection) -> dict[str, set[str]]:
     return found
 
 
-async def move(connection: Connection, stream: str, before: int, after: int) -> None:
+async def take_over(connection: Connection, stream: str) -> int:
+    """The epoch of a new owner, which ends those of all before it."""
+    epoch: int = await connection.fetchval(
+        "update stream_position set epoch = epoch + 1 where stream = $1 returning epoch", stream
+    )
+    return epoch
+
+
+async def move(connection: Connection, stream: str, epoch: int, before: int, after: int) -> None:
     """Raises:
-    NotTheOwner: the position is not where this process left it.
+    NotTheOwner: another process took over, or the position is not where this one left it.
     """
     moved = await connection.fetchval(
-        "update stream_position set seq = $3 where stream = $1 and seq = $2 returning true",
+        "update stream_position set seq = $4 where stream = $1 and epoch = $2 and seq = $3 returning true",
         stream,
+        epoch,
         before,
         after,
     )

@@ -16,7 +16,7 @@ from tests.services.conftest import issue
     ],
 )
 async def test_the_format_is_the_one_that_is_accepted(
-    edge, operator, tokens_service, metrics_service, accept, expected
+    edge, operator, tokens_service, metrics_service, *, accept, expected
 ):
     value, _ = await issue(operator, "metrics")
     headers = {"authorization": f"Bearer {value}", "accept": accept, "accept-encoding": "identity"}

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.metrics import app, declared
+from services.metrics import app, declared, store
 from services.metrics.consumer import DURABLE
 from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode
 from services.metrics.exposition import Sample, labels, text
 from services.metrics.settings import Settings
 from services.metrics.store import StreamRecreated
-from shared import bus, rpc
+from shared import bus, postgres, rpc
 from shared.contracts import (
     EVENTS_STREAM,
     EXPOSITION,
@@ -340,3 +340,20 @@ async def test_sources_that_jump_to_the_end_block_nothing(stream, metrics_servic
     await send(stream, "api.calls", 1, calls=calls)
     await send(stream, "account.added", 1, "well-behaved", account="b")
     await counted(operator, {"tallystick_accounts_added_total": 13, "tallystick_dead_letters_total": 1})
+
+
+async def test_an_owner_that_was_overtaken_writes_nothing(stream, metrics_service, operator, database):
+    await send(stream, "account.added", 1, account="one")
+    await counted(operator, {"tallystick_accounts_added_total": 1})
+    async with (
+        postgres.pool(database.metrics, schema="metrics", wait_s=5) as pool,
+        pool.acquire() as connection,
+    ):
+        before = await connection.fetchval("select seq from stream_position")
+        mine = await store.take_over(connection, EVENTS_STREAM)
+        await store.take_over(connection, EVENTS_STREAM)
+        with pytest.raises(store.NotTheOwner):
+            await store.move(connection, EVENTS_STREAM, mine, before, before)
+    # The service was overtaken too; it stands for election again, and counts on.
+    await send(stream, "account.added", 2, account="two")
+    await counted(operator, {"tallystick_accounts_added_total": 2})
