@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -122,15 +123,19 @@ _DATA: Mapping[str, type[msgspec.Struct]] = {
 }
 
 
+_EVENT = msgspec.json.Decoder(Event)
+_known_type = lru_cache(1024)(is_event_type)
+
+
 def decode(message: Message) -> Decoded:
     """Raises:
     NotAnEvent: it cannot be counted, now or ever.
     """
     kind = message.subject.removeprefix(EVENTS_PREFIX)
-    if not is_event_type(kind):
+    if not _known_type(kind):
         raise NotAnEvent("the subject is not noun.verb")
     try:
-        event = msgspec.json.decode(message.payload, type=Event)
+        event = _EVENT.decode(message.payload)
         data = msgspec.convert(event.data, _DATA[kind]) if kind in _DATA else event.data
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise NotAnEvent(str(error)) from None
@@ -144,7 +149,7 @@ def decode(message: Message) -> Decoded:
     for text in (event.source, event.boot, *_keys(data)):
         if text is not None and (not 0 < len(text) <= 256 or "\0" in text):
             raise NotAnEvent("a name is empty, over 256 characters or holds a NUL")
-    return Decoded(message, msgspec.structs.replace(event, type=kind), data)
+    return Decoded(message, event if event.type else msgspec.structs.replace(event, type=kind), data)
 
 
 def mentioned(batch: list[Decoded]) -> Mentioned:
@@ -168,11 +173,11 @@ def mentioned(batch: list[Decoded]) -> Mentioned:
 
 def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
     """Counts each event of the batch once, changing ``state`` and ``tally``."""
+    kinds: Counter[tuple[datetime, str]] = Counter()
     for message, event, data in batch:
         if not _is_new(event, state, tally):
             continue
-        tally.recent[message.stored.replace(second=0, microsecond=0), f"events:{event.type}"] += 1
-        tally.add_series(state, declared.EVENTS.name, {"event": event.type}, 1)
+        kinds[message.stored.replace(second=0, microsecond=0), event.type] += 1
         match data:
             case ThreadStarted() | ThreadStopped() | ThreadHeartbeat():
                 _of_threads(data, message.stored, state, tally)
@@ -182,6 +187,9 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
                 _called(data, message.stored, state, tally)
             case MetricsReported():
                 _reported(event, data, state, tally)
+    for (minute, kind), number in kinds.items():
+        tally.recent[minute, f"events:{kind}"] += number
+        tally.add_series(state, declared.EVENTS.name, {"event": kind}, number)
 
 
 def _of_threads(
