@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -54,6 +55,7 @@ async def wrk(
     url: str,
     *,
     token: str = "",
+    scheme: str = "Bearer",
     tokens: Path | None = None,
     seconds: float = 2,
     connections: int = CONNECTIONS,
@@ -61,7 +63,7 @@ async def wrk(
     """Requests as fast as they are answered. ``tokens``: a file of tokens, one after the other."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if token:
-        argv += ["-H", f"Authorization: Bearer {token}"]
+        argv += ["-H", f"Authorization: {scheme} {token}"]
     if tokens:
         argv += ["-s", str(tokens.with_suffix(".lua"))]
         tokens.with_suffix(".lua").write_text(LUA)
@@ -225,6 +227,50 @@ async def good_client(url: str, token: str) -> float:
     return statistics.quantiles(took, n=100)[98]
 
 
+async def peers(running: Fleet) -> None:
+    """Django REST Knox under gunicorn, from an environment of its own: see `bench/peers/requirements.txt`."""
+    programs = Path(os.environ.get("BENCH_PEERS", ".venv-peers")) / "bin"
+    if not (programs / "gunicorn").exists():
+        print(f"peers: not measured, {programs} has no gunicorn (bench/peers/requirements.txt)")
+        return
+    database = urlsplit(running.database_url("tokens"))
+    settings = {
+        "BENCH_NAME": database.path[1:],
+        "BENCH_USER": str(database.username),
+        "BENCH_PASSWORD": str(database.password),
+        "BENCH_HOST": database.query.removeprefix("host="),
+    }
+    folder = ROOT / "bench" / "peers"
+    made = await asyncio.create_subprocess_exec(
+        str(programs / "python"),
+        str(folder / "knox.py"),
+        stdout=subprocess.PIPE,
+        env=environment() | settings,
+    )
+    token = (await made.communicate())[0].decode()
+    port = free_port()
+    gunicorn = await spawn(
+        ["taskset", "-c", "0", str(programs / "gunicorn"), "--chdir", str(folder), "knox:application"]
+        + ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "gthread", "--threads", "8"],
+        environment=environment() | settings,
+    )
+    theirs = await _listening(f"http://127.0.0.1:{port}")
+    ours = (await make_tokens(running, 1))[0]
+    async with served("edge", running) as edge:
+        found = []
+        for _ in range(3):
+            mine = await wrk(f"{edge}/small", token=ours)
+            knox = await wrk(f"{theirs}/small", token=token, scheme="Token")
+            found.append((mine.rate, knox.rate))
+    gunicorn.terminate()
+    await gunicorn.wait()
+    say(
+        "warm check : Django REST Knox under gunicorn",
+        statistics.median(mine for mine, _ in found),
+        statistics.median(knox for _, knox in found),
+    )
+
+
 async def revoking() -> None:
     """How long a revoke call takes."""
     for workers in (1, 2, 4):
@@ -276,7 +322,7 @@ async def fill(running: Fleet, count: int) -> None:
     await connection.close()
 
 
-PARTS = {"warm": warm, "cold": cold, "many": many, "flood": flood}
+PARTS = {"warm": warm, "peers": peers, "cold": cold, "many": many, "flood": flood}
 
 
 async def run(wanted: Sequence[str]) -> None:

@@ -2,8 +2,10 @@
 with its heartbeats, and the metrics service adds each up once; `services.metrics.declared` says what there is.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 
 from shared.contracts import Counted, Measured, MetricsReported
 
@@ -20,6 +22,7 @@ class Measures:
     def __init__(self) -> None:
         self._counters: Counter[_Key] = Counter()
         self._gauges: dict[_Key, Callable[[], float]] = {}
+        self._histograms: dict[str, _Histogram] = {}
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Adds to a counter. One of seconds is counted in microseconds."""
@@ -30,12 +33,11 @@ class Measures:
 
     def observe(self, name: str, seconds: float) -> None:
         """Adds to a histogram."""
-        for bound in SECONDS:
-            if seconds <= bound:
-                self.count(f"{name}_bucket", le=f"{bound:g}")
-        self.count(f"{name}_bucket", le="+Inf")
-        self.count(f"{name}_sum", int(seconds * MICRO))
-        self.count(f"{name}_count")
+        histogram = self._histograms.get(name)
+        if histogram is None:
+            histogram = self._histograms[name] = _Histogram()
+        histogram.counts[bisect_left(SECONDS, seconds)] += 1
+        histogram.sum_s += seconds
 
     def gauge(self, name: str, read: Callable[[], float], **labels: str) -> None:
         """Has a gauge read whenever there is a report."""
@@ -43,6 +45,9 @@ class Measures:
 
     def take(self) -> MetricsReported:
         """What was counted since the last time, and what the gauges show now."""
+        histograms, self._histograms = self._histograms, {}
+        for name, histogram in histograms.items():
+            self._count_histogram(name, histogram)
         counters, self._counters = self._counters, Counter()
         return MetricsReported(
             counters=tuple(
@@ -55,3 +60,19 @@ class Measures:
                 for (name, labels), read in self._gauges.items()
             ),
         )
+
+    def _count_histogram(self, name: str, histogram: "_Histogram") -> None:
+        total = 0
+        for bound, count in zip([*SECONDS, inf], histogram.counts, strict=True):
+            total += count
+            self.count(f"{name}_bucket", total, le="+Inf" if bound == inf else f"{bound:g}")
+        self.count(f"{name}_sum", int(histogram.sum_s * MICRO))
+        self.count(f"{name}_count", total)
+
+
+class _Histogram:
+    """``counts``: how many fell between each bound and the one before it."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.sum_s = 0.0

@@ -34,6 +34,11 @@ def current() -> Origin | None:
     return _current.get()
 
 
+def serve(request: str, trace: str | None) -> None:
+    """`begin` with an id of our own making."""
+    _current.set(Origin(request, trace if trace and _TRACE.fullmatch(trace) else None))
+
+
 def begin(request: str | None, trace: str | None) -> None:
     """Says where the rest of this task comes from. What is not of the form it should have counts as not there:
     it would get into logs.

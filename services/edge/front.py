@@ -5,6 +5,7 @@ that says by itself that it is none, and a proxy's question about a token that i
 
 import asyncio
 import itertools
+import re
 from hashlib import sha256
 from typing import Any
 
@@ -28,6 +29,8 @@ BODY_TIMEOUT_S = 10.0
 """How long a client may take to send its body."""
 TOKEN_NEEDED = ("/v1/", "/oauth2/", "/metrics")
 """Nothing under these is answered without a token; `app` sees to it that no public route is."""
+_UNAMBIGUOUS = re.compile(rb"[A-Za-z0-9_~+/=.-]+")
+"""What stands after ``Bearer `` is one value, whatever it is worth."""
 OFFERED = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
 
@@ -71,7 +74,10 @@ class Front:
     ) -> None:
         entry = self._gate.cache.get(sha256(token).digest(), now())
         if entry is None:
-            await self._check(scope, receive, send, request_id)
+            if _needs_token(scope) and _UNAMBIGUOUS.fullmatch(token) and not digest(str(token, "latin-1")):
+                await self._refuse("invalid_token", scope, request_id, send)
+            else:
+                await self._check(scope, receive, send, request_id)
             return
         if scope["path"] == "/auth":
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
@@ -86,13 +92,16 @@ class Front:
         """Any other request: its token is not known here, or it has none, or two."""
         credential, headers, query = take(scope["headers"], scope["query_string"])
         code = _without_asking(credential)
-        if code and scope["method"] in OFFERED and scope["path"].startswith(TOKEN_NEEDED):
-            self._gate.usage.results[code] += 1
-            await self._send(_REFUSALS[code], scope, request_id, send)
+        if code and _needs_token(scope):
+            await self._refuse(code, scope, request_id, send)
             return
         scope["headers"], scope["query_string"] = headers, query
         state: dict[str, Any] = {"credential": credential, "entry": None}
         await self._pass_on(scope, receive, send, request_id, state)
+
+    async def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> None:
+        self._gate.usage.results[code] += 1
+        await self._send(_REFUSALS[code], scope, request_id, send)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -100,7 +109,7 @@ class Front:
         scope["state"] = state
         state["gate"] = self._gate
         state["request_id"] = request_id.decode()
-        tracing.begin(state["request_id"], _trace(scope["headers"]))
+        tracing.serve(state["request_id"], _trace(scope["headers"]))
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
@@ -168,7 +177,10 @@ class _Unrouted:
 
 
 def _trace(headers: Any) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name == b"traceparent"), None)
+    for name, value in headers:
+        if name == b"traceparent":
+            return str(value, "latin-1")
+    return None
 
 
 def _unacceptable(scope: Any, hosts: int) -> Refused | None:
@@ -186,6 +198,10 @@ def _unacceptable(scope: Any, hosts: int) -> Refused | None:
     if codings not in ([], [b"chunked"]):
         return Refused("bad_request", "chunked is the only transfer coding", headers=CLOSE)
     return None
+
+
+def _needs_token(scope: Any) -> bool:
+    return scope["method"] in OFFERED and scope["path"].startswith(TOKEN_NEEDED)
 
 
 def _without_asking(credential: Credential) -> str | None:
