@@ -243,14 +243,14 @@ async def peers(running: Fleet) -> None:
     folder = ROOT / "bench" / "peers"
     made = await asyncio.create_subprocess_exec(
         str(programs / "python"),
-        str(folder / "knox.py"),
+        str(folder / "django_knox.py"),
         stdout=subprocess.PIPE,
         env=environment() | settings,
     )
     token = (await made.communicate())[0].decode()
     port = free_port()
     gunicorn = await spawn(
-        ["taskset", "-c", "0", str(programs / "gunicorn"), "--chdir", str(folder), "knox:application"]
+        ["taskset", "-c", "0", str(programs / "gunicorn"), "--chdir", str(folder), "django_knox:application"]
         + ["--bind", f"127.0.0.1:{port}", "--workers", "1", "--worker-class", "gthread", "--threads", "8"],
         environment=environment() | settings,
     )
