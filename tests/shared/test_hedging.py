@@ -27,7 +27,14 @@ async def test_another_replica_answers_for_one_that_hangs(nats_server):
         await bus.subscribed(tokens)
         hedged = rpc.Hedged(edge)
         began = time.monotonic()
-        found = await asyncio.gather(*(hedged.call(VERIFY, VerifyToken(digest="ab" * 32)) for _ in range(40)))
+        question = VerifyToken(digest="ab" * 32)
+        found: list[Verdict | Failure] = []
+
+        async def ask() -> None:
+            reply = await hedged.call(VERIFY, question)
+            found.append(reply)
+
+        await asyncio.gather(*(ask() for _ in range(40)))
         took = time.monotonic() - began
     unanswered = [reply for reply in found if isinstance(reply, Failure)]
     # Each further try finds the one that hangs with even odds: 16 in a row happen to nobody.
