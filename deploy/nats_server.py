@@ -21,6 +21,7 @@ PERMISSIONS: Permissions = {
         "publish": [
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.tokens.>",
+            "tallystick.v1.edge.sessions.>",
             "tallystick.v1.admin.>",
             "tallystick.v1.metrics.>",
             ACKNOWLEDGED,

@@ -323,6 +323,32 @@ class TokenLog(Message, frozen=True):
     refusals: tuple[Refusal, ...]
 
 
+class FindRefusals(Message, frozen=True):
+    """What was refused to the request with this id, as far as tokens' logs still hold it."""
+
+    request_id: str
+
+
+class FoundRefusals(Message, frozen=True):
+    refusals: tuple[Refusal, ...]
+
+
+MAX_USE_HOURS = 7 * 24
+
+
+class GetUse(Message, frozen=True):
+    """How often tokens were used in each of the last hours, up to MAX_USE_HOURS."""
+
+    ids: Annotated[tuple[str, ...], Meta(max_length=200)]
+    hours: Annotated[int, Meta(ge=1, le=MAX_USE_HOURS)] = 24
+
+
+class UseHistory(Message, frozen=True):
+    """By token; an hour by the clock each, the oldest first and the present one last. Unused tokens are left out."""
+
+    uses: dict[str, tuple[int, ...]]
+
+
 class ImportTokens(Message, frozen=True):
     """All of them or none. The records' shape is `shared.token_record.TokenRecord`."""
 
@@ -346,7 +372,10 @@ class Exported(Message, frozen=True):
 
 
 class GetToken(Message, frozen=True):
+    """``revoked``: even if it is revoked."""
+
     id: str
+    revoked: bool = False
 
 
 MAX_PAGE = 1_000_000
@@ -361,6 +390,10 @@ TokenState = Literal["active", "disabled", "expired", "expiring", "rotated", "re
 EXPIRING_DAYS = 7
 
 
+TokenOrder = Literal["created", "used", "expires", "description"]
+"""Newest first; last used first; first to expire first; by description."""
+
+
 class ListTokens(Message, frozen=True):
     """Pages count from 0, up to MAX_PAGE, and hold 1 to MAX_PAGE_SIZE.
 
@@ -368,6 +401,8 @@ class ListTokens(Message, frozen=True):
         query: only tokens with this in id, description or account.
         account: only tokens bound to this account.
         state: only tokens in this state; without it all that are not revoked.
+        scope: only tokens that were given exactly this scope.
+        rotated_to: only the token whose successor this is.
     """
 
     page: int = 0
@@ -375,6 +410,9 @@ class ListTokens(Message, frozen=True):
     query: str | None = None
     account: str | None = None
     state: TokenState | None = None
+    scope: str | None = None
+    rotated_to: str | None = None
+    order: TokenOrder = "created"
 
 
 class TokenPage(Message, frozen=True):
@@ -410,6 +448,49 @@ class AllRevoked(Message, frozen=True):
 
     account: str
     tokens: int
+
+
+# Sessions of the dashboard: each acts for a token, and ends with it
+
+
+class SignIn(Message, frozen=True):
+    """Begins a session, for a token or with a link that has not been used.
+
+    Args:
+        session: the digest of the session's secret, which only the browser holds.
+        token: the digest of the token.
+        link: the digest of the link's secret.
+    """
+
+    session: Digest
+    actor: Actor
+    token: Digest | None = None
+    link: Digest | None = None
+
+
+class ResumeSession(Message, frozen=True):
+    """Answers a verdict about the session's token: ``invalid_token`` where there is no such session any more."""
+
+    session: Digest
+
+
+class SignOut(Message, frozen=True):
+    session: Digest
+
+
+class MakeSignInLink(Message, frozen=True):
+    """A link that signs in once, as a token, within the next ``seconds``.
+
+    Args:
+        id: the token.
+        link: the digest of the link's secret.
+    """
+
+    id: str
+    link: Digest
+    actor: Actor
+    seconds: Annotated[int, Meta(ge=1, le=24 * 3600)] = 600
+    idempotency_key: str | None = None
 
 
 # How edges keep what they know true
@@ -510,6 +591,12 @@ IMPORT_TOKENS = Operation(
     "tallystick.v1.admin.tokens.import", ImportTokens, Imported, timeout_s=10, settles=True
 )
 EXPORT_TOKEN = Operation("tallystick.v1.admin.tokens.export", ExportToken, Exported)
+FIND_REFUSALS = Operation("tallystick.v1.admin.tokens.refusals", FindRefusals, FoundRefusals)
+GET_USE = Operation("tallystick.v1.admin.tokens.use", GetUse, UseHistory)
+SIGN_IN = Operation("tallystick.v1.edge.sessions.sign_in", SignIn, Verdict, mutates=True)
+RESUME_SESSION = Operation("tallystick.v1.edge.sessions.resume", ResumeSession, Verdict)
+SIGN_OUT = Operation("tallystick.v1.edge.sessions.sign_out", SignOut, Taken, mutates=True)
+MAKE_SIGN_IN_LINK = Operation("tallystick.v1.admin.sessions.make_link", MakeSignInLink, Taken, mutates=True)
 GET_TOKEN = Operation("tallystick.v1.admin.tokens.get", GetToken, Token)
 LIST_TOKENS = Operation("tallystick.v1.admin.tokens.list", ListTokens, TokenPage)
 REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, settles=True)
@@ -606,6 +693,22 @@ class MetricsStats(Message, frozen=True):
     counters: dict[str, int]
 
 
+MAX_HISTORY_MINUTES = 24 * 60
+
+
+class AskHistory(Message, frozen=True):
+    """The counts of the last minutes, of every kind that begins so."""
+
+    minutes: Annotated[int, Meta(ge=1, le=MAX_HISTORY_MINUTES)]
+    kind: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class History(Message, frozen=True):
+    """By kind; a minute by the clock each, the oldest first and the present one last."""
+
+    counts: dict[str, tuple[int, ...]]
+
+
 class AskExposition(Message, frozen=True):
     """``openmetrics``: in OpenMetrics 1.0 rather than Prometheus' text format 0.0.4."""
 
@@ -624,6 +727,7 @@ class Exposition(Message, frozen=True):
 
 TOKENS_STATS = Operation("tallystick.v1.tokens.stats", AskTokensStats, TokensStats)
 METRICS_STATS = Operation("tallystick.v1.metrics.stats", AskMetricsStats, MetricsStats)
+METRICS_HISTORY = Operation("tallystick.v1.metrics.history", AskHistory, History)
 EXPOSITION = Operation("tallystick.v1.metrics.exposition", AskExposition, Exposition)
 
 

@@ -86,15 +86,16 @@ class Tally:
     def add(self, metric: Metric, number: int = 1) -> None:
         self.counters[metric.name, ""] += number
 
-    def add_series(self, state: State, name: str, values: Mapping[str, str], number: int) -> None:
+    def add_series(self, state: State, name: str, values: Mapping[str, str], number: int) -> bool:
         """Adds to one series of a metric with labels, unless that would be one too many."""
         known = state.series.setdefault(name, set())
         printed = labels(values)
         if printed not in known and len(known) >= MAX_SERIES:
             self.add(declared.SERIES_DROPPED, number)
-            return
+            return False
         known.add(printed)
         self.counters[name, printed] += number
+        return True
 
 
 class Mentioned(NamedTuple):
@@ -186,7 +187,7 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
             case ApiCalls():
                 _called(data, message.stored, state, tally)
             case MetricsReported():
-                _reported(event, data, state, tally)
+                _reported(event, data, message.stored, state, tally)
     for (minute, kind), number in kinds.items():
         tally.recent[minute, f"events:{kind}"] += number
         tally.add_series(state, declared.EVENTS.name, {"event": kind}, number)
@@ -226,13 +227,16 @@ def _called(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
         tally.recent[minute, f"apiCall:{'success' if call.status_code < 400 else 'fail'}"] += call.count
 
 
-def _reported(event: Event, report: MetricsReported, state: State, tally: Tally) -> None:
+def _reported(event: Event, report: MetricsReported, at: datetime, state: State, tally: Tally) -> None:
     for counted in report.counters:
         metric = declared.series(counted.name, counted.labels)
         if metric is None or metric.type == "gauge":
             tally.add(declared.SERIES_DROPPED, counted.value)
         elif counted.labels:
-            tally.add_series(state, counted.name, counted.labels, counted.value)
+            added = tally.add_series(state, counted.name, counted.labels, counted.value)
+            if added and metric is declared.TOKEN_CHECKS:
+                minute = at.replace(second=0, microsecond=0)
+                tally.recent[minute, f"checks:{counted.labels['result']}"] += counted.value
         else:
             tally.counters[counted.name, ""] += counted.value
     for measured in report.gauges:

@@ -20,7 +20,11 @@ class MetricsHandlers:
         self._pool = pool
 
     def all(self) -> Handlers:
-        return {c.EXPOSITION: self.exposition, c.METRICS_STATS: self.stats}
+        return {
+            c.EXPOSITION: self.exposition,
+            c.METRICS_STATS: self.stats,
+            c.METRICS_HISTORY: self.history,
+        }
 
     async def exposition(self, request: c.AskExposition) -> c.Exposition:
         threads, late = await store.threads(self._pool, LATE_S)
@@ -48,3 +52,6 @@ class MetricsHandlers:
             connections=await store.accounts_by_state(self._pool),
             counters=await store.recent(self._pool, request.seconds),
         )
+
+    async def history(self, request: c.AskHistory) -> c.History:
+        return c.History(counts=await store.history(self._pool, request.kind, request.minutes))

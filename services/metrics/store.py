@@ -208,6 +208,21 @@ async def recent(pool: Pool, seconds: int) -> dict[str, int]:
     return {row["name"]: row["value"] for row in rows}
 
 
+async def history(pool: Pool, kind: str, minutes: int) -> dict[str, tuple[int, ...]]:
+    """Counts of the last minutes by name, for names that begin with ``kind``; oldest first, this minute last."""
+    rows = await pool.fetch(
+        "select name, value, (extract(epoch from date_trunc('minute', now()) - minute) / 60)::int as ago"
+        " from recent_count where starts_with(name, $1)"
+        " and minute > date_trunc('minute', now()) - make_interval(mins => $2) and minute <= now()",
+        kind,
+        minutes,
+    )
+    counts: dict[str, list[int]] = {}
+    for row in rows:
+        counts.setdefault(row["name"], [0] * minutes)[minutes - 1 - row["ago"]] += row["value"]
+    return {name: tuple(counted) for name, counted in sorted(counts.items())}
+
+
 async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> None:
     await connection.execute(
         "insert into thread (thread, type, seen, ended, started)"

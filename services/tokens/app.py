@@ -9,6 +9,7 @@ from services.tokens.inventory import Inventory
 from services.tokens.leases import Leases
 from services.tokens.outbox import Outbox
 from services.tokens.prepared import import_prepared
+from services.tokens.sessions import Sessions
 from services.tokens.settings import Settings
 from shared import bus, events, postgres, rpc
 from shared.lifecycle import Stop, background, beat
@@ -49,7 +50,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 client,
                 "tallystick-tokens",
                 "checks access tokens and manages them",
-                TokensHandlers(tokens, leases, outbox.filled).all(),
+                {**TokensHandlers(tokens, leases, outbox.filled).all(), **Sessions(pool, tokens).all()},
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
                 clocks_s=settings.clocks_s,

@@ -57,6 +57,8 @@ class TokensHandlers:
             c.REVOKE_ALL: self.revoke_all,
             c.GET_TOKEN: self.get_token,
             c.GET_LOG: self.get_log,
+            c.GET_USE: self.get_use,
+            c.FIND_REFUSALS: self.find_refusals,
             c.LIST_TOKENS: self.list_tokens,
             c.IMPORT_TOKENS: self.import_tokens,
             c.EXPORT_TOKEN: self.export_token,
@@ -207,12 +209,22 @@ class TokensHandlers:
     async def get_token(self, request: c.GetToken) -> c.Token | Failure:
         if not _TOKEN_ID.fullmatch(request.id):
             return not_found()
-        return await self._store.get(request.id) or not_found()
+        return await self._store.get(request.id, revoked=request.revoked) or not_found()
 
     async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
         if not _TOKEN_ID.fullmatch(request.id):
             return not_found()
         return await self._store.log(request.id) or not_found()
+
+    async def get_use(self, request: c.GetUse) -> c.UseHistory:
+        return c.UseHistory(uses=await self._store.use(request.ids, request.hours))
+
+    async def find_refusals(self, request: c.FindRefusals) -> c.FoundRefusals | Failure:
+        if not 0 < len(request.request_id) <= rules.MAX_REQUEST_ID or "\0" in request.request_id:
+            return bad_request(
+                FieldError(field="requestId", message=f"1 to {rules.MAX_REQUEST_ID} characters")
+            )
+        return c.FoundRefusals(refusals=tuple(await self._store.refusals_to(request.request_id)))
 
     async def list_tokens(self, request: c.ListTokens) -> c.TokenPage | Failure:
         if problems := _listing_problems(request):
@@ -458,7 +470,8 @@ def _in_utc(token: c.NewToken) -> c.NewToken:
 
 def _listing_problems(request: c.ListTokens) -> list[FieldError]:
     problems = _paging_problems(request)
-    for field, text in (("query", request.query), ("account", request.account)):
+    for field in ("query", "account", "scope", "rotated_to"):
+        text: str | None = getattr(request, field)
         if text is not None and (len(text) > rules.MAX_DESCRIPTION or "\0" in text):
             problems.append(
                 FieldError(field=field, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")

@@ -1,4 +1,6 @@
-"""Counts the tokens there are, by state and by how soon they expire, for the metrics."""
+"""Counts the tokens there are, by state and by how soon they expire, for the metrics; and forgets what nobody will
+ask for any more.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -43,6 +45,8 @@ class Inventory:
                 # It reads the whole table; what waits for it is nobody's request.
                 row = await self._pool.fetchrow(f"select {counts} from token", timeout=10)  # noqa: S608  # constants
                 self._counts = dict(row) if row else {}
+                await self._pool.execute("delete from use_by_day where day < now() - interval '9 days'")
+                await self._pool.execute("delete from session where expires <= now()")
             await asyncio.sleep(EVERY_S)
 
     def _of(self, name: str) -> int:

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 import asyncpg
 import msgspec
 
-from shared.contracts import EXPIRING_DAYS, Access, Account, NewToken, Restrictions, Token, TokenState
+from shared.contracts import (
+    EXPIRING_DAYS,
+    Access,
+    Account,
+    NewToken,
+    Refusal,
+    Restrictions,
+    Token,
+    TokenOrder,
+    TokenState,
+)
 
 ACTIVE = """
     revoked is null and not disabled
@@ -24,6 +34,13 @@ STATES: Mapping[TokenState, str] = {
     "not_yet_valid": "revoked is null and not_before > now()",
 }
 """The condition for each state; constants, so that PostgreSQL can match them with partial indexes."""
+
+ORDERS: Mapping[TokenOrder, str] = {
+    "created": "id desc",
+    "used": "last_used desc nulls last",
+    "expires": "expires nulls last",
+    "description": "lower(description)",
+}
 
 
 def token(row: asyncpg.Record) -> Token:
@@ -61,6 +78,17 @@ def wanted(of: Token) -> NewToken:
 
 def account(row: asyncpg.Record) -> Account:
     return Account(account=row["account"], name=row["name"], created=row["created"])
+
+
+def refusal(row: asyncpg.Record) -> Refusal:
+    return Refusal(
+        id=row["token"],
+        time=row["at"],
+        reason=row["reason"],
+        address=row["address"],
+        route=row["route"],
+        request_id=row["request_id"],
+    )
 
 
 def json(value: object) -> str | None:

@@ -13,6 +13,7 @@ from shared.scopes import MAX_COUNT, is_scope
 MAX_DESCRIPTION = 1024  # characters
 MAX_METADATA = 8192  # bytes of JSON
 MAX_LIST = 256  # addresses, referrers
+MAX_REQUEST_ID = 128  # characters
 MAX_REFERRER = 512  # characters
 MAX_REQUESTS = 1_000_000_000
 MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds

@@ -149,6 +149,28 @@ class Store:
                 [use.ip for use in uses],
                 [use.count for use in uses],
             )
+            await connection.execute(
+                """
+                insert into use_by_day (token, day, hours)
+                select token.id, today, array(
+                    select case when hour = this_hour then seen.count else 0 end
+                    from generate_series(0, 23) as hour order by hour
+                )
+                from unnest($1::text[], $2::bigint[]) as seen (id, count)
+                join token on token.id = seen.id
+                cross join (select now() at time zone 'UTC' as now) as clock
+                cross join lateral (
+                    select clock.now::date as today, extract(hour from clock.now)::int as this_hour
+                ) as moment
+                order by token.id
+                on conflict (token, day) do update set
+                    hours[extract(hour from now() at time zone 'UTC')::int + 1] =
+                        use_by_day.hours[extract(hour from now() at time zone 'UTC')::int + 1]
+                        + excluded.hours[extract(hour from now() at time zone 'UTC')::int + 1]
+                """,
+                [use.id for use in uses],
+                [use.count for use in uses],
+            )
             await connection.executemany(
                 "insert into refusal (token, at, reason, address, route, request_id)"
                 " select $1, $2, $3, $4, $5, $6 where exists (select from token where id = $1)",
@@ -189,18 +211,32 @@ class Store:
                 )
                 for row in changes
             ),
-            refusals=tuple(
-                Refusal(
-                    id=row["token"],
-                    time=row["at"],
-                    reason=row["reason"],
-                    address=row["address"],
-                    route=row["route"],
-                    request_id=row["request_id"],
-                )
-                for row in refusals
-            ),
+            refusals=tuple(rows.refusal(row) for row in refusals),
         )
+
+    async def refusals_to(self, request_id: str) -> Sequence[Refusal]:
+        """What the tokens' logs hold about a request."""
+        found = await self._pool.fetch(
+            "select * from refusal where request_id = $1 order by id desc limit 10", request_id
+        )
+        return [rows.refusal(row) for row in found]
+
+    async def use(self, ids: Sequence[str], hours: int) -> dict[str, tuple[int, ...]]:
+        """By token: how often it was used in each of the last hours, oldest first."""
+        found = await self._pool.fetch(
+            "select token, day, hours, now() at time zone 'UTC' as now from use_by_day"
+            " where token = any($1) and day >= (now() at time zone 'UTC')::date - $2::int / 24 - 1",
+            list(ids),
+            hours,
+        )
+        uses: dict[str, list[int]] = {}
+        for row in found:
+            history = uses.setdefault(row["token"], [0] * hours)
+            first = row["now"].toordinal() * 24 + row["now"].hour - hours + 1
+            for hour, count in enumerate(row["hours"], row["day"].toordinal() * 24 - first):
+                if 0 <= hour < hours:
+                    history[hour] += count
+        return {token: tuple(history) for token, history in uses.items()}
 
     async def knows(self, digest: str) -> bool:
         """Whether there is or was a token with this digest."""
@@ -208,8 +244,11 @@ class Store:
             await self._pool.fetchval("select true from token where digest = $1", bytes.fromhex(digest))
         )
 
-    async def get(self, id: str) -> Token | None:  # noqa: A002
-        row = await self._pool.fetchrow("select * from token where id = $1 and revoked is null", id)
+    async def get(self, id: str, *, revoked: bool = False) -> Token | None:  # noqa: A002
+        """A token; one that is revoked only where that is asked for."""
+        row = await self._pool.fetchrow(
+            "select * from token where id = $1 and (revoked is null or $2)", id, revoked
+        )
         return rows.token(row) if row else None
 
     async def export(self, id: str) -> TokenRecord | None:  # noqa: A002
@@ -233,17 +272,18 @@ class Store:
         condition = f"""
             {in_state} and ($1::text is null or account = $1)
             and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2)
+            and ($3::text is null or $3 = any(scopes)) and ($4::text is null or rotated_to = $4)
         """
         query = None if wanted.query is None else f"%{_escape_like(wanted.query)}%"
+        arguments = wanted.account, query, wanted.scope, wanted.rotated_to
         total = await self._pool.fetchval(
             f"select count(*) from token where {condition}",  # noqa: S608  # a constant
-            wanted.account,
-            query,
+            *arguments,
         )
         found = await self._pool.fetch(
-            f"select * from token where {condition} order by id desc limit $3 offset $4",  # noqa: S608
-            wanted.account,
-            query,
+            f"select * from token where {condition}"  # noqa: S608
+            f" order by {rows.ORDERS[wanted.order]}, id desc limit $5 offset $6",
+            *arguments,
             wanted.page_size,
             wanted.page * wanted.page_size,
         )
