@@ -15,10 +15,11 @@ from nats.aio.client import Client
 
 from deploy.data_folder import AlreadyRunning, DataFolder, Running
 from deploy.embedded import nats, postgres, processes
-from shared import VERSION, bus, rpc, token_value
+from shared import VERSION, bus, rpc, sign_in_link, token_value
 from shared.contracts import (
     CREATE_TOKEN,
     EXPOSITION,
+    MAKE_SIGN_IN_LINK,
     TOKENS_STATS,
     Actor,
     AskExposition,
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 START_S = 60.0
 BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+LINK_S = 3600
+"""How long the first start's link to the dashboard can be used."""
 STEADY_S = 10.0
 """A child that ran this long is started again at once when it dies."""
 
@@ -119,14 +122,14 @@ async def up(options: Options, stop: Stop) -> None:
         http = f"http://{_reachable(options.host)}:{options.port}"
         async with bus.connect(nats_url("operator"), "operator", stop, wait_s=START_S) as client:
             await _ready(client, options)
-            token = await _first_token(client)
+            token, link = await _first_token(client)
         folder.announce(
             Running(
                 pid=os.getpid(), http=http, operator_url=nats_url("operator"), service_url=nats_url("service")
             )
         )
         stack.callback(folder.withdraw)
-        _greet(http, folder.path, token)
+        _greet(http, folder.path, token, link)
         await stop.wait()
 
 
@@ -203,8 +206,8 @@ async def _answers(host: str, port: int) -> bool:
     return False
 
 
-async def _first_token(client: Client) -> str | None:
-    """Makes the admin token if there never was a token."""
+async def _first_token(client: Client) -> tuple[str, str] | tuple[None, None]:
+    """Makes the admin token if there never was a token; answers it and the secret of a link that signs in once."""
     secret = token_value.new_secret()
     made = await rpc.call(
         client,
@@ -220,18 +223,25 @@ async def _first_token(client: Client) -> str | None:
     if isinstance(made, Failure):
         if made.code != "conflict":
             raise Unavailable(f"the first token could not be made: {made.message}")
-        return None
-    return secret.value
+        return None, None
+    link = sign_in_link.new(made.token.id, Actor(name="first start"), seconds=LINK_S)
+    await rpc.call(client, MAKE_SIGN_IN_LINK, link.request)
+    return secret.value, link.secret
 
 
-def _greet(http: str, data: Path, token: str | None) -> None:
+def _greet(http: str, data: Path, token: str | None, link: str | None) -> None:
     lines = [f"Tallystick {VERSION} is up at {http} (data in {data}). Ctrl-C stops it."]
-    if token:
+    if token and link:
         lines += [
             "",
             f"  Your admin token, shown this once:  {token}",
             "",
-            f'  curl -H "Authorization: Bearer {token}" {http}/v1/stats',
+            f"  The dashboard, signed in once within the hour:  {http}{sign_in_link.path(link)}",
+            f'  The API:  curl -H "Authorization: Bearer {token}" {http}/v1/stats',
+        ]
+    else:
+        lines += [
+            f"The dashboard is at {http}/admin; 'tallystick tokens sign-in ID' prints a link that signs in."
         ]
     print("\n".join(lines), flush=True)
 

@@ -490,7 +490,6 @@ class MakeSignInLink(Message, frozen=True):
     link: Digest
     actor: Actor
     seconds: Annotated[int, Meta(ge=1, le=24 * 3600)] = 600
-    idempotency_key: str | None = None
 
 
 # How edges keep what they know true
@@ -638,8 +637,11 @@ class GetAccount(Message, frozen=True):
 
 
 class ListAccounts(Message, frozen=True):
+    """``query``: only accounts with this in account or name."""
+
     page: int = 0
     page_size: int = 20
+    query: str | None = None
 
 
 class AccountPage(Message, frozen=True):

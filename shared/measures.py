@@ -56,7 +56,7 @@ class Measures:
                 if value
             ),
             gauges=tuple(
-                Measured(name=name, labels=dict(labels), value=read())
+                Measured(name=name, labels=dict(labels), value=float(read()))
                 for (name, labels), read in self._gauges.items()
             ),
         )

@@ -47,6 +47,11 @@ def nats_url() -> str:
     return settings.read("nats_url", os.environ) or running().operator_url
 
 
+def http() -> str:
+    """The edge's base URL; empty where another machine's NATS was named, since that does not tell."""
+    return "" if settings.read("nats_url", os.environ) else running().http
+
+
 def operator() -> Actor:
     return Actor(name=f"cli:{getpass.getuser()}")
 

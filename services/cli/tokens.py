@@ -9,9 +9,9 @@ from typing import Any, TypeVar, get_args
 import click
 import msgspec
 
-from services.cli.connection import ask, change, fail, operator
+from services.cli.connection import ask, change, fail, http, operator
 from shared import contracts as c
-from shared import token_record, token_value
+from shared import sign_in_link, token_record, token_value
 from shared.lifecycle import EX_DATAERR
 from shared.token_record import NotARecord, TokenRecord
 
@@ -222,6 +222,23 @@ def revoke(token_id: str | None, account: str | None) -> None:
         _, everywhere = change(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
         what = f"{token_id} is"
     click.echo(f"{what} refused on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms")
+
+
+@tokens.command("sign-in")
+@token_id
+@click.option(
+    "--minutes",
+    type=click.IntRange(1, 24 * 60),
+    default=10,
+    show_default=True,
+    help="how long it can be used",
+)
+@click.option("--url", help="where the edge is, if not on this machine")
+def sign_in(token_id: str, *, minutes: int, url: str | None) -> None:
+    """Print a link that signs in to the dashboard, once, as this token."""
+    link = sign_in_link.new(token_id, operator(), seconds=minutes * 60)
+    ask(c.MAKE_SIGN_IN_LINK, link.request)
+    click.echo(f"{(url or http()).rstrip('/')}{sign_in_link.path(link.secret)}")
 
 
 @tokens.command()

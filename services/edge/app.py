@@ -14,6 +14,9 @@ from litestar.types import ASGIApp
 from services.edge import errors
 from services.edge.cache import Cache
 from services.edge.coherence import Coherence
+from services.edge.dashboard import DASHBOARD
+from services.edge.dashboard.pages import TEMPLATES
+from services.edge.dashboard.sessions import Attempts
 from services.edge.docs.document import document
 from services.edge.front import TOKEN_NEEDED, Front
 from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
@@ -61,6 +64,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
         *standards.HANDLERS,
         *operations.HANDLERS,
         *(docs.HANDLERS if settings.docs else ()),
+        *(DASHBOARD if settings.dashboard else ()),
     ]
     app = Litestar(
         [_options(handlers), *handlers],
@@ -68,6 +72,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
         response_class=JsonResponse,
         lifespan=[connected],
         exception_handlers={Exception: errors.answer},
+        template_config=TEMPLATES,
         openapi_config=None,  # ours says more: see `services.edge.docs`
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
@@ -86,6 +91,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 raise RuntimeError(f"{each.path} would go round the gate")
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
+    app.state.attempts = Attempts()
     app.state.openapi = msgspec.json.encode(document(app))
     return app
 

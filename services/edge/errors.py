@@ -149,13 +149,14 @@ def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
 
 def answer(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The exception handler for everything."""
-    found = problem(_refused(error))
+    found = problem(as_refused(error))
     # Litestar derives the content type from the media type.
     headers = {name: value for name, value in found.headers.items() if name != "content-type"}
     return Response(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def _refused(error: Exception) -> Refused:
+def as_refused(error: Exception) -> Refused:
+    """What an exception that left a route says to the client."""
     match error:
         case Refused():
             return error

@@ -18,6 +18,7 @@ from services.edge.coherence import now
 from services.edge.errors import Refused
 from services.edge.quotas import Quotas
 from services.edge.usage import Usage
+from shared import addresses
 from shared.addresses import Network
 from shared.contracts import Quota, Restrictions, Token
 from shared.events import Producer
@@ -94,6 +95,19 @@ class Gate:
         """
         state = scope["state"]
         known: Known = state["entry"] or await self.checker.check(state["credential"])
+        return await self.let_in(scope, known, required, account=account, any_account=any_account)
+
+    async def let_in(
+        self,
+        scope: Scope,
+        known: Known,
+        required: str | None,
+        *,
+        account: str | None = None,
+        any_account: bool = False,
+    ) -> Token:
+        """The same for a token that was looked up already."""
+        state = scope["state"]
         address = self.address_of(scope)
         if isinstance(known, Unknown):
             if known.refused is not None:
@@ -132,6 +146,19 @@ class Gate:
         forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return client_address(peer, forwarded, self._trusted)
 
+    def is_encrypted(self, scope: Scope) -> bool:
+        """Whether the client speaks HTTPS, as far as the proxies in between are trusted."""
+        if scope["scheme"] == "https":
+            return True
+        peer = addresses.address(scope["client"][0]) if scope["client"] else None
+        said = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+        return (
+            peer is not None
+            and any(peer in network for network in self._trusted)
+            and bool(said)
+            and said[-1].rpartition(b",")[2].strip().lower() == b"https"
+        )
+
     async def _spend(self, scope: Scope, token: Token, address: str | None) -> None:
         quota = await self.quotas.spend(token)
         if quota is None:
@@ -153,6 +180,7 @@ async def authorize(request: HttpRequest) -> None:
     - ``scope``: a scope, or one of the four above.
     - ``account_in``: ``path``, ``query`` or ``body``, where it names an account.
     - ``body``: the type of its JSON body.
+    - ``by``: who admits a request that shows something else than a token.
 
     Raises:
         Refused: the first thing that does not fit.
@@ -162,13 +190,15 @@ async def authorize(request: HttpRequest) -> None:
     required: str = opt["scope"]  # `app` sees to it that every route names one
     state = scope["state"]
     entry: Entry | None = state["entry"]
-    if entry is not None and required in entry.admitted and "body" not in opt:
+    if entry is not None and required in entry.admitted and "body" not in opt and "by" not in opt:
         # What `admit` found for an unrestricted token before.
         gate: Gate = state["gate"]
         gate.usage.used(entry.token.id, gate.address_of(scope))
         state["token"] = entry.token
         return
-    if required not in _OTHERWISE:
+    if by := opt.get("by"):
+        await by(request)
+    elif required not in _OTHERWISE:
         account = await _named_account(request, opt["account_in"]) if "account_in" in opt else None
         await gate_of(request).admit(scope, required, account=account)
     elif required in {OWN, ANY}:

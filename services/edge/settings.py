@@ -21,6 +21,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = ""
     workers: Annotated[int, Meta(ge=1, le=256, description="how many processes serve requests")] = 1
     docs: Annotated[bool, Meta(description="whether /docs is there")] = True
+    dashboard: Annotated[bool, Meta(description="whether /admin is there")] = True
 
     cached_tokens: Annotated[
         int, Meta(ge=1, le=10_000_000, description="how many tokens each process remembers at most")

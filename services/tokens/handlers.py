@@ -295,7 +295,7 @@ class TokensHandlers:
         return await self._store.account(request.account) or not_found()
 
     async def list_accounts(self, request: c.ListAccounts) -> c.AccountPage | Failure:
-        if problems := _paging_problems(request):
+        if problems := _listing_problems(request):
             return bad_request(*problems)
         total, accounts = await self._store.accounts(request)
         return c.AccountPage(
@@ -468,10 +468,10 @@ def _in_utc(token: c.NewToken) -> c.NewToken:
     )
 
 
-def _listing_problems(request: c.ListTokens) -> list[FieldError]:
+def _listing_problems(request: c.ListTokens | c.ListAccounts) -> list[FieldError]:
     problems = _paging_problems(request)
     for field in ("query", "account", "scope", "rotated_to"):
-        text: str | None = getattr(request, field)
+        text: str | None = getattr(request, field, None)
         if text is not None and (len(text) > rules.MAX_DESCRIPTION or "\0" in text):
             problems.append(
                 FieldError(field=field, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")

@@ -294,9 +294,12 @@ class Store:
         return rows.account(row) if row else None
 
     async def accounts(self, wanted: ListAccounts) -> tuple[int, Sequence[Account]]:
-        total = await self._pool.fetchval("select count(*) from account")
+        condition = "$1::text is null or account ilike $1 or name ilike $1"
+        query = None if wanted.query is None else f"%{_escape_like(wanted.query)}%"
+        total = await self._pool.fetchval(f"select count(*) from account where {condition}", query)  # noqa: S608
         found = await self._pool.fetch(
-            "select * from account order by account limit $1 offset $2",
+            f"select * from account where {condition} order by account limit $2 offset $3",  # noqa: S608  # a constant
+            query,
             wanted.page_size,
             wanted.page * wanted.page_size,
         )

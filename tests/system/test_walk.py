@@ -123,6 +123,26 @@ def test_accounts_are_counted_by_events(admin: httpx.Client):
     until(lambda: added() == accounts)
 
 
+def test_what_every_service_reports_about_itself_is_counted(admin: httpx.Client):
+    def samples() -> dict[str, float]:
+        families = text_string_to_metric_families(admin.get("/metrics").text)
+        return {
+            f"{sample.name}{''.join(sample.labels.values())}": sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    admin.get("/v1/stats")
+    until(lambda: samples().get("tallystick_edges_with_lease") == 1, 30)
+    until(lambda: samples().get("tallystick_token_checks_totalok", 0) > 0, 30)
+    until(lambda: samples().get("tallystick_tokensactive", 0) > 0, 60)
+    found = samples()
+    assert found["tallystick_edges"] == 1
+    assert found["tallystick_dead_letters_total"] == found["tallystick_series_dropped_total"] == 0
+    services = ("edge", "tokens", "metrics")
+    assert all(found[f"tallystick_process_resident_memory_bytes{service}"] > 1e6 for service in services)
+
+
 def test_the_command_line_issues_lists_and_revokes(up: Up):
     issued = up.command("tokens", "issue", "--scope", "api", "--description", "by hand")
     value = issued.stdout.strip()

@@ -1,0 +1,181 @@
+"""A token's fields as a form has them, and back."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shared.contracts import FieldError, NewToken, RateLimit, Restrictions, Token
+
+Form = Mapping[str, str]
+
+
+class Suggestion(NamedTuple):
+    scope: str
+    what: str
+
+
+SUGGESTED = (
+    Suggestion("api", "everything under /v1: tokens, accounts, statistics"),
+    Suggestion("api:tokens:read", "list and show tokens"),
+    Suggestion("api:tokens:write", "make, edit and rotate tokens"),
+    Suggestion("api:accounts:read", "list and show accounts"),
+    Suggestion("metrics", "scrape /metrics, for Prometheus"),
+    Suggestion("introspect", "ask about other tokens (RFC 7662)"),
+    Suggestion("admin", "use this dashboard"),
+    Suggestion("*", "everything, always"),
+)
+EXPIRIES = (
+    ("7", "in 7 days"),
+    ("30", "in 30 days"),
+    ("90", "in 90 days"),
+    ("365", "in one year"),
+    ("never", "never"),
+    ("at", "at a time of my choice"),
+)
+WINDOWS = (("1", "second"), ("60", "minute"), ("3600", "hour"), ("86400", "day"))
+
+
+class Filled(NamedTuple):
+    """What a form says, or what is wrong with it."""
+
+    token: NewToken
+    problems: tuple[FieldError, ...]
+
+
+def empty(**given: str) -> Form:
+    """A new form."""
+    return {"expires": "30", "window": "60", **given}
+
+
+def of(token: Token) -> Form:
+    """The form that says what a token is now."""
+    limits = token.restrictions
+    fields = {
+        "description": token.description,
+        "scope": "\n".join(token.scopes),
+        "account": token.account or "",
+        "metadata": _pretty(token.metadata),
+        "addresses": "\n".join(limits.addresses or ()),
+        "referrers": "\n".join(limits.referrers or ()),
+        "window": "60",
+        "expires": "at" if token.expires else "never",
+        "expires_at": _local(token.expires),
+        "not_before": _local(token.not_before),
+    }
+    if limits.rate_limit is not None:
+        fields["requests"] = str(limits.rate_limit.max_requests)
+        fields["window"] = str(limits.rate_limit.time_window)
+    return fields
+
+
+def read(form: Form, now: datetime) -> Filled:
+    """What a form says. What the tokens service judges is not judged here; only what it could not be told."""
+    problems: list[FieldError] = []
+
+    def attempt(field: str, read_field: Any) -> Any:
+        try:
+            return read_field(form, now)
+        except ValueError as error:
+            problems.append(FieldError(field=field, message=str(error)))
+            return None
+
+    token = NewToken(
+        description=form.get("description", "").strip(),
+        scopes=tuple(dict.fromkeys(re.split(r"[\s,]+", form.get("scope", "").strip())))
+        if form.get("scope", "").strip()
+        else (),
+        account=form.get("account", "").strip() or None,
+        metadata=attempt("metadata", _metadata),
+        restrictions=Restrictions(
+            addresses=_lines(form.get("addresses", "")),
+            referrers=_lines(form.get("referrers", "")),
+            rate_limit=attempt("rateLimit", _rate_limit),
+        ),
+        not_before=attempt("notBefore", _not_before),
+        expires=attempt("expires", _expires),
+    )
+    return Filled(token, tuple(problems))
+
+
+def by_field(problems: tuple[FieldError, ...]) -> dict[str, list[str]]:
+    """Problems by the field of the form at which they are shown; under an empty name those of no field."""
+    shown: dict[str, list[str]] = {}
+    for problem in problems:
+        parts = re.split(r"[.\[]", problem.field.removeprefix("restrictions."))
+        field = parts[0] if parts[0] in _FIELDS else ""
+        text = problem.message if field else f"{problem.field}: {problem.message}"
+        shown.setdefault(field, []).append(text)
+    return shown
+
+
+_FIELDS = {
+    "description", "scopes", "account", "metadata", "addresses", "referrers", "rateLimit", "notBefore", "expires",
+}  # fmt: skip
+
+
+def _lines(text: str) -> tuple[str, ...] | None:
+    return tuple(line.strip() for line in text.splitlines() if line.strip()) or None
+
+
+def _metadata(form: Form, _: datetime) -> dict[str, Any] | None:
+    text = form.get("metadata", "").strip()
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+        raise ValueError('a JSON object, as in {"team": "billing"}') from None
+
+
+def _rate_limit(form: Form, _: datetime) -> RateLimit | None:
+    requests, window = form.get("requests", "").strip(), form.get("window", "").strip()
+    if not requests:
+        return None
+    if not (_whole(requests) and _whole(window)):
+        raise ValueError("a whole number of requests")
+    return RateLimit(max_requests=int(requests), time_window=int(window))
+
+
+def _not_before(form: Form, _: datetime) -> datetime | None:
+    return _time(form, "not_before")
+
+
+def _expires(form: Form, now: datetime) -> datetime | None:
+    chosen = form.get("expires", "")
+    if chosen == "never":
+        return None
+    if chosen == "at":
+        time = _time(form, "expires_at")
+        if time is None:
+            raise ValueError("a time, or choose another expiry")
+        return time
+    if chosen not in {value for value, _ in EXPIRIES}:
+        raise ValueError("one of the choices")
+    return (now + timedelta(days=int(chosen))).replace(microsecond=0)
+
+
+def _time(form: Form, name: str) -> datetime | None:
+    """With script the browser adds the time with its zone; without it, what was typed is UTC."""
+    text = form.get(f"{name}_utc", "").strip() or form.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("a date and a time") from None
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _local(time: datetime | None) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if time else ""
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 16
+
+
+def _pretty(metadata: dict[str, Any] | None) -> str:
+    return "" if metadata is None else msgspec.json.format(msgspec.json.encode(metadata), indent=2).decode()

@@ -1,0 +1,149 @@
+"""What all pages have in common: how they are routed, rendered, and refused."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import Response, get, post
+from litestar.contrib.jinja import JinjaTemplateEngine
+from litestar.handlers import HTTPRouteHandler
+from litestar.plugins.htmx import HTMXRequest
+from litestar.response import Redirect, Template
+from litestar.template import TemplateConfig
+
+from services.edge import errors
+from services.edge.dashboard import showing
+from services.edge.dashboard.sessions import ADMIN, Forged, SignInNeeded, TooManyAttempts, admit
+from services.edge.errors import Refused
+from services.edge.gate import PUBLIC, HttpRequest
+from shared import VERSION
+
+HEADERS = {
+    # Nothing from elsewhere, nothing inline: a description that holds script is shown as text.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: a token may be restricted to the pages that use it.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "cache-control": "no-store",
+}
+
+Page = Template | Redirect | Response[Any]
+Decorator = Callable[[Callable[..., Awaitable[Page]]], HTTPRouteHandler]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("services.edge.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= showing.FILTERS
+    environment.globals |= {"version": VERSION, "now": lambda: datetime.now(UTC), **showing.GLOBALS}
+    return environment
+
+
+TEMPLATES = TemplateConfig(instance=JinjaTemplateEngine.from_environment(_environment()))
+
+
+def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) -> Template:
+    """A page, or with htmx a part of one."""
+    state = request.scope["state"]
+    common = {
+        "me": state.get("token"),
+        "csrf": state.get("csrf", ""),
+        "path": request.scope["path"],
+        "request_id": state["request_id"],
+    }
+    return Template(
+        name, context={**common, **context}, status_code=status, headers=HEADERS, media_type="text/html"
+    )
+
+
+def redirect(path: str) -> Redirect:
+    return Redirect(path, status_code=303, headers=HEADERS)
+
+
+def _refused(request: HttpRequest, error: Exception) -> Page:
+    match error:
+        case SignInNeeded():
+            return _to_sign_in(request)
+        case Forged():
+            return _error(
+                request, 403, "This did not come from a page of this dashboard", "Open the page again."
+            )
+        case TooManyAttempts():
+            answer = _error(request, 429, "Too many attempts to sign in", "Try again in a minute.")
+            answer.headers["retry-after"] = "60"
+            return answer
+    refused = errors.as_refused(error)
+    found = errors.problem(refused)
+    answer = _error(request, found.status, errors.KINDS[refused.code].title, _advice(refused))
+    answer.headers |= {name: value for name, value in found.headers.items() if name != "content-type"}
+    return answer
+
+
+def _error(request: HttpRequest, status: int, title: str, detail: str = "") -> Template:
+    return page(request, "error.html", status=status, title=title, detail=detail)
+
+
+def _advice(refused: Refused) -> str:
+    match refused.code:
+        case "insufficient_scope":
+            return "The dashboard needs a token with the scope “admin” or “*”."
+        case "account_mismatch":
+            return "A token that is bound to an account cannot use the dashboard."
+        case "unavailable" | "overloaded":
+            return "The tokens or metrics service did not answer. Nothing was lost; try again in a moment."
+        case "not_found":
+            return "What you are looking for is not here, or not any more."
+    return "; ".join([refused.detail, *(f"{each.field}: {each.message}" for each in refused.errors)]).strip(
+        "; "
+    )
+
+
+def _to_sign_in(request: HttpRequest) -> Page:
+    if request.headers.get("hx-request") == "true":
+        # A part of a page cannot hold the form: the browser goes there.
+        return Response(None, status_code=204, headers={**HEADERS, "hx-redirect": "/admin/sign-in"})
+    wanted = request.scope["path"] if request.method == "GET" else "/admin"
+    return redirect("/admin/sign-in" if wanted == "/admin" else f"/admin/sign-in?next={quote(wanted)}")
+
+
+_COMMON: dict[str, Any] = {
+    "include_in_schema": False,
+    "exception_handlers": {Exception: _refused},
+    "request_class": HTMXRequest,
+}
+
+
+def shows(path: str) -> Decorator:
+    """A page for who is signed in."""
+    return get(path, opt={"scope": ADMIN, "by": admit}, **_COMMON)
+
+
+def changes(path: str) -> Decorator:
+    """What a form of such a page asks for."""
+    return post(path, opt={"scope": ADMIN, "by": admit}, status_code=200, **_COMMON)
+
+
+def shows_all(path: str) -> Decorator:
+    """A page for everyone."""
+    return get(path, opt={"scope": PUBLIC}, **_COMMON)
+
+
+def takes_from_all(path: str) -> Decorator:
+    """What a form for everyone asks for."""
+    return post(path, opt={"scope": PUBLIC}, status_code=200, **_COMMON)
+
+
+Handlers = list[HTTPRouteHandler]

@@ -1,0 +1,220 @@
+"""Who may use the dashboard: a browser with a session, which acts for a token of scope ``admin``.
+
+The browser holds a random secret in a cookie that no script can read; the tokens service holds its digest. Nothing
+about it is remembered here, so a session ends with its token, everywhere at once.
+"""
+
+import hmac
+import secrets
+from collections import OrderedDict
+from hashlib import sha256
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+from litestar.datastructures import Cookie
+from nats.aio.client import Client
+
+from services.edge.cache import Entry
+from services.edge.coherence import now
+from services.edge.errors import Refused
+from services.edge.gate import HttpRequest, gate_of
+from shared import addresses, rpc, token_value
+from shared.contracts import (
+    RESUME_SESSION,
+    SIGN_IN,
+    SIGN_OUT,
+    Actor,
+    Failure,
+    ResumeSession,
+    SignIn,
+    SignOut,
+    Verdict,
+)
+
+ADMIN = "admin"
+"""The scope that a session's token needs."""
+LASTS_S = 12 * 3600
+"""How long the browser keeps the cookie; the tokens service ends the session by then."""
+
+
+class SignInNeeded(Exception):
+    """There is no session, or none any more."""
+
+
+class Forged(Exception):
+    """A change that did not come from a page of ours."""
+
+
+class TooManyAttempts(Exception):
+    """Somebody at this address guesses."""
+
+
+async def admit(request: HttpRequest) -> None:
+    """Lets a request with a session in, to do what its token may.
+
+    Raises:
+        SignInNeeded: it has none.
+        Forged: it changes something and was not sent by a page of this session.
+        Refused: the token may not use the dashboard, or not from there; or this cannot be told now.
+    """
+    secret = _secret(request)
+    if secret is None:
+        raise SignInNeeded
+    client: Client = request.app.state.client
+    verdict = await rpc.call(client, RESUME_SESSION, ResumeSession(session=_digest(secret)))
+    if isinstance(verdict, Failure):
+        raise Refused.of(verdict)
+    if verdict.token is None:
+        raise SignInNeeded
+    await _let_in(request, verdict)
+    request.scope["state"]["csrf"] = csrf(secret)
+    if request.method == "POST":
+        sent = (await form(request)).get("csrf", "")
+        if not from_here(request) or not hmac.compare_digest(sent.encode(), csrf(secret).encode()):
+            raise Forged
+
+
+async def sign_in(request: HttpRequest, *, token: str | None = None, link: str | None = None) -> Cookie:
+    """Begins a session for a token, or by a link's secret.
+
+    Raises:
+        Forged: another site sent this.
+        Refused: the token is not honoured, or may not use the dashboard, or this cannot be told now.
+    """
+    if not from_here(request):
+        raise Forged
+    token = None if token is None else token_value.digest(token.strip())
+    if token is None and link is None:
+        raise Refused("invalid_token")
+    secret = secrets.token_urlsafe(32)
+    gate = gate_of(request)
+    by = Actor(
+        name="dashboard",
+        address=gate.address_of(request.scope),
+        request_id=request.scope["state"]["request_id"],
+    )
+    client: Client = request.app.state.client
+    verdict = await rpc.call(
+        client,
+        SIGN_IN,
+        SignIn(session=_digest(secret), actor=by, token=token, link=_digest(link) if link else None),
+    )
+    if isinstance(verdict, Failure):
+        raise Refused.of(verdict)
+    if verdict.token is None:
+        gate.usage.results["invalid_token"] += 1
+        raise Refused("invalid_token")
+    try:
+        await _let_in(request, verdict)
+    except Refused:
+        await rpc.call(client, SIGN_OUT, SignOut(session=_digest(secret)))
+        raise
+    return _cookie(request, secret, LASTS_S)
+
+
+async def sign_out(request: HttpRequest) -> Cookie:
+    """Ends the session, and answers what makes the browser forget it."""
+    secret = _secret(request)
+    if secret is not None:
+        client: Client = request.app.state.client
+        ended = await rpc.call(client, SIGN_OUT, SignOut(session=_digest(secret)))
+        if isinstance(ended, Failure):
+            raise Refused.of(ended)
+    return _cookie(request, "", 0)
+
+
+def csrf(secret: str) -> str:
+    """What every form of a session holds; nobody can tell it who cannot read the session's pages."""
+    return hmac.new(secret.encode(), b"csrf", sha256).hexdigest()
+
+
+def from_here(request: HttpRequest) -> bool:
+    """Whether a page of this site sent the request, as far as the browser says (Fetch Metadata, or Origin)."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    origin = request.headers.get("origin")
+    return origin is None or origin.partition("://")[2] == request.headers.get("host")
+
+
+async def form(request: HttpRequest) -> dict[str, str]:
+    """The fields of a form; of several with one name, all values, a line each.
+
+    Raises:
+        Refused: the body is no form.
+    """
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip()
+        != "application/x-www-form-urlencoded"
+    ):
+        raise Refused("unsupported_media_type", "a form is needed")
+    fields: dict[str, list[str]] = {}
+    for name, value in (await request.form()).multi_items():
+        fields.setdefault(name, []).append(str(value))
+    return {name: "\n".join(values) for name, values in fields.items()}
+
+
+async def _let_in(request: HttpRequest, verdict: Verdict) -> None:
+    if verdict.token is None:
+        raise SignInNeeded
+    lasts = verdict.expires_in
+    entry = Entry(verdict.token, float("inf") if lasts is None else now() + lasts)
+    await gate_of(request).let_in(request.scope, entry, ADMIN)
+
+
+def _secret(request: HttpRequest) -> str | None:
+    secret = request.cookies.get(_name(request))
+    return secret if secret and len(secret) <= 128 else None
+
+
+def _cookie(request: HttpRequest, secret: str, lasts_s: int) -> Cookie:
+    return Cookie(
+        key=_name(request),
+        value=secret,
+        max_age=lasts_s,
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=gate_of(request).is_encrypted(request.scope),
+    )
+
+
+def _name(request: HttpRequest) -> str:
+    # With this prefix browsers take the cookie from nobody but this very host, over HTTPS.
+    return "__Host-tallystick" if gate_of(request).is_encrypted(request.scope) else "tallystick"
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+class Attempts:
+    """Bounds how often an address may try to sign in: by this edge, and for a bounded number of addresses."""
+
+    MOST = 10
+    WINDOW_S = 60.0
+    ADDRESSES = 10_000
+
+    def __init__(self) -> None:
+        self._failed: OrderedDict[Any, tuple[int, float]] = OrderedDict()
+
+    def check(self, address: str | None) -> None:
+        """Raises:
+        TooManyAttempts: too many failed in the last minute.
+        """
+        count, ends = self._failed.get(_whose(address), (0, 0.0))
+        if count >= self.MOST and now() < ends:
+            raise TooManyAttempts
+
+    def failed(self, address: str | None) -> None:
+        key = _whose(address)
+        count, ends = self._failed.pop(key, (0, 0.0))
+        self._failed[key] = (count + 1, ends) if now() < ends else (1, now() + self.WINDOW_S)
+        if len(self._failed) > self.ADDRESSES:
+            self._failed.popitem(last=False)
+
+
+def _whose(address: str | None) -> Any:
+    """An IPv6 client has as many addresses as it likes within its network."""
+    found = addresses.address(address or "")
+    return IPv6Network((found, 64), strict=False) if isinstance(found, IPv6Address) else found

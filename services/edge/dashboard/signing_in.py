@@ -1,0 +1,72 @@
+"""Signing in and out."""
+
+from typing import Annotated
+
+from litestar.params import QueryParameter
+
+from services.edge.dashboard import sessions
+from services.edge.dashboard.pages import Handlers, Page, changes, page, redirect, shows_all, takes_from_all
+from services.edge.dashboard.sessions import Attempts
+from services.edge.errors import KINDS, Refused
+from services.edge.gate import HttpRequest, gate_of
+
+WRONG = "This token is not honoured: it is unknown, mistyped, expired, disabled or revoked."
+USED = "This link was used already, or its time is over. Sign in with a token instead."
+
+
+@shows_all("/admin/sign-in")
+async def ask(
+    request: HttpRequest,
+    link: Annotated[str, QueryParameter(max_length=128)] = "",
+    wanted: Annotated[str, QueryParameter(name="next", max_length=1024)] = "",
+) -> Page:
+    """Asks for a token, or for a click where a link has brought one here: what merely follows links uses none up."""
+    return page(request, "sign_in.html", link=link, next=_local(wanted), problem="")
+
+
+@takes_from_all("/admin/sign-in")
+async def begin(request: HttpRequest) -> Page:
+    """Begins a session."""
+    attempts: Attempts = request.app.state.attempts
+    address = gate_of(request).address_of(request.scope)
+    attempts.check(address)
+    sent = await sessions.form(request)
+    link = sent.get("link", "")
+    wanted = _local(sent.get("next", ""))
+    try:
+        cookie = await sessions.sign_in(
+            request, token=None if link else sent.get("token", ""), link=link or None
+        )
+    except Refused as refused:
+        if refused.code in {"unavailable", "overloaded", "rate_limited"}:
+            raise
+        attempts.failed(address)
+        problem = (USED if link else WRONG) if refused.code == "invalid_token" else _denied(refused)
+        return page(
+            request, "sign_in.html", status=KINDS[refused.code].status, link="", next=wanted, problem=problem
+        )
+    answer = redirect(wanted)
+    answer.cookies.append(cookie)
+    return answer
+
+
+@changes("/admin/sign-out")
+async def end(request: HttpRequest) -> Page:
+    """Ends the session."""
+    answer = redirect("/admin/sign-in")
+    answer.cookies.append(await sessions.sign_out(request))
+    return answer
+
+
+def _denied(refused: Refused) -> str:
+    if refused.code == "insufficient_scope":
+        return "This token is honoured, but the dashboard needs one with the scope “admin” or “*”."
+    return f"{KINDS[refused.code].title}."
+
+
+def _local(path: str) -> str:
+    """Only a page of the dashboard is gone on to."""
+    return path if path.startswith("/admin") and "\\" not in path and "//" not in path else "/admin"
+
+
+HANDLERS: Handlers = [ask, begin, end]

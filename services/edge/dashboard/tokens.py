@@ -1,0 +1,273 @@
+"""Access tokens: the list, making one, and one token's pages."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime
+from typing import Annotated, Any, get_args
+
+import msgspec
+from litestar.params import QueryParameter
+from litestar.plugins.htmx import HTMXRequest
+from msgspec import UNSET
+
+from services.edge.dashboard import forms, sessions
+from services.edge.dashboard.forms import Form
+from services.edge.dashboard.pages import Handlers, Page, changes, page, redirect, shows
+from services.edge.errors import Refused
+from services.edge.gate import HttpRequest, gate_of
+from services.edge.routes.asking import actor, ask, change
+from services.edge.routes.parameters import TokenId
+from shared import contracts as c
+from shared import token_value
+from shared.settling import Everywhere
+
+PAGE_SIZE = 25
+DONE = {"changed": "Changed", "disabled": "Disabled", "enabled": "Enabled"}
+GRACES = ((0, "ends at once"), (3600, "one hour"), (86400, "one day"), (604800, "one week"))
+STATES = tuple((state, state.replace("_", " ")) for state in get_args(c.TokenState))
+ORDERS = (
+    ("created", "newest first"),
+    ("used", "last used first"),
+    ("expires", "first to expire"),
+    ("description", "by description"),
+)
+Text = Annotated[str, QueryParameter(max_length=256)]
+
+
+@shows("/admin/tokens")
+async def list_tokens(
+    request: HTMXRequest,
+    *,
+    search: Annotated[str, QueryParameter(name="query", max_length=256)] = "",
+    granted: Annotated[str, QueryParameter(name="scope", max_length=256)] = "",
+    account: Text = "",
+    in_state: Annotated[str, QueryParameter(name="state", max_length=32)] = "",
+    order: Text = "created",
+    at: Annotated[int, QueryParameter(name="page", ge=0, le=c.MAX_PAGE)] = 0,
+) -> Page:
+    """Every token there is, to search and filter."""
+    wanted: dict[str, Any] = {
+        "query": search.strip() or None,
+        "scope": granted.strip() or None,
+        "account": account.strip() or None,
+        "state": in_state if in_state in get_args(c.TokenState) else None,
+        "order": order if order in get_args(c.TokenOrder) else "created",
+    }
+    listing = await ask(request, c.LIST_TOKENS, c.ListTokens(page=at, page_size=PAGE_SIZE, **wanted))
+    used = await ask(request, c.GET_USE, c.GetUse(ids=tuple(token.id for token in listing.tokens)))
+    # Going back, htmx wants the whole page again.
+    part = bool(request.htmx) and not request.htmx.history_restore_request
+    return page(
+        request,
+        "tokens/list.html" if part else "tokens/page.html",
+        listing=listing,
+        uses=used.uses,
+        wanted={name: value or "" for name, value in wanted.items()},
+        states=STATES,
+        orders=ORDERS,
+    )
+
+
+@shows("/admin/tokens/new")
+async def ask_new(request: HttpRequest, account: Text = "") -> Page:
+    """The form for a new token."""
+    return _form(request, forms.empty(account=account, key=secrets.token_urlsafe(16)))
+
+
+@changes("/admin/tokens/new")
+async def make(request: HttpRequest) -> Page:
+    """Makes a token and shows its secret, once: sent again, the form makes no second one and shows nothing."""
+    sent = await sessions.form(request)
+    filled = forms.read(sent, datetime.now(UTC))
+    if filled.problems:
+        return _form(request, sent, filled.problems)
+    secret = token_value.new_secret()
+    try:
+        made = await ask(
+            request,
+            c.CREATE_TOKEN,
+            c.CreateToken(
+                token=filled.token,
+                digest=secret.digest,
+                hint=secret.hint,
+                actor=actor(request),
+                idempotency_key=sent.get("key") or None,
+            ),
+        )
+    except Refused as refused:
+        if refused.code == "conflict":
+            return page(request, "tokens/made.html", made=None, secret="", rotated=None, base="")
+        return _form(request, sent, _problems(refused))
+    return _reveal(request, made, secret.value)
+
+
+@shows("/admin/tokens/{token_id:str}")
+async def show(
+    request: HttpRequest,
+    token_id: TokenId,
+    done: Text = "",
+    edges: Annotated[int, QueryParameter(ge=0, le=10**6)] = 0,
+    seconds: Annotated[float, QueryParameter(ge=0, le=10**6)] = 0.0,
+) -> Page:
+    """One token: what it is, how it is used, and what happened to it."""
+    token, log, used, before = await asyncio.gather(
+        ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True)),
+        ask(request, c.GET_LOG, c.GetLog(id=token_id)),
+        ask(request, c.GET_USE, c.GetUse(ids=(token_id,), hours=c.MAX_USE_HOURS)),
+        ask(request, c.LIST_TOKENS, c.ListTokens(rotated_to=token_id, page_size=1)),
+    )
+    return page(
+        request,
+        "tokens/token.html",
+        token=token,
+        log=log,
+        uses=used.uses.get(token_id, (0,) * c.MAX_USE_HOURS),
+        before=before.tokens[0] if before.tokens else None,
+        done=DONE.get(done, ""),
+        everywhere=Everywhere(edges, seconds),
+    )
+
+
+@shows("/admin/tokens/{token_id:str}/edit")
+async def ask_edit(request: HttpRequest, token_id: TokenId) -> Page:
+    """The form for an existing one."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    return _form(request, forms.of(token), token=token)
+
+
+@changes("/admin/tokens/{token_id:str}/edit")
+async def edit(request: HttpRequest, token_id: TokenId) -> Page:
+    """Changes it."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    sent = await sessions.form(request)
+    filled = forms.read(sent, datetime.now(UTC))
+    if filled.problems:
+        return _form(request, sent, filled.problems, token=token)
+    wanted = msgspec.structs.asdict(filled.token)
+    del wanted["account"]  # bound once and for all
+    # What stays as it is may have passed, and is not judged anew.
+    changed = {name: value if value != getattr(token, name) else UNSET for name, value in wanted.items()}
+    try:
+        return await _update(request, token_id, c.TokenChanges(**changed), "changed")
+    except Refused as refused:
+        return _form(request, sent, _problems(refused), token=token)
+
+
+@changes("/admin/tokens/{token_id:str}/disable")
+async def disable(request: HttpRequest, token_id: TokenId) -> Page:
+    """Has it refused until it is enabled again."""
+    return await _update(request, token_id, c.TokenChanges(disabled=True), "disabled")
+
+
+@changes("/admin/tokens/{token_id:str}/enable")
+async def enable(request: HttpRequest, token_id: TokenId) -> Page:
+    """Has it honoured again."""
+    return await _update(request, token_id, c.TokenChanges(disabled=False), "enabled")
+
+
+@shows("/admin/tokens/{token_id:str}/rotate")
+async def ask_rotate(request: HttpRequest, token_id: TokenId) -> Page:
+    """Asks for how long the old secret shall live on."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    return page(request, "tokens/rotate.html", token=token, graces=GRACES, key=secrets.token_urlsafe(16))
+
+
+@changes("/admin/tokens/{token_id:str}/rotate")
+async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
+    """Makes its successor and shows that one's secret, once."""
+    sent = await sessions.form(request)
+    grace = sent.get("grace", "")
+    if grace not in {str(seconds) for seconds, _ in GRACES}:
+        raise Refused("bad_request", "grace: one of the choices")
+    secret = token_value.new_secret()
+    made, _ = await change(
+        request,
+        c.ROTATE_TOKEN,
+        c.RotateToken(
+            id=token_id,
+            grace=int(grace),
+            digest=secret.digest,
+            hint=secret.hint,
+            actor=actor(request),
+            idempotency_key=sent.get("key") or None,
+        ),
+    )
+    old = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True))
+    return _reveal(request, made, secret.value, rotated=old)
+
+
+@shows("/admin/tokens/{token_id:str}/revoke")
+async def ask_revoke(request: HttpRequest, token_id: TokenId) -> Page:
+    """Asks whether that is meant."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    return page(request, "tokens/revoke.html", token=token, everywhere=None)
+
+
+@changes("/admin/tokens/{token_id:str}/revoke")
+async def revoke(request: HttpRequest, token_id: TokenId) -> Page:
+    """Revokes it, and says where it is refused by now."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True))
+    _, everywhere = await change(request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request)))
+    gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+    return page(request, "tokens/revoke.html", token=token, everywhere=everywhere)
+
+
+@shows("/admin/refusals")
+async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(max_length=128)] = "") -> Page:
+    """Why was this request refused?"""
+    asked = request_id.strip()
+    found = await ask(request, c.FIND_REFUSALS, c.FindRefusals(request_id=asked)) if asked else None
+    return page(request, "refusals.html", asked=asked, refusals=found.refusals if found else ())
+
+
+async def _update(request: HttpRequest, token_id: str, changed: c.TokenChanges, done: str) -> Page:
+    _, everywhere = await change(
+        request, c.UPDATE_TOKEN, c.UpdateToken(id=token_id, changes=changed, actor=actor(request))
+    )
+    return redirect(
+        f"/admin/tokens/{token_id}?done={done}&edges={everywhere.edges}&seconds={everywhere.seconds}"
+    )
+
+
+def _form(
+    request: HttpRequest, form: Form, problems: tuple[c.FieldError, ...] = (), token: c.Token | None = None
+) -> Page:
+    return page(
+        request,
+        "tokens/form.html",
+        status=400 if problems else 200,
+        form=form,
+        problems=forms.by_field(problems),
+        token=token,
+        suggested=forms.SUGGESTED,
+        expiries=forms.EXPIRIES,
+        windows=forms.WINDOWS,
+    )
+
+
+def _problems(refused: Refused) -> tuple[c.FieldError, ...]:
+    """What was wrong with a form's fields.
+
+    Raises:
+        Refused: it was something else.
+    """
+    if refused.code not in {"bad_request", "exceeds_authority", "conflict"}:
+        raise refused
+    return refused.errors or (c.FieldError(field="", message=refused.detail),)
+
+
+def _reveal(request: HttpRequest, made: c.Made, secret: str, rotated: c.Token | None = None) -> Page:
+    scheme = "https" if gate_of(request).is_encrypted(request.scope) else "http"
+    return page(
+        request,
+        "tokens/made.html",
+        made=made.token,
+        secret="" if made.replayed else secret,
+        rotated=rotated,
+        base=f"{scheme}://{request.headers['host']}",
+    )
+
+
+HANDLERS: Handlers = [
+    list_tokens, ask_new, make, show, ask_edit, edit, disable, enable, ask_rotate, rotate, ask_revoke, revoke, why,
+]  # fmt: skip
