@@ -42,10 +42,15 @@ nats-command:
     sh deploy/setup dev
     .venv/bin/pytest tests/examples/proof_nats_command.py
 
+# the dashboard in a real browser (Debian's chromium)
+browser *options:
+    sh deploy/browser {{options}}
+
 # pin the dependencies anew, with hashes and without the address of any registry
 lock:
     uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements.txt
     uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements-dev.txt
+    uv pip compile tests/browser/requirements.in -c requirements.txt -c requirements-dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o tests/browser/requirements.txt
 
 # what clients see while a cluster on loopback loses its parts one by one
 cluster:

@@ -1,6 +1,7 @@
 """No plain token anywhere: not on NATS, in PostgreSQL, in a log, in a file, in an error."""
 
 import os
+import re
 import secrets
 import signal
 
@@ -54,6 +55,13 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
         with fresh.client(bound) as holder:
             answers += [holder.get("/v1/self", headers=page), admin.get("/nowhere", headers=page)]
             assert answers[-2].json()["code"] == "referrer_not_allowed"
+        with fresh.client() as browser:
+            shown, secrets_of_it = through_the_dashboard(browser, admin_token, made["id"], strangers["form"])
+        answers += shown
+        known += secrets_of_it
+        link = fresh.command("tokens", "sign-in", made["id"]).stdout
+        assert "/admin/sign-in?link=" in link
+        known.append(link.strip().rpartition("=")[2])
         by_hand = fresh.command("tokens", "issue", "-s", "api").stdout.strip()
         known += [bound, by_hand]
         commands = [
@@ -90,3 +98,22 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     assert found == set()
     # The search itself works: what may be stored is found.
     assert any(made["id"].encode() in content for content in places.values())
+
+
+def through_the_dashboard(
+    browser: httpx.Client, admin_token: str, token_id: str, stranger: str
+) -> tuple[list[httpx.Response], list[str]]:
+    """Pages that may show no secret; and what the one page that does has shown, with the session's own."""
+    answers = [
+        browser.post("/admin/sign-in", data={"token": stranger}),
+        browser.post("/admin/sign-in", data={"link": stranger}),
+    ]
+    assert browser.post("/admin/sign-in", data={"token": admin_token}).status_code == 303
+    form = browser.get("/admin/tokens/new").text
+    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+    made = browser.post("/admin/tokens/new", data={**hidden, "scope": "api", "expires": "never"}).text
+    (secret,) = re.findall(r'id="secret"[^>]*value="(tly_\w+)"', made)
+    pages = ("/admin", "/admin/tokens", "/admin/refusals?request_id=req_x", f"/admin/tokens/{token_id}")
+    shown = [browser.get(page) for page in pages]
+    assert {page.status_code for page in shown} == {200}
+    return answers + shown, [browser.cookies["tallystick"], secret]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.embedded.nats import free_port
 from tests.conftest import until
 from tests.system.conftest import Up, run
 
@@ -79,7 +80,7 @@ def test_interrupted_in_its_first_start_the_next_one_works(fresh: Up, sign: str,
 
 
 def test_a_second_one_on_the_same_folder_is_refused(up: Up):
-    refused = run("up", "--data-dir", str(up.data), "--port", str(up.port + 1 if up.port < 65535 else 1024))
+    refused = run("up", "--data-dir", str(up.data), "--port", str(free_port()))
     assert refused.returncode == 69
     assert refused.stderr == f"tallystick: another 'tallystick up' runs on {up.data}\n"
     assert status(up, up.admin_token) == 200

@@ -4,6 +4,7 @@ from hashlib import sha256
 from importlib.resources import files
 
 from litestar import Response
+from litestar.params import FromPath
 
 from services.edge.dashboard.pages import HEADERS, Handlers, shows_all
 from services.edge.errors import Refused
@@ -19,7 +20,7 @@ _FOLDER = files("services.edge.dashboard") / "assets"
 
 
 @shows_all("/admin/assets/{name:str}")
-async def asset(request: HttpRequest, name: str) -> Response[bytes]:
+async def asset(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
     """A style, a script or a picture. The browser asks each time whether it has changed."""
     if name not in MEDIA_TYPES:
         raise Refused("not_found")

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response, get, post
-from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.handlers import HTTPRouteHandler
 from litestar.plugins.htmx import HTMXRequest
+from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Redirect, Template
 from litestar.template import TemplateConfig
 

@@ -65,13 +65,19 @@ function copying() {
   }
 }
 
-// A page that is left may be kept by the browser for "back"; the secret is not.
-addEventListener("pagehide", () => {
-  for (const input of document.querySelectorAll("[data-secret] input")) input.value = "";
-});
-addEventListener("pageshow", (event) => {
-  if (event.persisted && document.querySelector("[data-secret]")) location.replace("/admin/tokens");
-});
+// A page with a secret is seen once: to reload it or to come back to it shows the token's own page. The browser may
+// keep a page that was left; the secret in it is not kept.
+function onlyOnce() {
+  const part = document.querySelector("[data-secret]");
+  if (!part) return;
+  history.replaceState(null, "", part.dataset.secret);
+  addEventListener("pagehide", () => {
+    for (const input of part.querySelectorAll("input")) input.value = "";
+  });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload();
+  });
+}
 
 function refreshing() {
   for (const part of document.querySelectorAll("[data-refresh]")) {
@@ -85,5 +91,6 @@ showTimes(document);
 localTimes();
 dependents();
 copying();
+onlyOnce();
 refreshing();
 document.body.addEventListener("htmx:load", (event) => showTimes(event.detail.elt.parentElement || event.detail.elt));

@@ -1,0 +1,58 @@
+"""The dashboard over HTTP, as a browser without script uses it."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from services.edge.app import create_app
+from services.edge.settings import Settings
+from tests.conftest import Nats
+from tests.services.conftest import issue, lifespan
+
+
+async def sign_in(edge: httpx.AsyncClient, token: str, **headers: str) -> httpx.Response:
+    return await edge.post("/admin/sign-in", data={"token": token}, headers=headers)
+
+
+async def send(edge: httpx.AsyncClient, path: str, page: str | None = None, **fields: Any) -> httpx.Response:
+    """Sends the form of a page: with the hidden fields that it has, and these."""
+    form = (await edge.get(page or path)).text
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+    return await edge.post(path, data={**hidden, **fields})
+
+
+@asynccontextmanager
+async def another_edge(nats_server: Nats, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a further edge."""
+    app: Any = create_app(Settings(nats_url=nats_server.edge, **settings))
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://edge") as client,
+    ):
+        await ready(client)
+        yield client
+
+
+async def ready(edge: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(10):
+        while (await edge.get("/health/ready")).status_code != 200:
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def services(edge: httpx.AsyncClient, tokens_service, metrics_service) -> None:
+    """Both, in this loop, and the edge has found them."""
+    await ready(edge)
+
+
+@pytest.fixture
+async def admin(edge: httpx.AsyncClient, operator, services) -> httpx.AsyncClient:
+    """Signed in with a token that may do everything."""
+    value, _ = await issue(operator, "*", description="the admin's")
+    assert (await sign_in(edge, value)).status_code == 303
+    return edge

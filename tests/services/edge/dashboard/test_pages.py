@@ -1,0 +1,288 @@
+"""What the pages do, without a browser: `tests/browser` has the rest."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+import services.edge.dashboard
+from services.edge.dashboard.pages import HEADERS
+from shared import contracts as c
+from shared import rpc
+from tests.services.conftest import issue
+from tests.services.edge.dashboard.conftest import send
+
+FOLDER = Path(services.edge.dashboard.__file__).parent
+PAGES = [
+    "/admin",
+    "/admin/tokens",
+    "/admin/tokens/new",
+    "/admin/accounts",
+    "/admin/refusals",
+    "/admin/sign-in",
+]
+OPERATOR = c.Actor(name="test")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/admin/nowhere", "/admin/tokens/tok_x", "/admin/tokens?page=x"])
+async def test_every_page_is_private_and_runs_nothing_from_elsewhere(admin: httpx.AsyncClient, path: str):
+    answer = await admin.get(path)
+    assert answer.status_code == (200 if path in PAGES else 400 if "page=x" in path else 404)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert HEADERS.items() <= dict(answer.headers).items()
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert re.findall(r"<script[^>]*>([^<]+)</script>", answer.text) == []
+    assert not re.search(r"<style|\son\w+=|\sstyle=|javascript:", answer.text)
+    assert not re.search(r"(src|href|action)=.(https?:)?//", answer.text)
+
+
+def test_what_the_pages_load_is_all_here():
+    for path in (*FOLDER.glob("assets/*.css"), *FOLDER.glob("templates/**/*.html")):
+        assert not re.search(r"https?://(?!\*?\.?example|\*\.example)", path.read_text()), path
+
+
+@pytest.mark.parametrize("name", ["style.css", "script.js", "htmx.min.js", "icon.svg"])
+async def test_assets_need_no_session_and_are_sent_once(edge: httpx.AsyncClient, name: str):
+    answer = await edge.get(f"/admin/assets/{name}")
+    assert answer.status_code == 200
+    again = await edge.get(f"/admin/assets/{name}", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2Fpages.py", "%2e%2e/pages.py"])
+async def test_no_other_file_is_an_asset(edge: httpx.AsyncClient, services, name: str):
+    assert (await edge.get(f"/admin/assets/{name}")).status_code in {303, 401}
+
+
+def secret_in(page: str) -> str | None:
+    found = re.search(r'id="secret"[^>]*value="(tly_\w+)"', page)
+    return found[1] if found else None
+
+
+async def test_a_token_is_made_once_however_often_the_form_is_sent(admin: httpx.AsyncClient):
+    form = (await admin.get("/admin/tokens/new")).text
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+    fields = {
+        **hidden,
+        "description": "mine",
+        "scope": ["metrics", "orders:read invoices"],
+        "expires": "never",
+    }
+    first = await admin.post("/admin/tokens/new", data=fields)
+    secret = secret_in(first.text)
+    assert secret
+    mine = (await admin.get("/v1/self", headers={"authorization": f"Bearer {secret}"})).json()
+    assert mine["scopes"] == ["metrics", "orders:read", "invoices"]
+    assert mine["expires"] is None
+    again = await admin.post("/admin/tokens/new", data=fields)
+    assert again.status_code == 200
+    assert "was sent before" in again.text
+    assert "tly_" not in again.text.replace(mine["hint"], "")
+    other = await admin.post("/admin/tokens/new", data={**fields, "description": "another"})
+    assert "was sent before" in other.text
+    assert "1 token" in (await admin.get("/admin/tokens", params={"query": "mine"})).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"scope": ""}, "scopes"),
+        ({"scope": "A:b"}, "scopes"),
+        ({"account": "nobody"}, "account"),
+        ({"addresses": "10.0.0.1/8"}, "addresses"),
+        ({"addresses": "here"}, "addresses"),
+        ({"referrers": "https://x .example/"}, "referrers"),
+        ({"requests": "-1"}, "rateLimit"),
+        ({"requests": "0"}, "rateLimit"),
+        ({"requests": "1", "window": "x"}, "rateLimit"),
+        ({"requests": "9" * 30}, "rateLimit"),
+        ({"expires": "at"}, "expires"),
+        ({"expires": "at", "expires_at": "soon"}, "expires"),
+        ({"expires": "at", "expires_at": "2000-01-01T00:00"}, "expires"),
+        ({"expires": "x"}, "expires"),
+        ({"not_before": "9999-99-99T00:00"}, "notBefore"),
+        ({"metadata": "[1]"}, "metadata"),
+        ({"metadata": "[" * 5000}, "metadata"),
+        ({"description": "x" * 2000}, "description"),
+        ({"description": "a\0b"}, "description"),
+    ],
+)
+async def test_a_problem_is_shown_at_its_field_and_nothing_is_lost(admin: httpx.AsyncClient, fields, field):
+    kept = {"description": "kept <b>", "scope": "orders", "expires": "30", **fields}
+    answer = await send(admin, "/admin/tokens/new", **kept)
+    assert answer.status_code == 400
+    assert f'id="{field}-problem"' in answer.text
+    if "description" not in fields:
+        assert 'value="kept &lt;b&gt;"' in answer.text
+    assert "0 tokens" in (await admin.get("/admin/tokens", params={"query": "kept"})).text
+
+
+async def test_nobody_gives_what_they_do_not_have(edge, operator, services):
+    value, _ = await issue(operator, "admin", "orders:read")
+    await edge.post("/admin/sign-in", data={"token": value})
+    refused = await send(edge, "/admin/tokens/new", description="x", scope="orders", expires="never")
+    assert (refused.status_code, 'id="scopes-problem"' in refused.text) == (400, True)
+    made = await send(edge, "/admin/tokens/new", description="x", scope="orders:read", expires="never")
+    assert secret_in(made.text)
+
+
+async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operator):
+    limits = c.Restrictions(
+        addresses=("192.0.2.0/24",),
+        referrers=("https://*.example/*",),
+        rate_limit=c.RateLimit(max_requests=7, time_window=90),
+    )
+    _, token = await issue(
+        operator, "api:tokens", "own", description="before", restrictions=limits, metadata={"a": [1]}
+    )
+    path = f"/admin/tokens/{token.id}/edit"
+    form = (await admin.get(path)).text
+    fields = {
+        "csrf": re.findall(r'name="csrf" value="(\w+)"', form)[0],
+        "description": "after",
+        "scope": re.findall(r'id="other" name="scope" value="([^"]*)"', form)[0],
+        "expires": "never",
+        "addresses": "192.0.2.0/24",
+        "referrers": "https://*.example/*",
+        "requests": "7",
+        "window": re.findall(r'<option value="(\d+)" selected>\d+ seconds', form)[0],
+        "metadata": '{"a": [1]}',
+    }
+    answer = await admin.post(path, data=fields)
+    assert answer.status_code == 303
+    shown = await admin.get(answer.headers["location"])
+    assert "Changed. This is true" in shown.text
+    edited = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id))
+    assert isinstance(edited, c.Token)
+    assert (edited.description, edited.scopes, edited.restrictions, edited.metadata) == (
+        "after",
+        token.scopes,
+        limits,
+        {"a": [1]},
+    )
+    cleared = await admin.post(
+        path, data={**fields, "addresses": "", "referrers": "", "requests": "", "metadata": ""}
+    )
+    assert cleared.status_code == 303
+    edited = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id))
+    assert isinstance(edited, c.Token)
+    assert (edited.restrictions, edited.metadata) == (c.Restrictions(), None)
+
+
+async def test_the_old_secret_s_use_is_shown_after_a_rotation(admin: httpx.AsyncClient, operator):
+    value, token = await issue(operator, "orders", description="turning")
+    made = await send(admin, f"/admin/tokens/{token.id}/rotate", grace="3600")
+    assert secret_in(made.text)
+    assert "The old secret works until" in made.text
+    (successor,) = re.findall(r'href="/admin/tokens/(tok_\w+)">I have it', made.text)
+    assert "was not used since" in (await admin.get(f"/admin/tokens/{successor}")).text
+    assert (
+        await admin.get("/auth?scope=orders", headers={"authorization": f"Bearer {value}"})
+    ).status_code == 200
+
+    async def still_in_use() -> bool:
+        return "still in use" in (await admin.get(f"/admin/tokens/{successor}")).text
+
+    found = False
+    while not found:
+        found = await still_in_use()
+    refused = await send(admin, f"/admin/tokens/{successor}/rotate", grace="17")
+    assert refused.status_code == 400
+
+
+async def test_use_is_shown_by_the_hour_and_refusals_are_found_by_their_id(
+    admin: httpx.AsyncClient, operator
+):
+    value, token = await issue(operator, "orders", description="used")
+    bearer = {"authorization": f"Bearer {value}"}
+    for _ in range(3):
+        await admin.get("/auth?scope=orders", headers=bearer)
+    refused = await admin.get("/auth?scope=other", headers=bearer)
+    request_id = refused.headers["x-request-id"]
+    pages: list[str] = []
+
+    async def reported() -> bool:
+        pages[:] = [
+            (await admin.get("/admin/tokens", params={"query": "used"})).text,
+            (await admin.get(f"/admin/tokens/{token.id}")).text,
+            (await admin.get("/admin/refusals", params={"request_id": request_id})).text,
+        ]
+        return "used 3 times in the last 24 hours" in pages[0] and "scopes do not cover" in pages[2]
+
+    for _ in range(1000):
+        if await reported():
+            break
+    assert "used 3 times in the last 24 hours" in pages[0]
+    assert "3 uses" in pages[1]
+    assert request_id in pages[1]
+    assert token.id in pages[2]
+    none = await admin.get("/admin/refusals", params={"request_id": "req_other"})
+    assert "No token's log holds this" in none.text
+
+
+async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, operator):
+    for number in range(60):
+        await issue(operator, "even" if number % 2 == 0 else "odd", description=f"number {number:02d}")
+    _, gone = await issue(operator, "even", description="number gone")
+    await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(id=gone.id, actor=OPERATOR))
+
+    async def listed(**wanted) -> list[str]:
+        answer = await admin.get("/admin/tokens", params=wanted, headers={"hx-request": "true"})
+        assert "<html" not in answer.text
+        return re.findall(r">number (\w+)</a>", answer.text)
+
+    assert (await listed(query="number"))[:2] == ["59", "58"]
+    assert len(await listed(query="number")) == 25
+    assert await listed(query="number", page=2) == [f"{number:02d}" for number in range(9, -1, -1)]
+    assert (await listed(query="number", order="description"))[:2] == ["00", "01"]
+    assert (await listed(scope="odd"))[:2] == ["59", "57"]
+    assert await listed(state="revoked") == ["gone"]
+    assert await listed(query="%") == []
+    page = (await admin.get("/admin/tokens", params={"scope": "odd", "query": "number"})).text
+    (following,) = re.findall(r'rel="next" href="([^"]+)"', page)
+    assert len(re.findall(">number", (await admin.get(following.replace("&amp;", "&"))).text)) == 5
+    whole = await admin.get(
+        "/admin/tokens", headers={"hx-request": "true", "hx-history-restore-request": "true"}
+    )
+    assert "<html" in whole.text
+
+
+async def test_the_overview_tells_what_metrics_tell(admin: httpx.AsyncClient, operator):
+    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="acme", actor=OPERATOR))
+    page: list[str] = []
+
+    async def counted() -> bool:
+        page[:] = [(await admin.get("/admin", headers={"hx-request": "true"})).text]
+        return bool(re.search(r"<dt>Accounts</dt><dd>1", page[0]))
+
+    for _ in range(2000):
+        if await counted():
+            break
+    assert re.search(r"<dt>Accounts</dt><dd>1", page[0])
+    assert "<html" not in page[0]
+
+
+async def test_with_the_services_away_it_says_so(edge, operator, tokens_service):
+    value, _ = await issue(operator, "*")
+    await edge.post("/admin/sign-in", data={"token": value})
+    answer = await edge.get("/admin")  # nobody tells the metrics
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "did not answer" in answer.text
+    assert (await edge.get("/admin/tokens")).status_code == 200
+
+
+async def test_an_account_is_deleted_with_its_tokens(admin: httpx.AsyncClient, operator):
+    added = await send(admin, "/admin/accounts", account="acme", name="<Acme>")
+    assert added.status_code == 303
+    assert "&lt;Acme&gt;" in (await admin.get("/admin/accounts")).text
+    assert "0 accounts" in (await admin.get("/admin/accounts", params={"query": "x"})).text
+    wrong = await send(admin, "/admin/accounts", account="a/b")
+    assert (wrong.status_code, 'id="account-problem"' in wrong.text) == (400, True)
+    value, _ = await issue(operator, "orders", account="acme")
+    assert "<strong>1 token</strong>" in (await admin.get("/admin/accounts/acme/delete")).text
+    done = await send(admin, "/admin/accounts/acme/delete")
+    assert "with 1 token" in done.text
+    bearer = {"authorization": f"Bearer {value}"}
+    assert (await admin.get("/auth?scope=orders&account=acme", headers=bearer)).status_code == 401
+    assert (await admin.get("/admin/accounts/acme/delete")).status_code == 404

@@ -1,0 +1,293 @@
+"""Nobody sees or changes anything without a session, and no session outlives its token."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import httpx
+import pytest
+from litestar.routes import HTTPRoute
+
+from services.edge.app import create_app
+from services.edge.dashboard.sessions import Attempts, TooManyAttempts
+from services.edge.gate import PUBLIC
+from services.edge.settings import Settings
+from shared import contracts as c
+from shared import rpc, sign_in_link, token_value
+from tests.services.conftest import issue
+from tests.services.edge.dashboard.conftest import another_edge, send, sign_in
+
+OPERATOR = c.Actor(name="test")
+LITESTAR = create_app(Settings(nats_url="nats://127.0.0.1:1"))._app  # type: ignore[attr-defined]
+GUARDED = sorted(
+    (method, route.path_format)
+    for route in LITESTAR.routes
+    if isinstance(route, HTTPRoute) and route.path.startswith("/admin")
+    for handler in route.route_handlers
+    for method in handler.http_methods
+    if handler.opt["scope"] != PUBLIC
+)
+
+
+def cookie(client: httpx.AsyncClient) -> dict[str, str]:
+    """The header of the session it has now."""
+    return {"cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_without_a_session_every_page_leads_to_signing_in(edge, operator, services, method, path):
+    path = path.format(token_id="tok_x", account="alice", path="x")
+    value, _ = await issue(operator, "*")
+    for headers in ({}, {"authorization": f"Bearer {value}"}, {"cookie": "tallystick=guessed"}):
+        answer = await edge.request(method, path, headers=headers, params={"access_token": value})
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/admin/sign-in")
+        assert answer.content == b""
+
+
+def test_there_are_pages_to_guard():
+    assert len(GUARDED) > 15
+
+
+async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, services):
+    value, _ = await issue(operator, "admin")
+    answer = await sign_in(edge, value)
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("tallystick=")
+    assert {"HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+
+
+@pytest.mark.parametrize(
+    ("proxies", "said"), [("127.0.0.0/8", "https"), ("127.0.0.0/8", "http"), ("", "https")]
+)
+@pytest.mark.usefixtures("services")
+async def test_behind_a_trusted_proxy_that_speaks_https_it_is_secure(
+    nats_server, operator, proxies: str, said: str
+):
+    secure = bool(proxies) and said == "https"
+    value, _ = await issue(operator, "admin")
+    async with another_edge(nats_server, trusted_proxies=proxies) as edge:
+        given = (await sign_in(edge, value, **{"x-forwarded-proto": said})).headers["set-cookie"]
+    assert given.startswith("__Host-tallystick=") is secure
+    assert ("Secure" in given.split("; ")) is secure
+
+
+async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, operator, services, edge):
+    async def revoke(token: c.Token) -> object:
+        return await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=OPERATOR))
+
+    async def disable(token: c.Token) -> object:
+        changes = c.TokenChanges(disabled=True)
+        return await rpc.call(
+            operator, c.UPDATE_TOKEN, c.UpdateToken(id=token.id, changes=changes, actor=OPERATOR)
+        )
+
+    async def narrow(token: c.Token) -> object:
+        changes = c.TokenChanges(scopes=("api",))
+        return await rpc.call(
+            operator, c.UPDATE_TOKEN, c.UpdateToken(id=token.id, changes=changes, actor=OPERATOR)
+        )
+
+    async with another_edge(nats_server) as second:
+        for end, status in ((revoke, 303), (disable, 303), (narrow, 403)):
+            value, token = await issue(operator, "admin")
+            await sign_in(edge, value)
+            second.cookies = edge.cookies
+            assert [(await each.get("/admin/tokens")).status_code for each in (edge, second)] == [200, 200]
+            assert not isinstance(await end(token), c.Failure)
+            assert [(await each.get("/admin/tokens")).status_code for each in (edge, second)] == [status] * 2
+
+
+async def test_whoever_signed_out_is_out(admin: httpx.AsyncClient):
+    mine = cookie(admin)
+    answer = await send(admin, "/admin/sign-out", "/admin/tokens")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/sign-in")
+    admin.cookies.clear()
+    assert (await admin.get("/admin", headers=mine)).status_code == 303
+
+
+async def test_only_the_digest_of_a_session_is_kept(admin: httpx.AsyncClient, database):
+    secret = admin.cookies["tallystick"]
+    assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {secret}"})).status_code == 401
+    connection = await asyncpg.connect(database.owner)
+    rows = await connection.fetch("select * from tokens.session")
+    await connection.close()
+    assert len(rows) == 1
+    assert secret not in repr(rows)
+    assert secret.encode().hex() not in repr([row["digest"].hex() for row in rows])
+
+
+async def test_of_too_many_sessions_the_oldest_end(edge, operator, services):
+    value, _ = await issue(operator, "admin")
+    await sign_in(edge, value)
+    first = cookie(edge)
+    for _ in range(20):
+        edge.cookies.clear()
+        await sign_in(edge, value)
+    assert (await edge.get("/admin/tokens")).status_code == 200
+    edge.cookies.clear()
+    assert (await edge.get("/admin/tokens", headers=first)).status_code == 303
+
+
+async def test_a_change_needs_a_form_of_this_session(admin: httpx.AsyncClient, operator):
+    value, token = await issue(operator, "api")
+    path = f"/admin/tokens/{token.id}/revoke"
+    form = dict(re.findall(r'name="(csrf)" value="(\w+)"', (await admin.get(path)).text))
+    mine = cookie(admin)
+    other, _ = await issue(operator, "*")
+    admin.cookies.clear()
+    await sign_in(admin, other)
+    theirs = dict(re.findall(r'name="(csrf)" value="(\w+)"', (await admin.get(path)).text))
+    admin.cookies.clear()
+    for fields, headers in (
+        ({}, {}),
+        ({"csrf": ""}, {}),
+        (theirs, {}),
+        (form, {"sec-fetch-site": "cross-site"}),
+        (form, {"sec-fetch-site": "same-site"}),
+        (form, {"origin": "https://evil.example"}),
+        (form, {"origin": "null"}),
+    ):
+        refused = await admin.post(path, data=fields, headers={**headers, **mine})
+        assert refused.status_code in {403, 415}, (fields, headers)  # without a field it is no form
+    refused = await admin.post(path, json=form, headers=mine)
+    assert refused.status_code == 415
+    assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 200
+    done = await admin.post(path, data=form, headers={"origin": "http://edge", **mine})
+    assert done.status_code == 200
+    assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 401
+
+
+async def test_another_site_cannot_sign_anyone_in(edge, operator, services):
+    value, _ = await issue(operator, "admin")
+    assert (await sign_in(edge, value, origin="https://evil.example")).status_code == 403
+    assert (await sign_in(edge, value, **{"sec-fetch-site": "cross-site"})).status_code == 403
+    assert not edge.cookies
+
+
+async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, operator, services):
+    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="alice", actor=OPERATOR))
+    revoked, token = await issue(operator, "admin")
+    await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=OPERATOR))
+    elsewhere = c.Restrictions(addresses=("192.0.2.1",))
+    for value, status in (
+        ((await issue(operator, "api"))[0], 403),
+        ((await issue(operator, "*", account="alice"))[0], 403),
+        ((await issue(operator, "*", restrictions=elsewhere))[0], 403),
+        (revoked, 401),
+        (token_value.mint(), 401),
+        ("", 401),
+        ("tly_mistyped", 401),
+        ("ü" * 40, 401),
+    ):
+        answer = await sign_in(edge, value)
+        assert answer.status_code == status, value
+        assert 'role="alert"' in answer.text
+        assert "set-cookie" not in answer.headers
+        assert not value or value not in answer.text
+    unknown, ended = [(await sign_in(edge, value)).text for value in (token_value.mint(), revoked)]
+    assert re.sub(r"req_\w+", "", unknown) == re.sub(r"req_\w+", "", ended)
+
+
+async def test_guessing_is_bounded(edge, operator, services):
+    value, _ = await issue(operator, "admin")
+    for _ in range(Attempts.MOST):
+        assert (await sign_in(edge, token_value.mint())).status_code == 401
+    for guess in (token_value.mint(), value):
+        answer = await sign_in(edge, guess)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+
+
+def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one():
+    attempts = Attempts()
+    for number in range(Attempts.MOST):
+        attempts.failed(f"2001:db8::{number}")
+        attempts.failed("192.0.2.1")
+    for blocked in ("2001:db8::ffff", "192.0.2.1", "::ffff:192.0.2.1"):
+        with pytest.raises(TooManyAttempts):
+            attempts.check(blocked)
+    for free in ("2001:db8:0:1::1", "192.0.2.2", None):
+        attempts.check(free)
+    for number in range(Attempts.ADDRESSES):
+        attempts.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    attempts.check("192.0.2.1")  # forgotten for others: what is kept is bounded
+
+
+async def test_a_link_signs_in_once(edge, operator, services):
+    _, token = await issue(operator, "admin")
+    link = sign_in_link.new(token.id, OPERATOR, seconds=60)
+    assert not isinstance(await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request), c.Failure)
+    path = sign_in_link.path(link.secret)
+    assert "signs you in once" in (await edge.get(path)).text
+    assert (await edge.get(path)).status_code == 200
+    assert not edge.cookies  # who merely looks is not signed in
+    assert (await send(edge, "/admin/sign-in", path)).status_code == 303
+    assert (await edge.get("/admin/tokens")).status_code == 200
+    edge.cookies.clear()
+    again = await send(edge, "/admin/sign-in", path)
+    assert (again.status_code, "was used already" in again.text) == (401, True)
+    assert not edge.cookies
+
+
+async def test_a_link_is_worth_nothing_without_its_token_or_too_late(edge, operator, services, database):
+    for spoil in ("token", "time"):
+        _, token = await issue(operator, "admin")
+        link = sign_in_link.new(token.id, OPERATOR, seconds=60)
+        await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+        if spoil == "token":
+            await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=OPERATOR))
+        else:
+            connection = await asyncpg.connect(database.owner)
+            await connection.execute("update tokens.sign_in_link set expires = now()")
+            await connection.close()
+        answer = await edge.post("/admin/sign-in", data={"link": link.secret})
+        assert (answer.status_code, dict(edge.cookies)) == (401, {})
+    link = sign_in_link.new("tok_nobody", OPERATOR, seconds=60)
+    refused = await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    assert isinstance(refused, c.Failure)
+    assert refused.code == "not_found"
+
+
+async def test_an_expired_token_s_session_ends_by_itself(edge, operator, services, database):
+    value, token = await issue(operator, "admin", expires=datetime.now(UTC) + timedelta(hours=1))
+    await sign_in(edge, value)
+    assert (await edge.get("/admin/tokens")).status_code == 200
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute("update tokens.token set expires = now() where id = $1", token.id)
+    await connection.close()
+    assert (await edge.get("/admin/tokens")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["https://evil.example", "//evil.example", "/admin//evil.example", "/admin\\evil", "/v1/stats", ""],
+)
+async def test_signing_in_leads_nowhere_else(edge, operator, services, wanted: str):
+    value, _ = await issue(operator, "admin")
+    answer = await edge.post("/admin/sign-in", data={"token": value, "next": wanted})
+    assert answer.headers["location"] == "/admin"
+    edge.cookies.clear()
+    there = await edge.post("/admin/sign-in", data={"token": value, "next": "/admin/accounts"})
+    assert there.headers["location"] == "/admin/accounts"
+
+
+async def test_a_part_of_a_page_sends_the_whole_browser_to_sign_in(edge, services):
+    answer = await edge.get("/admin", headers={"hx-request": "true"})
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/admin/sign-in")
+
+
+async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services):
+    limited = c.Restrictions(rate_limit=c.RateLimit(max_requests=2, time_window=3600))
+    value, _ = await issue(operator, "admin", restrictions=limited)
+    assert (await sign_in(edge, value)).status_code == 303
+    answers = [await edge.get("/admin/accounts") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert answers[1].headers["content-type"].startswith("text/html")
+    assert int(answers[1].headers["retry-after"]) > 0
+
+
+async def test_the_dashboard_can_be_switched_off(nats_server, services):
+    async with another_edge(nats_server, dashboard=False) as edge:
+        for path in ("/admin", "/admin/sign-in", "/admin/assets/style.css"):
+            assert (await edge.get(path)).status_code == 401
