@@ -56,12 +56,8 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
             answers += [holder.get("/v1/self", headers=page), admin.get("/nowhere", headers=page)]
             assert answers[-2].json()["code"] == "referrer_not_allowed"
         with fresh.client() as browser:
-            shown, secrets_of_it = through_the_dashboard(browser, admin_token, made["id"], strangers["form"])
-        answers += shown
-        known += secrets_of_it
-        link = fresh.command("tokens", "sign-in", made["id"]).stdout
-        assert "/admin/sign-in?link=" in link
-        known.append(link.strip().rpartition("=")[2])
+            known += through_the_dashboard(browser, admin_token, made["id"], strangers["form"], answers)
+        known.append(fresh.command("tokens", "sign-in", made["id"]).stdout.strip().partition("?link=")[2])
         by_hand = fresh.command("tokens", "issue", "-s", "api").stdout.strip()
         known += [bound, by_hand]
         commands = [
@@ -94,6 +90,7 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     for number, answer in enumerate(answers):
         places[f"answer {number}"] = answer.content + repr(answer.headers).encode()
     assert len(places) > 1000
+    assert all(len(canary) > 16 for canary in canaries)
     found = {name for name, content in places.items() for canary in canaries if canary in content}
     assert found == set()
     # The search itself works: what may be stored is found.
@@ -101,10 +98,10 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
 
 
 def through_the_dashboard(
-    browser: httpx.Client, admin_token: str, token_id: str, stranger: str
-) -> tuple[list[httpx.Response], list[str]]:
-    """Pages that may show no secret; and what the one page that does has shown, with the session's own."""
-    answers = [
+    browser: httpx.Client, admin_token: str, token_id: str, stranger: str, answers: list[httpx.Response]
+) -> list[str]:
+    """Adds pages that may show no secret, and answers the session's and what the one page that shows one has shown."""
+    answers += [
         browser.post("/admin/sign-in", data={"token": stranger}),
         browser.post("/admin/sign-in", data={"link": stranger}),
     ]
@@ -114,6 +111,6 @@ def through_the_dashboard(
     made = browser.post("/admin/tokens/new", data={**hidden, "scope": "api", "expires": "never"}).text
     (secret,) = re.findall(r'id="secret"[^>]*value="(tly_\w+)"', made)
     pages = ("/admin", "/admin/tokens", "/admin/refusals?request_id=req_x", f"/admin/tokens/{token_id}")
-    shown = [browser.get(page) for page in pages]
-    assert {page.status_code for page in shown} == {200}
-    return answers + shown, [browser.cookies["tallystick"], secret]
+    answers += [browser.get(page) for page in pages]
+    assert {page.status_code for page in answers[-len(pages) :]} == {200}
+    return [browser.cookies["tallystick"], secret]
