@@ -25,6 +25,8 @@ from shared.postgres import Connection, Migration, Pool, migrate, migrations
 from shared.token_record import TokenRecord
 
 SCHEMA = "tokens"
+LIST_S = 2.0
+"""How long looking through all tokens may take, in seconds."""
 LOG_LENGTH = 100
 """Refusals kept, and changes shown, for each token."""
 
@@ -279,6 +281,7 @@ class Store:
         total = await self._pool.fetchval(
             f"select count(*) from token where {condition}",  # noqa: S608  # a constant
             *arguments,
+            timeout=LIST_S,
         )
         found = await self._pool.fetch(
             f"select * from token where {condition}"  # noqa: S608
@@ -286,6 +289,7 @@ class Store:
             *arguments,
             wanted.page_size,
             wanted.page * wanted.page_size,
+            timeout=LIST_S,
         )
         return total, [rows.token(row) for row in found]
 

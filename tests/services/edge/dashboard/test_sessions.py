@@ -249,12 +249,15 @@ async def test_a_link_is_worth_nothing_without_its_token_or_too_late(edge, opera
     assert refused.code == "not_found"
 
 
-async def test_an_expired_token_s_session_ends_by_itself(edge, operator, services, database):
-    value, token = await issue(operator, "admin", expires=datetime.now(UTC) + timedelta(hours=1))
+@pytest.mark.parametrize("ends", ["token set expires = now()", "session set expires = now()"])
+async def test_a_session_ends_by_itself_with_its_time_or_its_token_s(
+    edge, operator, services, database, ends: str
+):
+    value, _ = await issue(operator, "admin", expires=datetime.now(UTC) + timedelta(hours=1))
     await sign_in(edge, value)
     assert (await edge.get("/admin/tokens")).status_code == 200
     connection = await asyncpg.connect(database.owner)
-    await connection.execute("update tokens.token set expires = now() where id = $1", token.id)
+    await connection.execute(f"update tokens.{ends}")
     await connection.close()
     assert (await edge.get("/admin/tokens")).status_code == 303
 
