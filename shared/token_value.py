@@ -21,6 +21,8 @@ _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LENGTH = 43  # 62**43 > 2**256
 _CHECKSUM_LENGTH = 6  # 62**6 > 2**32
 
+OUR_LENGTH = len(PREFIX) + _SECRET_LENGTH + _CHECKSUM_LENGTH
+
 _OURS = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 _OPAQUE = re.compile(r"[\x21-\x7e]{16,256}", re.ASCII)

@@ -29,8 +29,8 @@ def answer(gate: Gate, scope: Scope, entry: Entry, request_id: bytes) -> Answer 
     refused, found = known
     if refused is None:
         gate.usage.used(entry.token.id, gate.address_of(scope))
-    else:
-        gate.usage.refused(entry.token.id, refused, gate.address_of(scope), "/auth", request_id.decode())
+    elif gate.usage.refused(entry.token.id, refused):
+        gate.usage.note(entry.token.id, refused, gate.address_of(scope), "/auth", request_id.decode())
     return found
 
 

@@ -6,6 +6,7 @@ that says by itself that it is none, and a proxy's question about a token that i
 import asyncio
 import itertools
 import re
+from collections.abc import Coroutine, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -19,7 +20,7 @@ from services.edge.errors import Answer, Refused, refusal
 from services.edge.gate import Gate
 from shared import tracing
 from shared.ids import new_id
-from shared.token_value import digest
+from shared.token_value import OUR_LENGTH, digest
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
@@ -38,70 +39,71 @@ class Front:
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
         self._gate = gate
-        # Told apart from those of every other process, and cheap.
-        self._ids = map(f"{new_id('req_')}%08x".encode().__mod__, itertools.count())
+        self._ids = _request_ids()
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        # What can be told at once is told without a coroutine for each step.
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)  # type: ignore[return-value]  # a coroutine, as all of them
         request_id = next(self._ids)
-        query: bytes = scope["query_string"]
-        size = len(scope["raw_path"]) + len(query)
-        hosts = bearers = codings = 0
-        bearer = b""
-        for name, value in scope["headers"]:
-            size += len(name) + len(value) + 4
-            if name == b"authorization":
-                bearers += 1
-                bearer = value
-            elif name == b"host":
-                hosts += 1 if value else 2  # granian shows a missing Host as an empty one
-            elif name == b"transfer-encoding":
-                codings += 1 if value == b"chunked" else 2  # one of another is looked at more closely
-        if (size > MAX_TARGET_BYTES or hosts != 1 or codings > 1 or len(scope["headers"]) > MAX_HEADERS) and (
-            refused := _unacceptable(scope, hosts)
-        ):
-            await self._send(refusal(refused), scope, request_id, send)
+        headers, query = scope["headers"], scope["query_string"]
+        fields = dict(headers)
+        size = len(scope["raw_path"]) + len(query) + sum(map(len, fields)) + sum(map(len, fields.values()))
+        if (
+            len(fields) != len(headers)
+            or len(headers) > MAX_HEADERS
+            or size > MAX_TARGET_BYTES
+            or not fields.get(b"host")  # granian shows a missing one as an empty one
+            or fields.get(b"transfer-encoding", b"chunked") != b"chunked"
+        ) and (refused := _unacceptable(scope)):
+            return self._send(refusal(refused), scope, request_id, send)
+        bearer = fields.get(b"authorization", b"")
         # The usual case, in which all there is to do is to look the token up.
-        elif bearers == 1 and bearer[:7] == b"Bearer " and b"access" not in query and b"%" not in query:
-            await self._bearer(scope, receive, send, request_id, bearer[7:])
-        else:
-            await self._check(scope, receive, send, request_id)
+        if (
+            bearer[:7] == b"Bearer "
+            and len(fields) == len(headers)
+            and b"access" not in query
+            and b"%" not in query
+        ):
+            return self._bearer(scope, receive, send, request_id, bearer[7:])
+        return self._check(scope, receive, send, request_id)
 
-    async def _bearer(
+    def _bearer(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, token: bytes
-    ) -> None:
-        entry = self._gate.cache.get(sha256(token).digest(), now())
+    ) -> Coroutine[Any, Any, None]:
+        # One of ours that was cut off is known by its length: there is nothing to look up.
+        entry = (
+            None
+            if len(token) != OUR_LENGTH and token[:4] == b"tly_"
+            else self._gate.cache.get(sha256(token).digest(), now())
+        )
         if entry is None:
             if _needs_token(scope) and _UNAMBIGUOUS.fullmatch(token) and not digest(str(token, "latin-1")):
-                await self._refuse("invalid_token", scope, request_id, send)
-            else:
-                await self._check(scope, receive, send, request_id)
-            return
+                return self._refuse("invalid_token", scope, request_id, send)
+            return self._check(scope, receive, send, request_id)
         if scope["path"] == "/auth":
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
             if answer is not None:
-                await self._send(answer, scope, request_id, send, "/auth")
-                return
+                return self._send(answer, scope, request_id, send, "/auth")
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
         state = {"credential": Credential(token.decode("latin-1")), "entry": entry}
-        await self._pass_on(scope, receive, send, request_id, state)
+        return self._pass_on(scope, receive, send, request_id, state)
 
-    async def _check(self, scope: Any, receive: Receive, send: Send, request_id: bytes) -> None:
+    def _check(
+        self, scope: Any, receive: Receive, send: Send, request_id: bytes
+    ) -> Coroutine[Any, Any, None]:
         """Any other request: its token is not known here, or it has none, or two."""
         credential, headers, query = take(scope["headers"], scope["query_string"])
         code = _without_asking(credential)
         if code and _needs_token(scope):
-            await self._refuse(code, scope, request_id, send)
-            return
+            return self._refuse(code, scope, request_id, send)
         scope["headers"], scope["query_string"] = headers, query
         state: dict[str, Any] = {"credential": credential, "entry": None}
-        await self._pass_on(scope, receive, send, request_id, state)
+        return self._pass_on(scope, receive, send, request_id, state)
 
-    async def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> None:
+    def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
         self._gate.usage.results[code] += 1
-        await self._send(_REFUSALS[code], scope, request_id, send)
+        return self._send(_REFUSALS[code], scope, request_id, send)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -161,6 +163,16 @@ class Front:
         return sending
 
 
+def _request_ids() -> Iterator[bytes]:
+    """Told apart from those of every other process, and cheap: one is joined out of two parts."""
+    process = new_id("req_").encode()
+    last = [b"%03x" % number for number in range(4096)]
+    for number in itertools.count():
+        first = process + b"%05x" % number
+        for each in last:
+            yield first + each
+
+
 class _Unrouted:
     """Withholds the 404 of a path that leads to no route, and so to nobody who asked for a token."""
 
@@ -183,8 +195,9 @@ def _trace(headers: Any) -> str | None:
     return None
 
 
-def _unacceptable(scope: Any, hosts: int) -> Refused | None:
+def _unacceptable(scope: Any) -> Refused | None:
     headers = scope["headers"]
+    hosts = [value for name, value in headers if name == b"host"]
     if (
         len(headers) > MAX_HEADERS
         or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES
@@ -192,7 +205,7 @@ def _unacceptable(scope: Any, hosts: int) -> Refused | None:
         return Refused("header_fields_too_large")
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
         return Refused("uri_too_long")
-    if hosts != 1:
+    if len(hosts) != 1 or not hosts[0]:
         return Refused("bad_request", "one Host header is needed", headers=CLOSE)
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     if codings not in ([], [b"chunked"]):

@@ -170,8 +170,9 @@ class Gate:
 
     def _note(self, scope: Scope, token: str, reason: str, address: str | None) -> None:
         """For the token's log."""
-        route = scope.get("path_template", scope["path"])
-        self.usage.refused(token, reason, address, route, scope["state"]["request_id"])
+        if self.usage.refused(token, reason):
+            route = scope.get("path_template", scope["path"])
+            self.usage.note(token, reason, address, route, scope["state"]["request_id"])
 
 
 async def authorize(request: HttpRequest) -> None:

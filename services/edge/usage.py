@@ -53,14 +53,17 @@ class Usage:
         uses.time = time.time()
         uses.address = address
 
-    def refused(
-        self, token: str, reason: str, address: str | None, route: str, request_id: str | None
-    ) -> None:
+    def refused(self, token: str, reason: str) -> bool:
+        """Counts a refusal, and answers whether there is room to `note` it."""
         self.results[_AS_TOLD.get(reason, reason)] += 1
-        self._noted[token] += 1
-        if self._noted[token] > MAX_REFUSALS_OF_ONE or len(self._refusals) >= MAX_REFUSALS:
-            self.dropped += 1
-            return
+        noted = self._noted[token] = self._noted[token] + 1
+        if noted <= MAX_REFUSALS_OF_ONE and len(self._refusals) < MAX_REFUSALS:
+            return True
+        self.dropped += 1
+        return False
+
+    def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
+        """Has a refusal reported for the token's log."""
         self._refusals.append((token, time.time(), reason, address, route, request_id))
 
     def take_results(self) -> dict[str, int]:
