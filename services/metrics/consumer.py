@@ -11,7 +11,6 @@ from datetime import datetime
 
 import asyncpg
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
@@ -19,6 +18,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from services.metrics import declared, store
 from services.metrics.counters import DeadLetter, Message, NotAnEvent, Tally, apply, decode, lose, mentioned
+from services.metrics.delivery import Interrupted, delivery
 from services.metrics.store import NotTheOwner
 from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
 from shared.events import HEARTBEAT_S
@@ -28,8 +28,8 @@ from shared.postgres import UNAVAILABLE, Connection, Pool
 
 log = logging.getLogger(__name__)
 
-NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError)
-BATCH = 500
+NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError, Interrupted)
+BATCH = 2000
 DURABLE = "metrics"
 HOUSEKEEPING_S = 1.0
 KEPT = 100_000
@@ -108,6 +108,7 @@ class Consumer:
     def __init__(self, pool: Pool, url: str, client: Client, measures: Measures, max_bytes: int) -> None:
         self._pool = pool
         self._url = url
+        self._client = client
         self._stream: JetStreamContext = client.jetstream()
         self._max_bytes = max_bytes
         self._position = 0
@@ -132,7 +133,7 @@ class Consumer:
                 # of ours was written since, for the position was not where we had left it.
                 log.warning("another metrics service counts")
             except NOT_NOW as error:
-                log.warning("not counting for now: %s", type(error).__name__)
+                log.warning("not counting for now: %s", str(error) or type(error).__name__)
             self._lag = 0
             await asyncio.sleep(0.5)
 
@@ -158,29 +159,24 @@ class Consumer:
                 max_ack_pending=BATCH * 4,
             ),
         )
-        subscription = await self._stream.pull_subscribe_bind(DURABLE, EVENTS_STREAM)
-        try:
+        async with delivery(self._client, f"{EVENTS_STREAM}.{DURABLE}", BATCH) as delivered:
             while True:
-                batch: list[Msg] = []
-                with suppress(TimeoutError):
-                    batch = await subscription.fetch(BATCH, timeout=1)
+                batch = await delivered.take(timeout_s=1)
                 if batch:
-                    await self._count(batch)
-                    await batch[-1].ack()
-                    self._lag = batch[-1].metadata.num_pending
-                if len(batch) < BATCH and time.monotonic() - self._kept_house > HOUSEKEEPING_S:
+                    await self._count([each.message for each in batch])
+                    await delivered.acknowledge(batch[-1])
+                    self._lag = batch[-1].pending
+                if self._lag < BATCH and time.monotonic() - self._kept_house > HOUSEKEEPING_S:
                     # What is stored is the present, so threads that fell silent can be told.
                     self._kept_house = time.monotonic()
                     await lock.execute("select 1")
                     await self._keep_house()
-        finally:
-            await subscription.unsubscribe()
 
-    async def _count(self, batch: list[Msg]) -> None:
+    async def _count(self, batch: list[Message]) -> None:
         tally = Tally()
         decoded = []
         last = self._position
-        for message in (_message(received) for received in batch):
+        for message in batch:
             if message.seq <= last:
                 continue  # delivered again
             last = message.seq
@@ -212,11 +208,6 @@ class Consumer:
         if state.bytes > self._max_bytes / 2 and self._position - KEPT > state.first_seq:
             # A full stream refuses events, and these are counted: they are kept only to look at.
             await self._stream.purge_stream(EVENTS_STREAM, seq=self._position - KEPT)
-
-
-def _message(received: Msg) -> Message:
-    metadata = received.metadata
-    return Message(metadata.sequence.stream, received.subject, received.data, metadata.timestamp)
 
 
 def _created(created: datetime | str | None) -> datetime:

@@ -54,21 +54,24 @@ async def position(connection: Connection, stream: str, created: datetime, last_
 
 
 async def load(connection: Connection, wanted: Mentioned) -> State:
-    sources = await connection.fetch(
-        "select source, boot, n from event_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
-        " using (source, boot)",
-        [source for source, _ in wanted.sources],
-        [boot for _, boot in wanted.sources],
-    )
-    threads = await connection.fetch("select * from thread where thread = any($1)", list(wanted.threads))
-    accounts = await connection.fetch(
-        "select account, state from account where account = any($1)", list(wanted.accounts)
-    )
-    return State(
-        sources={(row["source"], row["boot"]): row["n"] for row in sources},
-        threads={row["thread"]: _thread(row) for row in threads},
-        accounts={row["account"]: row["state"] for row in accounts},
-    )
+    state = State()
+    if wanted.sources:
+        rows = await connection.fetch(
+            "select source, boot, n from event_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
+            " using (source, boot)",
+            [source for source, _ in wanted.sources],
+            [boot for _, boot in wanted.sources],
+        )
+        state.sources = {(row["source"], row["boot"]): row["n"] for row in rows}
+    if wanted.threads:
+        rows = await connection.fetch("select * from thread where thread = any($1)", list(wanted.threads))
+        state.threads = {row["thread"]: _thread(row) for row in rows}
+    if wanted.accounts:
+        rows = await connection.fetch(
+            "select account, state from account where account = any($1)", list(wanted.accounts)
+        )
+        state.accounts = {row["account"]: row["state"] for row in rows}
+    return state
 
 
 def _thread(row: asyncpg.Record) -> Thread:
@@ -107,32 +110,28 @@ async def move(connection: Connection, stream: str, epoch: int, before: int, aft
 
 
 async def save(connection: Connection, stream: str, state: State, tally: Tally) -> None:
-    await connection.execute(
-        "insert into event_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
-        " on conflict (source, boot) do update set n = excluded.n, seen = now()",
-        [source for source, _ in state.sources],
-        [boot for _, boot in state.sources],
-        list(state.sources.values()),
-    )
-    await _save_threads(connection, state.threads)
-    await connection.execute(
-        "insert into account (account, state) select * from unnest($1::text[], $2::text[])"
-        " on conflict (account) do update set state = excluded.state",
-        [account for account, reported in state.accounts.items() if reported is not None],
-        [reported for reported in state.accounts.values() if reported is not None],
-    )
-    await connection.execute(
-        "delete from account where account = any($1)",
-        [account for account, reported in state.accounts.items() if reported is None],
-    )
+    """Writes what a batch changed; most batches change little of what there is."""
+    if state.sources:
+        await connection.execute(
+            "insert into event_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+            " on conflict (source, boot) do update set n = excluded.n, seen = now()",
+            [source for source, _ in state.sources],
+            [boot for _, boot in state.sources],
+            list(state.sources.values()),
+        )
+    if state.threads:
+        await _save_threads(connection, state.threads)
+    if state.accounts:
+        await _save_accounts(connection, state.accounts)
     await _save_tally(connection, tally)
-    await connection.executemany(
-        "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)",
-        [
-            (stream, message.seq, message.subject, message.payload[:65536], reason)
-            for message, reason in tally.dead_letters
-        ],
-    )
+    if tally.dead_letters:
+        await connection.executemany(
+            "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)",
+            [
+                (stream, message.seq, message.subject, message.payload[:65536], reason)
+                for message, reason in tally.dead_letters
+            ],
+        )
 
 
 async def silent_threads(connection: Connection, silence_s: float) -> tuple[datetime, dict[str, Thread]]:
@@ -237,27 +236,43 @@ async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> N
     )
 
 
+async def _save_accounts(connection: Connection, accounts: dict[str, str | None]) -> None:
+    gone = [account for account, reported in accounts.items() if reported is None]
+    if gone:
+        await connection.execute("delete from account where account = any($1)", gone)
+    await connection.execute(
+        "insert into account (account, state) select * from unnest($1::text[], $2::text[])"
+        " on conflict (account) do update set state = excluded.state where account.state <> excluded.state",
+        [account for account, reported in accounts.items() if reported is not None],
+        [reported for reported in accounts.values() if reported is not None],
+    )
+
+
 async def _save_tally(connection: Connection, tally: Tally) -> None:
-    await connection.execute(
-        "insert into counter (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"
-        " on conflict (name, labels) do update set"
-        " value = least(counter.value::numeric + excluded.value, 9223372036854775807)::bigint",
-        [name for name, _ in tally.counters],
-        [labels for _, labels in tally.counters],
-        list(tally.counters.values()),
-    )
-    await connection.execute(
-        "insert into recent_count (minute, name, value) select * from unnest($1::timestamptz[], $2::text[], $3::bigint[])"
-        " on conflict (minute, name) do update set"
-        " value = least(recent_count.value::numeric + excluded.value, 9223372036854775807)::bigint",
-        [minute for minute, _ in tally.recent],
-        [name for _, name in tally.recent],
-        list(tally.recent.values()),
-    )
-    await connection.execute(
-        "insert into gauge (source, boot, name, labels, value)"
-        " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[])"
-        " on conflict (source, boot, name, labels) do update set value = excluded.value, at = now()",
-        *([key[place] for key in tally.gauges] for place in range(4)),
-        list(tally.gauges.values()),
-    )
+    if tally.counters:
+        await connection.execute(
+            "insert into counter (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+            " on conflict (name, labels) do update set"
+            " value = least(counter.value::numeric + excluded.value, 9223372036854775807)::bigint",
+            [name for name, _ in tally.counters],
+            [labels for _, labels in tally.counters],
+            list(tally.counters.values()),
+        )
+    if tally.recent:
+        await connection.execute(
+            "insert into recent_count (minute, name, value)"
+            " select * from unnest($1::timestamptz[], $2::text[], $3::bigint[])"
+            " on conflict (minute, name) do update set"
+            " value = least(recent_count.value::numeric + excluded.value, 9223372036854775807)::bigint",
+            [minute for minute, _ in tally.recent],
+            [name for _, name in tally.recent],
+            list(tally.recent.values()),
+        )
+    if tally.gauges:
+        await connection.execute(
+            "insert into gauge (source, boot, name, labels, value)"
+            " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[])"
+            " on conflict (source, boot, name, labels) do update set value = excluded.value, at = now()",
+            *([key[place] for key in tally.gauges] for place in range(4)),
+            list(tally.gauges.values()),
+        )
