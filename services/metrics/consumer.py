@@ -17,7 +17,17 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy,
 from nats.js.errors import APIError, NotFoundError
 
 from services.metrics import declared, store
-from services.metrics.counters import DeadLetter, Message, NotAnEvent, Tally, apply, decode, lose, mentioned
+from services.metrics.counters import (
+    DeadLetter,
+    Message,
+    NotAnEvent,
+    Series,
+    Tally,
+    apply,
+    decode,
+    lose,
+    mentioned,
+)
 from services.metrics.delivery import Interrupted, delivery
 from services.metrics.store import NotTheOwner
 from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
@@ -114,7 +124,7 @@ class Consumer:
         self._position = 0
         self._epoch = 0
         self._lag = 0
-        self._series: dict[str, set[str]] = {}
+        self._series = (Series(), Series())
         self._kept_house = 0.0
         measures.gauge(declared.STREAM_LAG.name, lambda: self._lag)
 
@@ -190,7 +200,7 @@ class Consumer:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             await store.move(connection, EVENTS_STREAM, self._epoch, self._position, last)
             state = await store.load(connection, mentioned(decoded))
-            state.series = self._series
+            state.counters, state.gauges = self._series
             apply(decoded, state, tally)
             await store.save(connection, EVENTS_STREAM, state, tally)
         self._position = last

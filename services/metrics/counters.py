@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -33,6 +33,12 @@ T = TypeVar("T")
 
 MAX_SERIES = 1000
 """Series kept of one metric; what would be another is dropped, and counted."""
+COUNTER_BYTES = 640_000
+GAUGE_BYTES = 60_000
+"""What the series of all metrics may take together where nothing in them can be compressed. `handlers` has the sum that
+a NATS message has room for."""
+LINE_BYTES = 40
+"""What a series takes besides its labels: its number, and its name, which compression finds in the line before."""
 MOST = 1 << 40
 """More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
 MAX_STATE = 64  # characters of an account's state
@@ -64,6 +70,35 @@ class NotAnEvent(Exception):
     """Why a message is none; becomes its dead letter's reason."""
 
 
+class Series:
+    """The labels there are, by metric, within a budget.
+
+    Args:
+        known: names and printed labels.
+        budget: how many bytes they may take.
+    """
+
+    def __init__(self, known: Iterable[tuple[str, str]] = (), *, budget: int = COUNTER_BYTES) -> None:
+        self._labels: dict[str, set[str]] = {}
+        self._left = budget
+        for name, printed in known:
+            self._add(name, printed)
+
+    def admits(self, name: str, printed: str) -> bool:
+        """Whether this series is one of them, or became one."""
+        known = self._labels.get(name, ())
+        if printed in known:
+            return True
+        if len(known) >= MAX_SERIES or self._left < LINE_BYTES + len(printed.encode()):
+            return False
+        self._add(name, printed)
+        return True
+
+    def _add(self, name: str, printed: str) -> None:
+        self._labels.setdefault(name, set()).add(printed)
+        self._left -= LINE_BYTES + len(printed.encode())
+
+
 @dataclass
 class State:
     """What the database holds about everything a batch speaks of, to be changed by the batch."""
@@ -71,8 +106,8 @@ class State:
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
     accounts: dict[str, str | None] = field(default_factory=dict)
-    series: dict[str, set[str]] = field(default_factory=dict)
-    """The labels there are, by metric."""
+    counters: Series = field(default_factory=Series)
+    gauges: Series = field(default_factory=lambda: Series(budget=GAUGE_BYTES))
 
 
 @dataclass
@@ -90,12 +125,10 @@ class Tally:
 
     def add_series(self, state: State, name: str, values: Mapping[str, str], number: int) -> bool:
         """Adds to one series of a metric with labels, unless that would be one too many."""
-        known = state.series.setdefault(name, set())
         printed = labels(values)
-        if printed not in known and len(known) >= MAX_SERIES:
+        if not state.counters.admits(name, printed):
             self.add(declared.SERIES_DROPPED, number)
             return False
-        known.add(printed)
         self.counters[name, printed] += number
         return True
 
@@ -214,8 +247,8 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
             case MetricsReported():
                 _reported(event, data, at, state, tally)
     for (minute, kind), number in kinds.items():
-        tally.recent[minute, f"events:{kind}"] += number
-        tally.add_series(state, declared.EVENTS.name, {"event": kind}, number)
+        if tally.add_series(state, declared.EVENTS.name, {"event": kind}, number):
+            tally.recent[minute, f"events:{kind}"] += number
 
 
 def _of_threads(
@@ -266,11 +299,12 @@ def _reported(event: Decoded, report: MetricsReported, at: datetime, state: Stat
             tally.counters[counted.name, ""] += counted.value
     for measured in report.gauges:
         metric = declared.series(measured.name, measured.labels)
-        if metric is None or metric.type != "gauge" or not math.isfinite(measured.value):
-            tally.add(declared.SERIES_DROPPED)
+        printed = labels(measured.labels)
+        known = metric is not None and metric.type == "gauge" and math.isfinite(measured.value)
+        if known and state.gauges.admits(measured.name, printed):
+            tally.gauges[event.source or "", event.boot or "", measured.name, printed] = measured.value
         else:
-            key = (event.source or "", event.boot or "", measured.name, labels(measured.labels))
-            tally.gauges[key] = measured.value
+            tally.add(declared.SERIES_DROPPED)
 
 
 def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:

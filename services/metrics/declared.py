@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from shared.measures import MICRO
+from shared.measures import MICRO, SECONDS
 
 
 class Metric(NamedTuple):
@@ -109,6 +109,7 @@ STREAM_LAG = Metric(
     "tallystick_stream_lag_events", "gauge", "Events in the stream that are not counted yet", across="max"
 )
 
+BOUNDS = {*(f"{bound:g}" for bound in SECONDS), "+Inf"}
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 BY_NAME = {metric.name: metric for metric in ALL}
 
@@ -118,7 +119,7 @@ def series(name: str, labels: dict[str, str]) -> Metric | None:
     for suffix in ("_bucket", "_sum", "_count"):
         metric = BY_NAME.get(name.removesuffix(suffix))
         if name.endswith(suffix) and metric is not None and metric.type == "histogram":
-            wanted = ("le",) if suffix == "_bucket" else ()
-            return metric if tuple(labels) == wanted else None
+            right = set(labels) == {"le"} and labels["le"] in BOUNDS if suffix == "_bucket" else not labels
+            return metric if right else None
     metric = BY_NAME.get(name)
     return metric if metric is not None and set(labels) == set(metric.labels) else None

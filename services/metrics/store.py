@@ -5,9 +5,9 @@ from importlib.resources import files
 
 import asyncpg
 
-from services.metrics.counters import Mentioned, State, Tally, Thread
-from services.metrics.declared import BY_NAME, THREADS
-from services.metrics.exposition import Sample, labels
+from services.metrics.counters import GAUGE_BYTES, Mentioned, Series, State, Tally, Thread
+from services.metrics.declared import BY_NAME
+from services.metrics.exposition import Sample
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 
 SCHEMA = "metrics"
@@ -78,12 +78,14 @@ def _thread(row: asyncpg.Record) -> Thread:
     return Thread(row["type"], row["seen"], row["ended"], row["started"])
 
 
-async def series(connection: Connection) -> dict[str, set[str]]:
-    """The labels there are, by metric."""
-    found: dict[str, set[str]] = {}
-    for row in await connection.fetch("select name, labels from counter where labels <> ''"):
-        found.setdefault(row["name"], set()).add(row["labels"])
-    return found
+async def series(connection: Connection) -> tuple[Series, Series]:
+    """The series there are, of counters and of gauges."""
+    counters = await connection.fetch("select name, labels from counter where labels <> ''")
+    gauges = await connection.fetch("select distinct name, labels from gauge")
+    return (
+        Series((row["name"], row["labels"]) for row in counters),
+        Series(((row["name"], row["labels"]) for row in gauges), budget=GAUGE_BYTES),
+    )
 
 
 async def take_over(connection: Connection, stream: str) -> int:
@@ -174,23 +176,20 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
     ]
 
 
-async def threads(pool: Pool, late_s: float) -> tuple[list[Sample], int]:
-    """The threads alive, and how many of them are late with their heartbeats."""
+async def threads(pool: Pool, late_s: float) -> tuple[dict[str, dict[str, int]], int]:
+    """The threads alive, by whether they started in the last minute and by type; how many of them are late with
+    their heartbeats.
+    """
     rows = await pool.fetch(
         "select type, started > now() - interval '1 minute' as recent, count(*),"
         " count(*) filter (where seen < now() - make_interval(secs => $1)) as late"
         " from thread where ended is null group by 1, 2 order by 1, 2",
         late_s,
     )
-    samples = [
-        Sample(
-            THREADS.name,
-            labels({"type": row["type"], "recent": "yes" if row["recent"] else "no"}),
-            row["count"],
-        )
-        for row in rows
-    ]
-    return samples, sum(row["late"] for row in rows)
+    found: dict[str, dict[str, int]] = {"no": {}, "yes": {}}
+    for row in rows:
+        found["yes" if row["recent"] else "no"][row["type"]] = row["count"]
+    return found, sum(row["late"] for row in rows)
 
 
 async def accounts_by_state(pool: Pool) -> dict[str, int]:

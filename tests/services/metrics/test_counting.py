@@ -267,6 +267,7 @@ async def test_what_processes_report_is_added_up_once(stream, metrics_service, o
             {"name": "tallystick_token_verify_seconds_bucket", "labels": {"le": "0.1"}, "value": 2},
             {"name": "tallystick_token_verify_seconds_count", "value": 2},
             {"name": "tallystick_token_verify_seconds_sum", "value": 250_000},
+            {"name": "tallystick_token_verify_seconds_bucket", "labels": {"le": "much"}, "value": 1},
             {"name": "of_nobody", "value": 3},
             {"name": "tallystick_token_checks_total", "labels": {"colour": "red"}, "value": 4},
         ],
@@ -281,7 +282,7 @@ async def test_what_processes_report_is_added_up_once(stream, metrics_service, o
             "tallystick_token_verify_seconds_bucket0.1": 4,
             "tallystick_token_verify_seconds_count": 4,
             "tallystick_token_verify_seconds_sum": 0.5,
-            "tallystick_series_dropped_total": 14,
+            "tallystick_series_dropped_total": 16,
             "tallystick_cached_tokens": 14,
         },
     )
