@@ -28,17 +28,16 @@ from services.metrics.counters import (
     lose,
     mentioned,
 )
-from services.metrics.delivery import Interrupted, delivery
+from services.metrics.delivery import NOT_NOW, delivery
 from services.metrics.store import NotTheOwner
 from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
 from shared.events import HEARTBEAT_S
 from shared.lifecycle import Unavailable
 from shared.measures import Measures
-from shared.postgres import UNAVAILABLE, Connection, Pool
+from shared.postgres import Connection, Pool
 
 log = logging.getLogger(__name__)
 
-NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError, Interrupted)
 BATCH = 2000
 DURABLE = "metrics"
 HOUSEKEEPING_S = 1.0
@@ -124,9 +123,14 @@ class Consumer:
         self._position = 0
         self._epoch = 0
         self._lag = 0
+        self._counting = False
         self._series = (Series(), Series())
         self._kept_house = 0.0
         measures.gauge(declared.STREAM_LAG.name, lambda: self._lag)
+
+    def has_time(self) -> bool:
+        """Whether this one counts, and has kept up."""
+        return self._counting and self._lag < BATCH
 
     async def run(self) -> None:
         """Runs until cancelled.
@@ -144,7 +148,7 @@ class Consumer:
                 log.warning("another metrics service counts")
             except NOT_NOW as error:
                 log.warning("not counting for now: %s", str(error) or type(error).__name__)
-            self._lag = 0
+            self._lag, self._counting = 0, False
             await asyncio.sleep(0.5)
 
     async def _consume(self, lock: Connection) -> None:
@@ -170,6 +174,7 @@ class Consumer:
             ),
         )
         async with delivery(self._client, f"{EVENTS_STREAM}.{DURABLE}", BATCH) as delivered:
+            self._counting = True
             while True:
                 batch = await delivered.take(timeout_s=1)
                 if batch:

@@ -236,7 +236,11 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
         if not _is_new(event, state, tally):
             continue
         at, data = event.message.stored, event.data
-        kinds[at.replace(second=0, microsecond=0), event.type] += 1
+        minute = at.replace(second=0, microsecond=0)
+        if (minute, event.type) not in kinds:
+            # In the order of the stream, so that a second count spends the series budget on the same ones.
+            state.counters.admits(declared.EVENTS.name, labels({"event": event.type}))
+        kinds[minute, event.type] += 1
         match data:
             case AccountState() | AccountAdded() | AccountDeletedEvent():
                 _of_accounts(data, state, tally)

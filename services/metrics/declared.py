@@ -108,6 +108,17 @@ LOOP_LAG = Metric(
 STREAM_LAG = Metric(
     "tallystick_stream_lag_events", "gauge", "Events in the stream that are not counted yet", across="max"
 )
+RECOUNTED = Metric(
+    "tallystick_recounted_messages_total", "counter", "Messages of the stream that were counted a second time"
+)
+RECOUNT_DIFFERENCE = Metric(
+    "tallystick_recount_difference_events",
+    "gauge",
+    "By how much all counters together were off from the second count when it last caught up",
+)
+RECOUNT_TIME = Metric(
+    "tallystick_recount_timestamp_seconds", "gauge", "When the second count last caught up, in Unix time"
+)
 
 BOUNDS = {*(f"{bound:g}" for bound in SECONDS), "+Inf"}
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -16,8 +16,10 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js.errors import APIError
 
 from services.metrics.counters import Message
+from shared.postgres import UNAVAILABLE
 
 MAX_BYTES = 8 << 20
 """What one request may bring. The next message is always smaller, so that it always brings something."""
@@ -29,6 +31,10 @@ OVER = ("No Messages", "Request Timeout", "Batch Completed", "Message Size Excee
 
 class Interrupted(Exception):
     """The consumer is gone, or something it delivered did not arrive: it has to be made anew."""
+
+
+NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError, Interrupted)
+"""What counting meets when NATS or PostgreSQL is away: it goes on from what is stored."""
 
 
 class Delivered(NamedTuple):

@@ -39,6 +39,7 @@ class MetricsHandlers:
         samples = [
             *await store.counters(self._pool),
             *await store.gauges(self._pool, FRESH_S),
+            *await store.comparison(self._pool),
             *(
                 Sample(declared.THREADS.name, labels({"type": kind, "recent": recent}), number)
                 for recent, numbers in threads.items()
@@ -65,6 +66,7 @@ class MetricsHandlers:
 
     async def history(self, request: c.AskHistory) -> c.History:
         return c.History(counts=await store.history(self._pool, request.kind, request.minutes))
+
 
 def largest(numbers: Mapping[str, int]) -> dict[str, int]:
     """Those that occur most, within the budget; the rest together as ``other``. What accounts and threads are said

@@ -1,16 +1,21 @@
 """The metrics service's storage: every SQL statement it runs. A batch is one transaction."""
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 
 import asyncpg
 
 from services.metrics.counters import GAUGE_BYTES, Mentioned, Series, State, Tally, Thread
-from services.metrics.declared import BY_NAME
+from services.metrics.declared import BY_NAME, RECOUNT_DIFFERENCE, RECOUNT_TIME, RECOUNTED
 from services.metrics.exposition import Sample
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 
 SCHEMA = "metrics"
+MOST_COUNTED = 2**63 - 1
+"""Where a counter stays."""
 
 
 def wanted_migrations() -> list[Migration]:
@@ -136,6 +141,128 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
         )
 
 
+@dataclass
+class Recounted:
+    """What the second count has found up to a place of the stream."""
+
+    seq: int
+    counters: Counter[tuple[str, str]]
+
+
+async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, str]]]:
+    """The position and all counters as they were there: one statement sees one state.
+
+    Raises:
+        NotTheOwner: there is no position; somebody begins anew.
+    """
+    rows = await connection.fetch(
+        "select seq, name, labels, value from stream_position left join counter on true where stream = $1",
+        stream,
+        timeout=10,
+    )
+    if not rows:
+        raise NotTheOwner
+    return rows[0]["seq"], Counter(
+        {(row["name"], row["labels"]): row["value"] for row in rows if row["name"]}
+    )
+
+
+async def recounted(connection: Connection, stream: str) -> Recounted | None:
+    """None: there was no recount of this stream yet."""
+    row = await connection.fetchrow(
+        "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
+        stream,
+    )
+    if row is None:
+        return None
+    rows = await connection.fetch("select name, labels, value from recount_counter", timeout=10)
+    return Recounted(row["seq"], Counter({(each["name"], each["labels"]): each["value"] for each in rows}))
+
+
+async def begin_recount(connection: Connection, stream: str, without: Iterable[str]) -> None:
+    """Takes what is stored for right, without some counters."""
+    async with connection.transaction(isolation="repeatable_read"):
+        await connection.execute("delete from recount_source", timeout=60)
+        await connection.execute("delete from recount_counter", timeout=60)
+        await connection.execute(
+            "insert into recount_source select source, boot, n from event_source", timeout=60
+        )
+        await connection.execute(
+            "insert into recount_counter select name, labels, value from counter where name <> all($1)",
+            list(without),
+            timeout=60,
+        )
+        await connection.execute(
+            "insert into recount (stream, created, seq) select stream, created, seq from stream_position"
+            " where stream = $1 on conflict (stream) do update set"
+            " created = excluded.created, seq = excluded.seq, difference = null, compared = null",
+            stream,
+        )
+
+
+async def recounted_sources(
+    connection: Connection, wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    rows = await connection.fetch(
+        "select source, boot, n from recount_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
+        " using (source, boot)",
+        [source for source, _ in wanted],
+        [boot for _, boot in wanted],
+    )
+    return {(row["source"], row["boot"]): row["n"] for row in rows}
+
+
+async def move_recount(connection: Connection, stream: str, before: int, after: int) -> None:
+    """Raises:
+    NotTheOwner: another process recounts.
+    """
+    moved = await connection.fetchval(
+        "update recount set seq = $3, messages = messages + $3 - $2 where stream = $1 and seq = $2 returning true",
+        stream,
+        before,
+        after,
+    )
+    if not moved:
+        raise NotTheOwner
+
+
+async def save_recount(
+    connection: Connection, sources: dict[tuple[str, str], int], added: Counter[tuple[str, str]]
+) -> None:
+    await connection.execute(
+        "insert into recount_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+        " on conflict (source, boot) do update set n = excluded.n",
+        [source for source, _ in sources],
+        [boot for _, boot in sources],
+        list(sources.values()),
+    )
+    await _add(connection, "recount_counter", added)
+
+
+async def save_comparison(connection: Connection, stream: str, seq: int, difference: int) -> None:
+    await connection.execute(
+        "update recount set difference = $3, compared = now() where stream = $1 and seq = $2",
+        stream,
+        seq,
+        difference,
+    )
+
+
+async def comparison(pool: Pool) -> list[Sample]:
+    """What the recount found, for Prometheus; what it has not found yet is left out."""
+    row = await pool.fetchrow(
+        "select messages, difference, extract(epoch from compared)::float8 as compared from recount"
+    )
+    if row is None:
+        return []
+    shown = {
+        RECOUNTED.name: row["messages"],
+        RECOUNT_DIFFERENCE.name: row["difference"],
+        RECOUNT_TIME.name: row["compared"],
+    }
+    return [Sample(name, "", value) for name, value in shown.items() if value is not None]
+
+
 async def silent_threads(connection: Connection, silence_s: float) -> tuple[datetime, dict[str, Thread]]:
     """The database's time, and the threads that have not been heard of for that long."""
     now: datetime = await connection.fetchval("select now()")
@@ -248,15 +375,7 @@ async def _save_accounts(connection: Connection, accounts: dict[str, str | None]
 
 
 async def _save_tally(connection: Connection, tally: Tally) -> None:
-    if tally.counters:
-        await connection.execute(
-            "insert into counter (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"
-            " on conflict (name, labels) do update set"
-            " value = least(counter.value::numeric + excluded.value, 9223372036854775807)::bigint",
-            [name for name, _ in tally.counters],
-            [labels for _, labels in tally.counters],
-            list(tally.counters.values()),
-        )
+    await _add(connection, "counter", tally.counters)
     if tally.recent:
         await connection.execute(
             "insert into recent_count (minute, name, value)"
@@ -275,3 +394,16 @@ async def _save_tally(connection: Connection, tally: Tally) -> None:
             *([key[place] for key in tally.gauges] for place in range(4)),
             list(tally.gauges.values()),
         )
+
+
+async def _add(connection: Connection, table: str, counters: Counter[tuple[str, str]]) -> None:
+    if not counters:
+        return
+    await connection.execute(
+        f"insert into {table} (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"  # noqa: S608  # one of two
+        " on conflict (name, labels) do update set"
+        f" value = least({table}.value::numeric + excluded.value, {MOST_COUNTED})::bigint",
+        [name for name, _ in counters],
+        [labels for _, labels in counters],
+        list(counters.values()),
+    )
