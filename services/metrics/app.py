@@ -36,7 +36,7 @@ async def run(settings: Settings, stop: Stop) -> None:
             wait_s=settings.wait_s,
         )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
-        consumer = Consumer(pool, settings.database_url, client, producer.measures, settings.stream_max_bytes)
+        consumer = Consumer(pool, client, producer.measures, settings.stream_max_bytes)
         await stack.enter_async_context(background(consumer.run(), stop))
         recount = Recount(pool, client, consumer.has_time)
         await stack.enter_async_context(background(recount.keep(), stop))

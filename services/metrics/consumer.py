@@ -5,11 +5,9 @@ only then an acknowledgement.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 
-import asyncpg
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -34,13 +32,17 @@ from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
 from shared.events import HEARTBEAT_S
 from shared.lifecycle import Unavailable
 from shared.measures import Measures
-from shared.postgres import Connection, Pool
+from shared.postgres import Pool
 
 log = logging.getLogger(__name__)
 
 BATCH = 2000
 DURABLE = "metrics"
 HOUSEKEEPING_S = 1.0
+LOOK_S = 0.5
+"""How often a standby looks whether the owner still counts."""
+LEASE_S = 4.0
+"""An owner that has written nothing for this long is followed by another."""
 KEPT = 100_000
 """Counted events that stay in a stream that is half full."""
 SILENCE_S = 6 * HEARTBEAT_S
@@ -84,44 +86,22 @@ async def _ensure_stream(stream: JetStreamContext, max_bytes: int, replicas: int
         )
 
 
-@asynccontextmanager
-async def ownership(url: str) -> AsyncIterator[Connection]:
-    """Waits until this process is the only one that counts; others stand by. The lock lives as long as the
-    connection, which is therefore nobody else's.
-    """
-    connection = await asyncpg.connect(url, timeout=2, command_timeout=2)
-    try:
-        said = False
-        while not await connection.fetchval(
-            "select pg_try_advisory_lock(hashtext('tallystick metrics owner'))"
-        ):
-            if not said:
-                log.info("standing by: another metrics service counts")
-                said = True
-            await asyncio.sleep(0.5)
-        log.info("counting")
-        yield connection
-    finally:
-        connection.terminate()
-
-
 class Consumer:
     """Args:
     pool: where the counters are.
-    url: the same database, for the lock.
     client: the connection to NATS.
     measures: where to show how far behind this is.
     max_bytes: how large the stream may become.
     """
 
-    def __init__(self, pool: Pool, url: str, client: Client, measures: Measures, max_bytes: int) -> None:
+    def __init__(self, pool: Pool, client: Client, measures: Measures, max_bytes: int) -> None:
         self._pool = pool
-        self._url = url
         self._client = client
         self._stream: JetStreamContext = client.jetstream()
         self._max_bytes = max_bytes
         self._position = 0
         self._epoch = 0
+        self._standing_by = False
         self._lag = 0
         self._counting = False
         self._series = (Series(), Series())
@@ -140,26 +120,42 @@ class Consumer:
         """
         while True:
             try:
-                async with ownership(self._url) as lock:
-                    await self._consume(lock)
+                if await self._elected():
+                    log.info("counting")
+                    await self._consume()
             except NotTheOwner:
-                # PostgreSQL ended the lock's connection, and another process was quicker to take it anew. Nothing
-                # of ours was written since, for the position was not where we had left it.
+                # We fell silent for longer than the lease, and another was elected. Nothing of ours was written since.
                 log.warning("another metrics service counts")
             except NOT_NOW as error:
                 log.warning("not counting for now: %s", str(error) or type(error).__name__)
-            self._lag, self._counting = 0, False
-            await asyncio.sleep(0.5)
+            finally:
+                self._lag, self._counting = 0, False
+                await self._resign()
+            await asyncio.sleep(LOOK_S)
 
-    async def _consume(self, lock: Connection) -> None:
+    async def _elected(self) -> bool:
         info = await self._stream.stream_info(EVENTS_STREAM)
+        created = _created(info.created)
         async with self._pool.acquire(timeout=1) as connection:
-            self._position = await store.position(
-                connection, EVENTS_STREAM, _created(info.created), info.state.last_seq
-            )
-            self._epoch = await store.take_over(connection, EVENTS_STREAM)
+            epoch = await store.take_over(connection, EVENTS_STREAM, created, LEASE_S)
+            if epoch is None:
+                if not self._standing_by:
+                    log.info("standing by: another metrics service counts")
+                self._standing_by = True
+                return False
+            self._epoch, self._standing_by = epoch, False
+            self._position = await store.position(connection, EVENTS_STREAM, created, info.state.last_seq)
             # Only the owner makes series, so it knows them all from here on.
             self._series = await store.series(connection)
+        return True
+
+    async def _resign(self) -> None:
+        """Lets another count at once, should this one have counted."""
+        with suppress(*NOT_NOW):
+            async with self._pool.acquire(timeout=1) as connection:
+                await store.resign(connection, EVENTS_STREAM, self._epoch)
+
+    async def _consume(self) -> None:
         # A consumer made anew at the position has no redelivery to wait for and may have been deleted by anyone.
         with suppress(NotFoundError):
             await self._stream.delete_consumer(EVENTS_STREAM, DURABLE)
@@ -184,7 +180,6 @@ class Consumer:
                 if self._lag < BATCH and time.monotonic() - self._kept_house > HOUSEKEEPING_S:
                     # What is stored is the present, so threads that fell silent can be told.
                     self._kept_house = time.monotonic()
-                    await lock.execute("select 1")
                     await self._keep_house()
 
     async def _count(self, batch: list[Message]) -> None:

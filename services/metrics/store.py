@@ -35,20 +35,35 @@ class NotTheOwner(Exception):
     """Another process moved the position: this one must stop writing."""
 
 
+async def take_over(connection: Connection, stream: str, created: datetime, lease_s: float) -> int | None:
+    """The epoch of a new owner, which ends those of all before it; None while another one counts."""
+    epoch: int | None = await connection.fetchval(
+        "insert into stream_position (stream, created, seq, epoch, seen) values ($1, $2, 0, 1, now())"
+        " on conflict (stream) do update set epoch = stream_position.epoch + 1, seen = now()"
+        " where stream_position.seen < now() - make_interval(secs => $3) returning epoch",
+        stream,
+        created,
+        lease_s,
+    )
+    return epoch
+
+
+async def resign(connection: Connection, stream: str, epoch: int) -> None:
+    await connection.execute(
+        "update stream_position set seen = '-infinity' where stream = $1 and epoch = $2", stream, epoch
+    )
+
+
 async def position(connection: Connection, stream: str, created: datetime, last_seq: int) -> int:
     """Up to which sequence this stream is counted.
 
     Raises:
+        NotTheOwner: somebody took the position away, to begin anew.
         StreamRecreated: it is another stream than the one counted so far.
     """
     row = await connection.fetchrow("select created, seq from stream_position where stream = $1", stream)
     if row is None:
-        await connection.execute(
-            "insert into stream_position (stream, created, seq) values ($1, $2, 0) on conflict do nothing",
-            stream,
-            created,
-        )
-        return 0
+        raise NotTheOwner
     seq: int = row["seq"]
     if row["created"] != created or seq > last_seq:
         raise StreamRecreated(
@@ -93,20 +108,12 @@ async def series(connection: Connection) -> tuple[Series, Series]:
     )
 
 
-async def take_over(connection: Connection, stream: str) -> int:
-    """The epoch of a new owner, which ends those of all before it."""
-    epoch: int = await connection.fetchval(
-        "update stream_position set epoch = epoch + 1 where stream = $1 returning epoch", stream
-    )
-    return epoch
-
-
 async def move(connection: Connection, stream: str, epoch: int, before: int, after: int) -> None:
     """Raises:
     NotTheOwner: another process took over, or the position is not where this one left it.
     """
     moved = await connection.fetchval(
-        "update stream_position set seq = $4 where stream = $1 and epoch = $2 and seq = $3 returning true",
+        "update stream_position set seq = $4, seen = now() where stream = $1 and epoch = $2 and seq = $3 returning true",
         stream,
         epoch,
         before,
