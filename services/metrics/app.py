@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from services.metrics import store
 from services.metrics.consumer import Consumer, ensure_stream
 from services.metrics.handlers import MetricsHandlers
+from services.metrics.recount import Recount
 from services.metrics.settings import Settings
 from shared import bus, events, postgres, rpc
 from shared.lifecycle import Stop, background, beat
@@ -35,8 +36,10 @@ async def run(settings: Settings, stop: Stop) -> None:
             wait_s=settings.wait_s,
         )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
-        consumer = Consumer(pool, settings.database_url, client, producer.measures, settings.stream_max_bytes)
+        consumer = Consumer(pool, client, producer.measures, settings.stream_max_bytes)
         await stack.enter_async_context(background(consumer.run(), stop))
+        recount = Recount(pool, client, consumer.has_time)
+        await stack.enter_async_context(background(recount.keep(), stop))
         await stack.enter_async_context(producer.thread("metrics"))
         await stack.enter_async_context(
             rpc.serve(

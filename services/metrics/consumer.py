@@ -5,33 +5,44 @@ only then an acknowledgement.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 
-import asyncpg
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
 from services.metrics import declared, store
-from services.metrics.counters import DeadLetter, Message, NotAnEvent, Tally, apply, decode, lose, mentioned
+from services.metrics.counters import (
+    DeadLetter,
+    Message,
+    NotAnEvent,
+    Series,
+    Tally,
+    apply,
+    decode,
+    lose,
+    mentioned,
+)
+from services.metrics.delivery import NOT_NOW, delivery
 from services.metrics.store import NotTheOwner
 from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
 from shared.events import HEARTBEAT_S
 from shared.lifecycle import Unavailable
 from shared.measures import Measures
-from shared.postgres import UNAVAILABLE, Connection, Pool
+from shared.postgres import Pool
 
 log = logging.getLogger(__name__)
 
-NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError)
-BATCH = 500
+BATCH = 2000
 DURABLE = "metrics"
 HOUSEKEEPING_S = 1.0
+LOOK_S = 0.5
+"""How often a standby looks whether the owner still counts."""
+LEASE_S = 4.0
+"""An owner that has written nothing for this long is followed by another."""
 KEPT = 100_000
 """Counted events that stay in a stream that is half full."""
 SILENCE_S = 6 * HEARTBEAT_S
@@ -75,47 +86,31 @@ async def _ensure_stream(stream: JetStreamContext, max_bytes: int, replicas: int
         )
 
 
-@asynccontextmanager
-async def ownership(url: str) -> AsyncIterator[Connection]:
-    """Waits until this process is the only one that counts; others stand by. The lock lives as long as the
-    connection, which is therefore nobody else's.
-    """
-    connection = await asyncpg.connect(url, timeout=2, command_timeout=2)
-    try:
-        said = False
-        while not await connection.fetchval(
-            "select pg_try_advisory_lock(hashtext('tallystick metrics owner'))"
-        ):
-            if not said:
-                log.info("standing by: another metrics service counts")
-                said = True
-            await asyncio.sleep(0.5)
-        log.info("counting")
-        yield connection
-    finally:
-        connection.terminate()
-
-
 class Consumer:
     """Args:
     pool: where the counters are.
-    url: the same database, for the lock.
     client: the connection to NATS.
     measures: where to show how far behind this is.
     max_bytes: how large the stream may become.
     """
 
-    def __init__(self, pool: Pool, url: str, client: Client, measures: Measures, max_bytes: int) -> None:
+    def __init__(self, pool: Pool, client: Client, measures: Measures, max_bytes: int) -> None:
         self._pool = pool
-        self._url = url
+        self._client = client
         self._stream: JetStreamContext = client.jetstream()
         self._max_bytes = max_bytes
         self._position = 0
         self._epoch = 0
+        self._standing_by = False
         self._lag = 0
-        self._series: dict[str, set[str]] = {}
+        self._counting = False
+        self._series = (Series(), Series())
         self._kept_house = 0.0
         measures.gauge(declared.STREAM_LAG.name, lambda: self._lag)
+
+    def has_time(self) -> bool:
+        """Whether this one counts, and has kept up."""
+        return self._counting and self._lag < BATCH
 
     async def run(self) -> None:
         """Runs until cancelled.
@@ -125,26 +120,42 @@ class Consumer:
         """
         while True:
             try:
-                async with ownership(self._url) as lock:
-                    await self._consume(lock)
+                if await self._elected():
+                    log.info("counting")
+                    await self._consume()
             except NotTheOwner:
-                # PostgreSQL ended the lock's connection, and another process was quicker to take it anew. Nothing
-                # of ours was written since, for the position was not where we had left it.
+                # We fell silent for longer than the lease, and another was elected. Nothing of ours was written since.
                 log.warning("another metrics service counts")
             except NOT_NOW as error:
-                log.warning("not counting for now: %s", type(error).__name__)
-            self._lag = 0
-            await asyncio.sleep(0.5)
+                log.warning("not counting for now: %s", str(error) or type(error).__name__)
+            finally:
+                self._lag, self._counting = 0, False
+                await self._resign()
+            await asyncio.sleep(LOOK_S)
 
-    async def _consume(self, lock: Connection) -> None:
+    async def _elected(self) -> bool:
         info = await self._stream.stream_info(EVENTS_STREAM)
+        created = _created(info.created)
         async with self._pool.acquire(timeout=1) as connection:
-            self._position = await store.position(
-                connection, EVENTS_STREAM, _created(info.created), info.state.last_seq
-            )
-            self._epoch = await store.take_over(connection, EVENTS_STREAM)
+            epoch = await store.take_over(connection, EVENTS_STREAM, created, LEASE_S)
+            if epoch is None:
+                if not self._standing_by:
+                    log.info("standing by: another metrics service counts")
+                self._standing_by = True
+                return False
+            self._epoch, self._standing_by = epoch, False
+            self._position = await store.position(connection, EVENTS_STREAM, created, info.state.last_seq)
             # Only the owner makes series, so it knows them all from here on.
             self._series = await store.series(connection)
+        return True
+
+    async def _resign(self) -> None:
+        """Lets another count at once, should this one have counted."""
+        with suppress(*NOT_NOW):
+            async with self._pool.acquire(timeout=1) as connection:
+                await store.resign(connection, EVENTS_STREAM, self._epoch)
+
+    async def _consume(self) -> None:
         # A consumer made anew at the position has no redelivery to wait for and may have been deleted by anyone.
         with suppress(NotFoundError):
             await self._stream.delete_consumer(EVENTS_STREAM, DURABLE)
@@ -158,29 +169,24 @@ class Consumer:
                 max_ack_pending=BATCH * 4,
             ),
         )
-        subscription = await self._stream.pull_subscribe_bind(DURABLE, EVENTS_STREAM)
-        try:
+        async with delivery(self._client, f"{EVENTS_STREAM}.{DURABLE}", BATCH) as delivered:
+            self._counting = True
             while True:
-                batch: list[Msg] = []
-                with suppress(TimeoutError):
-                    batch = await subscription.fetch(BATCH, timeout=1)
+                batch = await delivered.take(timeout_s=1)
                 if batch:
-                    await self._count(batch)
-                    await batch[-1].ack()
-                    self._lag = batch[-1].metadata.num_pending
-                if len(batch) < BATCH and time.monotonic() - self._kept_house > HOUSEKEEPING_S:
+                    await self._count([each.message for each in batch])
+                    await delivered.acknowledge(batch[-1])
+                    self._lag = batch[-1].pending
+                if self._lag < BATCH and time.monotonic() - self._kept_house > HOUSEKEEPING_S:
                     # What is stored is the present, so threads that fell silent can be told.
                     self._kept_house = time.monotonic()
-                    await lock.execute("select 1")
                     await self._keep_house()
-        finally:
-            await subscription.unsubscribe()
 
-    async def _count(self, batch: list[Msg]) -> None:
+    async def _count(self, batch: list[Message]) -> None:
         tally = Tally()
         decoded = []
         last = self._position
-        for message in (_message(received) for received in batch):
+        for message in batch:
             if message.seq <= last:
                 continue  # delivered again
             last = message.seq
@@ -194,7 +200,7 @@ class Consumer:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             await store.move(connection, EVENTS_STREAM, self._epoch, self._position, last)
             state = await store.load(connection, mentioned(decoded))
-            state.series = self._series
+            state.counters, state.gauges = self._series
             apply(decoded, state, tally)
             await store.save(connection, EVENTS_STREAM, state, tally)
         self._position = last
@@ -212,11 +218,6 @@ class Consumer:
         if state.bytes > self._max_bytes / 2 and self._position - KEPT > state.first_seq:
             # A full stream refuses events, and these are counted: they are kept only to look at.
             await self._stream.purge_stream(EVENTS_STREAM, seq=self._position - KEPT)
-
-
-def _message(received: Msg) -> Message:
-    metadata = received.metadata
-    return Message(metadata.sequence.stream, received.subject, received.data, metadata.timestamp)
 
 
 def _created(created: datetime | str | None) -> datetime:

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from services.metrics import declared
 from services.metrics.declared import Metric
@@ -24,6 +25,7 @@ from shared.contracts import (
     ThreadHeartbeat,
     ThreadStarted,
     ThreadStopped,
+    Time,
 )
 from shared.events import is_event_type
 
@@ -31,6 +33,12 @@ T = TypeVar("T")
 
 MAX_SERIES = 1000
 """Series kept of one metric; what would be another is dropped, and counted."""
+COUNTER_BYTES = 640_000
+GAUGE_BYTES = 60_000
+"""What the series of all metrics may take together where nothing in them can be compressed. `handlers` has the sum that
+a NATS message has room for."""
+LINE_BYTES = 40
+"""What a series takes besides its labels: its number, and its name, which compression finds in the line before."""
 MOST = 1 << 40
 """More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
 MAX_STATE = 64  # characters of an account's state
@@ -62,6 +70,35 @@ class NotAnEvent(Exception):
     """Why a message is none; becomes its dead letter's reason."""
 
 
+class Series:
+    """The labels there are, by metric, within a budget.
+
+    Args:
+        known: names and printed labels.
+        budget: how many bytes they may take.
+    """
+
+    def __init__(self, known: Iterable[tuple[str, str]] = (), *, budget: int = COUNTER_BYTES) -> None:
+        self._labels: dict[str, set[str]] = {}
+        self._left = budget
+        for name, printed in known:
+            self._add(name, printed)
+
+    def admits(self, name: str, printed: str) -> bool:
+        """Whether this series is one of them, or became one."""
+        known = self._labels.get(name, ())
+        if printed in known:
+            return True
+        if len(known) >= MAX_SERIES or self._left < LINE_BYTES + len(printed.encode()):
+            return False
+        self._add(name, printed)
+        return True
+
+    def _add(self, name: str, printed: str) -> None:
+        self._labels.setdefault(name, set()).add(printed)
+        self._left -= LINE_BYTES + len(printed.encode())
+
+
 @dataclass
 class State:
     """What the database holds about everything a batch speaks of, to be changed by the batch."""
@@ -69,8 +106,8 @@ class State:
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
     accounts: dict[str, str | None] = field(default_factory=dict)
-    series: dict[str, set[str]] = field(default_factory=dict)
-    """The labels there are, by metric."""
+    counters: Series = field(default_factory=Series)
+    gauges: Series = field(default_factory=lambda: Series(budget=GAUGE_BYTES))
 
 
 @dataclass
@@ -88,12 +125,10 @@ class Tally:
 
     def add_series(self, state: State, name: str, values: Mapping[str, str], number: int) -> bool:
         """Adds to one series of a metric with labels, unless that would be one too many."""
-        known = state.series.setdefault(name, set())
         printed = labels(values)
-        if printed not in known and len(known) >= MAX_SERIES:
+        if not state.counters.admits(name, printed):
             self.add(declared.SERIES_DROPPED, number)
             return False
-        known.add(printed)
         self.counters[name, printed] += number
         return True
 
@@ -107,90 +142,117 @@ class Mentioned(NamedTuple):
 
 
 class Decoded(NamedTuple):
+    """An event. One of a simple producer has no ``source``, ``boot`` and ``n``."""
+
     message: Message
-    event: Event
+    type: str
+    source: str | None
+    boot: str | None
+    n: int | None
     data: object
 
 
-_DATA: Mapping[str, type[msgspec.Struct]] = {
-    "thread.started": ThreadStarted,
-    "thread.stopped": ThreadStopped,
-    "thread.heartbeat": ThreadHeartbeat,
-    "account.added": AccountAdded,
-    "account.deleted": AccountDeletedEvent,
-    "account.state": AccountState,
-    "metrics.reported": MetricsReported,
-    "api.calls": ApiCalls,
+class _Typed(Struct, Generic[T], frozen=True):
+    """`shared.contracts.Event` with data of a known type, so that one pass decodes both."""
+
+    data: T
+    type: str = ""
+    source: str | None = None
+    boot: str | None = None
+    n: int | None = None
+    time: Time | None = None
+
+
+_KNOWN: Mapping[str, msgspec.json.Decoder[Any]] = {
+    "thread.started": msgspec.json.Decoder(_Typed[ThreadStarted]),
+    "thread.stopped": msgspec.json.Decoder(_Typed[ThreadStopped]),
+    "thread.heartbeat": msgspec.json.Decoder(_Typed[ThreadHeartbeat]),
+    "account.added": msgspec.json.Decoder(_Typed[AccountAdded]),
+    "account.deleted": msgspec.json.Decoder(_Typed[AccountDeletedEvent]),
+    "account.state": msgspec.json.Decoder(_Typed[AccountState]),
+    "metrics.reported": msgspec.json.Decoder(_Typed[MetricsReported]),
+    "api.calls": msgspec.json.Decoder(_Typed[ApiCalls]),
 }
+_ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Event)
+_PREFIX = len(EVENTS_PREFIX)
 
 
-_EVENT = msgspec.json.Decoder(Event)
-_known_type = lru_cache(1024)(is_event_type)
+@lru_cache(1024)
+def _decoder(kind: str) -> msgspec.json.Decoder[Any]:
+    if not is_event_type(kind):
+        raise NotAnEvent("the subject is not noun.verb")
+    return _KNOWN.get(kind, _ANY)
 
 
 def decode(message: Message) -> Decoded:
     """Raises:
     NotAnEvent: it cannot be counted, now or ever.
     """
-    kind = message.subject.removeprefix(EVENTS_PREFIX)
-    if not _known_type(kind):
-        raise NotAnEvent("the subject is not noun.verb")
+    kind = message.subject[_PREFIX:]
+    decoder = _decoder(kind)
     try:
-        event = _EVENT.decode(message.payload)
-        data = msgspec.convert(event.data, _DATA[kind]) if kind in _DATA else event.data
+        event = decoder.decode(message.payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise NotAnEvent(str(error)) from None
     if event.type not in ("", kind):
         raise NotAnEvent("type and subject differ")
-    numbered = (event.source, event.boot, event.n)
-    if any(part is None for part in numbered) != all(part is None for part in numbered):
+    source, boot, n, data = event.source, event.boot, event.n, event.data
+    if (source is None) != (n is None) or (boot is None) != (n is None):
         raise NotAnEvent("source, boot and n go together")
-    if event.n is not None and not 0 < event.n < 2**62:
-        raise NotAnEvent("n is not a positive number")
-    for text in (event.source, event.boot, *_keys(data)):
-        if text is not None and (not 0 < len(text) <= 256 or "\0" in text):
-            raise NotAnEvent("a name is empty, over 256 characters or holds a NUL")
-    return Decoded(message, event if event.type else msgspec.structs.replace(event, type=kind), data)
+    if n is not None:
+        if not 0 < n < 2**62:
+            raise NotAnEvent("n is not a positive number")
+        _check(source)
+        _check(boot)
+    for text in _keys(data):
+        _check(text)
+    return Decoded(message, kind, source, boot, n, data)
+
+
+def _check(text: str) -> None:
+    if not 0 < len(text) <= 256 or "\0" in text:
+        raise NotAnEvent("a name is empty, over 256 characters or holds a NUL")
 
 
 def mentioned(batch: list[Decoded]) -> Mentioned:
     wanted = Mentioned(set(), set(), set())
-    for _, event, data in batch:
+    for event in batch:
         if event.source is not None and event.boot is not None:
             wanted.sources.add((event.source, event.boot))
-        match data:
-            case ThreadStarted(thread=thread) | ThreadStopped(thread=thread):
-                wanted.threads.add(thread)
-            case ThreadHeartbeat(threads=threads):
-                wanted.threads.update(beat.thread for beat in threads)
-            case (
-                AccountAdded(account=account)
-                | AccountDeletedEvent(account=account)
-                | AccountState(account=account)
-            ):
-                wanted.accounts.add(account)
+        match event.data:
+            case AccountState() | AccountAdded() | AccountDeletedEvent():
+                wanted.accounts.add(event.data.account)
+            case ThreadStarted() | ThreadStopped():
+                wanted.threads.add(event.data.thread)
+            case ThreadHeartbeat():
+                wanted.threads.update(beat.thread for beat in event.data.threads)
     return wanted
 
 
 def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
     """Counts each event of the batch once, changing ``state`` and ``tally``."""
     kinds: Counter[tuple[datetime, str]] = Counter()
-    for message, event, data in batch:
+    for event in batch:
         if not _is_new(event, state, tally):
             continue
-        kinds[message.stored.replace(second=0, microsecond=0), event.type] += 1
+        at, data = event.message.stored, event.data
+        minute = at.replace(second=0, microsecond=0)
+        if (minute, event.type) not in kinds:
+            # In the order of the stream, so that a second count spends the series budget on the same ones.
+            state.counters.admits(declared.EVENTS.name, labels({"event": event.type}))
+        kinds[minute, event.type] += 1
         match data:
-            case ThreadStarted() | ThreadStopped() | ThreadHeartbeat():
-                _of_threads(data, message.stored, state, tally)
-            case AccountAdded() | AccountDeletedEvent() | AccountState():
+            case AccountState() | AccountAdded() | AccountDeletedEvent():
                 _of_accounts(data, state, tally)
+            case ThreadStarted() | ThreadStopped() | ThreadHeartbeat():
+                _of_threads(data, at, state, tally)
             case ApiCalls():
-                _called(data, message.stored, state, tally)
+                _called(data, at, state, tally)
             case MetricsReported():
-                _reported(event, data, message.stored, state, tally)
+                _reported(event, data, at, state, tally)
     for (minute, kind), number in kinds.items():
-        tally.recent[minute, f"events:{kind}"] += number
-        tally.add_series(state, declared.EVENTS.name, {"event": kind}, number)
+        if tally.add_series(state, declared.EVENTS.name, {"event": kind}, number):
+            tally.recent[minute, f"events:{kind}"] += number
 
 
 def _of_threads(
@@ -227,7 +289,7 @@ def _called(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
         tally.recent[minute, f"apiCall:{'success' if call.status_code < 400 else 'fail'}"] += call.count
 
 
-def _reported(event: Event, report: MetricsReported, at: datetime, state: State, tally: Tally) -> None:
+def _reported(event: Decoded, report: MetricsReported, at: datetime, state: State, tally: Tally) -> None:
     for counted in report.counters:
         metric = declared.series(counted.name, counted.labels)
         if metric is None or metric.type == "gauge":
@@ -241,11 +303,12 @@ def _reported(event: Event, report: MetricsReported, at: datetime, state: State,
             tally.counters[counted.name, ""] += counted.value
     for measured in report.gauges:
         metric = declared.series(measured.name, measured.labels)
-        if metric is None or metric.type != "gauge" or not math.isfinite(measured.value):
-            tally.add(declared.SERIES_DROPPED)
+        printed = labels(measured.labels)
+        known = metric is not None and metric.type == "gauge" and math.isfinite(measured.value)
+        if known and state.gauges.admits(measured.name, printed):
+            tally.gauges[event.source or "", event.boot or "", measured.name, printed] = measured.value
         else:
-            key = (event.source or "", event.boot or "", measured.name, labels(measured.labels))
-            tally.gauges[key] = measured.value
+            tally.add(declared.SERIES_DROPPED)
 
 
 def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
@@ -255,7 +318,7 @@ def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
     return thread._replace(ended=now)
 
 
-def _is_new(event: Event, state: State, tally: Tally) -> bool:
+def _is_new(event: Decoded, state: State, tally: Tally) -> bool:
     if event.source is None or event.boot is None or event.n is None:
         return True  # a bare event: the stream's sequence, which never repeats a batch, is its identity
     last = state.sources.get((event.source, event.boot), 0)
@@ -298,16 +361,16 @@ def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -
 
 def _keys(data: object) -> list[str]:
     match data:
+        case AccountState():
+            return [data.account, data.state if len(data.state) <= MAX_STATE else ""]
+        case AccountAdded() | AccountDeletedEvent():
+            return [data.account]
         case ThreadStarted(thread=thread, type=kind):
             return [thread, kind]
         case ThreadStopped(thread=thread):
             return [thread]
         case ThreadHeartbeat(threads=threads):
             return [key for beat in threads for key in (beat.thread, beat.type)]
-        case AccountAdded(account=account) | AccountDeletedEvent(account=account):
-            return [account]
-        case AccountState(account=account, state=state):
-            return [account, state[: MAX_STATE + 1] if len(state) <= MAX_STATE else ""]
     return _report_keys(data)
 
 

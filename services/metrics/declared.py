@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from shared.measures import MICRO
+from shared.measures import MICRO, SECONDS
 
 
 class Metric(NamedTuple):
@@ -108,7 +108,19 @@ LOOP_LAG = Metric(
 STREAM_LAG = Metric(
     "tallystick_stream_lag_events", "gauge", "Events in the stream that are not counted yet", across="max"
 )
+RECOUNTED = Metric(
+    "tallystick_recounted_messages_total", "counter", "Messages of the stream that were counted a second time"
+)
+RECOUNT_DIFFERENCE = Metric(
+    "tallystick_recount_difference_events",
+    "gauge",
+    "By how much all counters together were off from the second count when it last caught up",
+)
+RECOUNT_TIME = Metric(
+    "tallystick_recount_timestamp_seconds", "gauge", "When the second count last caught up, in Unix time"
+)
 
+BOUNDS = {*(f"{bound:g}" for bound in SECONDS), "+Inf"}
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 BY_NAME = {metric.name: metric for metric in ALL}
 
@@ -118,7 +130,7 @@ def series(name: str, labels: dict[str, str]) -> Metric | None:
     for suffix in ("_bucket", "_sum", "_count"):
         metric = BY_NAME.get(name.removesuffix(suffix))
         if name.endswith(suffix) and metric is not None and metric.type == "histogram":
-            wanted = ("le",) if suffix == "_bucket" else ()
-            return metric if tuple(labels) == wanted else None
+            right = set(labels) == {"le"} and labels["le"] in BOUNDS if suffix == "_bucket" else not labels
+            return metric if right else None
     metric = BY_NAME.get(name)
     return metric if metric is not None and set(labels) == set(metric.labels) else None

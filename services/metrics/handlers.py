@@ -1,8 +1,10 @@
 """What the metrics service answers to each request. Any replica answers, since PostgreSQL has it all."""
 
 import gzip
+from collections.abc import Mapping
 
 from services.metrics import declared, store
+from services.metrics.counters import LINE_BYTES
 from services.metrics.exposition import Sample, labels, text
 from shared import contracts as c
 from shared.contracts import Failure, FieldError
@@ -13,6 +15,12 @@ from shared.rpc import Handlers
 MAX_SECONDS = 7 * 24 * 3600
 LATE_S = 2 * HEARTBEAT_S + 1
 FRESH_S = 4 * HEARTBEAT_S
+
+# An answer is one NATS message of at most 1 MiB, which holds 786,000 bytes in base64. What is compressed by nothing
+# takes at most COUNTER_BYTES + GAUGE_BYTES + three times WORDS_BYTES, and the descriptions: 766,000.
+WORDS_BYTES = 18_000
+MAX_WORDS = 100
+OTHER = "other"
 
 
 class MetricsHandlers:
@@ -28,19 +36,22 @@ class MetricsHandlers:
 
     async def exposition(self, request: c.AskExposition) -> c.Exposition:
         threads, late = await store.threads(self._pool, LATE_S)
-        accounts = await store.accounts_by_state(self._pool)
         samples = [
             *await store.counters(self._pool),
             *await store.gauges(self._pool, FRESH_S),
-            *threads,
+            *await store.comparison(self._pool),
+            *(
+                Sample(declared.THREADS.name, labels({"type": kind, "recent": recent}), number)
+                for recent, numbers in threads.items()
+                for kind, number in largest(numbers).items()
+            ),
             Sample(declared.UNRESPONSIVE.name, "", late),
             *(
                 Sample(declared.ACCOUNTS.name, labels({"state": state}), number)
-                for state, number in accounts.items()
+                for state, number in largest(await store.accounts_by_state(self._pool)).items()
             ),
         ]
         printed = text(samples, openmetrics=request.openmetrics)
-        # A tenth of its size, so that ten thousand series stay under what a NATS message may hold.
         return c.Exposition(gzip=gzip.compress(printed.encode(), compresslevel=1, mtime=0))
 
     async def stats(self, request: c.AskMetricsStats) -> c.MetricsStats | Failure:
@@ -49,9 +60,23 @@ class MetricsHandlers:
                 code="bad_request", errors=(FieldError(field="seconds", message=f"0 to {MAX_SECONDS}"),)
             )
         return c.MetricsStats(
-            connections=await store.accounts_by_state(self._pool),
+            connections=largest(await store.accounts_by_state(self._pool)),
             counters=await store.recent(self._pool, request.seconds),
         )
 
     async def history(self, request: c.AskHistory) -> c.History:
         return c.History(counts=await store.history(self._pool, request.kind, request.minutes))
+
+
+def largest(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Those that occur most, within the budget; the rest together as ``other``. What accounts and threads are said
+    to be comes from outside, and may be something else each time.
+    """
+    kept: dict[str, int] = {}
+    left = WORDS_BYTES
+    for word, number in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):
+        # Escaped, a character takes two bytes or is one of more.
+        left -= LINE_BYTES + 2 * len(word.encode())
+        known = len(kept) < MAX_WORDS and left >= 0
+        kept[word if known else OTHER] = kept.get(word if known else OTHER, 0) + number
+    return kept

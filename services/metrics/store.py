@@ -1,16 +1,21 @@
 """The metrics service's storage: every SQL statement it runs. A batch is one transaction."""
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 
 import asyncpg
 
-from services.metrics.counters import Mentioned, State, Tally, Thread
-from services.metrics.declared import BY_NAME, THREADS
-from services.metrics.exposition import Sample, labels
+from services.metrics.counters import GAUGE_BYTES, Mentioned, Series, State, Tally, Thread
+from services.metrics.declared import BY_NAME, RECOUNT_DIFFERENCE, RECOUNT_TIME, RECOUNTED
+from services.metrics.exposition import Sample
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 
 SCHEMA = "metrics"
+MOST_COUNTED = 2**63 - 1
+"""Where a counter stays."""
 
 
 def wanted_migrations() -> list[Migration]:
@@ -30,20 +35,35 @@ class NotTheOwner(Exception):
     """Another process moved the position: this one must stop writing."""
 
 
+async def take_over(connection: Connection, stream: str, created: datetime, lease_s: float) -> int | None:
+    """The epoch of a new owner, which ends those of all before it; None while another one counts."""
+    epoch: int | None = await connection.fetchval(
+        "insert into stream_position (stream, created, seq, epoch, seen) values ($1, $2, 0, 1, now())"
+        " on conflict (stream) do update set epoch = stream_position.epoch + 1, seen = now()"
+        " where stream_position.seen < now() - make_interval(secs => $3) returning epoch",
+        stream,
+        created,
+        lease_s,
+    )
+    return epoch
+
+
+async def resign(connection: Connection, stream: str, epoch: int) -> None:
+    await connection.execute(
+        "update stream_position set seen = '-infinity' where stream = $1 and epoch = $2", stream, epoch
+    )
+
+
 async def position(connection: Connection, stream: str, created: datetime, last_seq: int) -> int:
     """Up to which sequence this stream is counted.
 
     Raises:
+        NotTheOwner: somebody took the position away, to begin anew.
         StreamRecreated: it is another stream than the one counted so far.
     """
     row = await connection.fetchrow("select created, seq from stream_position where stream = $1", stream)
     if row is None:
-        await connection.execute(
-            "insert into stream_position (stream, created, seq) values ($1, $2, 0) on conflict do nothing",
-            stream,
-            created,
-        )
-        return 0
+        raise NotTheOwner
     seq: int = row["seq"]
     if row["created"] != created or seq > last_seq:
         raise StreamRecreated(
@@ -54,41 +74,38 @@ async def position(connection: Connection, stream: str, created: datetime, last_
 
 
 async def load(connection: Connection, wanted: Mentioned) -> State:
-    sources = await connection.fetch(
-        "select source, boot, n from event_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
-        " using (source, boot)",
-        [source for source, _ in wanted.sources],
-        [boot for _, boot in wanted.sources],
-    )
-    threads = await connection.fetch("select * from thread where thread = any($1)", list(wanted.threads))
-    accounts = await connection.fetch(
-        "select account, state from account where account = any($1)", list(wanted.accounts)
-    )
-    return State(
-        sources={(row["source"], row["boot"]): row["n"] for row in sources},
-        threads={row["thread"]: _thread(row) for row in threads},
-        accounts={row["account"]: row["state"] for row in accounts},
-    )
+    state = State()
+    if wanted.sources:
+        rows = await connection.fetch(
+            "select source, boot, n from event_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
+            " using (source, boot)",
+            [source for source, _ in wanted.sources],
+            [boot for _, boot in wanted.sources],
+        )
+        state.sources = {(row["source"], row["boot"]): row["n"] for row in rows}
+    if wanted.threads:
+        rows = await connection.fetch("select * from thread where thread = any($1)", list(wanted.threads))
+        state.threads = {row["thread"]: _thread(row) for row in rows}
+    if wanted.accounts:
+        rows = await connection.fetch(
+            "select account, state from account where account = any($1)", list(wanted.accounts)
+        )
+        state.accounts = {row["account"]: row["state"] for row in rows}
+    return state
 
 
 def _thread(row: asyncpg.Record) -> Thread:
     return Thread(row["type"], row["seen"], row["ended"], row["started"])
 
 
-async def series(connection: Connection) -> dict[str, set[str]]:
-    """The labels there are, by metric."""
-    found: dict[str, set[str]] = {}
-    for row in await connection.fetch("select name, labels from counter where labels <> ''"):
-        found.setdefault(row["name"], set()).add(row["labels"])
-    return found
-
-
-async def take_over(connection: Connection, stream: str) -> int:
-    """The epoch of a new owner, which ends those of all before it."""
-    epoch: int = await connection.fetchval(
-        "update stream_position set epoch = epoch + 1 where stream = $1 returning epoch", stream
+async def series(connection: Connection) -> tuple[Series, Series]:
+    """The series there are, of counters and of gauges."""
+    counters = await connection.fetch("select name, labels from counter where labels <> ''")
+    gauges = await connection.fetch("select distinct name, labels from gauge")
+    return (
+        Series((row["name"], row["labels"]) for row in counters),
+        Series(((row["name"], row["labels"]) for row in gauges), budget=GAUGE_BYTES),
     )
-    return epoch
 
 
 async def move(connection: Connection, stream: str, epoch: int, before: int, after: int) -> None:
@@ -96,7 +113,7 @@ async def move(connection: Connection, stream: str, epoch: int, before: int, aft
     NotTheOwner: another process took over, or the position is not where this one left it.
     """
     moved = await connection.fetchval(
-        "update stream_position set seq = $4 where stream = $1 and epoch = $2 and seq = $3 returning true",
+        "update stream_position set seq = $4, seen = now() where stream = $1 and epoch = $2 and seq = $3 returning true",
         stream,
         epoch,
         before,
@@ -107,32 +124,150 @@ async def move(connection: Connection, stream: str, epoch: int, before: int, aft
 
 
 async def save(connection: Connection, stream: str, state: State, tally: Tally) -> None:
-    await connection.execute(
-        "insert into event_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
-        " on conflict (source, boot) do update set n = excluded.n, seen = now()",
-        [source for source, _ in state.sources],
-        [boot for _, boot in state.sources],
-        list(state.sources.values()),
-    )
-    await _save_threads(connection, state.threads)
-    await connection.execute(
-        "insert into account (account, state) select * from unnest($1::text[], $2::text[])"
-        " on conflict (account) do update set state = excluded.state",
-        [account for account, reported in state.accounts.items() if reported is not None],
-        [reported for reported in state.accounts.values() if reported is not None],
-    )
-    await connection.execute(
-        "delete from account where account = any($1)",
-        [account for account, reported in state.accounts.items() if reported is None],
-    )
+    """Writes what a batch changed; most batches change little of what there is."""
+    if state.sources:
+        await connection.execute(
+            "insert into event_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+            " on conflict (source, boot) do update set n = excluded.n, seen = now()",
+            [source for source, _ in state.sources],
+            [boot for _, boot in state.sources],
+            list(state.sources.values()),
+        )
+    if state.threads:
+        await _save_threads(connection, state.threads)
+    if state.accounts:
+        await _save_accounts(connection, state.accounts)
     await _save_tally(connection, tally)
-    await connection.executemany(
-        "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)",
-        [
-            (stream, message.seq, message.subject, message.payload[:65536], reason)
-            for message, reason in tally.dead_letters
-        ],
+    if tally.dead_letters:
+        await connection.executemany(
+            "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)",
+            [
+                (stream, message.seq, message.subject, message.payload[:65536], reason)
+                for message, reason in tally.dead_letters
+            ],
+        )
+
+
+@dataclass
+class Recounted:
+    """What the second count has found up to a place of the stream."""
+
+    seq: int
+    counters: Counter[tuple[str, str]]
+
+
+async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, str]]]:
+    """The position and all counters as they were there: one statement sees one state.
+
+    Raises:
+        NotTheOwner: there is no position; somebody begins anew.
+    """
+    rows = await connection.fetch(
+        "select seq, name, labels, value from stream_position left join counter on true where stream = $1",
+        stream,
+        timeout=10,
     )
+    if not rows:
+        raise NotTheOwner
+    return rows[0]["seq"], Counter(
+        {(row["name"], row["labels"]): row["value"] for row in rows if row["name"]}
+    )
+
+
+async def recounted(connection: Connection, stream: str) -> Recounted | None:
+    """None: there was no recount of this stream yet."""
+    row = await connection.fetchrow(
+        "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
+        stream,
+    )
+    if row is None:
+        return None
+    rows = await connection.fetch("select name, labels, value from recount_counter", timeout=10)
+    return Recounted(row["seq"], Counter({(each["name"], each["labels"]): each["value"] for each in rows}))
+
+
+async def begin_recount(connection: Connection, stream: str, without: Iterable[str]) -> None:
+    """Takes what is stored for right, without some counters."""
+    async with connection.transaction(isolation="repeatable_read"):
+        await connection.execute("delete from recount_source", timeout=60)
+        await connection.execute("delete from recount_counter", timeout=60)
+        await connection.execute(
+            "insert into recount_source select source, boot, n from event_source", timeout=60
+        )
+        await connection.execute(
+            "insert into recount_counter select name, labels, value from counter where name <> all($1)",
+            list(without),
+            timeout=60,
+        )
+        await connection.execute(
+            "insert into recount (stream, created, seq) select stream, created, seq from stream_position"
+            " where stream = $1 on conflict (stream) do update set"
+            " created = excluded.created, seq = excluded.seq, difference = null, compared = null",
+            stream,
+        )
+
+
+async def recounted_sources(
+    connection: Connection, wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    rows = await connection.fetch(
+        "select source, boot, n from recount_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
+        " using (source, boot)",
+        [source for source, _ in wanted],
+        [boot for _, boot in wanted],
+    )
+    return {(row["source"], row["boot"]): row["n"] for row in rows}
+
+
+async def move_recount(connection: Connection, stream: str, before: int, after: int) -> None:
+    """Raises:
+    NotTheOwner: another process recounts.
+    """
+    moved = await connection.fetchval(
+        "update recount set seq = $3, messages = messages + $3 - $2 where stream = $1 and seq = $2 returning true",
+        stream,
+        before,
+        after,
+    )
+    if not moved:
+        raise NotTheOwner
+
+
+async def save_recount(
+    connection: Connection, sources: dict[tuple[str, str], int], added: Counter[tuple[str, str]]
+) -> None:
+    await connection.execute(
+        "insert into recount_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+        " on conflict (source, boot) do update set n = excluded.n",
+        [source for source, _ in sources],
+        [boot for _, boot in sources],
+        list(sources.values()),
+    )
+    await _add(connection, "recount_counter", added)
+
+
+async def save_comparison(connection: Connection, stream: str, seq: int, difference: int) -> None:
+    await connection.execute(
+        "update recount set difference = $3, compared = now() where stream = $1 and seq = $2",
+        stream,
+        seq,
+        difference,
+    )
+
+
+async def comparison(pool: Pool) -> list[Sample]:
+    """What the recount found, for Prometheus; what it has not found yet is left out."""
+    row = await pool.fetchrow(
+        "select messages, difference, extract(epoch from compared)::float8 as compared from recount"
+    )
+    if row is None:
+        return []
+    shown = {
+        RECOUNTED.name: row["messages"],
+        RECOUNT_DIFFERENCE.name: row["difference"],
+        RECOUNT_TIME.name: row["compared"],
+    }
+    return [Sample(name, "", value) for name, value in shown.items() if value is not None]
 
 
 async def silent_threads(connection: Connection, silence_s: float) -> tuple[datetime, dict[str, Thread]]:
@@ -175,23 +310,20 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
     ]
 
 
-async def threads(pool: Pool, late_s: float) -> tuple[list[Sample], int]:
-    """The threads alive, and how many of them are late with their heartbeats."""
+async def threads(pool: Pool, late_s: float) -> tuple[dict[str, dict[str, int]], int]:
+    """The threads alive, by whether they started in the last minute and by type; how many of them are late with
+    their heartbeats.
+    """
     rows = await pool.fetch(
         "select type, started > now() - interval '1 minute' as recent, count(*),"
         " count(*) filter (where seen < now() - make_interval(secs => $1)) as late"
         " from thread where ended is null group by 1, 2 order by 1, 2",
         late_s,
     )
-    samples = [
-        Sample(
-            THREADS.name,
-            labels({"type": row["type"], "recent": "yes" if row["recent"] else "no"}),
-            row["count"],
-        )
-        for row in rows
-    ]
-    return samples, sum(row["late"] for row in rows)
+    found: dict[str, dict[str, int]] = {"no": {}, "yes": {}}
+    for row in rows:
+        found["yes" if row["recent"] else "no"][row["type"]] = row["count"]
+    return found, sum(row["late"] for row in rows)
 
 
 async def accounts_by_state(pool: Pool) -> dict[str, int]:
@@ -237,27 +369,48 @@ async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> N
     )
 
 
+async def _save_accounts(connection: Connection, accounts: dict[str, str | None]) -> None:
+    gone = [account for account, reported in accounts.items() if reported is None]
+    if gone:
+        await connection.execute("delete from account where account = any($1)", gone)
+    await connection.execute(
+        "insert into account (account, state) select * from unnest($1::text[], $2::text[])"
+        " on conflict (account) do update set state = excluded.state where account.state <> excluded.state",
+        [account for account, reported in accounts.items() if reported is not None],
+        [reported for reported in accounts.values() if reported is not None],
+    )
+
+
 async def _save_tally(connection: Connection, tally: Tally) -> None:
+    await _add(connection, "counter", tally.counters)
+    if tally.recent:
+        await connection.execute(
+            "insert into recent_count (minute, name, value)"
+            " select * from unnest($1::timestamptz[], $2::text[], $3::bigint[])"
+            " on conflict (minute, name) do update set"
+            " value = least(recent_count.value::numeric + excluded.value, 9223372036854775807)::bigint",
+            [minute for minute, _ in tally.recent],
+            [name for _, name in tally.recent],
+            list(tally.recent.values()),
+        )
+    if tally.gauges:
+        await connection.execute(
+            "insert into gauge (source, boot, name, labels, value)"
+            " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[])"
+            " on conflict (source, boot, name, labels) do update set value = excluded.value, at = now()",
+            *([key[place] for key in tally.gauges] for place in range(4)),
+            list(tally.gauges.values()),
+        )
+
+
+async def _add(connection: Connection, table: str, counters: Counter[tuple[str, str]]) -> None:
+    if not counters:
+        return
     await connection.execute(
-        "insert into counter (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+        f"insert into {table} (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"  # noqa: S608  # one of two
         " on conflict (name, labels) do update set"
-        " value = least(counter.value::numeric + excluded.value, 9223372036854775807)::bigint",
-        [name for name, _ in tally.counters],
-        [labels for _, labels in tally.counters],
-        list(tally.counters.values()),
-    )
-    await connection.execute(
-        "insert into recent_count (minute, name, value) select * from unnest($1::timestamptz[], $2::text[], $3::bigint[])"
-        " on conflict (minute, name) do update set"
-        " value = least(recent_count.value::numeric + excluded.value, 9223372036854775807)::bigint",
-        [minute for minute, _ in tally.recent],
-        [name for _, name in tally.recent],
-        list(tally.recent.values()),
-    )
-    await connection.execute(
-        "insert into gauge (source, boot, name, labels, value)"
-        " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[])"
-        " on conflict (source, boot, name, labels) do update set value = excluded.value, at = now()",
-        *([key[place] for key in tally.gauges] for place in range(4)),
-        list(tally.gauges.values()),
+        f" value = least({table}.value::numeric + excluded.value, {MOST_COUNTED})::bigint",
+        [name for name, _ in counters],
+        [labels for _, labels in counters],
+        list(counters.values()),
     )

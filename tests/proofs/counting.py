@@ -12,13 +12,15 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from typing import NamedTuple
 
 import nats
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared import bus, events
+from shared import bus, events, postgres
 from shared.contracts import EVENTS_STREAM, AccountState
 from shared.lifecycle import Stop
 from tests.proofs.fleet import Fleet, fleet
@@ -29,7 +31,9 @@ NOT_COUNTERS = {"gauge", "untyped", "unknown"}
 
 
 class Outcome(NamedTuple):
-    """``accounted``: what the stream's messages became; ``stored``: how many there were."""
+    """``accounted``: what the stream's messages became; ``stored``: how many there were; ``difference``: what the
+    metrics service's own recount of them shows.
+    """
 
     sent: int
     counted: int
@@ -37,6 +41,7 @@ class Outcome(NamedTuple):
     scrapes: int
     accounted: int
     stored: int
+    difference: float
     seconds: float
     happened: list[str]
 
@@ -62,17 +67,21 @@ class Scraper:
         if answer.status != 200:
             return {}
         self.scrapes += 1
-        found = {
-            f"{sample.name}{sorted(sample.labels.items())}": sample.value
-            for family in text_string_to_metric_families(answer.body.decode())
-            if family.type not in NOT_COUNTERS
-            for sample in family.samples
-        }
+        families = list(text_string_to_metric_families(answer.body.decode()))
+        found = _samples(families)
         for name, highest in self._highest.items():
             if found.get(name, -1) < highest:
                 self.went_down.append(f"{name}: {highest} to {found.get(name)}")
-        self._highest = {**self._highest, **found}
+        self._highest |= _samples(family for family in families if family.type not in NOT_COUNTERS)
         return found
+
+
+def _samples(families: Iterable[Metric]) -> dict[str, float]:
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 async def source(running: Fleet, name: str, count: int) -> None:
@@ -114,6 +123,7 @@ async def prove(*, count: int, seed: int, sources: int = 8) -> Outcome:
             await asyncio.gather(trouble, scraping, return_exceptions=True)
         seconds = time.monotonic() - began
         counted, accounted, stored = await _settled(running, scraper, count // sources * sources)
+        difference = await _recounted(running, scraper, stored)
     return Outcome(
         sent=count // sources * sources,
         counted=counted,
@@ -121,6 +131,7 @@ async def prove(*, count: int, seed: int, sources: int = 8) -> Outcome:
         scrapes=scraper.scrapes,
         accounted=accounted,
         stored=stored,
+        difference=difference,
         seconds=seconds,
         happened=running.happened,
     )
@@ -149,6 +160,19 @@ async def _settled(running: Fleet, scraper: Scraper, sent: int) -> tuple[int, in
         return counted, accounted, stored
 
 
+async def _recounted(running: Fleet, scraper: Scraper, stored: int) -> float:
+    """The difference, compared after the recount had read as much."""
+    url = running.database_url("metrics")
+    async with postgres.pool(url, schema="metrics", wait_s=30) as pool, asyncio.timeout(120):
+        while not await pool.fetchval("select seq >= $1 from recount", stored):
+            await asyncio.sleep(0.2)
+        read = await pool.fetchval("select now()")
+        while not await pool.fetchval("select compared > $1 from recount", read):
+            await asyncio.sleep(0.2)
+    with closing(Connection(running.ports[0])) as connection:
+        return (await scraper.scrape(connection))["tallystick_recount_difference_events[]"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--events", type=int, default=100_000)
@@ -159,7 +183,8 @@ def main() -> None:
     print(f"sent {found.sent}, counted {found.counted}")
     print(f"{found.scrapes} scrapes, counters that went down: {len(found.went_down)} {found.went_down[:3]}")
     print(f"the stream stored {found.stored}, counted, doubled and dead together: {found.accounted}")
-    exact = found.sent == found.counted and found.stored == found.accounted
+    print(f"the recount is off by {found.difference:g}")
+    exact = found.sent == found.counted and found.stored == found.accounted and not found.difference
     raise SystemExit(0 if exact and not found.went_down else 1)
 
 

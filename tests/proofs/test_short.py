@@ -30,4 +30,5 @@ async def test_counters_stay_exact_through_crashes():
     assert found.counted == found.sent
     assert found.went_down == []
     assert found.accounted == found.stored
+    assert found.difference == 0
     assert len(found.happened) >= 1, "nothing was killed or stopped"

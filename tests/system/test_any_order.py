@@ -87,7 +87,6 @@ async def test_services_wait_for_servers_that_come_later(folder: Path):
                 async with start_postgres(data, passwords):
                     await answers("/health/ready", 200)
                     await answers("/v1/stats", 401)
-                    services.close()
 
 
 def test_a_service_that_waits_too_long_says_so_and_exits(database: Database):

@@ -83,4 +83,4 @@ def test_what_is_no_event_is_a_dead_letter(subject: str, payload: object):
     ],
 )
 def test_what_is_one_is_counted(subject: str, payload: object):
-    assert decode(message(subject, payload)).event.type == subject
+    assert decode(message(subject, payload)).type == subject

@@ -1,0 +1,97 @@
+"""One metrics service counts and another stands by: it takes over whatever becomes of the first."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from nats.js import JetStreamContext
+
+from services.metrics.consumer import LEASE_S
+from services.metrics.delivery import LINGER_S
+from shared import bus
+from shared.lifecycle import Stop
+from tests.conftest import Database, Nats, until, until_async
+from tests.system.conftest import ROOT, environment
+
+
+@contextmanager
+def counting(output: Path, nats_server: Nats, database: Database) -> Iterator[subprocess.Popen[bytes]]:
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services", "serve", "metrics"],
+            cwd=ROOT,
+            env=environment(nats_url=nats_server.metrics, database_url=database.metrics),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+async def send(stream: JetStreamContext, account: str) -> None:
+    await stream.publish("tallystick.events.account.added", b'{"data": {"account": "%s"}}' % account.encode())
+
+
+async def counted(connection: asyncpg.Connection, number: int) -> float:
+    """Seconds until so many accounts were counted; more never are."""
+    began = time.monotonic()
+    async with asyncio.timeout(20):
+        while True:
+            found = await connection.fetchval(
+                "select value from metrics.counter where name = 'tallystick_accounts_added_total'"
+            )
+            if found == number:
+                return time.monotonic() - began
+            assert (found or 0) < number
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+async def test_the_standby_counts_within_seconds(
+    number: signal.Signals, folder: Path, nats_server: Nats, database: Database
+):
+    connection = await asyncpg.connect(database.owner)
+    first, second = folder / "first", folder / "second"
+    with counting(first, nats_server, database) as owner:
+        await until_async(lambda: "counting" in first.read_text(), 20)
+        with counting(second, nats_server, database):
+            await until_async(lambda: "standing by" in second.read_text(), 20)
+            async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as client:
+                stream = client.jetstream()
+                await send(stream, "one")
+                await counted(connection, 1)
+                owner.send_signal(number)
+                await send(stream, "two")
+                took = await counted(connection, 2)
+                print(f"{number.name}: the standby counts after {took:.1f} s")
+                assert took < LEASE_S + LINGER_S + 2
+                # Whoever was only stopped is not the owner any more, and counts nothing a second time.
+                owner.send_signal(signal.SIGCONT)
+                for account in range(20):
+                    await send(stream, str(account))
+                await counted(connection, 22)
+                if number == signal.SIGSTOP:
+                    await until_async(lambda: "another metrics service counts" in first.read_text(), 20)
+                await send(stream, "last")
+                await counted(connection, 23)
+    await connection.close()
+
+
+def test_nobody_waits_for_an_owner_that_says_it_stops(folder: Path, nats_server: Nats, database: Database):
+    output = folder / "output"
+    for _ in range(2):
+        with counting(output, nats_server, database) as process:
+            until(lambda: "counting" in output.read_text(), LEASE_S)
+            process.terminate()
+            assert process.wait(5) == 0
