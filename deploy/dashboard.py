@@ -392,7 +392,7 @@ def dashboard() -> dict[str, Any]:
                     "label": "Prometheus",
                     "type": "datasource",
                     "query": "prometheus",
-                    "current": {},
+                    "current": {"selected": False, "text": "default", "value": "default"},
                     "hide": 0,
                     "includeAll": False,
                     "multi": False,
