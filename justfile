@@ -19,6 +19,7 @@ proxies:
 prometheus:
     sh deploy/setup dev
     promtool test rules tests/monitoring/rules.yml
+    .venv/bin/pytest -s tests/monitoring/proof_prometheus.py
 
 # whatever can be thought of, sent to every boundary, for that many minutes
 fuzz minutes="10":
