@@ -477,6 +477,9 @@ _STAT = {
     "justifyMode": "auto",
     "orientation": "auto",
     "textMode": "auto",
+    "wideLayout": True,
+    "showPercentChange": False,
+    "percentChangeColorMode": "standard",
 }
 _TIMESERIES = {
     "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
