@@ -15,6 +15,12 @@ proxies:
     sh deploy/setup dev
     .venv/bin/pytest tests/proxies/proof_forward_auth.py
 
+# rules, dashboard and counters with a real Prometheus (Debian's prometheus, which brings promtool)
+prometheus:
+    sh deploy/setup dev
+    promtool test rules tests/monitoring/rules.yml
+    .venv/bin/pytest -s tests/monitoring/proof_prometheus.py
+
 # whatever can be thought of, sent to every boundary, for that many minutes
 fuzz minutes="10":
     sh deploy/setup dev

@@ -55,6 +55,7 @@ def make(
         )
     _write(folder / "postgres" / "password", passwords["postgres"])
     _write(folder / "postgres" / "roles.sql", roles_sql(passwords))
+    _write(folder / "grafana" / "admin_password", secrets.token_hex(24))
     _metrics_token(folder)
     configuration = nats_server.settings(
         users, name="tallystick", listen="0.0.0.0:4222", store="/data", cluster=_cluster(nodes)
@@ -86,7 +87,7 @@ def _metrics_token(folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Who may see the folder may read its files: PostgreSQL and Prometheus run as users of their own."""
+    """Who may see the folder may read its files: PostgreSQL, Prometheus and Grafana run as users of their own."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(text + "\n")
     path.chmod(0o444)

@@ -37,16 +37,19 @@ def labels(values: Mapping[str, str]) -> str:
 
 
 def _lines(metric: Metric, by_name: Mapping[str, list[Sample]], *, openmetrics: bool) -> list[str]:
-    # In OpenMetrics a counter's family is named without the `_total` that its samples end in.
-    family = metric.name.removesuffix("_total") if openmetrics and metric.type == "counter" else metric.name
-    head = [f"# HELP {family} {metric.help}", f"# TYPE {family} {metric.type}"]
+    family, kind = metric.name, str(metric.type)
+    if openmetrics and kind == "counter":
+        # There a counter's family is named without the `_total` that its samples end in. The original's do not end
+        # so: as counters they would be renamed for Prometheus, which asks for OpenMetrics unless told otherwise.
+        family = metric.name.removesuffix("_total")
+        kind = "counter" if family != metric.name else "unknown"
+    head = [f"# HELP {family} {metric.help}", f"# TYPE {family} {kind}"]
     if metric.type == "histogram":
         return head + _histogram(metric, by_name)
     found = by_name.get(metric.name, [])
     if not found and metric.type == "counter" and not metric.labels:
         found = [Sample(metric.name, "", 0)]
-    name = f"{family}_total" if openmetrics and metric.type == "counter" else metric.name
-    return head + [_line(name, sample.labels, sample.value / metric.per) for sample in found]
+    return head + [_line(metric.name, sample.labels, sample.value / metric.per) for sample in found]
 
 
 def _histogram(metric: Metric, by_name: Mapping[str, list[Sample]]) -> list[str]:

@@ -25,8 +25,8 @@ def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
         assert [name for name, text in made.items() if user["password"] in text] == sorted(
             ["nats/server.conf", f"{user['user']}/nats_url"], key=list(made).index
         )
-    token = made["prometheus/token"].strip()
-    assert [name for name, text in made.items() if token in text] == ["prometheus/token"]
+    for file in ("prometheus/token", "grafana/admin_password"):
+        assert [name for name, text in made.items() if made[file].strip() in text] == [file]
 
 
 def test_a_cluster_of_nats(tmp_path: Path):

@@ -314,11 +314,18 @@ async def until_counted(operator, name: str, least: float) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_openmetrics_has_its_own_names_and_an_end(metrics_service, operator):
-    reply = await rpc.call(operator, EXPOSITION, AskExposition(openmetrics=True))
-    assert isinstance(reply, Exposition)
-    families = {family.name for family in openmetrics.text_string_to_metric_families(reply.text)}
-    assert {"thread_starts", "tallystick_dead_letters", "tallystick_token_verify_seconds"} <= families
+async def test_openmetrics_names_families_its_own_way_and_samples_as_ever(metrics_service, operator):
+    texts = []
+    for asked in (False, True):
+        reply = await rpc.call(operator, EXPOSITION, AskExposition(openmetrics=asked))
+        assert isinstance(reply, Exposition)
+        texts.append(reply.text)
+    plain, named = ({line.split("{")[0].split(" ")[0] for line in text.splitlines()} for text in texts)
+    assert plain - {""} == named >= {"thread_starts", "tallystick_dead_letters_total"}
+    kinds = {family.name: family.type for family in openmetrics.text_string_to_metric_families(texts[1])}
+    assert kinds["thread_starts"] == "unknown"
+    assert kinds["tallystick_dead_letters"] == "counter"
+    assert kinds["tallystick_token_verify_seconds"] == "histogram"
 
 
 async def test_sources_that_jump_to_the_end_block_nothing(stream, metrics_service, operator):

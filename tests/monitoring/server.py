@@ -1,0 +1,115 @@
+"""A real Prometheus on the repository's own configuration."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from deploy.embedded.nats import free_port
+from deploy.embedded.processes import spawn
+
+CONFIGURATION = Path(__file__).parent.parent.parent / "deploy" / "prometheus"
+
+
+class Series(NamedTuple):
+    """``samples``: times in seconds and values."""
+
+    labels: dict[str, str]
+    samples: list[tuple[float, float]]
+
+
+class Prometheus:
+    """Args:
+    folder: its copy of the configuration, in which ``secrets/token`` may be changed.
+    client: speaks to it.
+    """
+
+    def __init__(self, folder: Path, client: httpx.AsyncClient) -> None:
+        self.token = folder / "secrets" / "token"
+        self._client = client
+
+    async def api(self, path: str, **parameters: Any) -> Any:
+        """The data of a successful answer."""
+        answer = (await self._client.get(f"/api/v1/{path}", params=parameters)).json()
+        assert answer["status"] == "success", (parameters, answer)
+        assert not answer.get("warnings"), (parameters, answer["warnings"])
+        return answer["data"]
+
+    async def query(self, expr: str, at: float | None = None) -> list[Series]:
+        found = await self.api("query", query=expr, **({} if at is None else {"time": f"{at:.3f}"}))
+        if found["resultType"] == "scalar":
+            return [_series({"metric": {}, "value": found["result"]})]
+        return [_series(each) for each in found["result"]]
+
+    async def query_range(self, expr: str, start: float, end: float, step_s: float) -> list[Series]:
+        found = await self.api("query_range", query=expr, start=start, end=end, step=step_s)
+        return [_series(each) for each in found["result"]]
+
+    async def until(
+        self, expr: str, right: Callable[[list[float]], bool], timeout_s: float = 30
+    ) -> list[float]:
+        """Asks until the values are right, and answers them."""
+        values: list[float] = []
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while asyncio.get_running_loop().time() < deadline:
+            values = [series.samples[-1][1] for series in await self.query(expr)]
+            if right(values):
+                return values
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"{expr} is {values}")
+
+
+def _series(found: dict[str, Any]) -> Series:
+    values = found["values"] if "values" in found else [found["value"]]
+    return Series(found["metric"], [(float(at), float(value)) for at, value in values])
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, ports: list[int], token: str) -> AsyncIterator[Prometheus]:
+    """Args:
+    folder: an empty one, where it keeps everything.
+    ports: of the edges.
+    token: of scope ``metrics``.
+    """
+    settings = folder / "settings"
+    shutil.copytree(CONFIGURATION, settings, ignore=shutil.ignore_patterns("secrets"))
+    main = settings / "prometheus.yml"
+    main.write_text(main.read_text().replace("15s", "1s"))
+    (settings / "targets.yml").write_text(str([{"targets": [f"127.0.0.1:{port}" for port in ports]}]))
+    (settings / "secrets").mkdir(mode=0o700)
+    (settings / "secrets" / "token").write_text(token)
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        process = await spawn(
+            [
+                "prometheus",
+                f"--config.file={main}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            output=log,
+        )
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10
+        ) as client:
+            async with asyncio.timeout(20):
+                while not await _ready(client):
+                    assert process.returncode is None, (folder / "log").read_text()
+                    await asyncio.sleep(0.1)
+            yield Prometheus(settings, client)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 20)
+
+
+async def _ready(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/-/ready")).status_code == 200
+    except httpx.TransportError:
+        return False

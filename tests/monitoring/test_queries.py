@@ -1,0 +1,189 @@
+"""Rules and dashboard ask for nothing that is not there, and point to docs that are."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import dashboard
+from services.metrics import declared
+from services.tokens.inventory import EXPIRING_DAYS
+from tests.monitoring.labels import Labels, Wrong, parsed
+
+ROOT = Path(__file__).parent.parent.parent
+RULES = ROOT / "deploy" / "prometheus" / "rules"
+DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "tallystick.json"
+
+Rule = dict[str, Any]
+
+
+def rules() -> Iterator[Rule]:
+    """Those that record first, since the others build on them."""
+    for path in sorted(RULES.iterdir(), reverse=True):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+@cache
+def recorded() -> Labels:
+    found = Labels()
+    for rule in rules():
+        labels = found.of(parsed(rule["expr"]))
+        if "record" in rule:
+            found.recorded[rule["record"]] = labels
+    return found
+
+
+ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+PANELS = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
+
+
+def test_the_rules_ask_for_what_there_is():
+    assert len(recorded().recorded) > 10
+    assert len(ALERTS) > 20
+    for name in recorded().recorded:
+        assert name.startswith("tallystick:"), name
+    assert recorded().selected["days"] <= {str(days) for days in EXPIRING_DAYS}
+
+
+def test_what_edges_agree_on_is_taken_once():
+    for name, labels in recorded().recorded.items():
+        assert not labels & {"instance", "pod"}, name
+
+
+@pytest.mark.parametrize(
+    "expr",
+    [
+        'rate(tallystick_token_check_total{job="tallystick"}[5m])',
+        'rate(tallystick_token_checks{job="tallystick"}[5m])',
+        'tallystick_token_verify_seconds{job="tallystick"}',
+        'tallystick_edges_bucket{job="tallystick"}',
+        'api_call{job="tallystick",status="503"}',
+        'sum by (status) (api_call{job="tallystick"})',
+        'histogram_quantile(0.9, rate(tallystick_token_verify_seconds_sum{job="tallystick"}[5m]))',
+        'api_call{job="tallystick"} / tallystick_edges{job="tallystick"}',
+        'api_call{job="tallystick"} / on (service) tallystick_edges{job="tallystick"}',
+        'label_replace(tallystick_edges{job="tallystick"}, "a", "$1", "type", "(.*)")',
+        "tallystick:nothing:rate5m",
+        "events",
+    ],
+)
+def test_what_there_is_not_is_found(expr: str):
+    with pytest.raises(Wrong):
+        Labels().of(parsed(expr))
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_what_happens_how_much_and_what_to_do(name: str):
+    rule = ALERTS[name]
+    notes = rule["annotations"]
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert notes["summary"]
+    assert "$value" in notes["description"]
+    page, _, anchor = notes["runbook"].partition("#")
+    headings = re.findall(r"^## (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    labels = recorded().of(parsed(rule["expr"]))
+    for text in notes.values():
+        assert set(re.findall(r"\$labels\.(\w+)", text)) <= labels
+
+
+def test_every_alert_is_documented_and_no_other():
+    table = (ROOT / "docs" / "monitoring.md").read_text()
+    listed = re.findall(r"^\| `(Tallystick\w+)` \| (\w+) \|", table, re.MULTILINE)
+    assert listed == [(name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
+
+
+def test_every_alert_is_seen_firing_by_its_tests():
+    cases = yaml.safe_load((ROOT / "tests" / "monitoring" / "rules.yml").read_text())["tests"]
+    firing = {
+        label
+        for case in cases
+        for check in case["promql_expr_test"]
+        for sample in check.get("exp_samples", [])
+        for label in re.findall(r'alertname="(\w+)"', sample["labels"])
+    }
+    assert firing == set(ALERTS)
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_a_panel_asks_for_what_there_is(panel: dict[str, Any]):
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    targets = panel["targets"]
+    assert len({target["refId"] for target in targets}) == len(targets) > 0
+    for target in targets:
+        labels = recorded().of(parsed(target["expr"]))
+        assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
+        assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    legends = [target["legendFormat"] for target in targets]
+    assert len(set(legends)) == len(legends)
+
+
+def test_the_panels_do_not_overlap():
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in panels]
+    for place in places:
+        assert 0 <= place["x"] < place["x"] + place["w"] <= dashboard.WIDTH
+    for one, other in combinations(places, 2):
+        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+
+
+def test_the_dashboard_is_what_its_module_says():
+    written = json.loads(DASHBOARD.read_text())
+    assert written == dashboard.dashboard(), "run: python -m deploy.dashboard > deploy/grafana/dashboards/..."
+    for note in written["annotations"]["list"]:
+        recorded().of(parsed(note["expr"]))
+
+
+def test_every_metric_is_on_the_dashboard():
+    asked = Labels(recorded().recorded)
+    for panel in PANELS:
+        for target in panel["targets"]:
+            asked.of(parsed(target["expr"]))
+    through_rules = {
+        name for rule in rules() if rule.get("record") in asked.names for name in _names(rule["expr"])
+    }
+    shown = {re.sub("_(bucket|sum|count)$", "", name) for name in asked.names | through_rules}
+    assert set(declared.BY_NAME) <= shown
+
+
+def _names(expr: str) -> set[str]:
+    found = Labels(recorded().recorded)
+    found.of(parsed(expr))
+    return found.names
+
+
+def test_what_is_provisioned_is_where_compose_puts_it():
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    mounted = {}
+    for service in ("prometheus", "grafana"):
+        for volume in compose[service]["volumes"]:
+            source, target, *_ = volume.split(":")
+            if source.startswith("./"):
+                assert (ROOT / source).exists(), source
+                mounted[target] = ROOT / source
+    provider = yaml.safe_load((ROOT / "deploy/grafana/dashboards/provider.yaml").read_text())
+    (options,) = (each["options"] for each in provider["providers"])
+    folder = mounted["/etc/grafana/provisioning"] / Path(options["path"]).relative_to(
+        "/etc/grafana/provisioning"
+    )
+    assert folder == DASHBOARD.parent
+    settings = yaml.safe_load(mounted["/etc/prometheus/prometheus.yml"].read_text())
+    assert [mounted["/etc/prometheus/rules"] / Path(rule).name for rule in settings["rule_files"]] == [
+        RULES / "*.yml"
+    ]
+    (job,) = settings["scrape_configs"]
+    assert job["job_name"] == "tallystick"
+    assert "/etc/prometheus/targets.yml" in mounted
+    secrets = f"/etc/prometheus/{Path(job['authorization']['credentials_file']).parent}"
+    assert f"prometheus-secrets:{secrets}:ro,nocopy" in compose["prometheus"]["volumes"]
