@@ -278,7 +278,23 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Events per second that came again and were not counted again: usual after a crash, and harmless.",
             "eps",
             (Query(per_second("tallystick_event_duplicates_total"), "again"),),
-            width=WIDTH,
+        ),
+        Panel(
+            "Counted a second time",
+            "Messages per second that the second count has read. It is slow on purpose.",
+            "cps",
+            (Query(per_second("tallystick_recounted_messages_total"), "recounted"),),
+        ),
+        Panel(
+            "Off from the second count",
+            "By how much all counters together were off when the second count last caught up, and how long ago.",
+            "none",
+            (
+                Query(shown("tallystick_recount_difference_events"), "difference"),
+                Query(f"time() - {shown('tallystick_recount_timestamp_seconds')}", "seconds ago"),
+            ),
+            kind="stat",
+            decimals=0,
         ),
     ),
     "Threads and accounts": (
