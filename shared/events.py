@@ -12,10 +12,11 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -27,6 +28,7 @@ from shared.contracts import (
     EVENTS_PREFIX,
     EVENTS_STREAM,
     Event,
+    MetricsReported,
     ThreadHeartbeat,
     ThreadStarted,
     ThreadStopped,
@@ -35,11 +37,16 @@ from shared.ids import new_id
 from shared.lifecycle import ended_by_cancelling
 from shared.measures import MICRO, Measures
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 BUFFER = 100_000
-"""Events kept while NATS is away. Beyond it new ones are dropped, and the gap in their numbers shows it."""
+"""Events kept while NATS is away. Beyond it `Producer.send` drops, and `Producer.put` waits."""
+MAX_DATA_BYTES = 60 * 1024
+"""What an event may hold. The stream takes no message above 64 KiB, and one that it never takes would hold up all others."""
+LOT = 100
+"""Threads or counts in one event: far below that."""
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63})+", re.ASCII)
 
@@ -71,14 +78,16 @@ async def publish(stream: JetStreamContext, event: Event) -> None:
 class Producer:
     """One source of events: a process, from its start to its end (``boot``)."""
 
-    def __init__(self, client: Client, source: str) -> None:
+    def __init__(self, client: Client, source: str, buffer: int = BUFFER) -> None:
         self._stream = client.jetstream()
+        self._limit = buffer
         self._source = source
         self._boot = new_id("boot_")
         self._n = 0
         self._buffer: deque[Event] = deque()
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
+        self._taken = asyncio.Event()
         self._threads: dict[str, ThreadStarted] = {}
         self.measures = Measures()
         self.before_report: list[Callable[[], None]] = []
@@ -86,20 +95,24 @@ class Producer:
         self._cpu_s = 0.0
         self._lag_s = 0.0
 
-    def send(self, kind: str, data: msgspec.Struct) -> None:
-        """Takes an event without waiting.
+    def send(self, kind: str, data: msgspec.Struct | Mapping[str, Any]) -> None:
+        """Takes an event without waiting. Where the buffer is full it is dropped; the gap in the numbers shows it,
+        and ``tallystick_events_dropped_total``.
 
         Args:
             kind: ``noun.verb``.
-            data: its content; becomes a JSON object.
+            data: its content; becomes a JSON object of at most MAX_DATA_BYTES.
 
         Raises:
-            ValueError: ``kind`` is not of that form.
+            ValueError: ``kind`` or ``data`` is not of that form.
         """
         if not is_event_type(kind):
             raise ValueError(f"not an event type: {kind!r}")
+        content = msgspec.to_builtins(data)
+        if len(msgspec.json.encode(content)) > MAX_DATA_BYTES:
+            raise ValueError(f"more than {MAX_DATA_BYTES} bytes of data in one event: {kind}")
         self._n += 1
-        if len(self._buffer) >= BUFFER:
+        if len(self._buffer) >= self._limit:
             self.measures.count("tallystick_events_dropped_total")
             return
         self._buffer.append(
@@ -109,11 +122,18 @@ class Producer:
                 boot=self._boot,
                 n=self._n,
                 time=datetime.now(UTC),
-                data=msgspec.to_builtins(data),
+                data=content,
             )
         )
         self._emptied.clear()
         self._filled.set()
+
+    async def put(self, kind: str, data: msgspec.Struct | Mapping[str, Any]) -> None:
+        """As `send`, but where the buffer is full it waits for room."""
+        while len(self._buffer) >= self._limit:
+            self._taken.clear()
+            await self._taken.wait()
+        self.send(kind, data)
 
     @asynccontextmanager
     async def thread(self, kind: str) -> AsyncIterator[None]:
@@ -141,6 +161,7 @@ class Producer:
                     await asyncio.sleep(0.1)
                 else:
                     self._buffer.popleft()
+                    self._taken.set()
             self._emptied.set()
             await self._filled.wait()
 
@@ -151,8 +172,8 @@ class Producer:
             due = loop.time() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
             self._lag_s = loop.time() - due
-            if self._threads:
-                self.send("thread.heartbeat", ThreadHeartbeat(threads=tuple(self._threads.values())))
+            for threads in _lots(tuple(self._threads.values())):
+                self.send("thread.heartbeat", ThreadHeartbeat(threads=threads))
             self.report()
 
     def report(self) -> None:
@@ -166,10 +187,18 @@ class Producer:
             "tallystick_process_cpu_seconds_total", int((cpu - self._cpu_s) * MICRO), service=self._source
         )
         self._cpu_s = cpu
-        self.send("metrics.reported", self.measures.take())
+        taken = self.measures.take()
+        for counters in _lots(taken.counters):
+            self.send("metrics.reported", MetricsReported(counters=counters))
+        for gauges in _lots(taken.gauges):
+            self.send("metrics.reported", MetricsReported(gauges=gauges))
 
     async def drained(self) -> None:
         await self._emptied.wait()
+
+
+def _lots(whole: tuple[T, ...]) -> Iterator[tuple[T, ...]]:
+    return (whole[first : first + LOT] for first in range(0, len(whole), LOT))
 
 
 def _resident_bytes() -> float:
@@ -177,9 +206,15 @@ def _resident_bytes() -> float:
 
 
 @asynccontextmanager
-async def producer(client: Client, source: str) -> AsyncIterator[Producer]:
-    """A producer whose buffer is delivered in the background, and given up to a second to empty at the end."""
-    made = Producer(client, source)
+async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> AsyncIterator[Producer]:
+    """A producer whose buffer is delivered in the background, and given up to a second to empty at the end.
+
+    Args:
+        client: a connection of nats-py, best one with endless reconnects and ``pending_size=0``.
+        source: what sends: the name of a service.
+        buffer: how many events are kept while NATS is away.
+    """
+    made = Producer(client, source, buffer)
     tasks = [asyncio.create_task(made.deliver()), asyncio.create_task(made.beat())]
     try:
         yield made

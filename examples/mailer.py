@@ -1,0 +1,28 @@
+"""A service that reports its threads, accounts and events with the producer library.
+
+NATS_URL=$(tallystick nats-url) python examples/mailer.py alice bob
+"""
+
+import asyncio
+import os
+import sys
+
+import nats
+
+from shared import events
+from shared.contracts import AccountState
+
+
+async def main(accounts: list[str]) -> None:
+    # Endless, and with nothing kept in the connection: the library keeps what NATS has not taken, and sends it again.
+    client = await nats.connect(os.environ["NATS_URL"], max_reconnect_attempts=-1, pending_size=0)
+    # Heartbeats, memory and processor time are reported by themselves.
+    async with events.producer(client, "mailer") as producer, producer.thread("sender"):
+        for account in accounts:
+            producer.send("account.state", AccountState(account=account, state="connected"))
+            await producer.put("mail.sent", {"size": 1234})  # waits, where `send` would drop
+    await client.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))

@@ -1,0 +1,26 @@
+"""The example of a producer, run as its reader would."""
+
+import subprocess
+import sys
+
+from tests.conftest import until
+from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+
+
+def test_what_the_example_reports_is_counted(up: Up):  # noqa: F811
+    assert up.running
+    subprocess.run(
+        [sys.executable, "examples/mailer.py", "alice", "bob"],
+        cwd=ROOT,
+        env={**environment(), "NATS_URL": up.running.service_url, "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=30,
+    )
+    expected = (
+        'events{event="mail.sent"} 2\n',
+        'tallystick_accounts{state="connected"} 2\n',
+        'tallystick_process_resident_memory_bytes{service="mailer"} ',
+        "thread_stops 1\n",
+    )
+    with up.client(up.admin_token) as admin:
+        until(lambda: all(line in admin.get("/metrics").text for line in expected))

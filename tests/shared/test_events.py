@@ -1,0 +1,93 @@
+"""Events are sent once each and in order, whether NATS is there or not."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import nats
+import pytest
+
+from deploy.embedded.nats import free_port
+from services.metrics.consumer import ensure_stream
+from shared import bus, events
+from shared.contracts import EVENTS_STREAM, AccountAdded
+from shared.events import MAX_DATA_BYTES, Producer
+from shared.lifecycle import Stop
+from tests.conftest import start_nats
+from tests.services.conftest import event_stream
+
+__all__ = ["event_stream"]
+
+
+async def stored(url: str) -> list[dict]:
+    """All events of the stream."""
+    async with bus.connect(url, "metrics", Stop(), wait_s=10) as client:
+        stream = client.jetstream()
+        last = (await stream.stream_info(EVENTS_STREAM)).state.last_seq
+        found = [await stream.get_msg(EVENTS_STREAM, seq) for seq in range(1, last + 1)]
+        return [json.loads(message.data or b"") for message in found]
+
+
+async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_stream, service):
+    async with events.producer(service, "mailer") as producer:
+        async with producer.thread("sender"):
+            producer.send("account.added", AccountAdded(account="alice"))
+            await producer.put("mail.sent", {"size": 5})
+        await producer.drained()
+    found = await stored(nats_server.metrics)
+    sent = ["thread.started", "account.added", "mail.sent", "thread.stopped"]
+    assert [event["type"] for event in found][: len(sent)] == sent
+    assert [event["n"] for event in found] == list(range(1, len(found) + 1))
+    assert {(event["source"], event["boot"]) for event in found} == {("mailer", found[0]["boot"])}
+    assert found[2]["data"] == {"size": 5}
+
+
+@pytest.mark.parametrize("kind", ["mail", "Mail.sent", "mail.sent!", "mail..sent", "", "mail.*"])
+async def test_what_is_no_noun_and_verb_is_refused(kind: str, service):
+    with pytest.raises(ValueError, match="not an event type"):
+        Producer(service, "mailer").send(kind, {})
+
+
+async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, event_stream, service):
+    async with events.producer(service, "mailer") as producer:
+        with pytest.raises(ValueError, match="more than"):
+            producer.send("mail.sent", {"text": "x" * MAX_DATA_BYTES})
+        for number in range(1500):  # labels that nobody should use, and more than one event can hold
+            producer.measures.count("tallystick_token_checks_total", result=f"{number:0200}")
+        producer.report()
+        producer.send("mail.sent", {"text": "x" * (MAX_DATA_BYTES - 100)})
+        await producer.drained()
+    found = await stored(nats_server.metrics)
+    assert [event["n"] for event in found] == list(range(1, len(found) + 1))
+    counted = [count["value"] for event in found for count in event["data"].get("counters", [])]
+    assert counted.count(1) == 1500
+    assert sum(event["type"] == "mail.sent" for event in found) == 1
+
+
+async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path: Path):
+    port = free_port()
+    async with start_nats(tmp_path / "nats", port=port) as urls:
+        client = await nats.connect(
+            urls.service, max_reconnect_attempts=-1, reconnect_time_wait=0.05, pending_size=0, error_cb=ignore
+        )
+        async with bus.connect(urls.metrics, "metrics", Stop(), wait_s=10) as metrics:
+            await ensure_stream(metrics, max_bytes=1 << 20)
+    async with events.producer(client, "mailer", buffer=5) as producer:
+        for number in range(8):
+            producer.send("mail.sent", {"number": number})
+        waiting = asyncio.create_task(producer.put("mail.sent", {"number": 8}))
+        await asyncio.wait({waiting}, timeout=0.1)
+        assert not waiting.done()
+        async with start_nats(tmp_path / "nats", port=port):
+            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(producer.drained(), 10)
+            found = await stored(urls.metrics)
+            assert [event["data"]["number"] for event in found] == [0, 1, 2, 3, 4, 8]
+            assert [event["n"] for event in found] == [1, 2, 3, 4, 5, 9]
+            dropped = [each for each in producer.measures.take().counters if "dropped" in each.name]
+            assert [each.value for each in dropped] == [3]
+    await client.close()
+
+
+async def ignore(_: Exception) -> None:
+    """NATS is away."""
