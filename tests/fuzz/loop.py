@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import nats
 from nats.aio.client import Client
@@ -18,8 +19,9 @@ class Connection:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        # An operator's replies come to an inbox of its own.
-        prefix = "_INBOX_operator" if "operator:" in url else "_INBOX"
+        # Our own users' replies come to inboxes of their own.
+        user = urlsplit(url).username
+        prefix = f"_INBOX_{user}" if user in {"edge", "operator"} else "_INBOX"
         self.client: Client = self.run(nats.connect(url, inbox_prefix=prefix))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.data_folder import DataFolder
 from services.edge.errors import KINDS
 from shared import contracts as c
 from shared.contracts import Failure, Operation
@@ -20,9 +21,12 @@ EVENTS = ["thread.started", "thread.stopped", "thread.heartbeat", "account.added
 
 
 @pytest.fixture(scope="module")
-def operator(up: Up) -> Iterator[Connection]:  # noqa: F811
+def edge(up: Up) -> Iterator[Connection]:  # noqa: F811
+    """Who may ask for everything."""
     assert up.running
-    connection = Connection(up.running.operator_url)
+    address = up.running.operator_url.rpartition("@")[2]
+    password = DataFolder(up.data).credentials().nats["edge"]
+    connection = Connection(f"nats://edge:{password}@{address}")
     yield connection
     connection.close()
 
@@ -38,7 +42,7 @@ def service(up: Up) -> Iterator[Connection]:  # noqa: F811
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_request_gets_a_typed_answer(
     up: Up,  # noqa: F811
-    operator: Connection,
+    edge: Connection,
     fuzz: Callable[..., None],
     operation: Operation,
 ):
@@ -46,7 +50,7 @@ def test_every_request_gets_a_typed_answer(
 
     @given(payload=payloads)
     def check(payload: bytes) -> None:
-        answer = operator.run(operator.client.request(operation.subject, payload, timeout=2))
+        answer = edge.run(edge.client.request(operation.subject, payload, timeout=2))
         if answer.headers and "Nats-Service-Error" in answer.headers:
             failure = msgspec.json.decode(answer.data, type=Failure)
             assert failure.code in KINDS.keys() - {"internal", "unavailable"}, (payload, failure)
