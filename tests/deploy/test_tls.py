@@ -1,6 +1,8 @@
 """Encrypted between the parts, with certificates from `deploy/authority`."""
 
 import asyncio
+import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -52,6 +54,30 @@ async def reached(url: str, authority: str | None) -> bool:
             return bool(client.is_connected)
     except Unavailable:
         return False
+
+
+async def test_nats_takes_a_new_certificate_without_a_restart(tmp_path: Path, certificates: Path):
+    port = embedded_nats.free_port()
+    shown = Tls(tmp_path / "shown.pem", tmp_path / "shown.key", certificates / "authority.pem")
+
+    def show(name: str) -> None:
+        for kind in ("pem", "key"):
+            shutil.copy(certificates / f"{name}.{kind}", tmp_path / f"shown.{kind}")
+
+    show("elsewhere")
+    passwords = {user: f"{user}-password" for user in PERMISSIONS}
+    configuration = embedded_nats.configure(tmp_path / "nats", port, passwords, tls=shown)
+    process = await embedded_nats.start(configuration, port, tmp_path / "log")
+    url = f"tls://operator:operator-password@127.0.0.1:{port}"
+    authority = (certificates / "authority.pem").read_text()
+    assert not await reached(url, authority)
+    show("nats")
+    process.send_signal(signal.SIGHUP)
+    async with asyncio.timeout(10):
+        while not await reached(url, authority):
+            await asyncio.sleep(0.05)
+    process.kill()
+    await process.wait()
 
 
 async def test_with_the_authority_nats_is_reached_and_without_it_is_not(address: str, certificates: Path):
