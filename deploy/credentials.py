@@ -1,14 +1,19 @@
-"""Makes the passwords and configuration that a deployment needs, once: a folder for each part, so that none sees
-another's. What is there stays as it is.
+"""Makes the passwords and configuration that a deployment needs: a folder for each part, so that none sees another's.
 
     python -m deploy.credentials FOLDER [--nats nats:4222] [--postgres postgres:5432] [--nodes nats-0,nats-1,nats-2]
+        [--certificate nats=nats --certificate postgres=postgres --certificate edge=edge]
+
+Run again, it leaves the passwords as they are, gives NATS' users what this version needs, and makes new certificates.
 """
 
 import argparse
 import json
 import secrets
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,6 +23,17 @@ from shared import token_record, token_value
 from shared.contracts import NewToken
 from shared.ids import new_id
 
+AUTHORITY = Path(__file__).with_name("authority")
+SEEN_AT = Path("/secrets")
+"""Where each part finds its folder."""
+TLS = nats_server.Tls(
+    SEEN_AT / "certificate.pem", SEEN_AT / "certificate.pem.key", authority=SEEN_AT / "authority.pem"
+)
+
+
+class Unfit(Exception):
+    """What is there was made another way."""
+
 
 def make(
     folder: Path,
@@ -25,23 +41,41 @@ def make(
     nats: str,
     postgres: str,
     nodes: Sequence[str] = (),
-    scheme: str = "nats",
     options: str = "",
+    certificates: Mapping[str, str] | None = None,
 ) -> bool:
-    """Writes everything, or answers False where it is there.
+    """Writes what is not there yet.
 
     Args:
         folder: where to.
         nats: where the servers will be, ``host:port``, several separated by commas.
         postgres: where PostgreSQL will be, ``host:port``, several separated by commas.
         nodes: the hosts of a NATS cluster, as they see each other.
-        scheme: ``tls`` where NATS is to be spoken to encrypted only.
-        options: of the PostgreSQL URLs, such as ``sslmode=verify-full&sslrootcert=/run/secrets/authority.pem``.
+        options: of the PostgreSQL URLs, such as ``sslmode=verify-full&sslrootcert=/secrets/authority.pem``.
+        certificates: for which parts, and for which hosts each, separated by commas. NATS and PostgreSQL are spoken
+            to encrypted only where they have one.
+
+    Returns:
+        Whether there was nothing yet.
+
+    Raises:
+        Unfit: NATS was set with TLS before, and is to be without it, or the other way round.
+        subprocess.CalledProcessError: openssl cannot make such a certificate.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
+    certificates = certificates or {}
     finished = folder / "nats" / "server.conf"
     if finished.exists():
+        configuration = json.loads(finished.read_text())
+        if ("tls" in configuration) != ("nats" in certificates):
+            raise Unfit
+        _grant(configuration)
+        _write(finished, json.dumps(configuration, indent=1))
+        _certify(folder, certificates)
         return False
+    if "postgres" in certificates:
+        options = f"sslmode=verify-full&sslrootcert={TLS.authority}"
+    scheme, tls = ("tls", TLS) if "nats" in certificates else ("nats", None)
     passwords = {name: secrets.token_hex(24) for name in ("postgres", *ROLES)}
     users = {user: secrets.token_hex(24) for user in nats_server.PERMISSIONS}
     for user, password in users.items():
@@ -57,8 +91,9 @@ def make(
     _write(folder / "postgres" / "roles.sql", roles_sql(passwords))
     _write(folder / "grafana" / "admin_password", secrets.token_hex(24))
     _metrics_token(folder)
+    _certify(folder, certificates)
     configuration = nats_server.settings(
-        users, name="tallystick", listen="0.0.0.0:4222", store="/data", cluster=_cluster(nodes)
+        users, name="tallystick", listen="0.0.0.0:4222", store="/data", tls=tls, cluster=_cluster(nodes)
     )
     _write(finished, json.dumps(configuration, indent=1))
     return True
@@ -71,6 +106,28 @@ def _cluster(nodes: Sequence[str]) -> nats_server.Cluster | None:
     password = secrets.token_hex(24)
     routes = [f"nats://route:{password}@{node}:6222" for node in nodes]
     return nats_server.Cluster(listen="0.0.0.0:6222", routes=routes, password=password)
+
+
+def _grant(configuration: dict[str, Any]) -> None:
+    """What this version's services need; whatever else was set stays."""
+    for user in configuration["authorization"]["users"]:
+        if user["user"] in nats_server.PERMISSIONS:
+            user["permissions"] = nats_server.PERMISSIONS[user["user"]]
+
+
+def _certify(folder: Path, certificates: Mapping[str, str]) -> None:
+    """New certificates by the authority that is there, or a new one; its own key is nobody else's."""
+    if not certificates:
+        return
+    own = folder / "authority"
+    wanted = (f"{part}={hosts}" for part, hosts in certificates.items())
+    subprocess.run(["sh", str(AUTHORITY), str(own), *wanted], check=True)
+    for part in certificates:
+        _write(folder / part / TLS.key.name, (own / f"{part}.key").read_text())
+        _write(folder / part / TLS.certificate.name, (own / f"{part}.pem").read_text())
+    for each in folder.iterdir():
+        if each != own:
+            _write(each / TLS.authority.name, (own / "authority.pem").read_text())
 
 
 def _metrics_token(folder: Path) -> None:
@@ -89,8 +146,10 @@ def _metrics_token(folder: Path) -> None:
 def _write(path: Path, text: str) -> None:
     """Who may see the folder may read its files: PostgreSQL, Prometheus and Grafana run as users of their own."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text + "\n")
-    path.chmod(0o444)
+    new = path.with_name(path.name + ".new")
+    new.write_text(text.rstrip("\n") + "\n")
+    new.chmod(0o444)
+    new.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,17 +158,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--nats", default="nats:4222")
     parser.add_argument("--postgres", default="postgres:5432")
     parser.add_argument("--nodes", default="", help="hosts of a NATS cluster, separated by commas")
-    parser.add_argument("--scheme", choices=["nats", "tls"], default="nats")
-    parser.add_argument("--uri-options", default="")
-    asked = parser.parse_args(arguments)
-    made = make(
-        asked.folder,
-        nats=asked.nats,
-        postgres=asked.postgres,
-        nodes=[node for node in asked.nodes.split(",") if node],
-        scheme=asked.scheme,
-        options=asked.uri_options,
+    parser.add_argument("--uri-options", default="", help="of the URLs of PostgreSQL")
+    parser.add_argument(
+        "--certificate",
+        action="append",
+        default=[],
+        metavar="PART=HOST[,HOST]",
+        help="for nats or postgres, then spoken to encrypted only, or for another part",
     )
+    asked = parser.parse_args(arguments)
+    try:
+        made = make(
+            asked.folder,
+            nats=asked.nats,
+            postgres=asked.postgres,
+            nodes=[node for node in asked.nodes.split(",") if node],
+            options=asked.uri_options,
+            certificates=dict(each.split("=", 1) for each in asked.certificate),
+        )
+    except Unfit:
+        sys.exit(
+            "the credentials that are there were made with TLS and this start is without it, or the other way round: "
+            "start as before, or make new ones as docs/backup.md says"
+        )
     print("credentials were made" if made else "credentials are there")
 
 
