@@ -81,7 +81,13 @@ async def connect(
 def _encryption(url: str, authority: str | None) -> ssl.SSLContext | None:
     if not (authority or url.startswith("tls://")):
         return None
+    # nats-py reads encrypted what asyncio takes for plain, and asyncio says so at each end of a connection.
+    logging.getLogger("asyncio").addFilter(_unencrypted_end)
     return ssl.create_default_context(cadata=authority)
+
+
+def _unencrypted_end(record: logging.LogRecord) -> bool:
+    return "eof_received" not in record.getMessage()
 
 
 async def subscribed(client: Client) -> None:

@@ -98,14 +98,27 @@ async def test_with_certificates_each_part_is_spoken_to_encrypted_only(tmp_path:
     await process.wait()
 
 
-def test_certificates_are_new_each_time_and_their_authority_stays(tmp_path: Path):
+def test_certificates_are_new_for_other_hosts_and_near_their_end(tmp_path: Path):
+    def changed(certificates: dict[str, str]) -> set[str]:
+        before = files(tmp_path)
+        assert not credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=certificates)
+        after = files(tmp_path)
+        return {name for name in after if before.get(name) != after[name] and "certificate" in name}
+
     credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=CERTIFICATES)
     made = files(tmp_path)
-    assert not credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=CERTIFICATES)
-    again = files(tmp_path)
-    changed = {name for name in made if made[name] != again[name] and not name.startswith("authority/")}
-    assert changed == {f"{part}/certificate.pem{end}" for part in CERTIFICATES for end in ("", ".key")}
-    assert made["authority/authority.key"] == again["authority/authority.key"]
+    assert changed(CERTIFICATES) == set()
+    moved = CERTIFICATES | {"proxy": "api.example"}
+    assert changed(moved) == {"proxy/certificate.pem", "proxy/certificate.pem.key"}
+    # One whose end is near; and one that was interrupted before its certificate was written.
+    own = tmp_path / "authority"
+    request = ["openssl", "req", "-x509", "-key", "nats.key", "-subj", "/CN=nats", "-days", "100"]
+    subprocess.run([*request, "-out", "nats.pem"], cwd=own, check=True, capture_output=True)
+    (own / "postgres.pem").unlink()
+    assert changed(moved) == {
+        f"{part}/certificate.pem{end}" for part in ("nats", "postgres") for end in ("", ".key")
+    }
+    assert files(tmp_path)["edge/authority.pem"] == made["edge/authority.pem"]
 
 
 @pytest.mark.parametrize("first", [True, False])
