@@ -67,9 +67,10 @@ cluster:
 manifests:
     python3 -m venv .venv-tools
     .venv-tools/bin/pip install --quiet kubernetes-validate
-    kubectl kustomize deploy/kubernetes/monitoring >/dev/null
-    kubectl kustomize deploy/kubernetes >.venv-tools/manifests.yaml
-    .venv-tools/bin/kubernetes-validate --strict .venv-tools/manifests.yaml
+    kubectl kustomize deploy/kubernetes/monitoring-tls >/dev/null
+    kubectl kustomize deploy/kubernetes/tls >.venv-tools/tls.yaml
+    kubectl kustomize deploy/kubernetes/base >.venv-tools/manifests.yaml
+    .venv-tools/bin/kubernetes-validate --strict .venv-tools/manifests.yaml .venv-tools/tls.yaml
 
 # known vulnerabilities, licences, and a software bill of materials
 audit:
