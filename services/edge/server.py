@@ -1,6 +1,7 @@
 """The HTTP server around the edge: granian, in as many worker processes as asked for."""
 
 import os
+import resource
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -14,6 +15,10 @@ from shared.lifecycle import die_with_parent
 from shared.settings import load
 
 HEADER_TIMEOUT_MS = 8_000
+BACKLOG = 4096
+"""How many connections wait to be accepted, as far as the system allows."""
+OTHER_FILES = 200
+"""What a process has open besides its connections, at most."""
 
 
 def run(settings: Settings) -> None:
@@ -30,6 +35,10 @@ def run(settings: Settings) -> None:
         address=settings.host,
         port=settings.port,
         workers=settings.workers,
+        backlog=BACKLOG,
+        # What granian calls so bounds the connections, idle ones too: its default of 1024 among all workers would let
+        # that many strangers keep everyone else out.
+        backpressure=_connections(settings.connections),
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,
@@ -40,6 +49,17 @@ def run(settings: Settings) -> None:
         ssl_key=key,
         log_level="warning",  # type: ignore[arg-type]
     ).serve()
+
+
+def _connections(wanted: int) -> int:
+    """As many as wanted, or as the system lets a process have. The workers inherit the limit that is raised here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = wanted + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        files = min(files, hard)
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
+    return max(1, files - OTHER_FILES)
 
 
 def worker() -> ASGIApp:

@@ -20,6 +20,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     workers: Annotated[int, Meta(ge=1, le=256, description="how many processes serve requests")] = 1
+    connections: Annotated[
+        int,
+        Meta(
+            ge=1, le=1_000_000, description="how many connections each process keeps open; more have to wait"
+        ),
+    ] = 10_000
     docs: Annotated[bool, Meta(description="whether /docs is there")] = True
     dashboard: Annotated[bool, Meta(description="whether /admin is there")] = True
 

@@ -1,5 +1,6 @@
 """Bad input over a raw socket: each gets its stated answer, none a 5xx, a hang or a traceback."""
 
+import resource
 import socket
 import time
 
@@ -179,13 +180,22 @@ def test_half_a_request_is_closed_in_time(up: Up):
         assert status(half_body.recv(4096)) == 408
 
 
-def test_idle_connections_keep_nobody_out(up: Up):
-    idle = [socket.create_connection(("127.0.0.1", up.port)) for _ in range(500)]
+def test_five_thousand_idle_connections_keep_nobody_out(up: Up):
+    """Those that never asked anything, and those that may ask again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 6000 if hard == resource.RLIM_INFINITY else min(6000, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    idle = []
     try:
+        for number in range(most - 1000):
+            idle.append(socket.create_connection(("127.0.0.1", up.port), timeout=2))
+            if number % 2:
+                idle[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert send(up, request(up, GET))[0] == 200
     finally:
         for connection in idle:
             connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_nothing_of_it_was_logged(up: Up):
