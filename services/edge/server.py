@@ -2,6 +2,11 @@
 
 import os
 import resource
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -17,6 +22,8 @@ from shared.settings import load
 HEADER_TIMEOUT_MS = 8_000
 BACKLOG = 4096
 """How many connections wait to be accepted, as far as the system allows."""
+UNREAD_MS = 15_000
+"""How long a client may let what it asked for lie: with requests sent ahead, it would occupy its connection for ever."""
 OTHER_FILES = 200
 """What a process has open besides its connections, at most."""
 
@@ -66,4 +73,25 @@ def worker() -> ASGIApp:
     """The entry point of one worker process."""
     die_with_parent()
     logs.set_up("edge", load(logs.Settings, os.environ))
-    return create_app(load(Settings, os.environ))
+    settings = load(Settings, os.environ)
+    threading.Thread(target=_bound_unread, args=(settings.port,), daemon=True).start()
+    return create_app(settings)
+
+
+def _bound_unread(port: int) -> None:
+    """Has the kernel end connections whose client takes nothing any more. granian opens the listening socket, from
+    which they all inherit this, after the application has started, and offers no other way to it.
+    """
+    while not any(_bounded(file, port) for file in Path("/proc/self/fd").iterdir()):
+        time.sleep(0.05)
+
+
+def _bounded(file: Path, port: int) -> bool:
+    with suppress(OSError):
+        if file.is_socket():
+            with socket.socket(fileno=os.dup(int(file.name))) as found:
+                listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and found.getsockname()[1] == port:
+                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+                    return True
+    return False

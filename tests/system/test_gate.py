@@ -3,9 +3,12 @@
 import resource
 import socket
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import until
 from tests.system.conftest import Up
 
 JSON = "Content-Type: application/json\r\n"
@@ -169,8 +172,11 @@ def test_a_request_with_two_lengths_is_the_last_of_its_connection(up: Up):
         assert closed
 
 
-def test_half_a_request_is_closed_in_time(up: Up):
-    """Both at once, since each waits for its limit."""
+def test_half_a_request_and_unread_answers_are_closed_in_time(up: Up):
+    """All at once, since each waits for its limit."""
+    unread = socket.create_connection(("127.0.0.1", up.port), timeout=30)
+    wanted = 200
+    unread.sendall(b"GET /docs/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * wanted)
     half_header = socket.create_connection(("127.0.0.1", up.port), timeout=11)
     half_body = socket.create_connection(("127.0.0.1", up.port), timeout=16)
     half_header.sendall(b"GET /v1/self HTTP/1.1\r\nHost: x\r\n")
@@ -178,6 +184,20 @@ def test_half_a_request_is_closed_in_time(up: Up):
     with half_header, half_body:
         assert half_header.recv(100) == b""
         assert status(half_body.recv(4096)) == 408
+    with unread:
+        # Without an end in time, the rest would be sent as soon as it is taken.
+        until(lambda: not connected(up.port, unread.getsockname()[1]), 30)
+        received = b""
+        with suppress(OSError):
+            while part := unread.recv(1 << 20):
+                received += part
+        assert 0 < received.count(b"HTTP/1.1 200") < wanted
+
+
+def connected(port: int, client: int) -> bool:
+    """Whether the server still has its connection with a client's port."""
+    ends = f":{port:04X} 0100007F:{client:04X} 01"
+    return any(ends in line for line in Path("/proc/net/tcp").read_text().splitlines())
 
 
 def test_five_thousand_idle_connections_keep_nobody_out(up: Up):
