@@ -78,24 +78,32 @@ class Usage:
             await self.flush(client)
 
     async def flush(self, client: Client) -> None:
-        """Reports what there is, in as many requests as that takes; stops where nobody listens, to go on later."""
+        """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
+        time. Stops where nobody listens, to go on later.
+        """
+        uses = [each.reported(token) for token, each in self._uses.items()]
+        refusals = self._refusals
+        self._uses, self._refusals = {}, []
         self._noted.clear()
-        while self._uses or self._refusals:
-            uses = [self._uses.pop(token).reported(token) for token in list(self._uses)[:BATCH]]
-            refusals, self._refusals = self._refusals[:BATCH], self._refusals[BATCH:]
-            report = ReportUse(uses=tuple(uses), refusals=tuple(map(_refusal, refusals)))
+        while uses or refusals:
+            report = ReportUse(uses=tuple(uses[:BATCH]), refusals=tuple(map(_refusal, refusals[:BATCH])))
             if isinstance(await rpc.call(client, REPORT_USE, report), Failure):
-                self._keep(report.uses, refusals)
+                self._keep(uses, refusals)
                 return
+            del uses[:BATCH], refusals[:BATCH]
 
     def _keep(self, uses: Sequence[Use], refusals: list[_Refused]) -> None:
         for use in uses:
             newer = self._uses.get(use.id)
             if newer:
                 newer.count += use.count
-            else:
+            elif len(self._uses) < MAX_TOKENS:
                 self._uses[use.id] = _Uses(use.count, use.time.timestamp(), use.ip)
-        self._refusals = [*refusals, *self._refusals][:MAX_REFUSALS]
+            else:
+                self.dropped += use.count
+        kept = [*refusals, *self._refusals]
+        self.dropped += max(0, len(kept) - MAX_REFUSALS)
+        self._refusals = kept[:MAX_REFUSALS]
 
 
 class _Uses:
