@@ -16,6 +16,8 @@ from shared.postgres import Connection, Migration, Pool, migrate, migrations
 SCHEMA = "metrics"
 MOST_COUNTED = 2**63 - 1
 """Where a counter stays."""
+DEAD_LETTERS_KEPT = 10_000
+"""The newest ones; a producer gone wrong fills no disk. All are counted."""
 
 
 def wanted_migrations() -> list[Migration]:
@@ -140,11 +142,19 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
     await _save_tally(connection, tally)
     if tally.dead_letters:
         await connection.executemany(
-            "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)",
+            "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)"
+            # A stream that was recreated numbers its messages anew.
+            " on conflict (stream, seq) do update set subject = excluded.subject, payload = excluded.payload,"
+            " reason = excluded.reason, at = now()",
             [
                 (stream, message.seq, message.subject, message.payload[:65536], reason)
                 for message, reason in tally.dead_letters
             ],
+        )
+        await connection.execute(
+            "delete from dead_letter where (stream, seq) in"
+            " (select stream, seq from dead_letter order by at desc, seq desc offset $1)",
+            DEAD_LETTERS_KEPT,
         )
 
 

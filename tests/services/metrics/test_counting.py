@@ -175,6 +175,41 @@ async def test_a_recreated_stream_stops_the_service_instead_of_guessing(
     assert issubclass(StreamRecreated, Exception)
 
 
+async def test_with_a_recreated_stream_it_begins_anew_when_told_to(
+    database, nats_server, stream, operator, event_stream
+):
+    """As docs/operating.md says. Dead letters of the old stream have the numbers of new messages."""
+    subject = "tallystick.events.account.added"
+    async with service(database, nats_server, operator):
+        for _ in range(20):
+            await stream.publish(subject, b"{")
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": 20})
+    await stream.delete_stream(EVENTS_STREAM)
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute("delete from metrics.stream_position")
+    async with service(database, nats_server, operator):
+        for _ in range(20):
+            await stream.publish(subject, b"[")
+        await send(stream, "account.added", 1, account="x")  # which was counted already
+        await send(stream, "account.added", 2, account="y")
+        await counted(operator, {"tallystick_accounts_added_total": 2, "tallystick_dead_letters_total": 40})
+        await counted(operator, {"tallystick_event_duplicates_total": 1, declared.RECOUNT_DIFFERENCE.name: 0})
+    assert 20 <= await connection.fetchval("select count(*) from metrics.dead_letter") < 40
+    await connection.close()
+
+
+async def test_a_producer_gone_wrong_fills_no_disk(metrics_service, stream, operator, database, monkeypatch):
+    monkeypatch.setattr(store, "DEAD_LETTERS_KEPT", 5)
+    for number in range(30):
+        await stream.publish("tallystick.events.account.added", b"%d" % number)
+    await counted(operator, {"tallystick_dead_letters_total": 30})
+    connection = await asyncpg.connect(database.owner)
+    kept = await connection.fetch("select payload from metrics.dead_letter order by seq")
+    assert [row["payload"] for row in kept] == [b"%d" % number for number in range(25, 30)]
+    await connection.close()
+
+
 async def test_one_counts_and_another_takes_over(database, nats_server, stream, operator, event_stream):
     async with service(database, nats_server, operator) as first:
         await counted(operator, {"thread_starts_total": 1})
