@@ -16,7 +16,7 @@ import uvloop
 
 from services.cli import connection
 from services.cli.tokens import tokens
-from shared import VERSION, lifecycle, logs, postgres, settings, token_record
+from shared import VERSION, lifecycle, logs, postgres, settings, token_record, token_value
 from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, EX_UNAVAILABLE
 
 
@@ -131,10 +131,21 @@ def _check_environment() -> None:
     settings.check_known(kinds, os.environ)
 
 
+def _refuse_tokens(arguments: list[str]) -> None:
+    """Before anything reads or repeats them."""
+    if any(token_value.is_ours(argument.rpartition("=")[2]) for argument in arguments):
+        connection.fail(
+            "a token has no place among arguments, which others see: name it by its id (tok_...), never by the token "
+            "itself, or give it in a file or on standard input",
+            EX_DATAERR,
+        )
+
+
 def main() -> None:
     """Runs the command line and turns what may go wrong into one line and an exit code (sysexits.h)."""
     try:
         _check_environment()
+        _refuse_tokens(sys.argv[1:])
         program()
     except settings.SettingsError as error:
         connection.fail(str(error), EX_CONFIG)

@@ -69,6 +69,8 @@ async def connect(
     try:
         if wait_s:
             await _wait(connecting, wait_s)
+        else:
+            asyncio.get_running_loop().call_later(1, _say_if_waiting, connecting)
         yield client
     finally:
         closing = True
@@ -76,6 +78,11 @@ async def connect(
         # Closing while disconnected may raise what the dead socket raised.
         with suppress(Exception):
             await asyncio.wait_for(client.close(), 2)
+
+
+def _say_if_waiting(connecting: "asyncio.Future[None]") -> None:
+    if not connecting.done():
+        log.warning("waiting for NATS")
 
 
 def _encryption(url: str, authority: str | None) -> ssl.SSLContext | None:

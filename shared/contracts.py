@@ -17,6 +17,12 @@ Q = TypeVar("Q", bound=Struct)
 R = TypeVar("R", bound=Struct)
 
 
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_IMPORT = 1000
+"""Records at once, all of them or none."""
+MAX_IMPORT_BYTES = 960 * 1024
+
+
 class Operation(Generic[Q, R]):
     """One request-reply exchange: its subject, the types on both sides, and how long a caller waits.
 
@@ -25,6 +31,7 @@ class Operation(Generic[Q, R]):
         request: what the caller sends.
         reply: what a success answers; a refusal answers a `Failure`.
         timeout_s: the caller's limit, in seconds.
+        max_bytes: what a request may hold; NATS itself takes a megabyte.
         mutates: a request that changes something carries a deadline and is dropped when it comes too late.
         settles: the reply says that it is committed; it is true at every edge once `SETTLE` says so.
             `shared.settling` asks both.
@@ -37,6 +44,7 @@ class Operation(Generic[Q, R]):
         reply: type[R],
         *,
         timeout_s: float = 0.8,
+        max_bytes: int = MAX_REQUEST_BYTES,
         mutates: bool = False,
         settles: bool = False,
     ) -> None:
@@ -44,6 +52,7 @@ class Operation(Generic[Q, R]):
         self.request = request
         self.reply = reply
         self.timeout_s = timeout_s
+        self.max_bytes = max_bytes
         self.mutates = mutates or settles
         self.settles = settles
 
@@ -147,7 +156,8 @@ class Actor(Message, frozen=True):
 
 class VerifyToken(Message, frozen=True):
     """With ``scope`` the request is judged in full: then an account, address or referrer that is left out is one
-    the request did not have, and a rate limit is used up. Without it only the token itself is judged.
+    the request did not have, and a rate limit is used up. Without it the token is judged by what is given, and used up
+    too, but its account only by one that is named; with the digest alone only the token itself is judged.
     """
 
     digest: Digest
@@ -587,7 +597,12 @@ UPDATE_TOKEN = Operation("tallystick.v1.admin.tokens.update", UpdateToken, Token
 ROTATE_TOKEN = Operation("tallystick.v1.admin.tokens.rotate", RotateToken, Made, settles=True)
 GET_LOG = Operation("tallystick.v1.admin.tokens.log", GetLog, TokenLog)
 IMPORT_TOKENS = Operation(
-    "tallystick.v1.admin.tokens.import", ImportTokens, Imported, timeout_s=10, settles=True
+    "tallystick.v1.admin.tokens.import",
+    ImportTokens,
+    Imported,
+    timeout_s=10,
+    max_bytes=MAX_IMPORT_BYTES,
+    settles=True,
 )
 EXPORT_TOKEN = Operation("tallystick.v1.admin.tokens.export", ExportToken, Exported)
 FIND_REFUSALS = Operation("tallystick.v1.admin.tokens.refusals", FindRefusals, FoundRefusals)

@@ -18,8 +18,8 @@ Made from `shared/contracts.py` by `just nats-reference`; [services.md](services
 
 Payloads are JSON objects. Fields you do not know are to be skipped; new ones have defaults. Requests are answered once;
 what is not told here as a reply is a [Failure](#failure), with its `code` in the header `Nats-Service-Error` too. A
-request over {rpc.MAX_REQUEST_BYTES // 1024} KiB is refused, one without a reply subject is dropped. A request that changes something
-carries the header `{rpc.DEADLINE_HEADER}`, Unix time in milliseconds: what comes later is dropped and not carried out.
+request over {contracts.MAX_REQUEST_BYTES // 1024} KiB (an import: {contracts.MAX_IMPORT_BYTES // 1024} KiB) is refused, one without a reply subject is dropped. A request
+that changes something carries the header `{rpc.DEADLINE_HEADER}`, Unix time in milliseconds: what comes later is dropped and not carried out.
 `nats micro list` finds the services.
 
 Another service may ask what stands under `tallystick.v1.tokens.`, and publish events.

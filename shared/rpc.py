@@ -21,6 +21,7 @@ from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
 
 from shared import VERSION, bus, tracing
+from shared.bad_input import without_input
 from shared.contracts import Failure, Operation
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ DEADLINE_HEADER = "Tallystick-Deadline"
 CLOCKS_S = 2.0
 """How far clocks may differ before a request in time is taken for a late one, unless it is set."""
 
-MAX_REQUEST_BYTES = 64 * 1024
 
 _CODES = {
     "bad_request": "400",
@@ -251,7 +251,7 @@ class Server:
             return
         try:
             async with asyncio.timeout(operation.timeout_s):
-                reply = await self._reply(request.data, decoder, handler)
+                reply = await self._reply(request.data, operation.max_bytes, decoder, handler)
         except TimeoutError:
             self.counts["failed"] += 1
             reply = Failure(code="unavailable", message="the deadline passed")
@@ -280,17 +280,16 @@ class Server:
         return readable and (time.time() - self._clocks_s) * 1000 > int(deadline)
 
     async def _reply(
-        self, data: bytes, decoder: msgspec.json.Decoder[Any], handler: Handler
+        self, data: bytes, max_bytes: int, decoder: msgspec.json.Decoder[Any], handler: Handler
     ) -> msgspec.Struct:
-        if len(data) > MAX_REQUEST_BYTES:
+        if len(data) > max_bytes:
             self.counts["bad_request"] += 1
-            return Failure(code="bad_request", message=f"over {MAX_REQUEST_BYTES} bytes")
+            return Failure(code="bad_request", message=f"over {max_bytes} bytes")
         try:
             decoded = decoder.decode(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             self.counts["bad_request"] += 1
-            # msgspec names the field and the expected type, never the value.
-            return Failure(code="bad_request", message=str(error))
+            return Failure(code="bad_request", message=without_input(str(error)))
         return await handler(decoded)
 
 

@@ -37,7 +37,8 @@ def running() -> Running:
     found = DataFolder(data_dir()).running()
     if found is None:
         fail(
-            f"no Tallystick runs on {data_dir()}: start one with 'tallystick up', or set TALLYSTICK_NATS_URL",
+            f"no Tallystick runs on {data_dir()}: start one with 'tallystick up', or set "
+            "TALLYSTICK_DATA_DIR or TALLYSTICK_NATS_URL",
             EX_UNAVAILABLE,
         )
     return found
@@ -53,7 +54,11 @@ def http() -> str:
 
 
 def operator() -> Actor:
-    return Actor(name=f"cli:{getpass.getuser()}")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as containers have them
+        user = f"uid{os.getuid()}"
+    return Actor(name=f"cli:{user}")
 
 
 def ask(operation: Operation[Q, R], question: Q) -> R:

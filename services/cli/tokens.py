@@ -259,6 +259,8 @@ def import_tokens(file: Any) -> None:
     records = [_record(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
     if not records:
         fail("no record", EX_DATAERR)
+    if len(records) > c.MAX_IMPORT:
+        fail(f"{len(records)} records: at most {c.MAX_IMPORT} at once; nothing was imported", EX_DATAERR)
     imported = ask(c.IMPORT_TOKENS, c.ImportTokens(records=tuple(records), actor=operator()))
     for token in imported.added:
         click.echo(f"added {token}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from shared.bad_input import too_deep, without_input
 from shared.contracts import FieldError
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -17,10 +18,13 @@ def problems(body: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
         return [FieldError(field="", message="a NUL character")]
     try:
         raw = msgspec.json.decode(body)
+        nested = too_deep(raw)
     except RecursionError:
-        return [FieldError(field="", message="nested too deeply")]
+        nested = True
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return [FieldError(field="", message="not JSON in UTF-8")]
+    if nested:
+        return [FieldError(field="", message="nested too deeply")]
     if not isinstance(raw, dict):
         return [FieldError(field="", message="not a JSON object")]
     if _too_large(raw):
@@ -45,7 +49,7 @@ def _of_fields(raw: dict[str, Any], kind: type[msgspec.Struct]) -> list[FieldErr
             try:
                 msgspec.convert(raw[name], field.type, strict=True)
             except msgspec.ValidationError as error:
-                found.append(_error(name, str(error)))
+                found.append(_error(name, without_input(str(error))))
         elif field.required:
             found.append(FieldError(field=name, message="missing"))
     # A name nobody knows may be anything, a token too, so it is not repeated.

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
 from msgspec import UNSET, UnsetType
 
+from shared.bad_input import without_input
 from shared.contracts import Failure, FieldError
 
 log = logging.getLogger(__name__)
@@ -177,10 +178,17 @@ def as_refused(error: Exception) -> Refused:
             return Refused("internal")
 
 
+_PARAMETERS = {"in_state": "state", "page_size": "pageSize"}
+"""Query parameters that handlers know by another name."""
+
+
 def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
     extra = error.extra if isinstance(error.extra, list) else []
     return tuple(
-        FieldError(field=str(item.get("key", "")), message=str(item.get("message", "")))
+        FieldError(
+            field=_PARAMETERS.get(key := str(item.get("key", "")), key),
+            message=without_input(str(item.get("message", ""))),
+        )
         for item in extra
         if isinstance(item, dict)
     )

@@ -172,7 +172,21 @@ class Transaction:
                 "update token set revoked = now(), rev = rev + 1 where id = $1", row["id"]
             )
             await self._record("token.revoked", [row["id"]])
+        await self._revoke_rotated_to(row["id"])
         return True
+
+    async def _revoke_rotated_to(self, successor: str) -> None:
+        """Who revokes a token means those too that it replaced and that still work for their grace."""
+        replaced = [successor]
+        while replaced:
+            found = await self._connection.fetch(
+                "update token set revoked = now(), rev = rev + 1 where rotated_to = any($1) and revoked is null"
+                " and expires > now() returning id",
+                replaced,
+            )
+            replaced = [row["id"] for row in found]
+            if replaced:
+                await self._record("token.revoked", replaced)
 
     async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
         """The account, and whether it is new."""

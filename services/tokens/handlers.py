@@ -23,7 +23,6 @@ from shared.judgement import Demand, judge
 from shared.rpc import Handlers
 from shared.token_record import TokenRecord
 
-MAX_IMPORT = 1000
 MAX_GRACE_S = 30 * 24 * 3600
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -77,11 +76,13 @@ class TokensHandlers:
 
     async def verify(self, request: c.VerifyToken) -> c.Verdict:
         verdict = await self._store.verdict(request.digest)
-        if verdict.token is None or request.scope is None:
+        asked = (request.scope, request.account, request.address, request.referrer)
+        if verdict.token is None or asked == (None, None, None, None):
             return verdict
         demand = Demand(
             scope=request.scope,
             account=request.account,
+            any_account=request.scope is None and request.account is None,
             address=request.address,
             referrer=request.referrer,
         )
@@ -139,21 +140,23 @@ class TokensHandlers:
     async def update_token(self, request: c.UpdateToken) -> c.Token | Failure:
         async def work(change: Transaction) -> c.Token:
             token = await _existing(change, request.id)
-            if token.rotated_to is not None:
-                raise _Refused(
-                    Failure(code="conflict", message="this token was rotated: change its successor")
-                )
             changes = {
                 name: value
                 for name, value in msgspec.structs.asdict(request.changes).items()
                 if value is not UNSET
             }
+            if token.rotated_to is not None and changes != {"disabled": True}:
+                raise _Refused(
+                    Failure(code="conflict", message="this token was rotated: change its successor")
+                )
             disabled = changes.pop("disabled", token.disabled)
             wanted = _in_utc(msgspec.structs.replace(rows.wanted(token), **changes))
             # An expiry that is kept may have passed; only a new one has to lie ahead.
             judged = wanted if "expires" in changes else msgspec.structs.replace(wanted, expires=None)
             if problems := rules.problems(judged, datetime.now(UTC)):
                 raise _Refused(bad_request(*problems))
+            # Neither what it becomes nor what it is: else whoever may give less could take more away.
+            await self._within_authority(change, request.actor, rows.wanted(token))
             await self._within_authority(change, request.actor, wanted)
             return await change.update(token.id, wanted, disabled=disabled)
 
@@ -236,8 +239,8 @@ class TokensHandlers:
 
     async def import_tokens(self, request: c.ImportTokens) -> c.Imported | Failure:
         """All records or none; what exists already is reported and left as it is."""
-        if len(request.records) > MAX_IMPORT:
-            return bad_request(FieldError(field="records", message=f"over {MAX_IMPORT}"))
+        if len(request.records) > c.MAX_IMPORT:
+            return bad_request(FieldError(field="records", message=f"over {c.MAX_IMPORT}"))
         records, problems = _records(request.records)
         if problems:
             return bad_request(*problems)

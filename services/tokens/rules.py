@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from shared.addresses import network
+from shared.bad_input import too_deep
 from shared.contracts import FieldError, NewToken, RateLimit, Restrictions
 from shared.scopes import MAX_COUNT, is_scope
 
@@ -35,9 +36,11 @@ def problems(token: NewToken, now: datetime) -> list[FieldError]:
     found += [FieldError(field="scopes", message=text) for text in _scopes(token.scopes)]
     if token.account is not None and not is_account(token.account):
         found.append(FieldError(field="account", message="1 to 128 characters that a URL path may hold"))
-    if token.metadata is not None and len(msgspec.json.encode(token.metadata)) > MAX_METADATA:
+    if token.metadata is not None and too_deep(token.metadata):
+        found.append(FieldError(field="metadata", message="nested too deeply"))
+    elif token.metadata is not None and len(msgspec.json.encode(token.metadata)) > MAX_METADATA:
         found.append(FieldError(field="metadata", message=f"over {MAX_METADATA} bytes"))
-    if token.metadata is not None and _holds_nul(token.metadata):
+    elif token.metadata is not None and _holds_nul(token.metadata):
         found.append(FieldError(field="metadata", message="a NUL character"))
     found += _restrictions(token.restrictions)
     found += _times(token, now)

@@ -78,7 +78,7 @@ class Store:
         return token.restrictions.rate_limit if token else None
 
     async def take_quota(self, id: str, limit: RateLimit, *, wanted: int = 1, sharing: int = 1) -> Quota:  # noqa: A002
-        """Hands out some of the family's current window, never more than is left of it.
+        """Hands out some of the family's current window of this length, never more than is left of it.
 
         The windows are PostgreSQL's: aligned to the epoch by its clock. Should that clock be set back, requests
         go on counting against the later window, so the limit holds.
@@ -98,10 +98,10 @@ class Store:
                     floor(extract(epoch from now()) / $2)::bigint * $2 as starts,
                     (select family from token where id = $1) as family
             ), taken as (
-                insert into rate_window as current (family, starts, used, latest)
-                select family, starts, share, share
+                insert into rate_window as current (family, seconds, starts, used, latest)
+                select family, $2, starts, share, share
                 from clock, least($4, greatest(1, $3 / (2 * $5))) as share
-                on conflict (family) do update set
+                on conflict (family, seconds) do update set
                     starts = greatest(current.starts, excluded.starts),
                     latest = least($4, greatest(1, ({unused}) / (2 * $5))),
                     used = $3 - ({unused}) + least($4, greatest(1, ({unused}) / (2 * $5)))

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from services.__main__ import program
+from shared import token_value
 from tests.system.conftest import Up, run, up  # noqa: F401
 from tests.system.test_walk import VECTOR
 
@@ -130,6 +131,31 @@ def test_an_import_of_what_is_no_record_writes_nothing(up: Up, given: bytes):  #
     assert (refused.exit_code, refused.stdout) == (65, ""), refused.output
     assert "Traceback" not in refused.stderr
     assert ran(up, "list", "--json").stdout == before
+
+
+def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):  # noqa: F811
+    lines = [
+        json.dumps({"id": f"tok_{number:026d}", "digest": f"{number:064x}", "token": {"scopes": ["api"]}})
+        for number in range(1001)
+    ]
+    refused = ran(up, "import", given="\n".join(lines).encode())
+    assert (refused.exit_code, refused.stdout) == (65, "")
+    assert "at most 1000 at once" in refused.stderr
+    imported = ran(up, "import", given="\n".join(lines[:1000]).encode())
+    assert imported.exit_code == 0, imported.stderr
+    assert len(imported.stdout.splitlines()) == 1000
+
+
+@pytest.mark.parametrize(
+    "words", [["tokens"], ["tokens", "list", "-q"], ["tokens", "check"], ["up", "--host"]]
+)
+def test_a_token_among_the_arguments_is_refused_unread(words: list[str]):
+    token = token_value.mint()
+    for given in (token, f"--query={token}"):
+        ended = run(*words, given)
+        assert ended.returncode == 65
+        assert "no place among arguments" in ended.stderr
+        assert token not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(

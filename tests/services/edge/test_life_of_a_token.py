@@ -1,5 +1,6 @@
 """A token from its making to its end, over HTTP."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -279,6 +280,73 @@ async def test_odd_bodies_are_400_or_415(admin):
         answer = await admin.post("/v1/tokens", content=b"{}", headers=kind)
         assert answer.status_code == 415
     assert (await admin.post("/v1/tokens", content=b" " * 70_000, headers=headers)).status_code == 413
+
+
+@pytest.mark.parametrize("depth", [65, 100, 400, 470, 900, 1100])
+async def test_what_is_nested_too_deeply_is_400_at_any_depth(admin, depth: int):
+    nested = b"[" * depth + b"]" * depth
+    headers = {"content-type": "application/json"}
+    for path, body in (
+        ("/v1/tokens", b'{"scopes":["api"],"metadata":{"a":%s}}' % nested),
+        ("/v1/self/rotate", b'{"grace":%s}' % nested),
+    ):
+        answer = await admin.post(path, content=body, headers=headers)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["errors"] == [{"field": "", "message": "nested too deeply"}]
+
+
+async def test_no_error_repeats_a_token(admin):
+    token = (await make(admin))["token"]
+    answer = await admin.get("/v1/tokens", params={"state": token})
+    assert answer.status_code == 400
+    assert token not in answer.text
+    assert [each["field"] for each in answer.json()["errors"]] == ["state"]
+
+
+async def test_windows_of_different_lengths_in_one_family_count_apart(admin):
+    made = await make(admin, scopes=["api"], restrictions={"rateLimit": {"maxRequests": 5, "timeWindow": 1}})
+    new = (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 3600})).json()
+    limit = {"restrictions": {"rateLimit": {"maxRequests": 5, "timeWindow": 86_400}}}
+    assert (await admin.patch(f"/v1/tokens/{new['id']}", json=limit)).status_code == 200
+    allowed = 0
+    for _ in range(3):
+        for _ in range(4):
+            answer = await admin.get("/auth?scope=api", headers=bearer(new["token"]))
+            allowed += answer.status_code == 200
+        # The short window's next one begins; it is not the long one's.
+        async with asyncio.timeout(5):
+            while (await admin.get("/auth?scope=api", headers=bearer(made["token"]))).status_code != 200:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(1)
+    assert allowed <= 5
+
+
+async def test_who_may_not_give_what_a_token_has_may_not_edit_it(admin):
+    editor = await make(admin, scopes=["api:tokens:write"])
+    victim = await make(admin, scopes=["*"])
+    for change in ({"disabled": True}, {"scopes": ["api:tokens:write"], "disabled": True}):
+        answer = await admin.patch(f"/v1/tokens/{victim['id']}", json=change, headers=bearer(editor["token"]))
+        assert (answer.status_code, answer.json()["code"]) == (403, "exceeds_authority")
+    assert (await admin.get("/v1/self", headers=bearer(victim["token"]))).status_code == 200
+
+
+async def test_revoking_a_token_revokes_what_it_replaced(admin):
+    first = await make(admin, scopes=["api"])
+    second = (await admin.post(f"/v1/tokens/{first['id']}/rotate", json={"grace": 3600})).json()
+    third = (await admin.post(f"/v1/tokens/{second['id']}/rotate", json={"grace": 3600})).json()
+
+    async def statuses() -> list[int]:
+        return [
+            (await admin.get("/auth?scope=api", headers=bearer(each["token"]))).status_code
+            for each in (first, second, third)
+        ]
+
+    assert await statuses() == [200, 200, 200]
+    assert (await admin.patch(f"/v1/tokens/{first['id']}", json={"disabled": False})).status_code == 409
+    assert (await admin.patch(f"/v1/tokens/{first['id']}", json={"disabled": True})).status_code == 200
+    assert await statuses() == [401, 200, 200]
+    assert (await admin.delete(f"/v1/tokens/{third['id']}")).status_code == 200
+    assert await statuses() == [401, 401, 401]
 
 
 async def test_ids_that_are_none_are_404(admin):

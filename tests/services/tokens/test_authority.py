@@ -74,6 +74,22 @@ async def test_replicas_share_the_work(second_replica, operator):
     assert all(count > 10 for count in (await replicas(operator)).values())
 
 
+async def test_what_is_asked_about_a_token_is_judged_with_or_without_a_scope(second_replica, operator):
+    await ask(operator, c.ADD_ACCOUNT, c.AddAccount(account="alice", actor=OPERATOR))
+    value, _ = await issue(operator, account="alice")
+    for given, code in (
+        ({}, "active"),
+        ({"account": "alice"}, "active"),
+        ({"account": "bob"}, "account_mismatch"),
+        ({"address": "192.0.2.1"}, "active"),
+        ({"scope": "*"}, "account_mismatch"),
+    ):
+        verdict = await ask(
+            operator, c.VERIFY, c.VerifyToken(digest=token_value.digest(value) or "", **given)
+        )
+        assert verdict.code == code, given
+
+
 async def test_of_many_first_tokens_one_is_made(second_replica, operator):
     replies = await asyncio.gather(
         *(ask(operator, c.CREATE_TOKEN, creation(token_value.mint(), first_only=True)) for _ in range(10))
