@@ -67,7 +67,9 @@ async def status(edge: httpx.AsyncClient, value: str) -> int:
 
 
 async def leased(edges: list[httpx.AsyncClient], operator) -> None:
-    """Returns when both edges hold a lease."""
+    """Returns when both edges hold a lease and have heard of every change, the making of a token among them: a notice
+    that came later would have them ask about it once more.
+    """
     async with asyncio.timeout(10):
         while True:
             settled = await rpc.call(operator, c.SETTLE, c.Settle())
@@ -93,8 +95,8 @@ async def test_a_revoked_token_is_refused_at_every_edge_at_once(tokens, edges, o
 
 
 async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
-    await leased(edges, operator)
     value, token = await issue(operator, "api")
+    await leased(edges, operator)
 
     async def change(**fields) -> None:
         changes = c.TokenChanges(**fields)
@@ -128,8 +130,8 @@ async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operat
 
 
 async def test_a_warm_check_sends_no_message(tokens, edges, operator, nats_server):
-    await leased(edges, operator)
     value, _ = await issue(operator, "api")
+    await leased(edges, operator)
     assert await status(edges[0], value) == 200
     asked: list[str] = []
 
@@ -149,8 +151,8 @@ async def test_a_warm_check_sends_no_message(tokens, edges, operator, nats_serve
 
 
 async def test_many_that_come_at_once_ask_once(tokens, edges, operator, nats_server):
-    await leased(edges, operator)
     value, _ = await issue(operator, "api")
+    await leased(edges, operator)
     asked: list[str] = []
 
     async def watch(message) -> None:
@@ -169,8 +171,8 @@ async def test_many_that_come_at_once_ask_once(tokens, edges, operator, nats_ser
 async def test_an_edge_that_is_silent_delays_a_revocation_by_its_lease_at_most(
     tokens, edges, operator, nats_server
 ):
-    await leased(edges, operator)
     value, token = await issue(operator, "api")
+    await leased(edges, operator)
     async with bus.connect(nats_server.edge, "edge", Stop(), wait_s=5) as silent:
         await rpc.call(silent, c.RENEW_LEASE, c.RenewLease(edge=new_id("edge_")))
         began = time.monotonic()
@@ -185,8 +187,8 @@ async def test_an_edge_cut_off_relies_on_its_cache_as_long_as_its_lease_lasts(
 ):
     lease_s = 6.0  # long enough for the service to stop in, on a busy machine
     async with tokens_running(database, nats_server, operator, lease_s):
-        await leased(edges, operator)
         value, _ = await issue(operator, "api")
+        await leased(edges, operator)
         assert await status(edges[0], value) == 200
     assert await status(edges[0], value) == 200
     assert await status(edges[1], value) == 503, "it never knew the token"
@@ -201,8 +203,8 @@ async def test_an_edge_cut_off_relies_on_its_cache_as_long_as_its_lease_lasts(
 
 async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operator, database):
     """The replica that changed it died before it told anyone."""
-    await leased(edges, operator)
     value, token = await issue(operator, "api")
+    await leased(edges, operator)
     assert [await status(edge, value) for edge in edges] == [200, 200]
     async with (
         postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool,
@@ -244,8 +246,8 @@ async def test_a_token_that_was_refused_and_then_imported_is_honoured_at_once(to
 
 
 async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, edges, operator):
-    await leased(edges, operator)
     value, token = await issue(operator, "api")
+    await leased(edges, operator)
     secret = token_value.new_secret()
     request = c.RotateToken(id=token.id, grace=1, digest=secret.digest, hint=secret.hint, actor=OPERATOR)
     await carry_out(operator, c.ROTATE_TOKEN, request)
