@@ -82,7 +82,7 @@ def asking() -> Litestar:
 
     @asynccontextmanager
     async def connected(app: Litestar) -> AsyncIterator[None]:
-        app.state.client = await nats.connect(os.environ["BENCH_NATS_URL"])
+        app.state.client = await nats.connect(os.environ["BENCH_NATS_URL"], inbox_prefix="_INBOX.edge")
         yield
         await app.state.client.close()
 

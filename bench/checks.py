@@ -98,7 +98,7 @@ async def served(app: str, running: Fleet, **settings: str) -> AsyncIterator[str
 def _environment(running: Fleet, **settings: str) -> dict[str, str]:
     return {
         **environment(nats_url=running.nats_url("edge"), **settings),
-        "BENCH_NATS_URL": running.nats_url("service"),
+        "BENCH_NATS_URL": running.nats_url("edge"),
         "BENCH_RESPONDER_URL": running.nats_url("tokens"),
         "BENCH_DATABASE_URL": running.database_url("tokens"),
         "PYTHONPATH": str(ROOT),

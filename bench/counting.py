@@ -18,8 +18,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from bench.checks import say
 from services.metrics import store
 from services.metrics.consumer import BATCH, Consumer, ensure_stream
-from shared import bus, postgres
-from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM, AccountState, Event
+from shared import bus, postgres, publishers
+from shared.contracts import EVENTS_STREAM, AccountState, Event
 from shared.ids import new_id
 from shared.lifecycle import Stop, ended_by_cancelling
 from shared.measures import Measures
@@ -39,14 +39,14 @@ async def publish(client: Client, kind: str) -> None:
         source = n % SOURCES
         event = Event(
             type=kind,
-            source=f"source-{source}",
+            source=f"service.{source}",
             boot=boots[source],
             n=n // SOURCES + 1,
             time=datetime.now(UTC),
             data=msgspec.to_builtins(AccountState(account=f"account-{n % ACCOUNTS}", state="connected")),
         )
         await client.publish(
-            EVENTS_PREFIX + event.type,
+            publishers.subject(event.source or "", event.type),
             msgspec.json.encode(event),
             headers={"Nats-Msg-Id": f"{event.source}/{event.boot}/{event.n}"},
         )
@@ -61,7 +61,7 @@ async def ours(database: str, nats: str, kind: str) -> float:
     """Seconds for all events."""
     async with (
         postgres.pool(database, schema="metrics", wait_s=10) as pool,
-        bus.connect(nats, "metrics", Stop(), wait_s=10) as client,
+        bus.connect(nats, "jetstream", Stop(), wait_s=10) as client,
     ):
         await pool.execute(f"truncate {TABLES}")
         counting = asyncio.create_task(Consumer(pool, client, Measures(), 1 << 30).run())
@@ -79,7 +79,7 @@ async def bare(database: str, nats: str, kind: str) -> float:
     connection = await asyncpg.connect(database, server_settings={"search_path": "metrics"})
     await connection.execute(f"truncate {TABLES}")
     await connection.execute("insert into stream_position (stream, created, seq) values ('x', now(), 0)")
-    async with bus.connect(nats, "metrics", Stop(), wait_s=10) as client:
+    async with bus.connect(nats, "jetstream", Stop(), wait_s=10) as client:
         stream = client.jetstream()
         config = ConsumerConfig(durable_name="bare", ack_policy=AckPolicy.ALL, max_ack_pending=BATCH * 4)
         await stream.add_consumer(EVENTS_STREAM, config)
@@ -128,7 +128,7 @@ async def write(connection: postgres.Connection, kind: str, done: int, number: i
 
 async def run() -> None:
     async with fleet(edges=0, replicas=1, counters=0) as running:
-        database, nats = running.database_url("metrics"), running.nats_url("metrics")
+        database, nats = running.database_url("metrics"), running.nats_url("jetstream")
         async with postgres.pool(database, schema="metrics", wait_s=10) as pool, pool.acquire() as connection:
             await store.bring_up_to_date(connection)
         for kind in ("order.shipped", "account.state"):
@@ -136,7 +136,7 @@ async def run() -> None:
 
 
 async def compare(database: str, nats: str, kind: str) -> None:
-    async with bus.connect(nats, "metrics", Stop(), wait_s=10) as client:
+    async with bus.connect(nats, "jetstream", Stop(), wait_s=10) as client:
         await ensure_stream(client, max_bytes=1 << 30, replicas=1)
         await publish(client, kind)
         found = [(await ours(database, nats, kind), await bare(database, nats, kind)) for _ in range(ROUNDS)]

@@ -2,13 +2,16 @@
 
     python -m deploy.credentials FOLDER [--nats nats:4222] [--postgres postgres:5432] [--nodes nats-0,nats-1,nats-2]
         [--certificate nats=nats --certificate postgres=postgres --certificate edge=edge]
+        [--service NAME] [--remove-service NAME] [--nats-data FOLDER]
 
 Run again, it leaves the passwords as they are, gives NATS' users what this version needs, and makes new certificates.
+A service that is added has a NATS user of its own, whose URL is in FOLDER/services/NAME/nats_url.
 """
 
 import argparse
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,12 +21,15 @@ from typing import Any
 import msgspec
 
 from deploy import nats_server
+from deploy.embedded import nats as embedded_nats
 from deploy.embedded.postgres import DATABASE, ROLES, roles_sql
-from shared import token_record, token_value
+from shared import publishers, token_record, token_value
 from shared.contracts import NewToken
 from shared.ids import new_id
 
 AUTHORITY = Path(__file__).with_name("authority")
+SERVICES = "services"
+"""The folder with a folder for each service that was added."""
 SEEN_AT = Path("/secrets")
 """Where each part finds its folder."""
 TLS = nats_server.Tls(
@@ -43,6 +49,9 @@ def make(
     nodes: Sequence[str] = (),
     options: str = "",
     certificates: Mapping[str, str] | None = None,
+    add: Sequence[str] = (),
+    remove: Sequence[str] = (),
+    nats_data: Path | None = None,
 ) -> bool:
     """Writes what is not there yet.
 
@@ -54,6 +63,10 @@ def make(
         options: of the PostgreSQL URLs, such as ``sslmode=verify-full&sslrootcert=/secrets/authority.pem``.
         certificates: for which parts, and for which hosts each, separated by commas. NATS and PostgreSQL are spoken
             to encrypted only where they have one.
+        add: services that are to have a NATS user each.
+        remove: services whose NATS user is to go.
+        nats_data: JetStream's folder; where a version before kept the event stream in it, the stream is moved to the
+            account it has now. NATS must not run then.
 
     Returns:
         Whether there was nothing yet.
@@ -67,20 +80,23 @@ def make(
     finished = folder / "nats" / "server.conf"
     if finished.exists():
         configuration = json.loads(finished.read_text())
-        if ("tls" in configuration) != ("nats" in certificates):
+        if (certificates or not (add or remove)) and ("tls" in configuration) != ("nats" in certificates):
             raise Unfit
-        _grant(configuration)
+        if nats_data is not None and "accounts" not in configuration:
+            embedded_nats.move_stream(nats_data)
+        users = _grant(configuration, add, remove)
         _write(finished, json.dumps(configuration, indent=1))
+        _write_nats_urls(folder, users, "tls" if "tls" in configuration else "nats", nats)
+        for name in remove:
+            shutil.rmtree(folder / SERVICES / name, ignore_errors=True)
         _certify(folder, certificates)
         return False
     if "postgres" in certificates:
         options = f"sslmode=verify-full&sslrootcert={TLS.authority}"
     scheme, tls = ("tls", TLS) if "nats" in certificates else ("nats", None)
-    passwords = {name: secrets.token_hex(24) for name in ("postgres", *ROLES)}
-    users = {user: secrets.token_hex(24) for user in nats_server.PERMISSIONS}
-    for user, password in users.items():
-        servers = (f"{scheme}://{user}:{password}@{server}" for server in nats.split(","))
-        _write(folder / user / "nats_url", ",".join(servers))
+    passwords = {name: _password() for name in ("postgres", *ROLES)}
+    users = {user: _password() for user in (*nats_server.USERS, *add)}
+    _write_nats_urls(folder, users, scheme, nats)
     for role in ROLES:
         query = f"?{options}" if options else ""
         _write(
@@ -89,7 +105,7 @@ def make(
         )
     _write(folder / "postgres" / "password", passwords["postgres"])
     _write(folder / "postgres" / "roles.sql", roles_sql(passwords))
-    _write(folder / "grafana" / "admin_password", secrets.token_hex(24))
+    _write(folder / "grafana" / "admin_password", _password())
     _metrics_token(folder)
     _certify(folder, certificates)
     configuration = nats_server.settings(
@@ -97,6 +113,25 @@ def make(
     )
     _write(finished, json.dumps(configuration, indent=1))
     return True
+
+
+def _password() -> str:
+    return secrets.token_hex(24)
+
+
+def _write_nats_urls(folder: Path, users: Mapping[str, str], scheme: str, nats: str) -> None:
+    """Where each user finds NATS, for those that have no such file yet."""
+    for user, password in users.items():
+        path = _nats_url_file(folder, user)
+        if "." not in user and not path.exists():
+            servers = (f"{scheme}://{user}:{password}@{server}" for server in nats.split(","))
+            _write(path, ",".join(servers))
+
+
+def _nats_url_file(folder: Path, user: str) -> Path:
+    if user == "events":  # the metrics service is both users
+        return folder / "metrics" / "events_nats_url"
+    return (folder if user in nats_server.USERS else folder / SERVICES) / user / "nats_url"
 
 
 def _cluster(nodes: Sequence[str]) -> nats_server.Cluster | None:
@@ -108,11 +143,21 @@ def _cluster(nodes: Sequence[str]) -> nats_server.Cluster | None:
     return nats_server.Cluster(listen="0.0.0.0:6222", routes=routes, password=password)
 
 
-def _grant(configuration: dict[str, Any]) -> None:
-    """What this version's services need; whatever else was set stays."""
-    for user in configuration["authorization"]["users"]:
-        if user["user"] in nats_server.PERMISSIONS:
-            user["permissions"] = nats_server.PERMISSIONS[user["user"]]
+def _grant(configuration: dict[str, Any], add: Sequence[str], remove: Sequence[str]) -> dict[str, str]:
+    """Gives the users what this version needs, and a password those who have none; whatever else was set stays.
+    Answers the passwords by user.
+    """
+    # Before there were accounts, all users stood together.
+    parts = [configuration.pop("authorization", {}), *configuration.get("accounts", {}).values()]
+    known = {user["user"]: user["password"] for part in parts for user in part.get("users", ())}
+    users = {user: known.get(user) or _password() for user in (*nats_server.USERS, *known, *add)}
+    for user in list(users):
+        if user.partition(".")[0] in remove:
+            del users[user]
+    configuration["accounts"] = nats_server.accounts(
+        nats_server.Login(user, password, nats_server.user(user)) for user, password in users.items()
+    )
+    return users
 
 
 def _certify(folder: Path, certificates: Mapping[str, str]) -> None:
@@ -125,8 +170,8 @@ def _certify(folder: Path, certificates: Mapping[str, str]) -> None:
     for part in certificates:
         _write(folder / part / TLS.key.name, (own / f"{part}.key").read_text())
         _write(folder / part / TLS.certificate.name, (own / f"{part}.pem").read_text())
-    for each in folder.iterdir():
-        if each != own:
+    for each in (*folder.iterdir(), *folder.glob(f"{SERVICES}/*")):
+        if each not in {own, folder / SERVICES}:
             _write(each / TLS.authority.name, (own / "authority.pem").read_text())
 
 
@@ -145,7 +190,7 @@ def _metrics_token(folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Who may see the folder may read its files: PostgreSQL, Prometheus and Grafana run as users of their own."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     new = path.with_name(path.name + ".new")
     new.write_text(text.rstrip("\n") + "\n")
     new.chmod(0o444)
@@ -166,7 +211,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="PART=HOST[,HOST]",
         help="for nats or postgres, then spoken to encrypted only, or for another part",
     )
+    parser.add_argument(
+        "--service", action="append", default=[], metavar="NAME", help="add a NATS user for a service"
+    )
+    parser.add_argument(
+        "--remove-service", action="append", default=[], metavar="NAME", help="remove a service's NATS user"
+    )
+    parser.add_argument(
+        "--nats-data", type=Path, help="JetStream's folder, to upgrade it while NATS is stopped"
+    )
     asked = parser.parse_args(arguments)
+    for name in (*asked.service, *asked.remove_service):
+        if not publishers.is_name(name) or name in nats_server.USERS:
+            parser.error(f"{name!r} cannot be a service's name")
     try:
         made = make(
             asked.folder,
@@ -175,6 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             nodes=[node for node in asked.nodes.split(",") if node],
             options=asked.uri_options,
             certificates=dict(each.split("=", 1) for each in asked.certificate),
+            add=asked.service,
+            remove=asked.remove_service,
+            nats_data=asked.nats_data,
         )
     except Unfit:
         sys.exit(

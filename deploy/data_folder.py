@@ -3,15 +3,19 @@
 import fcntl
 import os
 import secrets
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
 import msgspec
 
 from deploy.embedded import postgres, processes
-from deploy.nats_server import PERMISSIONS
+from deploy.nats_server import USERS
 
+RELOAD = signal.SIGUSR1
+"""Has a running `up` read the credentials again. SIGHUP ends it, as it does when its terminal is closed."""
 ORPHANS_S = 10.0
 """How long a former start's children may take to end before a new start gives up."""
 
@@ -26,18 +30,22 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         pid: the process.
         http: the edge's base URL.
+        nats: the NATS server, ``host:port``.
         operator_url: NATS, for the command line's administrative requests.
         service_url: NATS, for other services.
     """
 
     pid: int
     http: str
+    nats: str
     operator_url: str
     service_url: str
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Generated passwords, by user."""
+    """Generated passwords, by user. A NATS user that is not in the table of `deploy.nats_server` is a service that was
+    added to this installation.
+    """
 
     nats: dict[str, str]
     postgres: dict[str, str]
@@ -74,19 +82,56 @@ class DataFolder:
 
     def credentials(self) -> Credentials:
         """The generated passwords, made at the first start."""
+        with self._credentials() as known:
+            for user in USERS:
+                known.nats.setdefault(user, _password())
+            for role in ("postgres", *postgres.ROLES):
+                known.postgres.setdefault(role, _password())
+        return known
+
+    def add_service(self, name: str) -> bool:
+        """Gives a service a NATS user; answers whether it had none."""
+        with self._credentials() as known:
+            added = name not in known.nats
+            known.nats.setdefault(name, _password())
+        return added
+
+    def remove_service(self, name: str) -> bool:
+        """Takes a service's NATS user away; answers whether it had one."""
+        with self._credentials() as known:
+            return known.nats.pop(name, None) is not None
+
+    @contextmanager
+    def _credentials(self) -> Iterator[Credentials]:
+        """The passwords, stored again where the block changed them. One process at a time."""
         path = self.path / "credentials.json"
-        known = (
-            msgspec.json.decode(path.read_bytes(), type=Credentials) if path.exists() else Credentials({}, {})
-        )
-        complete = Credentials(
-            nats={user: known.nats.get(user) or _password() for user in PERMISSIONS},
-            postgres={
-                user: known.postgres.get(user) or _password() for user in ("postgres", *postgres.ROLES)
-            },
-        )
-        if complete != known:
-            _write_private(path, msgspec.json.encode(complete))
-        return complete
+        lock = _open(self.path / "credentials.lock")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = path.read_bytes() if path.exists() else b'{"nats":{},"postgres":{}}'
+            known = msgspec.json.decode(before, type=Credentials)
+            yield known
+            after = msgspec.json.encode(known)
+            if after != before:
+                _write_private(path, after)
+        finally:
+            os.close(lock)
+
+    def reload(self) -> bool:
+        """Has the `up` that runs here give NATS the users that there are now; answers whether one runs."""
+        found = self.running()
+        # A process that had this number before us could be anybody's; only `up` holds the lock.
+        if found is None or self._is_free():
+            return False
+        os.kill(found.pid, RELOAD)
+        return True
+
+    def _is_free(self) -> bool:
+        lock = _open(self.path / "up.lock")
+        try:
+            return _lock(lock)
+        finally:
+            os.close(lock)
 
     def announce(self, running: Running) -> None:
         _write_private(self._running, msgspec.json.encode(running))

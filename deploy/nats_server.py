@@ -1,63 +1,177 @@
-"""How every NATS server of ours is set, embedded, in containers or in a cluster: users with the least they need.
+"""How every NATS server of ours is configured, embedded, in containers or in a cluster: accounts that keep JetStream
+away from requests, and users with the least they need.
+
+JetStream acts with the rights of its account, not with those of the user who asked it: a push consumer, a pulled
+message, a publish acknowledgement, a stored message read back or republished goes to whatever subject the request
+named. So the event stream has an account of its own, into which other accounts send events and from which nothing can be
+sent to them but the acknowledgement of an event.
 
 python -m deploy.nats_server        prints the table of permissions that docs/permissions.md holds
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shared import contracts
-from shared.contracts import ACKNOWLEDGED, CHANGED, EVENTS_PREFIX, EVENTS_STREAM, Operation
+from shared import contracts, publishers
+from shared.contracts import (
+    ACKNOWLEDGED,
+    CHANGED,
+    EVENTS_PREFIX,
+    EVENTS_STREAM,
+    RECONCILIATION_CONSUMER,
+    STREAM_CONSUMER,
+    VERIFY,
+    VERIFY_MANY,
+    Operation,
+)
 
-Permissions = Mapping[str, Mapping[str, list[str]]]
+CORE = "TALLYSTICK"
+"""The account of requests, replies and change notices. It has no JetStream."""
+EVENTS = "EVENTS"
+"""The account of the event stream."""
+SERVICES = "SERVICES"
+"""The account of everybody else's services: they verify tokens and publish events."""
 
-# Replies go to the asker's own inbox prefix; only who answers may publish there.
-_INBOXES = ["_INBOX.>", "_INBOX_edge.>", "_INBOX_operator.>"]
-_EVENTS = [f"{EVENTS_PREFIX}>"]
-PERMISSIONS: Permissions = {
-    "edge": {
-        "publish": [
+_VERIFICATION = [VERIFY.subject, VERIFY_MANY.subject]
+_EVENTS_SERVICE = {"service": f"{EVENTS_PREFIX}>", "accounts": [CORE, SERVICES]}
+_EVENTS_IMPORT = {"service": {"account": EVENTS, "subject": f"{EVENTS_PREFIX}>"}}
+_MAX_MEMORY_BYTES = 64 << 20
+_MAX_FILE_BYTES = 4 << 30
+
+ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
+    CORE: {
+        "exports": [{"service": subject, "accounts": [SERVICES]} for subject in _VERIFICATION],
+        "imports": [_EVENTS_IMPORT],
+    },
+    EVENTS: {"jetstream": "enabled", "exports": [_EVENTS_SERVICE]},
+    SERVICES: {
+        "imports": [
+            _EVENTS_IMPORT,
+            *({"service": {"account": CORE, "subject": subject}} for subject in _VERIFICATION),
+        ]
+    },
+}
+
+
+class User(NamedTuple):
+    """What one NATS user may do.
+
+    Args:
+        account: the account it belongs to; subjects of another account are out of its reach.
+        publish: subjects it may publish to.
+        subscribe: subjects it may subscribe to.
+        deny: subjects it may not publish to, although ``publish`` covers them.
+    """
+
+    account: str
+    publish: Sequence[str]
+    subscribe: Sequence[str]
+    deny: Sequence[str] = ()
+
+    @property
+    def permissions(self) -> dict[str, dict[str, list[str]]]:
+        """As nats-server's configuration has them."""
+        return {
+            "publish": {"allow": list(self.publish), "deny": list(self.deny)},
+            "subscribe": {"allow": list(self.subscribe)},
+        }
+
+
+def _inbox(name: str) -> str:
+    """Where the replies to one user's requests go; no other user may listen there."""
+    return f"_INBOX.{name}.>"
+
+
+def _own_events(name: str) -> list[str]:
+    return [f"{EVENTS_PREFIX}{name}.{kind}" for kind in publishers.SERVICES[name]]
+
+
+def _on_consumers(verb: str) -> list[str]:
+    return [
+        f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}.{consumer}"
+        for consumer in (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
+    ]
+
+
+def service_user(name: str) -> User:
+    """A service that is not one of Tallystick's: it verifies tokens and publishes events as itself."""
+    return User(
+        SERVICES,
+        publish=[*_VERIFICATION, f"{EVENTS_PREFIX}{name}.>"],
+        subscribe=[_inbox(name)],
+        deny=[f"{EVENTS_PREFIX}{name}.{kind}" for kind in publishers.RESERVED],
+    )
+
+
+USERS: Mapping[str, User] = {
+    "edge": User(
+        CORE,
+        publish=[
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.tokens.>",
             "tallystick.v1.edge.sessions.>",
             "tallystick.v1.admin.>",
             "tallystick.v1.metrics.>",
             ACKNOWLEDGED,
-            *_EVENTS,
+            *_own_events("edge"),
         ],
-        "subscribe": ["_INBOX_edge.>", CHANGED],
-    },
-    "tokens": {
-        "publish": [*_EVENTS, *_INBOXES, CHANGED],
-        "subscribe": [
+        subscribe=[_inbox("edge"), CHANGED],
+    ),
+    "tokens": User(
+        CORE,
+        # `_R_` is where the server collects replies for another account.
+        publish=[*_own_events("tokens"), "_INBOX.>", "_R_.>", CHANGED],
+        subscribe=[
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.>",
             "tallystick.v1.admin.>",
             "$SRV.>",
-            "_INBOX_tokens.>",
+            _inbox("tokens"),
         ],
-    },
-    "metrics": {
-        "publish": [*_EVENTS, *_INBOXES, "$JS.API.>", f"$JS.ACK.{EVENTS_STREAM}.>"],
-        "subscribe": ["tallystick.v1.metrics.>", "$SRV.>", "_INBOX_metrics.>"],
-    },
-    "operator": {
-        "publish": [
+    ),
+    "metrics": User(
+        CORE,
+        # An edge receives verdicts in its inbox, too: the metrics service reaches only its own part of it.
+        publish=[*_own_events("metrics"), "_INBOX.edge.metrics.>", "_INBOX.operator.>"],
+        subscribe=["tallystick.v1.metrics.>", "$SRV.>", _inbox("metrics")],
+    ),
+    "events": User(
+        EVENTS,
+        publish=[
+            *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("CREATE", "INFO", "UPDATE", "PURGE")),
+            *_on_consumers("CREATE"),
+            *_on_consumers("DELETE"),
+            *_on_consumers("MSG.NEXT"),
+            f"$JS.ACK.{EVENTS_STREAM}.>",
+        ],
+        subscribe=[_inbox("events")],
+    ),
+    "operator": User(
+        CORE,
+        publish=[
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.tokens.>",
             "tallystick.v1.admin.>",
             "tallystick.v1.metrics.>",
             "$SRV.>",
         ],
-        "subscribe": ["_INBOX_operator.>"],
-    },
-    "service": {
-        "publish": ["tallystick.v1.tokens.>", "$SRV.>", *_EVENTS],
-        "subscribe": ["_INBOX.>"],
-    },
+        subscribe=[_inbox("operator")],
+    ),
+    "service": service_user("service"),
 }
+"""The users of every installation."""
+
+
+def user(name: str) -> User:
+    """What a user of this name may do: one of `USERS`, or somebody else's service.
+
+    While passwords are replaced a user has a second name with another password, which is the first name, a dot and
+    more: ``edge.2`` may do what ``edge`` may.
+    """
+    role = name.partition(".")[0]
+    return USERS.get(role) or service_user(role)
 
 
 class Tls(NamedTuple):
@@ -86,11 +200,22 @@ def settings(
     name: str,
     listen: str,
     store: str,
-    permissions: Permissions = PERMISSIONS,
+    extra: Mapping[str, User] | None = None,
     tls: Tls | None = None,
     cluster: Cluster | None = None,
 ) -> dict[str, Any]:
-    """One server's configuration; as JSON it is what nats-server reads, whose own format is a superset."""
+    """One server's configuration; as JSON it is what nats-server reads, whose own format is a superset.
+
+    Args:
+        passwords: by user.
+        name: the server's name.
+        listen: ``host:port`` for clients.
+        store: JetStream's folder.
+        extra: what some of these users may do, instead of what `user` says.
+        tls: for the clients and between the nodes; None for plain connections.
+        cluster: the other nodes; None for a single server.
+    """
+    extra = extra or {}
     made: dict[str, Any] = {
         "server_name": name,
         "listen": listen,
@@ -99,17 +224,14 @@ def settings(
         "ping_max": 2,
         "jetstream": {
             "store_dir": store,
-            "max_mem": 64 << 20,
-            "max_file": 4 << 30,
+            "max_mem": _MAX_MEMORY_BYTES,
+            "max_file": _MAX_FILE_BYTES,
             # What was acknowledged survives a loss of power.
             "sync_interval": "always",
         },
-        "authorization": {
-            "users": [
-                {"user": user, "password": passwords[user], "permissions": allowed}
-                for user, allowed in permissions.items()
-            ]
-        },
+        "accounts": accounts(
+            Login(login, password, extra.get(login) or user(login)) for login, password in passwords.items()
+        ),
     }
     encryption = {
         "cert_file": str(tls.certificate),
@@ -132,44 +254,93 @@ def settings(
     return made
 
 
+class Login(NamedTuple):
+    """A user as a server's configuration has it."""
+
+    name: str
+    password: str
+    user: User
+
+
+def accounts(logins: Iterable[Login]) -> dict[str, Any]:
+    """The part ``accounts`` of a server's configuration."""
+    logins = list(logins)
+    return {
+        account: {
+            **exchange,
+            "users": [
+                {"user": login.name, "password": login.password, "permissions": login.user.permissions}
+                for login in logins
+                if login.user.account == account
+            ],
+        }
+        for account, exchange in ACCOUNTS.items()
+    }
+
+
 def subjects() -> list[str]:
     """Every subject there is, from the contracts: requests, notices, events, and what NATS itself offers."""
     operations = [each.subject for each in vars(contracts).values() if isinstance(each, Operation)]
+    kinds = (
+        "thread.started",
+        "token.created",
+        "api.calls",
+        "metrics.reported",
+        "account.added",
+        "account.state",
+    )
     return [
         *sorted(operations),
         CHANGED,
         ACKNOWLEDGED,
+        *(f"{EVENTS_PREFIX}{user}.{kind}" for user in (*publishers.SERVICES, "service") for kind in kinds),
         f"{EVENTS_PREFIX}thread.started",
         "$SRV.PING",
-        f"$JS.API.STREAM.INFO.{EVENTS_STREAM}",
-        f"$JS.ACK.{EVENTS_STREAM}.metrics",
-        *(f"_INBOX_{user}.x" for user in PERMISSIONS if user != "service"),
+        *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("INFO", "CREATE", "DELETE", "MSG.GET")),
+        f"$JS.API.DIRECT.GET.{EVENTS_STREAM}",
+        "$JS.API.STREAM.CREATE.other",
+        *_on_consumers("CREATE"),
+        f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}",
+        f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.other",
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *_on_consumers("MSG.NEXT"),
+        f"$JS.ACK.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *(f"_INBOX.{user}.x" for user in USERS),
+        "_INBOX.edge.metrics.x",
         "_INBOX.x",
+        "_R_.x",
         "anything.else",
     ]
 
 
-def allows(user: str, way: str, subject: str) -> bool:
+def allows(user: User, way: str, subject: str) -> bool:
     """Whether a user may publish or subscribe (``way``) to a subject without wildcards."""
-    return any(_covers(pattern, subject) for pattern in PERMISSIONS[user][way])
+    if way == "subscribe":
+        return any(_covers(pattern, subject) for pattern in user.subscribe)
+    return any(_covers(pattern, subject) for pattern in user.publish) and not any(
+        _covers(pattern, subject) for pattern in user.deny
+    )
 
 
 def _covers(pattern: str, subject: str) -> bool:
-    if pattern.endswith(".>"):
-        return subject.startswith(pattern[:-1])
-    return pattern == subject
+    wanted, got = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted, got = wanted[:-1], got[: len(wanted) - 1] if len(got) >= len(wanted) else ["", *got]
+    return len(wanted) == len(got) and all(
+        one in ("*", other) for one, other in zip(wanted, got, strict=True)
+    )
 
 
 def table() -> str:
     """Who may do what, in Markdown."""
     lines = [
-        "| subject | " + " | ".join(PERMISSIONS) + " |",
-        "|---" * (len(PERMISSIONS) + 1) + "|",
+        "| subject | " + " | ".join(f"{name} ({user.account})" for name, user in USERS.items()) + " |",
+        "|---" * (len(USERS) + 1) + "|",
     ]
     for subject in subjects():
         ways = [
             " and ".join(way for way in ("publish", "subscribe") if allows(user, way, subject))
-            for user in PERMISSIONS
+            for user in USERS.values()
         ]
         lines.append(f"| `{subject}` | " + " | ".join(ways) + " |")
     return "\n".join(lines) + "\n"

@@ -6,14 +6,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from nats.aio.client import Client
 
-from deploy.data_folder import AlreadyRunning, DataFolder, Running
+from deploy.data_folder import RELOAD, AlreadyRunning, DataFolder, Running
 from deploy.embedded import nats, postgres, processes
 from shared import VERSION, bus, rpc, sign_in_link, token_value
 from shared.contracts import (
@@ -63,6 +63,8 @@ async def up(options: Options, stop: Stop) -> None:
     async with AsyncExitStack() as stack:
         nats_port = nats.free_port()
         configuration = nats.configure(folder.nats, nats_port, credentials.nats)
+        if nats.move_stream(folder.nats):
+            log.info("moved the event stream to its account")
         await postgres.initialize(
             folder.postgres,
             credentials.postgres["postgres"],
@@ -71,8 +73,10 @@ async def up(options: Options, stop: Stop) -> None:
         )
         postgres_socket = stack.enter_context(postgres.socket_folder(folder.postgres))
 
+        nats_address = f"127.0.0.1:{nats_port}"
+
         def nats_url(user: str) -> str:
-            return f"nats://{user}:{credentials.nats[user]}@127.0.0.1:{nats_port}"
+            return f"nats://{user}:{credentials.nats[user]}@{nats_address}"
 
         def start_service(service: str, **settings: str) -> Start:
             environment = _environment(service, nats_url(service), settings)
@@ -99,16 +103,28 @@ async def up(options: Options, stop: Stop) -> None:
                 signal.SIGINT,
             )
         )
-        await stack.enter_async_context(
+        nats_process = await stack.enter_async_context(
             supervised.child(
                 "nats",
                 lambda: nats.start(configuration, nats_port, folder.log / "nats.log", keep_open=(children,)),
                 signal.SIGTERM,
             )
         )
+
+        def reload() -> None:
+            nats.configure(folder.nats, nats_port, folder.credentials().nats)
+            with suppress(ProcessLookupError):
+                nats_process[0].send_signal(signal.SIGHUP)
+
+        asyncio.get_running_loop().add_signal_handler(RELOAD, reload)
         await postgres.provision(postgres_socket, credentials.postgres["postgres"], credentials.postgres)
         for service, start in (
-            ("metrics", start_service("metrics", database_url=database_url("metrics"))),
+            (
+                "metrics",
+                start_service(
+                    "metrics", database_url=database_url("metrics"), events_nats_url=nats_url("events")
+                ),
+            ),
             ("tokens", start_service("tokens", database_url=database_url("tokens"))),
             (
                 "edge",
@@ -125,7 +141,11 @@ async def up(options: Options, stop: Stop) -> None:
             token, link = await _first_token(client)
         folder.announce(
             Running(
-                pid=os.getpid(), http=http, operator_url=nats_url("operator"), service_url=nats_url("service")
+                pid=os.getpid(),
+                http=http,
+                nats=nats_address,
+                operator_url=nats_url("operator"),
+                service_url=nats_url("service"),
             )
         )
         stack.callback(folder.withdraw)
@@ -140,12 +160,14 @@ class _Supervisor:
         self._stop = stop
 
     @asynccontextmanager
-    async def child(self, name: str, start: Start, stop_signal: signal.Signals) -> AsyncIterator[None]:
-        """Keeps a child running for as long as the block does."""
+    async def child(
+        self, name: str, start: Start, stop_signal: signal.Signals
+    ) -> AsyncIterator[Sequence[asyncio.subprocess.Process]]:
+        """Keeps a child running for as long as the block does; answers a list of one, the process that runs now."""
         current = [await start()]
         watching = asyncio.create_task(self._watch(name, start, current))
         try:
-            yield
+            yield current
         finally:
             await ended_by_cancelling(watching)
             await processes.stop(current[0], stop_signal, timeout_s=2)

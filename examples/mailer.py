@@ -1,6 +1,6 @@
 """A service that reports its threads, accounts and events with the producer library.
 
-NATS_URL=$(tallystick nats-url) python examples/mailer.py alice bob
+NATS_URL=$(tallystick services add mailer) python examples/mailer.py alice bob
 """
 
 import asyncio
@@ -15,8 +15,10 @@ from shared.contracts import AccountState
 
 async def main(accounts: list[str]) -> None:
     # Endless, and with nothing kept in the connection: the library keeps what NATS has not taken, and sends it again.
-    client = await nats.connect(os.environ["NATS_URL"], max_reconnect_attempts=-1, pending_size=0)
-    # Heartbeats, memory and processor time are reported by themselves.
+    client = await nats.connect(
+        os.environ["NATS_URL"], inbox_prefix="_INBOX.mailer", max_reconnect_attempts=-1, pending_size=0
+    )
+    # Heartbeats are sent by themselves. The source is the NATS user's name.
     async with events.producer(client, "mailer") as producer, producer.thread("sender"):
         for account in accounts:
             producer.send("account.state", AccountState(account=account, state="connected"))

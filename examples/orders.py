@@ -1,6 +1,6 @@
 """A service of its own that asks Tallystick whether a request may come in, with nats-py and nothing else.
 
-NATS_URL=$(tallystick nats-url) python examples/orders.py 8000
+NATS_URL=$(tallystick services add orders) python examples/orders.py 8000
 curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/orders
 """
 
@@ -14,7 +14,7 @@ import nats
 from nats.aio.client import Client
 
 VERIFY = "tallystick.v1.tokens.verify"
-LISTED = "tallystick.events.orders.listed"
+LISTED = "tallystick.events.orders.order.listed"
 STATUS = {"active": "200 OK", "invalid_token": "401 Unauthorized", "rate_limited": "429 Too Many Requests"}
 AWAY = "503 Service Unavailable"
 
@@ -50,7 +50,8 @@ async def status(client: Client, head: dict[str, str], address: str) -> str:
 
 
 async def main(port: int) -> None:
-    client = await nats.connect(os.environ["NATS_URL"])
+    # Replies come to an inbox that no other NATS user may listen to.
+    client = await nats.connect(os.environ["NATS_URL"], inbox_prefix="_INBOX.orders")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(5):

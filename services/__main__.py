@@ -14,7 +14,7 @@ import asyncpg
 import click
 import uvloop
 
-from services.cli import connection
+from services.cli import connection, services
 from services.cli.tokens import tokens
 from shared import VERSION, lifecycle, logs, postgres, settings, token_record, token_value
 from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, EX_UNAVAILABLE
@@ -27,6 +27,7 @@ def program() -> None:
 
 
 program.add_command(tokens)
+program.add_command(services.services)
 
 
 @program.command()
@@ -113,9 +114,15 @@ def migrate(service: str) -> None:
 
 
 @program.command("nats-url")
-def nats_url() -> None:
-    """Print where the running Tallystick's NATS is, with credentials that suit another service."""
-    click.echo(connection.running().service_url)
+@click.option(
+    "--role",
+    default="service",
+    show_default=True,
+    help="the NATS user: operator, service, or a service added",
+)
+def nats_url(role: str) -> None:
+    """Print where the running Tallystick's NATS is, with the credentials of one of its users."""
+    click.echo(services.url(role))
 
 
 def _set_up_logs(service: str) -> None:

@@ -2,15 +2,73 @@
 
 import asyncio
 import logging
+import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
 
 from nats.aio.client import Client
 
 from shared.lifecycle import EX_UNAVAILABLE, Stop, Unavailable
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+_DENIED = re.compile(r'permissions violation for publish to "([^"]*)"', re.IGNORECASE)
+
+
+class PublishDenied(Exception):
+    """NATS does not permit this connection's user to publish to that subject. Trying again would not help."""
+
+
+class Denials:
+    """Notices which messages of a connection the server denied.
+
+    The server answers a denied message with an error that names its subject and no request. nats-py hands that to the
+    connection's error callback alone, while the sender waits for a reply until its timeout.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._hooked: object = None
+        self._subject = ""
+        self._denied: asyncio.Future[None] | None = None
+
+    async def publish(self, subject: str, sending: Coroutine[Any, Any, T]) -> T:
+        """Waits for what publishes to this subject. One at a time.
+
+        Raises:
+            PublishDenied: see there.
+        """
+        self._hook()
+        self._subject = subject.lower()
+        self._denied = asyncio.get_running_loop().create_future()
+        sent = asyncio.ensure_future(sending)
+        try:
+            waiting: set[asyncio.Future[Any]] = {sent, self._denied}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._denied.done():
+                raise PublishDenied(subject)
+            return await sent
+        finally:
+            self._denied = None
+            if not sent.done():
+                sent.cancel()
+
+    def _hook(self) -> None:
+        # Not at construction: connecting sets the callback, and may come later.
+        if self._client._error_cb is self._hooked:  # noqa: SLF001  # nats-py has no other way to listen for errors
+            return
+        before = self._client._error_cb  # noqa: SLF001
+
+        async def noticed(error: Exception) -> None:
+            found = _DENIED.search(str(error))
+            if found and found[1].lower() == self._subject and self._denied and not self._denied.done():
+                self._denied.set_result(None)
+            await before(error)
+
+        self._hooked = self._client._error_cb = noticed  # noqa: SLF001
 
 
 @asynccontextmanager
@@ -21,8 +79,8 @@ async def connect(
 
     Args:
         url: ``nats://user:password@host:port``, several separated by commas; ``tls://`` insists on encryption.
-        name: shown in the server's monitoring, and this client's own inbox prefix (``_INBOX_<name>``), which
-            lets NATS permissions keep one service's replies from another's eyes.
+        name: the NATS user's name, shown in the server's monitoring. It is part of the inbox prefix
+            (``_INBOX.<name>``), so that NATS permissions can keep one user from listening to another's replies.
         stop: called when the connection closes for good (the server refused the credentials repeatedly).
         wait_s: how long to wait for a server at the start; 0 goes on connecting in the background, and what is
             sent before it is connected fails at once.
@@ -51,7 +109,7 @@ async def connect(
             url.split(","),
             tls=_encryption(url, authority),
             name=name,
-            inbox_prefix=f"_INBOX_{name}",
+            inbox_prefix=f"_INBOX.{name}",
             connect_timeout=2,
             # A stopped server is noticed in 2 to 3 s instead of 4 minutes, and looked for endlessly.
             ping_interval=1,

@@ -57,6 +57,11 @@ class Operation(Generic[Q, R]):
         self.settles = settles
 
     @property
+    def service(self) -> str:
+        """The first token after the version: ``metrics`` for what the metrics service answers."""
+        return self.subject.split(".")[2]
+
+    @property
     def name(self) -> str:
         return "-".join(self.subject.split(".")[2:])
 
@@ -521,11 +526,12 @@ class Changed(Message, frozen=True):
 
 class Changes(Message, frozen=True):
     """Changes in order, and the highest ``seq`` there is. As a notice to the edges it may hold none: then it only
-    tells them what they ought to know.
+    tells them what they ought to know. ``changes`` is always there: an acknowledgement of JetStream, which holds a
+    ``seq`` too, is no notice.
     """
 
     seq: int
-    changes: tuple[Changed, ...] = ()
+    changes: tuple[Changed, ...]
 
 
 class GetChanges(Message, frozen=True):
@@ -753,12 +759,17 @@ EXPOSITION = Operation("tallystick.v1.metrics.exposition", AskExposition, Exposi
 
 EVENTS_STREAM = "TALLYSTICK_EVENTS"
 EVENTS_PREFIX = "tallystick.events."
+# The JetStream consumers of the metrics service: one counts the stream, the other counts it a second time.
+STREAM_CONSUMER = "metrics"
+RECONCILIATION_CONSUMER = "reconciliation"
 
 
 class Event(Message, frozen=True, rename=None):
-    """What happened. ``n`` rises by one per source and boot, so that duplicates of any age are told apart and
-    gaps are seen. A bare event of a simple producer has none of the first three and is counted once by its
-    place in the stream.
+    """What happened, published on ``tallystick.events.<publisher>.<type>``.
+
+    ``n`` rises by one per source and boot, so that duplicates of any age are told apart and gaps are seen. A bare event
+    of a simple producer has no ``source``, ``boot`` and ``n``, and is counted once by its place in the stream. A
+    ``source`` is its publisher's name, or begins with that name and a dot.
     """
 
     type: str = ""

@@ -1,9 +1,9 @@
 """Sending events so that each is counted once: numbered, buffered while NATS is away, resent with the same
 number, in order.
 
-    async with events.producer(client, "my-service") as producer:
+    async with events.producer(client, "mailer") as producer:
         async with producer.thread("worker"):
-            producer.send("account.added", AccountAdded(account="alice"))
+            producer.send("account.state", AccountState(account="alice", state="connected"))
 """
 
 import asyncio
@@ -24,8 +24,9 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
+from shared import publishers
+from shared.bus import Denials, PublishDenied
 from shared.contracts import (
-    EVENTS_PREFIX,
     EVENTS_STREAM,
     Event,
     MetricsReported,
@@ -61,13 +62,13 @@ NOT_STORED: tuple[type[Exception], ...] = (NatsError, APIError, NoStreamResponse
 
 
 async def publish(stream: JetStreamContext, event: Event) -> None:
-    """Publishes one event and returns when the stream has stored it.
+    """Publishes one event, which has a source, and returns when the stream has stored it.
 
     Raises:
         NOT_STORED: see there.
     """
     await stream.publish(
-        EVENTS_PREFIX + event.type,
+        publishers.subject(event.source or "", event.type),
         msgspec.json.encode(event),
         timeout=2,
         stream=EVENTS_STREAM,
@@ -80,6 +81,10 @@ class Producer:
 
     def __init__(self, client: Client, source: str, buffer: int = BUFFER) -> None:
         self._stream = client.jetstream()
+        self._denials = Denials(client)
+        self._denied: set[str] = set()
+        self.dropped = 0
+        """Events that were not stored: the buffer was full, or NATS did not permit them."""
         self._limit = buffer
         self._source = source
         self._boot = new_id("boot_")
@@ -97,7 +102,7 @@ class Producer:
 
     def send(self, kind: str, data: msgspec.Struct | Mapping[str, Any]) -> None:
         """Takes an event without waiting. Where the buffer is full it is dropped; the gap in the numbers shows it,
-        and ``tallystick_events_dropped_total``.
+        ``dropped``, and for Tallystick's own services ``tallystick_events_dropped_total``.
 
         Args:
             kind: ``noun.verb``.
@@ -113,7 +118,7 @@ class Producer:
             raise ValueError(f"more than {MAX_DATA_BYTES} bytes of data in one event: {kind}")
         self._n += 1
         if len(self._buffer) >= self._limit:
-            self.measures.count("tallystick_events_dropped_total")
+            self._drop()
             return
         self._buffer.append(
             Event(
@@ -154,16 +159,29 @@ class Producer:
         while True:
             self._filled.clear()
             while self._buffer:
+                event = self._buffer[0]
+                subject = publishers.subject(self._source, event.type)
                 try:
-                    await publish(self._stream, self._buffer[0])
+                    await self._denials.publish(subject, publish(self._stream, event))
+                except PublishDenied:
+                    self._drop()
+                    if subject not in self._denied:
+                        self._denied.add(subject)
+                        log.error(  # noqa: TRY400  # said once, and what it means stands in it
+                            "NATS does not permit this user to publish %s; such events are dropped", subject
+                        )
                 except NOT_STORED as error:
                     log.debug("event not stored yet: %s", type(error).__name__)
                     await asyncio.sleep(0.1)
-                else:
-                    self._buffer.popleft()
-                    self._taken.set()
+                    continue
+                self._buffer.popleft()
+                self._taken.set()
             self._emptied.set()
             await self._filled.wait()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self.measures.count("tallystick_events_dropped_total")
 
     async def beat(self) -> None:
         """Sends heartbeats and reports until cancelled."""
@@ -177,7 +195,9 @@ class Producer:
             self.report()
 
     def report(self) -> None:
-        """Sends what was measured since the last time."""
+        """Sends what was measured since the last time, where that is for this source to publish."""
+        if not publishers.may_publish(publishers.publisher(self._source), "metrics.reported"):
+            return
         for of in self.before_report:
             of()
         self.measures.gauge("tallystick_loop_lag_seconds", lambda: self._lag_s, service=self._source)
@@ -211,7 +231,7 @@ async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> Asyn
 
     Args:
         client: a connection of nats-py, best one with endless reconnects and ``pending_size=0``.
-        source: what sends: the name of a service.
+        source: what sends: the name of the NATS user, which may be followed by a dot and more.
         buffer: how many events are kept while NATS is away.
     """
     made = Producer(client, source, buffer)

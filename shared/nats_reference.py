@@ -22,7 +22,8 @@ request over {contracts.MAX_REQUEST_BYTES // 1024} KiB (an import: {contracts.MA
 that changes something carries the header `{rpc.DEADLINE_HEADER}`, Unix time in milliseconds: what comes later is dropped and not carried out.
 `nats micro list` finds the services.
 
-Another service may ask what stands under `tallystick.v1.tokens.`, and publish events.
+Another service may request `tallystick.v1.tokens.verify` and `tallystick.v1.tokens.verify_many`, and publish events
+([permissions.md](permissions.md)).
 """
 
 

@@ -54,18 +54,36 @@ async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Fa
     headers = tracing.headers()
     if operation.mutates:
         headers[DEADLINE_HEADER] = str(int((time.time() + operation.timeout_s) * 1000))
+    payload = msgspec.json.encode(request)
     try:
-        message = await client.request(
-            operation.subject,
-            msgspec.json.encode(request),
-            timeout=operation.timeout_s,
-            headers=headers or None,
-        )
+        if operation.service == "metrics":
+            message = await _request_metrics(client, operation, payload, headers)
+        else:
+            message = await client.request(
+                operation.subject, payload, timeout=operation.timeout_s, headers=headers or None
+            )
     except NoRespondersError:
         return Failure(code="unavailable", message="nobody answers for this on NATS")
     except (NatsError, OSError, TimeoutError):
         return Failure(code="unavailable", message="no answer over NATS in time")
     return _answered(message, operation)
+
+
+async def _request_metrics(
+    client: Client, operation: Operation[Q, R], payload: bytes, headers: dict[str, str]
+) -> Msg:
+    """Has the reply sent to a part of our inbox that the metrics service may publish to. The rest of it receives
+    verdicts, which are for the tokens service alone.
+    """
+    prefix, _, unique = client.new_inbox().rpartition(".")
+    inbox = f"{prefix}.metrics.{unique}"
+    replies = await client.subscribe(inbox)
+    try:
+        await client.publish(operation.subject, payload, reply=inbox, headers=headers or None)
+        return await replies.next_msg(operation.timeout_s)
+    finally:
+        with suppress(NatsError, OSError):
+            await replies.unsubscribe()
 
 
 HEDGE_S = 0.05
@@ -208,7 +226,7 @@ class Server:
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
         self.counts: dict[str, int] = dict.fromkeys(
-            ("answered", "failed", "overloaded", "late", "no_reply", "bad_request"), 0
+            ("answered", "failed", "overloaded", "late", "no_reply", "bad_request", "from_jetstream"), 0
         )
 
     def stats(self, _: EndpointStats) -> dict[str, int]:
@@ -222,6 +240,12 @@ class Server:
         async def take(request: Request) -> None:
             if not request._msg.reply:  # noqa: SLF001  # nats.micro has no name for it
                 self.counts["no_reply"] += 1
+            elif _is_from_jetstream(request._msg, operation.subject):  # noqa: SLF001
+                self.counts["from_jetstream"] += 1
+                if not request._msg.reply.startswith("$JS."):  # noqa: SLF001
+                    await _answer(
+                        request, Failure(code="bad_request", message="a header that only NATS may set")
+                    )
             elif len(self._tasks) >= self._limit:
                 self.counts["overloaded"] += 1
                 await _answer(request, Failure(code="overloaded", message="too many requests in hand"))
@@ -291,6 +315,22 @@ class Server:
             self.counts["bad_request"] += 1
             return Failure(code="bad_request", message=without_input(str(error)))
         return await handler(decoded)
+
+
+def _is_from_jetstream(message: Msg, subject: str) -> bool:
+    """Whether JetStream delivered this to the subject. It acts with rights of its own, so whoever had it do so may not
+    be permitted to ask: a stored event must not become a request.
+    """
+    return (
+        message.reply.startswith("$JS.")
+        # What is pushed to a subject keeps the one it was stored with.
+        or message.subject != subject
+        or any(
+            # The server itself tells a service in another account who asks.
+            name.lower().startswith("nats-") and name.lower() != "nats-request-info"
+            for name in message.headers or ()
+        )
+    )
 
 
 async def _answer(request: Request, reply: msgspec.Struct) -> None:

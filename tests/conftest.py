@@ -21,13 +21,14 @@ from nats.aio.client import Client
 
 from deploy.embedded import nats as embedded_nats
 from deploy.embedded import postgres as embedded_postgres
-from deploy.nats_server import PERMISSIONS
+from deploy.nats_server import CORE, EVENTS, USERS, User
 from services.metrics import store as metrics_store
 from services.tokens import store as tokens_store
 from shared import bus
 from shared.contracts import EVENTS_STREAM
 from shared.lifecycle import Stop
 
+USERS_OF_TESTS = {"watcher": User(CORE, ["nothing"], [">"]), "jetstream": User(EVENTS, [">"], [">"])}
 TEMPLATE = f"tallystick_template_{secrets.token_hex(4)}"
 
 
@@ -45,10 +46,15 @@ class Nats(NamedTuple):
     edge: str
     tokens: str
     metrics: str
+    events: str
     operator: str
     service: str
+    another: str
+    """A service that was added."""
     watcher: str
-    """A user of the tests' own, who sees every message."""
+    """A user of the tests' own, who sees every message of the account that requests are made in."""
+    jetstream: str
+    """A user of the tests' own, who may do everything in the account of the event stream."""
 
 
 def which_servers() -> str:
@@ -185,10 +191,9 @@ async def nats_server(tmp_path: Path, nats_given: str | None) -> AsyncIterator[N
 
 @asynccontextmanager
 async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[Nats]:
-    permissions = {**PERMISSIONS, "watcher": {"publish": ["nothing"], "subscribe": [">"]}}
-    passwords = {user: f"{user}-password" for user in permissions}
+    passwords = {user: f"{user}-password" for user in (*USERS, "another", *USERS_OF_TESTS)}
     port = port or embedded_nats.free_port()
-    configuration = embedded_nats.configure(folder, port, passwords, permissions)
+    configuration = embedded_nats.configure(folder, port, passwords, extra=USERS_OF_TESTS)
     process = await embedded_nats.start(configuration, port, folder / "log")
     try:
         yield Nats(
@@ -207,8 +212,8 @@ async def operator(nats_server: Nats) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def service(nats_server: Nats) -> AsyncIterator[Client]:
+async def service_client(nats_server: Nats) -> AsyncIterator[Client]:
     """A connection with the permissions of a service that is none of ours, made as such a service would."""
-    client = await nats.connect(nats_server.service)
+    client = await nats.connect(nats_server.service, inbox_prefix="_INBOX.service")
     yield client
     await client.close()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import asyncpg
 
 from deploy.embedded import nats, postgres, processes
-from deploy.nats_server import PERMISSIONS, Cluster, Tls
+from deploy.nats_server import USERS, Cluster, Tls
 from shared import bus, rpc, token_value
 from shared.contracts import (
     CREATE_TOKEN,
@@ -88,7 +88,7 @@ class Running:
         self.ports = [nats.free_port() for _ in range(options.edges)]
         self.nats_ports = [nats.free_port() for _ in range(NODES)]
         self.postgres_ports = [nats.free_port() for _ in range(2)]
-        self.passwords = {user: f"{user}{os.urandom(8).hex()}" for user in PERMISSIONS}
+        self.passwords = {user: f"{user}{os.urandom(8).hex()}" for user in USERS}
         self.roles = {user: os.urandom(8).hex() for user in ("postgres", *postgres.ROLES)}
 
     @property
@@ -246,7 +246,11 @@ async def _start_services(running: Running) -> None:
         return start
 
     for number in range(options.metrics):
-        settings = {"database_url": running.database_url("metrics"), "stream_replicas": str(NODES)}
+        settings = {
+            "events_nats_url": running.nats_url("events"),
+            "database_url": running.database_url("metrics"),
+            "stream_replicas": str(NODES),
+        }
         await running.run(f"metrics {number}", service("metrics", settings))
     for number in range(options.tokens):
         settings = {"database_url": running.database_url("tokens"), "lease_s": str(options.lease_s)}

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.embedded.processes import START_S, spawn, stop
-from deploy.nats_server import PERMISSIONS, Cluster, Permissions, Tls, settings
+from deploy.nats_server import EVENTS, Cluster, Tls, User, settings
+from shared.contracts import EVENTS_STREAM
 from shared.lifecycle import Unavailable
 
 
@@ -35,27 +36,52 @@ def configure(
     folder: Path,
     port: int,
     passwords: Mapping[str, str],
-    permissions: Permissions = PERMISSIONS,
     *,
+    extra: Mapping[str, User] | None = None,
     name: str = "tallystick",
     tls: Tls | None = None,
     cluster: Cluster | None = None,
 ) -> Path:
-    """Writes the server's configuration, readable by this user only, and answers its path."""
+    """Writes the server's configuration, readable by this user only, and answers its path.
+
+    Args:
+        folder: of the configuration and of JetStream's files.
+        port: where it listens on loopback.
+        passwords: by user.
+        extra: see `deploy.nats_server.settings`, as for the rest.
+        name: the server's name.
+        tls: for the clients and between the nodes.
+        cluster: the other nodes.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / "server.conf"
-    path.touch(mode=0o600)
+    path, new = folder / "server.conf", folder / "server.conf.new"
+    new.touch(mode=0o600)
     made = settings(
         passwords,
         name=name,
         listen=f"127.0.0.1:{port}",
         store=str(folder),
-        permissions=permissions,
+        extra=extra,
         tls=tls,
         cluster=cluster,
     )
-    path.write_text(json.dumps(made, indent=1))
+    new.write_text(json.dumps(made, indent=1))
+    # A server may read it at any moment, to reload it.
+    new.replace(path)
     return path
+
+
+def move_stream(store: Path) -> bool:
+    """Moves the event stream that a version before kept in the default account to the account it has now, with its
+    messages, sequences and time of creation. Answers whether there was one to move. The server must not run.
+    """
+    before = store / "jetstream" / "$G" / "streams" / EVENTS_STREAM
+    if not before.exists():
+        return False
+    now = store / "jetstream" / EVENTS / "streams" / EVENTS_STREAM
+    now.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    before.rename(now)
+    return True
 
 
 async def start(

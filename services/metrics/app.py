@@ -29,16 +29,25 @@ async def run(settings: Settings, stop: Stop) -> None:
                 settings.nats_url, "metrics", stop, wait_s=settings.wait_s, authority=settings.nats_authority
             )
         )
+        stream_client = await stack.enter_async_context(
+            bus.connect(
+                settings.events_nats_url or settings.nats_url,
+                "events" if settings.events_nats_url else "metrics",
+                stop,
+                wait_s=settings.wait_s,
+                authority=settings.nats_authority,
+            )
+        )
         await ensure_stream(
-            client,
+            stream_client,
             max_bytes=settings.stream_max_bytes,
             replicas=settings.stream_replicas,
             wait_s=settings.wait_s,
         )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
-        consumer = Consumer(pool, client, producer.measures, settings.stream_max_bytes)
+        consumer = Consumer(pool, stream_client, producer.measures, settings.stream_max_bytes)
         await stack.enter_async_context(background(consumer.run(), stop))
-        recount = Recount(pool, client, consumer.has_time)
+        recount = Recount(pool, stream_client, consumer.has_time)
         await stack.enter_async_context(background(recount.keep(), stop))
         await stack.enter_async_context(producer.thread("metrics"))
         await stack.enter_async_context(

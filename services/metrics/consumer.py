@@ -28,7 +28,7 @@ from services.metrics.counters import (
 )
 from services.metrics.delivery import NOT_NOW, delivery
 from services.metrics.store import NotTheOwner
-from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM
+from shared.contracts import EVENTS_PREFIX, EVENTS_STREAM, STREAM_CONSUMER
 from shared.events import HEARTBEAT_S
 from shared.lifecycle import Unavailable
 from shared.measures import Measures
@@ -37,7 +37,6 @@ from shared.postgres import Pool
 log = logging.getLogger(__name__)
 
 BATCH = 2000
-DURABLE = "metrics"
 HOUSEKEEPING_S = 1.0
 LOOK_S = 0.5
 """How often a standby looks whether the owner still counts."""
@@ -89,7 +88,7 @@ async def _ensure_stream(stream: JetStreamContext, max_bytes: int, replicas: int
 class Consumer:
     """Args:
     pool: where the counters are.
-    client: the connection to NATS.
+    client: a connection to the NATS account that holds the event stream.
     measures: where to show how far behind this is.
     max_bytes: how large the stream may become.
     """
@@ -156,20 +155,22 @@ class Consumer:
                 await store.resign(connection, EVENTS_STREAM, self._epoch)
 
     async def _consume(self) -> None:
-        # A consumer made anew at the position has no redelivery to wait for and may have been deleted by anyone.
+        # A consumer created again at our position has no redelivery to wait for, and whoever counted before loses its
+        # own. Its name is fixed, so that NATS permissions can name it.
         with suppress(NotFoundError):
-            await self._stream.delete_consumer(EVENTS_STREAM, DURABLE)
+            await self._stream.delete_consumer(EVENTS_STREAM, STREAM_CONSUMER)
         await self._stream.add_consumer(
             EVENTS_STREAM,
             ConsumerConfig(
-                durable_name=DURABLE,
+                name=STREAM_CONSUMER,
+                durable_name=STREAM_CONSUMER,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=self._position + 1,
                 ack_policy=AckPolicy.ALL,
                 max_ack_pending=BATCH * 4,
             ),
         )
-        async with delivery(self._client, f"{EVENTS_STREAM}.{DURABLE}", BATCH) as delivered:
+        async with delivery(self._client, f"{EVENTS_STREAM}.{STREAM_CONSUMER}", BATCH) as delivered:
             self._counting = True
             while True:
                 batch = await delivered.take(timeout_s=1)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from services.metrics import declared
 from services.metrics.declared import Metric
 from services.metrics.exposition import labels
+from shared import publishers
 from shared.contracts import (
     EVENTS_PREFIX,
     AccountAdded,
@@ -177,19 +178,38 @@ _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Event)
 _PREFIX = len(EVENTS_PREFIX)
 
 
+class _Subject(NamedTuple):
+    """What an event's subject says.
+
+    Args:
+        publisher: who published it, as NATS permissions have it; None where the subject does not name one, as
+            versions before had it. No user may publish such events any more.
+        kind: the event's type.
+        decoder: for its payload.
+    """
+
+    publisher: str | None
+    kind: str
+    decoder: msgspec.json.Decoder[Any]
+
+
 @lru_cache(1024)
-def _decoder(kind: str) -> msgspec.json.Decoder[Any]:
+def _subject(words: str) -> _Subject:
+    publisher, _, kind = words.partition(".")
+    if "." not in kind:
+        publisher, kind = "", words
     if not is_event_type(kind):
-        raise NotAnEvent("the subject is not noun.verb")
-    return _KNOWN.get(kind, _ANY)
+        raise NotAnEvent("the subject is not publisher.noun.verb")
+    if publisher and not publishers.may_publish(publisher, kind):
+        raise NotAnEvent(f"{kind} is reserved")
+    return _Subject(publisher or None, kind, _KNOWN.get(kind, _ANY))
 
 
 def decode(message: Message) -> Decoded:
     """Raises:
     NotAnEvent: it cannot be counted, now or ever.
     """
-    kind = message.subject[_PREFIX:]
-    decoder = _decoder(kind)
+    publisher, kind, decoder = _subject(message.subject[_PREFIX:])
     try:
         event = decoder.decode(message.payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -204,6 +224,8 @@ def decode(message: Message) -> Decoded:
             raise NotAnEvent("n is not a positive number")
         _check(source)
         _check(boot)
+        if publisher is not None and publishers.publisher(source) != publisher:
+            raise NotAnEvent("the source is not its publisher's")
     for text in _keys(data):
         _check(text)
     return Decoded(message, kind, source, boot, n, data)

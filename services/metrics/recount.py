@@ -10,10 +10,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 import asyncpg
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from services.metrics import declared, store
 from services.metrics.counters import (
@@ -29,8 +31,7 @@ from services.metrics.counters import (
 )
 from services.metrics.delivery import NOT_NOW, delivery
 from services.metrics.store import MOST_COUNTED, NotTheOwner, Recounted
-from shared.contracts import EVENTS_STREAM
-from shared.ids import new_id
+from shared.contracts import EVENTS_STREAM, RECONCILIATION_CONSUMER
 from shared.postgres import Pool
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class NoLongerHeld(Exception):
 class Recount:
     """Args:
     pool: where both counts are.
-    client: the connection to NATS.
+    client: a connection to the NATS account that holds the event stream.
     has_time: whether this process counts and has kept up; else this waits.
     """
 
@@ -113,11 +114,13 @@ class Recount:
         """
         if goal == found.seq:
             return
-        name = new_id("recount_")
+        # One that a process before left behind would deliver from another place.
+        with suppress(NotFoundError):
+            await self._stream.delete_consumer(EVENTS_STREAM, RECONCILIATION_CONSUMER)
         await self._stream.add_consumer(
             EVENTS_STREAM,
             ConsumerConfig(
-                name=name,
+                name=RECONCILIATION_CONSUMER,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=found.seq + 1,
                 ack_policy=AckPolicy.NONE,
@@ -127,7 +130,7 @@ class Recount:
             ),
         )
         series = Series(key for key in found.counters if key[1])
-        async with delivery(self._client, f"{EVENTS_STREAM}.{name}", BATCH) as delivered:
+        async with delivery(self._client, f"{EVENTS_STREAM}.{RECONCILIATION_CONSUMER}", BATCH) as delivered:
             while found.seq < goal:
                 messages = [each.message for each in await delivered.take(timeout_s=1)]
                 began = time.monotonic()
@@ -137,7 +140,7 @@ class Recount:
                     raise NoLongerHeld
                 await self._count([each for each in messages if each.seq <= goal], found, series)
                 await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
-        await self._stream.delete_consumer(EVENTS_STREAM, name)
+        await self._stream.delete_consumer(EVENTS_STREAM, RECONCILIATION_CONSUMER)
 
     async def _count(self, messages: list[Message], found: Recounted, series: Series) -> None:
         if not messages:

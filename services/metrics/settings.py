@@ -7,6 +7,12 @@ from msgspec import Meta, Struct
 
 class Settings(Struct, frozen=True, kw_only=True):
     nats_url: Annotated[str, Meta(min_length=1, description="where NATS is, with this service's credentials")]
+    events_nats_url: Annotated[
+        str | None,
+        Meta(
+            description="NATS, as the user of the account that holds the event stream; without it `nats_url`",
+        ),
+    ] = None
     database_url: Annotated[
         str, Meta(min_length=1, description="where PostgreSQL is, with this service's role")
     ]

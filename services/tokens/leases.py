@@ -105,7 +105,7 @@ class Leases:
         )
         found = [Changed(seq=row["seq"], digest=row["digest"].hex(), rev=row["rev"]) for row in rows]
         if len(found) > NOTICE or not found or found[0].seq != request.after + 1:
-            return Changes(seq=await self._latest())
+            return Changes(seq=await self._latest(), changes=())
         return Changes(seq=found[-1].seq, changes=tuple(found))
 
     async def announce(self, changed: Sequence[Changed]) -> None:
@@ -136,7 +136,7 @@ class Leases:
                 await asyncio.wait_for(self._news.wait(), wait_s)
             except TimeoutError:
                 # An acknowledgement or a notice was lost, an edge is cut off, or it gave its lease back.
-                await self._publish(Changes(seq=seq))
+                await self._publish(Changes(seq=seq, changes=()))
                 now_there = await self._look()
                 holders = {edge: holder for edge, holder in holders.items() if edge in now_there}
         edges = sum(self._reached(edge) >= seq for edge in holders)

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,6 +23,11 @@ def files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
+def users_of(configuration: str) -> dict[str, dict[str, Any]]:
+    accounts = json.loads(configuration)["accounts"]
+    return {user["user"]: user for account in accounts.values() for user in account["users"]}
+
+
 def test_they_are_made_once(tmp_path: Path):
     assert credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     made = files(tmp_path)
@@ -32,11 +38,11 @@ def test_they_are_made_once(tmp_path: Path):
 def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
     credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     made = files(tmp_path)
-    users = json.loads(made["nats/server.conf"])["authorization"]["users"]
-    for user in users:
-        assert [name for name, text in made.items() if user["password"] in text] == sorted(
-            ["nats/server.conf", f"{user['user']}/nats_url"], key=list(made).index
-        )
+    users = users_of(made["nats/server.conf"])
+    assert users.keys() == nats_server.USERS.keys()
+    for user, login in users.items():
+        own = "metrics/events_nats_url" if user == "events" else f"{user}/nats_url"
+        assert {name for name, text in made.items() if login["password"] in text} == {"nats/server.conf", own}
     for file in ("prometheus/token", "grafana/admin_password"):
         assert [name for name, text in made.items() if made[file].strip() in text] == [file]
 
@@ -48,7 +54,6 @@ def test_a_cluster_of_nats(tmp_path: Path):
     cluster = json.loads(made["nats/server.conf"])["cluster"]
     assert [route.partition("@")[2] for route in cluster["routes"]] == [f"{node}:6222" for node in nodes]
     assert [url.partition("@")[2] for url in made["edge/nats_url"].strip().split(",")] == ["a:1", "b:2"]
-    assert set(nats_server.PERMISSIONS) >= {"edge", "tokens", "metrics"}
 
 
 def test_run_again_nats_users_get_what_this_version_needs(tmp_path: Path):
@@ -56,18 +61,68 @@ def test_run_again_nats_users_get_what_this_version_needs(tmp_path: Path):
     made = files(tmp_path)
     file = tmp_path / "nats/server.conf"
     older = json.loads(made["nats/server.conf"])
-    older["authorization"]["users"][0]["permissions"]["publish"].pop()
+    older["accounts"]["TALLYSTICK"]["users"][0]["permissions"]["publish"]["allow"].pop()
     older["jetstream"]["max_file"] = 1 << 40
-    older["authorization"]["users"].append({"user": "edge2", "password": "second", "permissions": {}})
+    older["accounts"]["TALLYSTICK"]["users"].append({"user": "edge.2", "password": "second"})
     file.unlink()
     file.write_text(json.dumps(older))
     assert not credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
-    newer = json.loads(file.read_text())
-    assert (
-        newer["authorization"]["users"][:-1] == json.loads(made["nats/server.conf"])["authorization"]["users"]
-    )
-    assert newer["authorization"]["users"][-1]["user"] == "edge2"
-    assert newer["jetstream"]["max_file"] == 1 << 40
+    newer = users_of(file.read_text())
+    second = newer.pop("edge.2")
+    assert newer == users_of(made["nats/server.conf"])
+    assert second == {**newer["edge"], "user": "edge.2", "password": "second"}
+    assert json.loads(file.read_text())["jetstream"]["max_file"] == 1 << 40
+
+
+def test_what_a_version_without_accounts_made_is_given_them_and_its_stream_is_moved(tmp_path: Path):
+    data = tmp_path / "data"
+    stream = data / "jetstream/$G/streams/TALLYSTICK_EVENTS"
+    stream.mkdir(parents=True)
+    (stream / "meta.inf").write_text("x")
+    older = {
+        "server_name": "tallystick",
+        "authorization": {
+            "users": [
+                {"user": user, "password": f"{user}'s", "permissions": {"publish": [">"]}}
+                for user in ("edge", "tokens", "metrics", "operator", "service")
+            ]
+        },
+    }
+    (tmp_path / "s/nats").mkdir(parents=True)
+    (tmp_path / "s/nats/server.conf").write_text(json.dumps(older))
+    credentials.main([str(tmp_path / "s"), "--nats-data", str(data)])
+    made = files(tmp_path / "s")
+    assert "authorization" not in json.loads(made["nats/server.conf"])
+    users = users_of(made["nats/server.conf"])
+    assert users["edge"]["password"] == "edge's"
+    assert users["edge"]["permissions"] == nats_server.USERS["edge"].permissions
+    assert users["events"]["password"] in made["metrics/events_nats_url"]
+    assert (data / "jetstream/EVENTS/streams/TALLYSTICK_EVENTS/meta.inf").exists()
+    assert not stream.exists()
+
+
+def test_services_are_added_and_removed(tmp_path: Path):
+    def run_again(*arguments: str) -> dict[str, str]:
+        credentials.main([str(tmp_path), "--certificate", "nats=nats", *arguments])
+        return files(tmp_path)
+
+    run_again()
+    made = run_again("--service", "mailer", "--service", "shop")
+    login = users_of(made["nats/server.conf"])["mailer"]
+    assert login["permissions"] == nats_server.service_user("mailer").permissions
+    assert made["services/mailer/nats_url"] == f"tls://mailer:{login['password']}@nats:4222\n"
+    assert made["services/mailer/authority.pem"] == made["edge/authority.pem"]
+    assert run_again("--service", "mailer") == made
+    credentials.main([str(tmp_path), "--remove-service", "mailer"])
+    left = files(tmp_path)
+    assert {name for name in made if name not in left} == {
+        "services/mailer/nats_url",
+        "services/mailer/authority.pem",
+    }
+    assert "mailer" not in left["nats/server.conf"]
+    for name in ("edge", "operator", "Mailer", "../x", "a.b"):
+        with pytest.raises(SystemExit):
+            credentials.main([str(tmp_path), "--service", name])
 
 
 async def test_with_certificates_each_part_is_spoken_to_encrypted_only(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Who may say what on NATS: the table in the docs, tried out on a server."""
+"""Who may do what on NATS: the table in the docs, and attacks by every user, tried on a server."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -7,9 +7,11 @@ import nats
 import pytest
 
 from deploy import nats_server
+from deploy.nats_server import USERS
 from tests.conftest import Nats, start_nats
 
 ROOT = Path(__file__).parent.parent.parent
+SUBJECTS = nats_server.subjects()
 
 
 def test_the_docs_hold_the_table():
@@ -19,36 +21,31 @@ def test_the_docs_hold_the_table():
     )
 
 
-@pytest.mark.parametrize("user", nats_server.PERMISSIONS)
+@pytest.mark.parametrize("user", USERS)
 async def test_every_subject_and_every_user_as_the_table_says(user: str, tmp_path: Path):
     async with start_nats(tmp_path / "nats") as urls:
         for way in ("publish", "subscribe"):
-            allowed = await what_is_not_refused(urls, user, way)
-            assert allowed == [each for each in SUBJECTS if nats_server.allows(user, way, each)], way
+            allowed = await not_denied(urls, user, way)
+            assert allowed == [each for each in SUBJECTS if nats_server.allows(USERS[user], way, each)], way
 
 
-async def test_nobody_hears_everything(tmp_path: Path):
+@pytest.mark.parametrize("user", USERS)
+async def test_no_user_may_listen_to_everything_or_to_inboxes_of_others(user: str, tmp_path: Path):
     async with start_nats(tmp_path / "nats") as urls:
-        for user in nats_server.PERMISSIONS:
-            assert await what_is_not_refused(urls, user, "subscribe", [">", "tallystick.>", "_INBOX.>"]) == (
-                ["_INBOX.>"] if user == "service" else []
-            )
+        patterns = [">", "*.>", "tallystick.>", "_INBOX.>", "_INBOX.*.>", "$JS.>", "_R_.>"]
+        others = [f"_INBOX.{other}.>" for other in USERS if other != user]
+        assert await not_denied(urls, user, "subscribe", patterns + others) == []
 
 
-SUBJECTS = nats_server.subjects()
+async def not_denied(urls: Nats, user: str, way: str, subjects: list[str] | None = None) -> list[str]:
+    denied: list[str] = []
 
-
-async def what_is_not_refused(
-    urls: Nats, user: str, way: str, subjects: list[str] | None = None
-) -> list[str]:
-    refused: list[str] = []
-
-    async def refuse(error: Exception) -> None:
+    async def deny(error: Exception) -> None:
         text = str(error).lower()
         assert "permissions violation" in text
-        refused.append(text)
+        denied.append(text)
 
-    client = await nats.connect(getattr(urls, user), error_cb=refuse)
+    client = await nats.connect(getattr(urls, user), error_cb=deny)
     act: dict[str, Callable[[str], Awaitable[object]]] = {
         "publish": lambda subject: client.publish(subject, b"{}"),
         "subscribe": client.subscribe,
@@ -60,4 +57,4 @@ async def what_is_not_refused(
     await client.flush()
     await client.flush()
     await client.close()
-    return [each for each in subjects if not any(f'"{each.lower()}"' in text for text in refused)]
+    return [each for each in subjects if not any(f'"{each.lower()}"' in text for text in denied)]

@@ -14,7 +14,7 @@ import pytest
 
 from deploy.embedded import nats as embedded_nats
 from deploy.embedded.processes import spawn
-from deploy.nats_server import PERMISSIONS, Tls
+from deploy.nats_server import USERS, Tls
 from shared import bus
 from shared.lifecycle import Stop, Unavailable
 from tests.system.conftest import ROOT, environment, run
@@ -39,7 +39,7 @@ async def address(tmp_path: Path, certificates: Path, request: pytest.FixtureReq
     configuration = embedded_nats.configure(
         tmp_path / "nats",
         port,
-        {user: f"{user}-password" for user in PERMISSIONS},
+        {user: f"{user}-password" for user in USERS},
         tls=server_certificate(certificates, request.param),
     )
     process = await embedded_nats.start(configuration, port, tmp_path / "log")
@@ -65,7 +65,7 @@ async def test_nats_takes_a_new_certificate_without_a_restart(tmp_path: Path, ce
             shutil.copy(certificates / f"{name}.{kind}", tmp_path / f"shown.{kind}")
 
     show("elsewhere")
-    passwords = {user: f"{user}-password" for user in PERMISSIONS}
+    passwords = {user: f"{user}-password" for user in USERS}
     configuration = embedded_nats.configure(tmp_path / "nats", port, passwords, tls=shown)
     process = await embedded_nats.start(configuration, port, tmp_path / "log")
     url = f"tls://operator:operator-password@127.0.0.1:{port}"

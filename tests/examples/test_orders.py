@@ -19,7 +19,7 @@ def orders(up: Up) -> Iterator[str]:  # noqa: F811
     process = subprocess.Popen(
         [sys.executable, "examples/orders.py", str(port)],
         cwd=ROOT,
-        env={**environment(), "NATS_URL": up.running.service_url},
+        env={**environment(), "NATS_URL": up.command("services", "add", "orders").stdout.strip()},
         stdout=subprocess.PIPE,
     )
     assert process.stdout
@@ -50,4 +50,4 @@ def test_the_example_lets_in_whom_tallystick_does(up: Up, orders: str):  # noqa:
         assert httpx.get(orders, headers=headers, trust_env=False).status_code == status
     assert httpx.get(orders, trust_env=False).status_code == 401
     with up.client(up.admin_token) as admin:
-        until(lambda: admin.get("/v1/stats").json()["counters"].get("events:orders.listed") == 2)
+        until(lambda: admin.get("/v1/stats").json()["counters"].get("events:order.listed") == 2)

@@ -19,9 +19,7 @@ class Connection:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        # Our own users' replies come to inboxes of their own.
-        user = urlsplit(url).username
-        prefix = f"_INBOX_{user}" if user in {"edge", "operator"} else "_INBOX"
+        prefix = f"_INBOX.{urlsplit(url).username}"
         self.client: Client = self.run(nats.connect(url, inbox_prefix=prefix))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -1,6 +1,6 @@
 """Whatever is sent to a service over NATS gets a typed answer, and never ends or blocks anything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 import pytest
@@ -17,40 +17,45 @@ from tests.fuzz.loop import Connection
 from tests.system.conftest import Up, up  # noqa: F401
 
 OPERATIONS = [each for each in vars(c).values() if isinstance(each, Operation)]
-EVENTS = ["thread.started", "thread.stopped", "thread.heartbeat", "account.added", "account.state", "a.b"]
+EVENTS = [
+    *(("service", f"thread.{verb}") for verb in ("started", "stopped", "heartbeat")),
+    ("service", "account.state"),
+    ("service", "a.b"),
+    ("tokens", "account.added"),
+    ("tokens", "token.revoked"),
+    ("edge", "api.calls"),
+    ("edge", "metrics.reported"),
+]
 
 
 @pytest.fixture(scope="module")
-def edge(up: Up) -> Iterator[Connection]:  # noqa: F811
-    """Who may ask for everything."""
+def users(up: Up) -> Iterator[Mapping[str, Connection]]:  # noqa: F811
+    """A connection of each user that may ask or publish."""
     assert up.running
-    address = up.running.operator_url.rpartition("@")[2]
-    password = DataFolder(up.data).credentials().nats["edge"]
-    connection = Connection(f"nats://edge:{password}@{address}")
-    yield connection
-    connection.close()
-
-
-@pytest.fixture(scope="module")
-def service(up: Up) -> Iterator[Connection]:  # noqa: F811
-    assert up.running
-    connection = Connection(up.running.service_url)
-    yield connection
-    connection.close()
+    passwords = DataFolder(up.data).credentials().nats
+    connections = {
+        user: Connection(f"nats://{user}:{passwords[user]}@{up.running.nats}")
+        for user in ("edge", "tokens", "metrics", "operator", "service")
+    }
+    yield connections
+    for connection in connections.values():
+        connection.close()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_request_gets_a_typed_answer(
     up: Up,  # noqa: F811
-    edge: Connection,
+    users: Mapping[str, Connection],
     fuzz: Callable[..., None],
     operation: Operation,
 ):
     payloads = st.one_of(st.binary(max_size=50), json.map(encoded), almost(operation.request).map(encoded))
+    # An edge's requests of the metrics service are answered in a part of its inbox that nats-py does not know of.
+    asker = users["operator" if operation.service == "metrics" else "edge"]
 
     @given(payload=payloads)
     def check(payload: bytes) -> None:
-        answer = edge.run(edge.client.request(operation.subject, payload, timeout=2))
+        answer = asker.run(asker.client.request(operation.subject, payload, timeout=2))
         if answer.headers and "Nats-Service-Error" in answer.headers:
             failure = msgspec.json.decode(answer.data, type=Failure)
             assert failure.code in KINDS.keys() - {"internal", "unavailable"}, (payload, failure)
@@ -61,22 +66,33 @@ def test_every_request_gets_a_typed_answer(
     assert "Traceback" not in up.printed
 
 
-def test_no_event_stops_the_counting(up: Up, service: Connection, fuzz: Callable[..., None]):  # noqa: F811
-    stream = service.client.jetstream()
+def test_no_event_stops_the_counting(
+    up: Up,  # noqa: F811
+    users: Mapping[str, Connection],
+    fuzz: Callable[..., None],
+):
     kinds = st.one_of(
-        st.sampled_from(EVENTS), st.from_regex(r"[A-Za-z0-9_-]{1,9}(\.[a-z0-9]{1,3}){0,3}", fullmatch=True)
+        st.sampled_from(EVENTS),
+        st.from_regex(r"[A-Za-z0-9_-]{1,9}(\.[a-z0-9]{1,3}){0,3}", fullmatch=True).map(
+            lambda kind: ("service", kind)
+        ),
     )
     payloads = st.one_of(st.binary(max_size=50), json.map(encoded), almost(c.Event).map(encoded))
     sent = 0
 
-    @given(kind=kinds, payload=payloads)
-    def check(kind: str, payload: bytes) -> None:
+    def publish(user: str, kind: str, payload: bytes) -> None:
+        publisher = users[user]
+        subject = f"tallystick.events.{user}.{kind}"
+        publisher.run(publisher.client.jetstream().publish(subject, payload, timeout=2))
+
+    @given(event=kinds, payload=payloads)
+    def check(event: tuple[str, str], payload: bytes) -> None:
         nonlocal sent
-        service.run(stream.publish(f"tallystick.events.{kind}", payload, timeout=2))
+        publish(*event, payload)
         sent += 1
 
     fuzz(check, examples=100)
-    service.run(stream.publish("tallystick.events.fuzz.done", b"{}", timeout=2))
+    publish("service", "fuzz.done", b"{}")
     with up.client(up.admin_token) as admin:
         until(lambda: admin.get("/v1/stats").json()["counters"].get("events:fuzz.done"), 20)
         assert admin.get("/metrics").status_code == 200

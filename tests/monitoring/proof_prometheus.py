@@ -22,7 +22,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from shared import events
-from shared.contracts import AccountAdded, AccountDeletedEvent, AccountState
+from shared.contracts import AccountState
 from tests.monitoring.labels import VARIABLES
 from tests.monitoring.server import Prometheus, prometheus
 from tests.monitoring.test_queries import PANELS, rules
@@ -83,6 +83,7 @@ async def asked(running: Fleet, method: str, target: str, body: object = None) -
 async def connected(running: Fleet) -> Client:
     return await nats.connect(
         running.nats_url("service"),
+        inbox_prefix="_INBOX.service",
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,
         ping_interval=1,
@@ -101,11 +102,9 @@ async def use(running: Fleet) -> None:
     limit = {"maxRequests": 5, "timeWindow": 1}
     limited = await issued(running, scopes=["orders"], restrictions={"rateLimit": limit})
     try:
-        async with events.producer(client, "shop") as producer:
+        async with events.producer(client, "service.shop") as producer:
             while True:
-                producer.send("account.added", AccountAdded(account="alice"))
                 producer.send("account.state", AccountState(account="bob", state="connected"))
-                producer.send("account.deleted", AccountDeletedEvent(account="alice"))
                 async with producer.thread("worker"):
                     for port in running.ports:
                         with closing(Connection(port)) as connection:
@@ -118,6 +117,8 @@ async def use(running: Fleet) -> None:
 async def _requests(connection: Connection, admin: str, limited: str) -> None:
     for _ in range(8):
         await connection.send("GET", "/auth?scope=orders", limited)
+    await connection.send("POST", "/v1/account", admin, b'{"account": "alice"}')
+    await connection.send("DELETE", "/v1/account/alice", admin)
     await connection.send("GET", "/v1/tokens", limited)
     await connection.send("GET", "/v1/tokens", "f" * 64)
     made = await connection.send("POST", "/v1/tokens", admin, b'{"scopes": ["orders"]}')
@@ -257,7 +258,7 @@ async def place(running: Fleet, name: str, count: int, over_s: float) -> None:
     """Sends so many events over that time, and returns when NATS has stored them all."""
     client = await connected(running)
     try:
-        async with events.producer(client, name) as producer:
+        async with events.producer(client, f"service.{name}") as producer:
             for number in range(count):
                 producer.send(KIND, Order(number))
                 await asyncio.sleep(over_s / count)

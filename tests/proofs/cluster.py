@@ -73,8 +73,8 @@ class Users:
 
 async def leader(running: Running) -> str:
     """The node that leads the event stream."""
-    url = running.nats_url("metrics")
-    async with bus.connect(url, "metrics", Stop(), wait_s=10, authority=running.authority) as client:
+    url = running.nats_url("events")
+    async with bus.connect(url, "events", Stop(), wait_s=10, authority=running.authority) as client:
         info = await client.jetstream().stream_info(EVENTS_STREAM)
         return (info.cluster.leader if info.cluster and info.cluster.leader else "nats-0").replace("-", " ")
 

@@ -88,6 +88,7 @@ async def source(running: Fleet, name: str, count: int) -> None:
     """Sends so many events and returns when NATS has stored them all."""
     client = await nats.connect(
         running.nats_url("service"),
+        inbox_prefix="_INBOX.service",
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,
         ping_interval=1,
@@ -116,7 +117,7 @@ async def prove(*, count: int, seed: int, sources: int = 8) -> Outcome:
         scraping = asyncio.create_task(scraper.forever())
         trouble = asyncio.create_task(running.trouble(random.Random(seed), longest_s=3))
         try:
-            await asyncio.gather(*(source(running, f"source-{n}", count // sources) for n in range(sources)))
+            await asyncio.gather(*(source(running, f"service.{n}", count // sources) for n in range(sources)))
         finally:
             trouble.cancel()
             scraping.cancel()
@@ -140,7 +141,7 @@ async def prove(*, count: int, seed: int, sources: int = 8) -> Outcome:
 async def _settled(running: Fleet, scraper: Scraper, sent: int) -> tuple[int, int, int]:
     """What was counted in the end, and what became of all that the stream ever stored."""
     deadline = time.monotonic() + 60
-    async with bus.connect(running.nats_url("metrics"), "metrics", Stop(), wait_s=30) as client:
+    async with bus.connect(running.nats_url("events"), "events", Stop(), wait_s=30) as client:
         counted = accounted = stored = 0
         while time.monotonic() < deadline:
             with closing(Connection(running.ports[0])) as connection:

@@ -16,10 +16,11 @@ from typing import NamedTuple
 from deploy.embedded import nats as embedded_nats
 from deploy.embedded import postgres as embedded_postgres
 from deploy.embedded.processes import spawn
-from deploy.nats_server import PERMISSIONS
+from deploy.nats_server import USERS
 from shared import bus, rpc, token_value
 from shared.contracts import CREATE_TOKEN, TOKENS_STATS, Actor, AskTokensStats, CreateToken, Failure, NewToken
 from shared.lifecycle import Stop
+from tests.conftest import USERS_OF_TESTS
 from tests.system.conftest import ROOT, environment
 from tests.system.test_away import with_children
 
@@ -109,8 +110,8 @@ async def fleet(
         users = {user: f"{user}password" for user in ("postgres", *embedded_postgres.ROLES)}
         await embedded_postgres.initialize(folder / "pg", users["postgres"], folder / "log")
         port = embedded_nats.free_port()
-        passwords = {user: f"{user}password" for user in PERMISSIONS}
-        configuration = embedded_nats.configure(folder / "nats", port, passwords)
+        passwords = {user: f"{user}password" for user in (*USERS, *USERS_OF_TESTS)}
+        configuration = embedded_nats.configure(folder / "nats", port, passwords, extra=USERS_OF_TESTS)
 
         def nats_url(user: str) -> str:
             return f"nats://{user}:{passwords[user]}@127.0.0.1:{port}"
@@ -145,7 +146,10 @@ async def fleet(
         await run("nats", lambda: embedded_nats.start(configuration, port, folder / "log"))
         await embedded_postgres.provision(folder / "pg", users["postgres"], users)
         for number in range(counters):
-            await run(f"metrics {number}", service("metrics", database_url=database_url("metrics")))
+            start = service(
+                "metrics", database_url=database_url("metrics"), events_nats_url=nats_url("events")
+            )
+            await run(f"metrics {number}", start)
         for number in range(replicas):
             start = service("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
             await run(f"tokens {number}", start)

@@ -55,7 +55,7 @@ async def running(
 @pytest.fixture
 async def event_stream(nats_server: Nats) -> None:
     """The stream that the metrics service makes, for tests in which it does not run."""
-    async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as client:
+    async with bus.connect(nats_server.events, "events", Stop(), wait_s=10) as client:
         await ensure_stream(client, max_bytes=64 << 20)
 
 
@@ -69,11 +69,19 @@ async def tokens_service(
         yield
 
 
+def metrics_settings(database: Database, nats_server: Nats) -> MetricsSettings:
+    return MetricsSettings(
+        nats_url=nats_server.metrics,
+        events_nats_url=nats_server.events,
+        database_url=database.metrics,
+        wait_s=10,
+        stream_max_bytes=64 << 20,
+    )
+
+
 @pytest.fixture
 async def metrics_service(database: Database, nats_server: Nats, operator: Client) -> AsyncIterator[None]:
-    settings = MetricsSettings(
-        nats_url=nats_server.metrics, database_url=database.metrics, wait_s=10, stream_max_bytes=64 << 20
-    )
+    settings = metrics_settings(database, nats_server)
     stop = Stop()
     async with running(metrics_app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
         yield

@@ -64,7 +64,9 @@ async def test_services_wait_for_servers_that_come_later(folder: Path):
         nats_url = f"nats://{service}:{service}-password@127.0.0.1:{nats_port}"
         if service == "edge":
             return {"nats_url": nats_url, "port": str(port)}
-        return {"nats_url": nats_url, "database_url": postgres.url(service, passwords[service], data)}
+        database_url = postgres.url(service, passwords[service], data)
+        stream = {"events_nats_url": nats_url.replace("metrics", "events")} if service == "metrics" else {}
+        return {"nats_url": nats_url, "database_url": database_url, **stream}
 
     with ExitStack() as services:
         for service in ("edge", "tokens", "metrics"):

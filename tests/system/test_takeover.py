@@ -27,7 +27,11 @@ def counting(output: Path, nats_server: Nats, database: Database) -> Iterator[su
         process = subprocess.Popen(
             [sys.executable, "-m", "services", "serve", "metrics"],
             cwd=ROOT,
-            env=environment(nats_url=nats_server.metrics, database_url=database.metrics),
+            env=environment(
+                nats_url=nats_server.metrics,
+                events_nats_url=nats_server.events,
+                database_url=database.metrics,
+            ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -40,7 +44,9 @@ def counting(output: Path, nats_server: Nats, database: Database) -> Iterator[su
 
 
 async def send(stream: JetStreamContext, account: str) -> None:
-    await stream.publish("tallystick.events.account.added", b'{"data": {"account": "%s"}}' % account.encode())
+    await stream.publish(
+        "tallystick.events.tokens.account.added", b'{"data": {"account": "%s"}}' % account.encode()
+    )
 
 
 async def counted(connection: asyncpg.Connection, number: int) -> float:
@@ -67,7 +73,7 @@ async def test_the_standby_counts_within_seconds(
         await until_async(lambda: "counting" in first.read_text(), 20)
         with counting(second, nats_server, database):
             await until_async(lambda: "standing by" in second.read_text(), 20)
-            async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as client:
+            async with bus.connect(nats_server.jetstream, "jetstream", Stop(), wait_s=10) as client:
                 stream = client.jetstream()
                 await send(stream, "one")
                 await counted(connection, 1)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import asyncpg
 import msgspec
-import nats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,37 +13,40 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.metrics import app, declared, store
-from services.metrics.consumer import DURABLE
 from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode
 from services.metrics.exposition import Sample, labels, text
-from services.metrics.settings import Settings
 from services.metrics.store import StreamRecreated
-from shared import bus, postgres, rpc
+from shared import bus, postgres, publishers, rpc
 from shared.contracts import (
     EVENTS_STREAM,
     EXPOSITION,
     METRICS_STATS,
+    STREAM_CONSUMER,
     AskExposition,
     AskMetricsStats,
     Exposition,
     MetricsStats,
 )
 from shared.lifecycle import EX_SOFTWARE, Stop
-from tests.services.conftest import running
+from tests.services.conftest import metrics_settings, running
 
 
 @pytest.fixture
 async def stream(nats_server):
-    """JetStream with the metrics service's permissions."""
-    async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as client:
+    """JetStream with every right."""
+    async with bus.connect(nats_server.jetstream, "jetstream", Stop(), wait_s=10) as client:
         yield client.jetstream()
 
 
-async def send(stream, kind: str, n: int | None = None, source: str = "mailer", **data) -> None:
+async def send(stream, kind: str, n: int | None = None, source: str = "", **data) -> None:
+    """Publishes as the service that the source belongs to; without one, as a service that may."""
+    source = source or next(
+        name for name in ("edge", "tokens", "mailer") if publishers.may_publish(name, kind)
+    )
     event: dict = {"data": data}
     if n is not None:
         event |= {"source": source, "boot": "b1", "n": n, "type": kind}
-    await stream.publish(f"tallystick.events.{kind}", msgspec.json.encode(event))
+    await stream.publish(publishers.subject(source, kind), msgspec.json.encode(event))
 
 
 async def counters(operator) -> dict[str, float]:
@@ -68,9 +70,7 @@ async def counted(operator, expected: dict[str, float]) -> None:
 
 @asynccontextmanager
 async def service(database, nats_server, operator):
-    settings = Settings(
-        nats_url=nats_server.metrics, database_url=database.metrics, wait_s=10, stream_max_bytes=64 << 20
-    )
+    settings = metrics_settings(database, nats_server)
     stop = Stop()
     async with running(app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
         yield stop
@@ -90,12 +90,18 @@ async def test_duplicates_of_any_age_are_counted_once_and_gaps_are_shown(metrics
     )
 
 
-async def test_bare_events_are_counted_once_each(metrics_service, nats_server, operator):
-    client = await nats.connect(nats_server.service)
+async def test_bare_events_are_counted_once_each(metrics_service, service_client, operator):
     for _ in range(3):
-        await client.jetstream().publish("tallystick.events.account.deleted", b'{"data":{"account":"x"}}')
-    await client.close()
-    await counted(operator, {"tallystick_accounts_deleted_total": 3})
+        await service_client.jetstream().publish(
+            "tallystick.events.service.account.state", b'{"data":{"account":"x","state":"connected"}}'
+        )
+    await counted(operator, {"events_totalaccount.state": 3})
+
+
+async def test_events_of_the_version_before_are_counted(metrics_service, stream, operator):
+    """Their subjects do not name a publisher; what the stream still holds of them is not lost in an upgrade."""
+    await stream.publish("tallystick.events.account.deleted", b'{"data":{"account":"x"}}')
+    await counted(operator, {"tallystick_accounts_deleted_total": 1})
 
 
 async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, operator, database):
@@ -110,8 +116,8 @@ async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, ope
         b'{"source":"x"}',
     ]
     for payload in poison:
-        await stream.publish("tallystick.events.account.added", payload)
-    await stream.publish("tallystick.events.NOUN.verb", b"{}")
+        await stream.publish("tallystick.events.tokens.account.added", payload)
+    await stream.publish("tallystick.events.tokens.NOUN.verb", b"{}")
     await send(stream, "account.added", account="fine")
     await counted(
         operator,
@@ -151,7 +157,7 @@ async def test_a_message_delivered_again_after_its_commit_is_not_counted_again(
         await send(stream, "account.added", account="bare")
         await counted(operator, {"tallystick_accounts_added_total": 1})
     # As if the service had ended between commit and acknowledgement: the consumer forgets all it acknowledged.
-    await stream.delete_consumer(EVENTS_STREAM, DURABLE)
+    await stream.delete_consumer(EVENTS_STREAM, STREAM_CONSUMER)
     async with service(database, nats_server, operator):
         await send(stream, "account.deleted", account="bare")
         await counted(
@@ -167,9 +173,7 @@ async def test_a_recreated_stream_stops_the_service_instead_of_guessing(
         await counted(operator, {"tallystick_accounts_added_total": 1})
     await stream.delete_stream(EVENTS_STREAM)
     stop = Stop()
-    settings = Settings(
-        nats_url=nats_server.metrics, database_url=database.metrics, wait_s=10, stream_max_bytes=64 << 20
-    )
+    settings = metrics_settings(database, nats_server)
     await asyncio.wait_for(app.run(settings, stop), 10)
     assert stop.exit_code == EX_SOFTWARE
     assert issubclass(StreamRecreated, Exception)
@@ -179,7 +183,7 @@ async def test_with_a_recreated_stream_it_begins_anew_when_told_to(
     database, nats_server, stream, operator, event_stream
 ):
     """As docs/operating.md says. Dead letters of the old stream have the numbers of new messages."""
-    subject = "tallystick.events.account.added"
+    subject = "tallystick.events.tokens.account.added"
     async with service(database, nats_server, operator):
         for _ in range(20):
             await stream.publish(subject, b"{")
@@ -202,7 +206,7 @@ async def test_with_a_recreated_stream_it_begins_anew_when_told_to(
 async def test_a_producer_gone_wrong_fills_no_disk(metrics_service, stream, operator, database, monkeypatch):
     monkeypatch.setattr(store, "DEAD_LETTERS_KEPT", 5)
     for number in range(30):
-        await stream.publish("tallystick.events.account.added", b"%d" % number)
+        await stream.publish("tallystick.events.tokens.account.added", b"%d" % number)
     await counted(operator, {"tallystick_dead_letters_total": 30})
     connection = await asyncpg.connect(database.owner)
     kept = await connection.fetch("select payload from metrics.dead_letter order by seq")
@@ -308,7 +312,7 @@ async def test_what_processes_report_is_added_up_once(stream, metrics_service, o
         ],
         "gauges": [{"name": "tallystick_cached_tokens", "value": 7}],
     }
-    for source, n in (("edge-1", 1), ("edge-1", 1), ("edge-2", 1)):
+    for source, n in (("edge.1", 1), ("edge.1", 1), ("edge.2", 1)):
         await send(stream, "metrics.reported", n, source, **report)
     await counted(
         operator,
@@ -365,10 +369,10 @@ async def test_openmetrics_names_families_its_own_way_and_samples_as_ever(metric
 
 async def test_sources_that_jump_to_the_end_block_nothing(stream, metrics_service, operator):
     for number in range(12):
-        await send(stream, "account.added", 2**62 - 1, f"source-{number}", account="a")
+        await send(stream, "account.added", 2**62 - 1, f"tokens.{number}", account="a")
     calls = [{"method": "GET", "statusCode": 200, "route": "/", "count": 2**60}]
     await send(stream, "api.calls", 1, calls=calls)
-    await send(stream, "account.added", 1, "well-behaved", account="b")
+    await send(stream, "account.added", 1, "tokens.well-behaved", account="b")
     await counted(operator, {"tallystick_accounts_added_total": 13, "tallystick_dead_letters_total": 1})
 
 

@@ -7,9 +7,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from services.metrics import delivery
-from services.metrics.consumer import DURABLE
 from shared import bus
-from shared.contracts import EVENTS_STREAM
+from shared.contracts import EVENTS_STREAM, STREAM_CONSUMER
 from shared.lifecycle import Stop
 from tests.services.metrics.test_counting import counted, send, stream
 
@@ -34,11 +33,11 @@ async def test_what_was_delivered_and_got_lost_is_counted_too(metrics_service, n
     await send(stream, "account.added", 1, account="one")
     await counted(operator, {"tallystick_accounts_added_total": 1})
     # Somebody else is handed some of what follows, as a connection is that breaks before it reads them.
-    async with bus.connect(nats_server.metrics, "metrics", Stop(), wait_s=10) as thief:
+    async with bus.connect(nats_server.jetstream, "jetstream", Stop(), wait_s=10) as thief:
         stolen = await thief.subscribe(thief.new_inbox())
         wanted = msgspec.json.encode({"batch": 3, "expires": 5_000_000_000})
         await thief.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{DURABLE}", wanted, reply=stolen.subject
+            f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{STREAM_CONSUMER}", wanted, reply=stolen.subject
         )
         await thief.flush()
         for n in range(2, 12):
@@ -51,7 +50,7 @@ async def test_what_was_delivered_and_got_lost_is_counted_too(metrics_service, n
 async def test_a_message_that_looks_like_word_from_the_server_is_an_event(metrics_service, stream, operator):
     for status in ("404", "409", "503", "100"):
         await stream.publish(
-            "tallystick.events.account.added", b'{"data":{"account":"a"}}', headers={"Status": status}
+            "tallystick.events.tokens.account.added", b'{"data":{"account":"a"}}', headers={"Status": status}
         )
     await counted(operator, {"tallystick_accounts_added_total": 4})
 
@@ -59,7 +58,7 @@ async def test_a_message_that_looks_like_word_from_the_server_is_an_event(metric
 async def test_a_consumer_that_anyone_deletes_is_made_anew(metrics_service, stream, operator):
     await send(stream, "account.added", 1, account="one")
     await counted(operator, {"tallystick_accounts_added_total": 1})
-    await stream.delete_consumer(EVENTS_STREAM, DURABLE)
+    await stream.delete_consumer(EVENTS_STREAM, STREAM_CONSUMER)
     await send(stream, "account.added", 2, account="two")
     await counted(operator, {"tallystick_accounts_added_total": 2})
 

@@ -1,0 +1,247 @@
+"""What each NATS user could have JetStream, or a service that answers, do in its place.
+
+JetStream acts with the rights of its account, and whoever answers publishes to the subject that a request named. Each
+user of the table tries to have a message of its own delivered where it may not publish.
+"""
+
+import asyncio
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
+
+from deploy.embedded import nats as embedded_nats
+from deploy.nats_server import USERS, allows
+from deploy.nats_server import user as user_named
+from services.metrics.consumer import ensure_stream
+from shared import bus, rpc
+from shared.contracts import (
+    ACKNOWLEDGED,
+    CHANGED,
+    CREATE_TOKEN,
+    EVENTS_STREAM,
+    LIST_TOKENS,
+    RECONCILIATION_CONSUMER,
+    REPORT_USE,
+    STREAM_CONSUMER,
+    VERIFY,
+    Acknowledged,
+    Changes,
+    Failure,
+    ListTokens,
+    TokenPage,
+    Verdict,
+    VerifyToken,
+)
+from shared.lifecycle import Stop
+from shared.rpc import serve
+from tests.conftest import Nats, until_async
+from tests.services.conftest import event_stream, tokens_service
+
+__all__ = ["event_stream", "tokens_service"]
+
+TARGETS = [
+    CREATE_TOKEN.subject,
+    REPORT_USE.subject,
+    CHANGED,
+    ACKNOWLEDGED,
+    "_INBOX.edge.x",
+    "_INBOX.tokens.x",
+]
+MARKER = "of the attacker"
+EVENT = json.dumps({"marker": MARKER, "data": {}}).encode()
+CONSUMERS = [STREAM_CONSUMER, RECONCILIATION_CONSUMER, "evil"]
+
+
+def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, str]]]:
+    """Messages that may make something of ours reach the target: subject, content, reply subject, headers."""
+    stream = EVENTS_STREAM
+    pushed = {"durable_name": "", "deliver_subject": target, "ack_policy": "none", "deliver_policy": "all"}
+    consumers: list[tuple[str, object, str, dict[str, str]]] = []
+    for name in CONSUMERS:
+        config = {**pushed, "name": name, "durable_name": name}
+        consumers += [
+            (f"$JS.API.CONSUMER.{verb}.{stream}.{name}", {"stream_name": stream, "config": config}, "", {})
+            for verb in ("CREATE", "DURABLE.CREATE")
+        ]
+        # One that pulls, and then what it holds pulled to the target.
+        pulled = {"name": name, "durable_name": name, "ack_policy": "explicit"}
+        consumers.append(
+            (f"$JS.API.CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": pulled}, "", {})
+        )
+        consumers.append((f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", {"batch": 5}, target, {}))
+        consumers.append((f"$JS.ACK.{stream}.{name}.1.1.1.1.0", b"+NXT", target, {}))
+    group = {**pushed, "deliver_group": "tallystick-tokens"}
+    del group["durable_name"]
+    return [
+        (f"tallystick.events.{user}.thread.started", EVENT, target, {}),
+        (f"tallystick.events.{user}.thread.started", EVENT, "", {"Nats-Trace-Dest": target}),
+        (VERIFY.subject, {"digest": "0" * 64, "marker": MARKER}, target, {}),
+        *consumers,
+        (f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": group}, "", {}),
+        (f"$JS.API.STREAM.MSG.GET.{stream}", {"seq": 1}, target, {}),
+        (f"$JS.API.DIRECT.GET.{stream}", {"seq": 1}, target, {}),
+        ("$JS.API.STREAM.CREATE.evil", {"name": "evil", "subjects": [target]}, "", {}),
+        ("$JS.API.STREAM.CREATE.evil", {"name": "evil", "subjects": ["_INBOX.>"]}, "", {}),
+        (
+            "$JS.API.STREAM.CREATE.mirror",
+            {"name": "mirror", "mirror": {"name": stream}, "republish": {"src": ">", "dest": target}},
+            "",
+            {},
+        ),
+        (
+            f"$JS.API.STREAM.UPDATE.{stream}",
+            {
+                "name": stream,
+                "subjects": ["tallystick.events.>"],
+                "discard": "new",
+                "max_msg_size": 65536,
+                "republish": {"src": "tallystick.events.>", "dest": target},
+            },
+            "",
+            {},
+        ),
+        (f"tallystick.events.{user}.thread.started", EVENT, "", {}),
+        (f"$JS.API.STREAM.SNAPSHOT.{stream}", {"deliver_subject": target, "no_consumers": True}, "", {}),
+    ]
+
+
+async def attack(client: Client, user: str, targets: list[str]) -> None:
+    for target in targets:
+        for subject, content, reply, headers in attacks(user, target):
+            payload = content if isinstance(content, bytes) else json.dumps(content).encode()
+            await client.publish(subject, payload, reply=reply, headers=headers or None)
+            # The server has judged it, and whatever it set off has had time to arrive.
+            await client.flush()
+        await asyncio.sleep(0.05)
+    await client.flush()
+
+
+@asynccontextmanager
+async def watching(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
+    """What arrives at each target: JetStream pushes a message to a subscription of the target, but under the subject that
+    it was stored with.
+    """
+    seen: list[tuple[str, Msg]] = []
+
+    def at(target: str) -> Callable[[Msg], Awaitable[None]]:
+        async def see(message: Msg) -> None:
+            seen.append((target, message))
+
+        return see
+
+    client = await nats.connect(url)
+    for target in (*TARGETS, LIST_TOKENS.subject):
+        await client.subscribe(target, cb=at(target))
+    await client.flush()
+    await client.flush()
+    yield seen
+    await client.flush()
+    await client.close()
+
+
+def planted(seen: list[tuple[str, Msg]]) -> dict[str, set[str]]:
+    """By target, the kinds of what reached it that the attacker wrote, or that asks for an answer."""
+    kinds: dict[str, set[str]] = {}
+    for target, message in seen:
+        if message.reply.startswith("$JS.") or message.subject != target:
+            kinds.setdefault(target, set()).add("delivered")
+        elif b64encode(EVENT) in message.data:
+            kinds.setdefault(target, set()).add("read back")
+        elif MARKER.encode() in message.data or message.reply:
+            kinds.setdefault(target, set()).add("other")
+    return kinds
+
+
+@pytest.mark.parametrize("user", [*USERS, "another"])
+async def test_no_user_has_anything_delivered_where_it_may_not_publish(
+    user: str, nats_server: Nats, event_stream, tokens_service, operator
+):
+    targets = [each for each in TARGETS if not allows(user_named(user), "publish", each)]
+    client = await nats.connect(getattr(nats_server, user), error_cb=ignore)
+    async with watching(nats_server.watcher) as seen:
+        await attack(client, user, targets)
+        page = await rpc.call(operator, LIST_TOKENS, ListTokens())
+    await client.close()
+    assert LIST_TOKENS.subject in [target for target, _ in seen], "the watcher sees what is sent"
+    assert planted(seen).keys() & set(targets) == set()
+    assert isinstance(page, TokenPage)
+    assert page.total == 0
+
+
+@pytest.fixture
+async def one_account(tmp_path: Path) -> AsyncIterator[str]:
+    """A NATS whose JetStream is in the account of the requests, as it must not be: the URL of a user with all rights."""
+    port = embedded_nats.free_port()
+    configuration = tmp_path / "server.conf"
+    configuration.write_text(
+        json.dumps({"listen": f"127.0.0.1:{port}", "jetstream": {"store_dir": str(tmp_path / "store")}})
+    )
+    process = await embedded_nats.start(configuration, port, tmp_path / "log")
+    async with bus.connect(f"nats://127.0.0.1:{port}", "x", Stop(), wait_s=10) as client:
+        await ensure_stream(client, max_bytes=1 << 20)
+    yield f"nats://127.0.0.1:{port}"
+    process.kill()
+    await process.wait()
+
+
+async def test_the_same_attacks_succeed_where_jetstream_has_no_account_of_its_own(one_account: str):
+    """Otherwise the test above would show nothing."""
+    client = await nats.connect(one_account, error_cb=ignore)
+    async with watching(one_account) as seen:
+        await attack(client, "edge", TARGETS)
+    await client.close()
+    found = planted(seen)
+    assert found.keys() == set(TARGETS)
+    assert {"delivered", "read back"} <= set.union(*found.values())
+
+
+@pytest.mark.parametrize("headers", [{}, {"Nats-Sequence": "1"}, {"nats-stream": "x"}], ids=str)
+async def test_what_jetstream_delivers_is_nobody_s_request(one_account: str, headers: dict[str, str]):
+    """Not even where accounts do not keep it away, as on a NATS that somebody else configured."""
+    handled: list[str] = []
+
+    async def handle(request: VerifyToken) -> Verdict:
+        handled.append(request.digest)
+        return Verdict(code="invalid_token", token=None)
+
+    async with (
+        bus.connect(one_account, "tokens", Stop(), wait_s=10) as client,
+        serve(client, "tallystick-tokens", "", {VERIFY: handle}) as server,
+    ):
+        event = msgspec.json.encode(VerifyToken(digest="0" * 64))
+        if headers:
+            reply = await client.request(VERIFY.subject, event, headers=headers, timeout=2)
+            assert msgspec.json.decode(reply.data, type=Failure).code == "bad_request"
+        else:
+            await client.publish("tallystick.events.edge.thread.started", event)
+            config = ConsumerConfig(
+                name="evil", deliver_subject=VERIFY.subject, deliver_group="tallystick-tokens"
+            )
+            await client.jetstream().add_consumer(EVENTS_STREAM, config)
+            await until_async(lambda: server.counts["from_jetstream"])
+        assert await rpc.call(client, VERIFY, VerifyToken(digest="1" * 64)) == Verdict(
+            code="invalid_token", token=None
+        )
+        assert server.counts["from_jetstream"] == 1
+    assert handled == ["1" * 64]
+
+
+async def test_a_publish_acknowledgement_is_no_notice():
+    """Whoever publishes an event names where its acknowledgement goes: to the edges' notices, say."""
+    acknowledgement = b'{"stream":"TALLYSTICK_EVENTS","seq":5000000}'
+    for kind in (Changes, Acknowledged):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(acknowledgement, type=kind)
+
+
+async def ignore(_: Exception) -> None:
+    """The server denies most of it."""
