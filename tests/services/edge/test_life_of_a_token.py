@@ -144,7 +144,7 @@ async def test_an_account_bound_token_works_for_that_account_only(admin):
         "/v1/accounts": 403,
         "/v1/tokens?account=alice": 200,
         "/v1/tokens?account=bob": 403,
-        "/v1/tokens?account=alice&account=bob": 403,
+        "/v1/tokens?account=alice&account=bob": 400,
         "/v1/tokens": 403,
         "/v1/tokens/account/alice": 200,
         "/v1/self": 200,
