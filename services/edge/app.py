@@ -21,6 +21,7 @@ from services.edge.docs.document import document
 from services.edge.front import TOKEN_NEEDED, Front
 from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
 from services.edge.json_response import JsonResponse
+from services.edge.parameters import declared_query
 from services.edge.readiness import Readiness
 from services.edge.routes import accounts, docs, operations, standards, tokens
 from services.edge.settings import Settings
@@ -89,6 +90,11 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 raise RuntimeError(f"{each.path} is public where nothing is")
             if [layer for layer in handler.ownership_layers if layer.before_request] != [app]:
                 raise RuntimeError(f"{each.path} would go round the gate")
+            handler.opt["query"] = declared_query(handler)
+            if handler.opt.get("account_in") == "query" and "account" not in handler.opt["query"]:
+                raise RuntimeError(
+                    f"{each.path} takes its account from a query parameter that it does not declare"
+                )
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
     app.state.attempts = Attempts()

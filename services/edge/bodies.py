@@ -9,7 +9,6 @@ from shared.bad_input import too_deep, without_input
 from shared.contracts import FieldError
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_PLACE = re.compile(r"^(?P<message>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
 
 
 def problems(body: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
@@ -60,10 +59,12 @@ def _of_fields(raw: dict[str, Any], kind: type[msgspec.Struct]) -> list[FieldErr
 
 
 def _error(name: str, text: str) -> FieldError:
-    match = _PLACE.match(text)
-    message, path = (match["message"], match["path"] or "") if match else (text, "")
+    message, _, path = text.partition(" - at `$")
+    if not path.endswith("`"):
+        message, path = text, ""
     return FieldError(
-        field=name + path, message="an unknown field" if "unknown field" in message else message
+        field=name + path.removesuffix("`"),
+        message="an unknown field" if "unknown field" in message else message,
     )
 
 

@@ -35,7 +35,9 @@ class Entry:
         self.token = token
         self.ends = ends
         self.admitted: set[str] = set()
-        """Scopes of routes it was admitted to, and will be for as long as it stays what it is."""
+        """Scopes of routes it was admitted to, and will be for as long as it stays what it is; never a scope that a
+        request names.
+        """
         self.answers: dict[bytes, Any] = {}
         """What was answered about it to proxies, by their question."""
 

@@ -11,6 +11,7 @@ from services.edge.errors import Answer, Refused, made, refusal
 from services.edge.gate import Gate, Scope
 from shared.contracts import Restrictions, Token
 from shared.judgement import Demand, judge
+from shared.scopes import is_scope
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 REMEMBERED = 32
@@ -51,6 +52,8 @@ def _judged(entry: Entry, query: bytes) -> tuple[str | None, Answer] | None:
     if question is None or token.restrictions != _UNRESTRICTED:
         return None
     scope, account = (part.decode() if part is not None else None for part in question.groups())
+    if scope is None or not is_scope(scope):
+        return None
     refused = judge(token, Demand(scope, account))
     if refused is None:
         found = made(200, headers(token))

@@ -6,10 +6,11 @@ import math
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from litestar import Request
 from nats.aio.client import Client
 
-from services.edge import bodies
+from services.edge import bodies, parameters
 from services.edge.cache import Cache, Entry, Known, Unknown
 from services.edge.calls import Calls
 from services.edge.checker import Checker
@@ -34,6 +35,8 @@ ANY = "any"
 """The required scope of a route that needs a token and no scope."""
 ASKED = "asked"
 """The required scope of a route that is told one in the request, and judges by it itself."""
+
+FORM = "application/x-www-form-urlencoded"
 
 HttpRequest = Request[Any, Any, Any]
 Scope = Any
@@ -128,13 +131,6 @@ class Gate:
             await self._spend(scope, token, address)
         self.usage.used(token.id, address)
         state["token"] = token
-        if (
-            required is not None
-            and isinstance(known, Entry)
-            and token.account is None
-            and token.restrictions == _UNRESTRICTED
-        ):
-            known.admitted.add(required)
         return token
 
     def address_of(self, scope: Scope) -> str | None:
@@ -180,7 +176,9 @@ async def authorize(request: HttpRequest) -> None:
 
     - ``scope``: a scope, or one of the four above.
     - ``account_in``: ``path``, ``query`` or ``body``, where it names an account.
+    - ``query``: the names of its query parameters, which `app` takes from its signature. None may come twice.
     - ``body``: the type of its JSON body.
+    - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
     - ``by``: who admits a request that shows something else than a token.
 
     Raises:
@@ -190,22 +188,51 @@ async def authorize(request: HttpRequest) -> None:
     opt = scope["route_handler"].opt
     required: str = opt["scope"]  # `app` sees to it that every route names one
     state = scope["state"]
+    repeated = parameters.keep_declared(scope, opt["query"]) if scope["query_string"] else ()
     entry: Entry | None = state["entry"]
     if entry is not None and required in entry.admitted and "body" not in opt and "by" not in opt:
         # What `admit` found for an unrestricted token before.
         gate: Gate = state["gate"]
         gate.usage.used(entry.token.id, gate.address_of(scope))
         state["token"] = entry.token
-        return
-    if by := opt.get("by"):
+    elif by := opt.get("by"):
         await by(request)
     elif required not in _OTHERWISE:
-        account = await _named_account(request, opt["account_in"]) if "account_in" in opt else None
-        await gate_of(request).admit(scope, required, account=account)
+        await _admit_to_route(request, required, repeated)
     elif required in {OWN, ANY}:
         await gate_of(request).admit(scope, None, any_account=required == OWN)
+    if repeated:
+        raise parameters.repetition(repeated)
     if kind := opt.get("body"):
         await _check_body(request, kind)
+    elif kind := opt.get("form"):
+        state["form"] = await _read_form(request, kind)
+
+
+async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[str, ...]) -> None:
+    """Admits a request to a route with a scope of its own, and remembers that for an unrestricted token.
+
+    Only these scopes are remembered with a token: there are as many as routes, while a proxy's client may ask
+    ``/auth`` about ever new ones.
+    """
+    scope = request.scope
+    opt, state = scope["route_handler"].opt, scope["state"]
+    entry: Entry | None = state["entry"]
+    account = await _named_account(request, opt["account_in"]) if "account_in" in opt else None
+    try:
+        token = await gate_of(request).admit(scope, required, account=account)
+    except Refused as refused:
+        # Which account is meant cannot be told, so it is not the wrong one.
+        if refused.code == "account_mismatch" and "account" in repeated:
+            raise parameters.repetition(repeated) from None
+        raise
+    if (
+        entry is not None
+        and state["entry"] is entry
+        and token.account is None
+        and token.restrictions == _UNRESTRICTED
+    ):
+        entry.admitted.add(required)
 
 
 _UNRESTRICTED = Restrictions()
@@ -221,6 +248,12 @@ def token_of(request: HttpRequest) -> Token:
     """The token that let this request in."""
     token: Token = request.scope["state"]["token"]
     return token
+
+
+def form_of(request: HttpRequest) -> dict[str, str]:
+    """The fields of this request's form that its route declares."""
+    form: dict[str, str] = request.scope["state"]["form"]
+    return form
 
 
 def rate_limit_fields(quota: Quota) -> list[tuple[bytes, bytes]]:
@@ -260,10 +293,20 @@ async def _named_account(request: HttpRequest, place: str) -> str | None:
 
 
 async def _check_body(request: HttpRequest, kind: Any) -> None:
-    content_types = request.headers.getall("content-type", [])
-    if [each.partition(";")[0].strip().lower() for each in content_types] != [
-        "application/json"
-    ] or request.headers.get("content-encoding", "identity") != "identity":
-        raise Refused("unsupported_media_type")
+    _check_media_type(request, "application/json")
     if found := bodies.problems(await request.body(), kind):
         raise Refused("bad_request", errors=tuple(found))
+
+
+async def _read_form(request: HttpRequest, kind: Any) -> dict[str, str]:
+    _check_media_type(request, FORM)
+    declared = [field.encode_name for field in msgspec.structs.fields(kind)]
+    return parameters.unique_fields(await request.body(), declared)
+
+
+def _check_media_type(request: HttpRequest, media_type: str) -> None:
+    content_types = request.headers.getall("content-type", [])
+    if [each.partition(";")[0].strip().lower() for each in content_types] != [media_type] or (
+        request.headers.get("content-encoding", "identity") != "identity"
+    ):
+        raise Refused("unsupported_media_type")

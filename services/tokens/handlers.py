@@ -153,7 +153,7 @@ class TokensHandlers:
             wanted = _in_utc(msgspec.structs.replace(rows.wanted(token), **changes))
             # An expiry that is kept may have passed; only a new one has to lie ahead.
             judged = wanted if "expires" in changes else msgspec.structs.replace(wanted, expires=None)
-            if problems := rules.problems(judged, datetime.now(UTC)):
+            if problems := rules.problems(judged, datetime.now(UTC), stored=token.restrictions):
                 raise _Refused(bad_request(*problems))
             # Neither what it becomes nor what it is: else whoever may give less could take more away.
             await self._within_authority(change, request.actor, rows.wanted(token))

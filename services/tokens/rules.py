@@ -13,9 +13,11 @@ from shared.scopes import MAX_COUNT, is_scope
 
 MAX_DESCRIPTION = 1024  # characters
 MAX_METADATA = 8192  # bytes of JSON
-MAX_LIST = 256  # addresses, referrers
+MAX_ADDRESSES = 256
+MAX_REFERRERS = 64
 MAX_REQUEST_ID = 128  # characters
 MAX_REFERRER = 512  # characters
+MAX_WILDCARDS = 8  # in one referrer pattern
 MAX_REQUESTS = 1_000_000_000
 MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,8 +32,15 @@ def is_account(name: str) -> bool:
     return _ACCOUNT.fullmatch(name) is not None
 
 
-def problems(token: NewToken, now: datetime) -> list[FieldError]:
-    """Everything that is wrong with a token someone wants to make, by JSON field; empty when it may be."""
+def problems(token: NewToken, now: datetime, *, stored: Restrictions | None = None) -> list[FieldError]:
+    """Everything that is wrong with a token someone wants to make, by JSON field; empty when it may be.
+
+    Args:
+        token: what is wanted.
+        now: the time.
+        stored: the restrictions of the token that is edited. Referrers that stay as they are stay valid: they may have
+            been stored under wider limits.
+    """
     found = [FieldError(field="description", message=text) for text in _description(token.description)]
     found += [FieldError(field="scopes", message=text) for text in _scopes(token.scopes)]
     if token.account is not None and not is_account(token.account):
@@ -42,7 +51,7 @@ def problems(token: NewToken, now: datetime) -> list[FieldError]:
         found.append(FieldError(field="metadata", message=f"over {MAX_METADATA} bytes"))
     elif token.metadata is not None and _holds_nul(token.metadata):
         found.append(FieldError(field="metadata", message="a NUL character"))
-    found += _restrictions(token.restrictions)
+    found += _restrictions(token.restrictions, stored)
     found += _times(token, now)
     return found
 
@@ -76,19 +85,19 @@ def _scopes(scopes: tuple[str, ...]) -> Iterator[str]:
         yield "a scope is '*' or lower-case segments joined by ':'"
 
 
-def _restrictions(restrictions: Restrictions) -> Iterator[FieldError]:
-    for field, values, problem in (
-        ("addresses", restrictions.addresses, _address_problem),
-        ("referrers", restrictions.referrers, _referrer_problem),
+def _restrictions(restrictions: Restrictions, stored: Restrictions | None) -> Iterator[FieldError]:
+    for field, values, most, problem in (
+        ("addresses", restrictions.addresses, MAX_ADDRESSES, _address_problem),
+        ("referrers", restrictions.referrers, MAX_REFERRERS, _referrer_problem),
     ):
-        if values is None:
+        if values is None or (field == "referrers" and stored is not None and values == stored.referrers):
             continue
         name = f"restrictions.{field}"
         if not values:
             yield FieldError(field=name, message="empty: leave it out to allow all, or name what is allowed")
-        if len(values) > MAX_LIST:
-            yield FieldError(field=name, message=f"over {MAX_LIST} entries")
-        for index, value in enumerate(values[:MAX_LIST]):
+        if len(values) > most:
+            yield FieldError(field=name, message=f"over {most} entries")
+        for index, value in enumerate(values[:most]):
             if text := problem(value):
                 yield FieldError(field=f"{name}[{index}]", message=text)
     if restrictions.rate_limit is not None:
@@ -104,8 +113,10 @@ def _address_problem(text: str) -> str | None:
 
 
 def _referrer_problem(text: str) -> str | None:
-    if not re.fullmatch(r"[\x21-\x7e]+", text) or len(text) > MAX_REFERRER:
+    if len(text) > MAX_REFERRER or not re.fullmatch(r"[\x21-\x7e]+", text):
         return f"1 to {MAX_REFERRER} visible ASCII characters, '*' for any part"
+    if text.count("*") > MAX_WILDCARDS:
+        return f"over {MAX_WILDCARDS} '*'"
     return None
 
 

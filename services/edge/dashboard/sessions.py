@@ -17,7 +17,8 @@ from nats.aio.client import Client
 from services.edge.cache import Entry
 from services.edge.coherence import now
 from services.edge.errors import Refused
-from services.edge.gate import HttpRequest, gate_of
+from services.edge.gate import FORM, HttpRequest, gate_of
+from services.edge.parameters import form_fields
 from shared import addresses, rpc, token_value
 from shared.contracts import (
     RESUME_SESSION,
@@ -143,14 +144,11 @@ async def form(request: HttpRequest) -> dict[str, str]:
     Raises:
         Refused: the body is no form.
     """
-    if (
-        request.headers.get("content-type", "").partition(";")[0].strip()
-        != "application/x-www-form-urlencoded"
-    ):
+    if request.headers.get("content-type", "").partition(";")[0].strip() != FORM:
         raise Refused("unsupported_media_type", "a form is needed")
     fields: dict[str, list[str]] = {}
-    for name, value in (await request.form()).multi_items():
-        fields.setdefault(name, []).append(str(value))
+    for name, value in form_fields(await request.body()):
+        fields.setdefault(name, []).append(value)
     return {name: "\n".join(values) for name, values in fields.items()}
 
 
@@ -163,7 +161,12 @@ async def _let_in(request: HttpRequest, verdict: Verdict) -> None:
 
 
 def _secret(request: HttpRequest) -> str | None:
-    secret = request.cookies.get(_name(request))
+    wanted, secret = _name(request), None
+    for header in request.headers.getall("cookie", []):
+        for pair in header.split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == wanted:
+                secret = value.strip()
     return secret if secret and len(secret) <= 128 else None
 
 

@@ -7,7 +7,7 @@ A route's ``opt`` says what its signature cannot (see `services.edge.gate`), and
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import msgspec
 from litestar import Litestar
@@ -19,8 +19,7 @@ from msgspec import Struct
 
 from services.edge.docs.examples import EXAMPLES
 from services.edge.errors import KINDS, MEDIA_TYPE, Problem
-from services.edge.gate import ANY, ASKED, OWN, PUBLIC
-from services.edge.routes.standards import FORM
+from services.edge.gate import ANY, ASKED, FORM, OWN, PUBLIC
 from services.edge.routes.tokens import CreatedToken
 from shared import VERSION, docstrings
 
@@ -181,10 +180,7 @@ def _parameters(handler: HTTPRouteHandler) -> Iterator[Object]:
 
 
 def _parameter_schema(field: FieldDefinition, wanted: KwargDefinition) -> Object:
-    annotation = field.annotation
-    if get_origin(annotation) is list:  # how a handler sees that it came twice; one is what it takes
-        (annotation,) = get_args(annotation)
-    schema = msgspec.json.schema(annotation)
+    schema = msgspec.json.schema(field.annotation)
     # In a query there is no null: what may be null may be left out.
     options = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
     schema |= options[0] if options else {}

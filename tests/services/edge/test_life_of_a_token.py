@@ -1,6 +1,7 @@
 """A token from its making to its end, over HTTP."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -143,7 +144,7 @@ async def test_an_account_bound_token_works_for_that_account_only(admin):
         "/v1/accounts": 403,
         "/v1/tokens?account=alice": 200,
         "/v1/tokens?account=bob": 403,
-        "/v1/tokens?account=alice&account=bob": 403,
+        "/v1/tokens?account=alice&account=bob": 400,
         "/v1/tokens": 403,
         "/v1/tokens/account/alice": 200,
         "/v1/self": 200,
@@ -181,6 +182,72 @@ async def test_addresses_and_referrers_are_judged_in_order(admin):
     ):
         headers = bearer(here["token"]) | ({"referer": referrer} if referrer else {})
         assert (await admin.get("/v1/tokens", headers=headers)).status_code == status, referrer
+
+
+PAGE = "https://good.example/"
+
+
+async def test_a_referrer_above_two_kilobytes_is_rejected(admin):
+    made = await make(admin, restrictions={"referrers": [f"{PAGE}*"]})
+    for length, status in ((2048, 200), (2049, 403), (6000, 403)):
+        headers = bearer(made["token"]) | {"referer": PAGE + "a" * (length - len(PAGE))}
+        answer = await admin.get("/v1/tokens", headers=headers)
+        assert answer.status_code == status, length
+        assert status == 200 or answer.json()["code"] == "referrer_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("referrers", "field"),
+    [
+        ([f"{PAGE}*"] * 64, None),
+        ([f"{PAGE}*"] * 65, "restrictions.referrers"),
+        ([PAGE + "*a" * 8], None),
+        ([f"{PAGE}*", PAGE + "*a" * 9], "restrictions.referrers[1]"),
+    ],
+)
+async def test_new_and_edited_referrers_are_bounded(admin, referrers: list[str], field: str | None):
+    wanted = {"restrictions": {"referrers": referrers}}
+    made = await make(admin)
+    for answer in (
+        await admin.post("/v1/tokens", json={"scopes": ["api"], **wanted}),
+        await admin.patch(f"/v1/tokens/{made['id']}", json=wanted),
+    ):
+        if field is None:
+            assert answer.is_success, answer.text
+        else:
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+            assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_referrers_stored_under_wider_limits_stay_valid(admin, database):
+    made = await make(admin)
+    wide = [*(f"https://{number}.example/" for number in range(255)), PAGE + "*a" * 9]
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute(
+        "update tokens.token set restrictions = $2 where id = $1",
+        made["id"],
+        json.dumps({"addresses": None, "referrers": wide, "rateLimit": None}),
+    )
+    await connection.close()
+    page = {"referer": PAGE + "-a" * 9}
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]) | page)).status_code == 200
+    path = f"/v1/tokens/{made['id']}"
+    limit = {"maxRequests": 100, "timeWindow": 60}
+    for changes in (
+        {"description": "edited"},
+        {"scopes": ["api", "orders"]},
+        {"restrictions": {"referrers": wide, "rateLimit": limit}},
+    ):
+        edited = await admin.patch(path, json=changes)
+        assert edited.status_code == 200, edited.text
+        assert edited.json()["restrictions"]["referrers"] == wide
+    changed = await admin.patch(path, json={"restrictions": {"referrers": wide[1:]}})
+    assert changed.status_code == 400
+    assert {error["field"] for error in changed.json()["errors"]} == {"restrictions.referrers"}
+    rotated = await admin.post(f"{path}/rotate", json={})
+    assert rotated.status_code == 201, rotated.text
+    assert rotated.json()["restrictions"]["referrers"] == wide
+    assert (await admin.get("/v1/self", headers=bearer(rotated.json()["token"]) | page)).status_code == 200
 
 
 async def test_a_rate_limit_is_exact_and_says_when_to_come_again(admin):
