@@ -323,6 +323,13 @@ async def test_what_processes_report_is_added_up_once(stream, metrics_service, o
     )
 
 
+async def test_gauges_whose_sum_is_no_number_keep_nobody_from_a_scrape(stream, metrics_service, operator):
+    for source in ("edge-1", "edge-2"):
+        gauges = [{"name": "tallystick_cached_tokens", "value": value} for value in (7, 1.7e308)]
+        await send(stream, "metrics.reported", 1, source, gauges=gauges)
+    await counted(operator, {"tallystick_cached_tokens": 14, "tallystick_series_dropped_total": 2})
+
+
 async def test_answered_requests_are_counted_by_method_status_and_route(stream, metrics_service, operator):
     calls = [
         {"method": "GET", "statusCode": 200, "route": "/v1/stats", "count": 3},
