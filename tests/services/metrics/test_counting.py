@@ -111,14 +111,14 @@ async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, ope
     ]
     for payload in poison:
         await stream.publish("tallystick.events.account.added", payload)
-    await stream.publish("tallystick.events.NOUN.verb", b"{}")
+    subjects = ("NOUN.verb", "no\0un.verb", "nöun.verb", f"{'x' * 3000}.verb")
+    for subject in subjects:
+        await stream.publish(f"tallystick.events.{subject}", b"{}")
     await send(stream, "account.added", account="fine")
-    await counted(
-        operator,
-        {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": len(poison) + 1},
-    )
+    dead = len(poison) + len(subjects)
+    await counted(operator, {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": dead})
     connection = await asyncpg.connect(database.owner)
-    assert await connection.fetchval("select count(*) from metrics.dead_letter") == len(poison) + 1
+    assert await connection.fetchval("select count(*) from metrics.dead_letter") == dead
     await connection.close()
 
 
