@@ -24,6 +24,7 @@ async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, 
         "select uses, last_used, last_ip from tokens.token where id = $1", token.id
     )
     await connection.close()
+    assert row is not None
     assert tuple(row) == (15, NOW + timedelta(seconds=20), "192.0.2.20")
 
 
