@@ -220,6 +220,9 @@ def settings(
         "server_name": name,
         "listen": listen,
         "max_payload": 1 << 20,
+        # Of subject and reply subject together. nats-py closes a connection that brings it a line over 4 KiB, which
+        # is what the server sends plus a few words.
+        "max_control_line": 2048,
         "ping_interval": "2s",
         "ping_max": 2,
         "jetstream": {

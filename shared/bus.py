@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from shared.lifecycle import EX_UNAVAILABLE, Stop, Unavailable
 
@@ -71,6 +72,33 @@ class Denials:
         self._hooked = self._client._error_cb = noticed  # noqa: SLF001
 
 
+class _TolerantClient(Client):
+    """Takes messages whose subjects, reply subjects and headers are not text.
+
+    nats-py ends its read loop at the first such byte and stays deaf from then on, so that whoever may send a service
+    one message could silence it.
+    """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except Exception:  # noqa: BLE001  # whatever a header makes it raise, the message has no readable headers
+            return None
+        return found
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return self.msg_class(
+            subject=subject.decode(errors="replace"),
+            reply=reply.decode(errors="replace"),
+            data=data,
+            headers=headers,
+            _client=self,
+            _sid=sid,
+        )
+
+
 @asynccontextmanager
 async def connect(
     url: str, name: str, stop: Stop, *, wait_s: float = 0, authority: str | None = None
@@ -89,7 +117,7 @@ async def connect(
     Raises:
         Unavailable: no server accepted the connection within ``wait_s``.
     """
-    client = Client()
+    client = _TolerantClient()
     closing = False
 
     async def disconnected() -> None:

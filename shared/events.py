@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
-from shared import publishers
+from shared import batches, publishers
 from shared.bus import Denials, PublishDenied
 from shared.contracts import (
     EVENTS_STREAM,
@@ -46,15 +46,17 @@ BUFFER = 100_000
 """Events kept while NATS is away. Beyond it `Producer.send` drops, and `Producer.put` waits."""
 MAX_DATA_BYTES = 60 * 1024
 """What an event may hold. The stream takes no message above 64 KiB, and one that it never takes would hold up all others."""
-LOT = 100
-"""Threads or counts in one event: far below that."""
+MAX_TYPE = 200
+"""Characters of an event's type."""
+MAX_NAME = 128
+"""Characters of a source, and of a thread's type."""
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63})+", re.ASCII)
 
 
 def is_event_type(text: str) -> bool:
     """``noun.verb`` in lower case: it becomes part of a subject, so nothing else may stand in it."""
-    return _TYPE.fullmatch(text) is not None
+    return len(text) <= MAX_TYPE and _TYPE.fullmatch(text) is not None
 
 
 NOT_STORED: tuple[type[Exception], ...] = (NatsError, APIError, NoStreamResponseError, OSError, TimeoutError)
@@ -80,6 +82,8 @@ class Producer:
     """One source of events: a process, from its start to its end (``boot``)."""
 
     def __init__(self, client: Client, source: str, buffer: int = BUFFER) -> None:
+        if not (publishers.is_name(publishers.publisher(source)) and len(source) <= MAX_NAME):
+            raise ValueError(f"not the name of a NATS user, or more than {MAX_NAME} characters: {source!r}")
         self._stream = client.jetstream()
         self._denials = Denials(client)
         self._denied: set[str] = set()
@@ -142,7 +146,13 @@ class Producer:
 
     @asynccontextmanager
     async def thread(self, kind: str) -> AsyncIterator[None]:
-        """Counts a thread as started, alive and stopped around the block."""
+        """Counts a thread as started, alive and stopped around the block.
+
+        Raises:
+            ValueError: ``kind`` is empty or too long.
+        """
+        if not 0 < len(kind) <= MAX_NAME:
+            raise ValueError(f"a thread's type has 1 to {MAX_NAME} characters")
         started = ThreadStarted(thread=new_id("thr_"), type=kind)
         self._threads[started.thread] = started
         self.send("thread.started", started)
@@ -190,7 +200,7 @@ class Producer:
             due = loop.time() + HEARTBEAT_S
             await asyncio.sleep(HEARTBEAT_S)
             self._lag_s = loop.time() - due
-            for threads in _lots(tuple(self._threads.values())):
+            for threads in _batches(self._threads.values()):
                 self.send("thread.heartbeat", ThreadHeartbeat(threads=threads))
             self.report()
 
@@ -208,17 +218,18 @@ class Producer:
         )
         self._cpu_s = cpu
         taken = self.measures.take()
-        for counters in _lots(taken.counters):
+        for counters in _batches(taken.counters):
             self.send("metrics.reported", MetricsReported(counters=counters))
-        for gauges in _lots(taken.gauges):
+        for gauges in _batches(taken.gauges):
             self.send("metrics.reported", MetricsReported(gauges=gauges))
 
     async def drained(self) -> None:
         await self._emptied.wait()
 
 
-def _lots(whole: tuple[T, ...]) -> Iterator[tuple[T, ...]]:
-    return (whole[first : first + LOT] for first in range(0, len(whole), LOT))
+def _batches(items: Iterable[T]) -> Iterator[tuple[T, ...]]:
+    """What fits one event each, with room for the names around it."""
+    return map(tuple, batches.cut(items, MAX_DATA_BYTES - 64))
 
 
 def _resident_bytes() -> float:
@@ -233,6 +244,9 @@ async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> Asyn
         client: a connection of nats-py, best one with endless reconnects and ``pending_size=0``.
         source: what sends: the name of the NATS user, which may be followed by a dot and more.
         buffer: how many events are kept while NATS is away.
+
+    Raises:
+        ValueError: the source is not of that form.
     """
     made = Producer(client, source, buffer)
     tasks = [asyncio.create_task(made.deliver()), asyncio.create_task(made.beat())]

@@ -14,6 +14,8 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 MICRO = 1_000_000
 MAX_SERIES = 2000
 """Counters kept at once; beyond it what is counted is dropped, and counted."""
+MAX_LABEL = 256
+"""Characters of a label's value. A report with a longer one is none to the metrics service, and all of it would be lost."""
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -27,7 +29,9 @@ class Measures:
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Adds to a counter. One of seconds is counted in microseconds."""
         key = (name, tuple(labels.items()))
-        if key not in self._counters and len(self._counters) >= MAX_SERIES:
+        if key not in self._counters and (
+            len(self._counters) >= MAX_SERIES or not all(map(_is_label, labels.values()))
+        ):
             key = ("tallystick_series_dropped_total", ())
         self._counters[key] += amount
 
@@ -68,6 +72,10 @@ class Measures:
             self.count(f"{name}_bucket", total, le="+Inf" if bound == inf else f"{bound:g}")
         self.count(f"{name}_sum", int(histogram.sum_s * MICRO))
         self.count(f"{name}_count", total)
+
+
+def _is_label(value: str) -> bool:
+    return 0 < len(value) <= MAX_LABEL and "\0" not in value
 
 
 class _Histogram:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from shared import contracts, docstrings, rpc
+from shared import batches, contracts, docstrings, rpc
 from shared.contracts import Message, Operation
 
 INTRODUCTION = f"""\
@@ -18,7 +18,8 @@ Made from `shared/contracts.py` by `just nats-reference`; [services.md](services
 
 Payloads are JSON objects. Fields you do not know are to be skipped; new ones have defaults. Requests are answered once;
 what is not told here as a reply is a [Failure](#failure), with its `code` in the header `Nats-Service-Error` too. A
-request over {contracts.MAX_REQUEST_BYTES // 1024} KiB (an import: {contracts.MAX_IMPORT_BYTES // 1024} KiB) is refused, one without a reply subject is dropped. A request
+request over {contracts.MAX_REQUEST_BYTES // 1024} KiB (an import: {contracts.MAX_IMPORT_BYTES // 1024} KiB) is refused, one without a reply subject is dropped.
+Where a list would be over {batches.MAX_MESSAGE_BYTES:,} bytes, the reply is `bad_request`, and says how many to ask for. A request
 that changes something carries the header `{rpc.DEADLINE_HEADER}`, Unix time in milliseconds: what comes later is dropped and not carried out.
 `nats micro list` finds the services.
 

@@ -20,7 +20,7 @@ from nats.errors import NoRespondersError
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
 
-from shared import VERSION, bus, tracing
+from shared import VERSION, batches, bus, tracing
 from shared.bad_input import without_input
 from shared.contracts import Failure, Operation
 
@@ -50,11 +50,15 @@ Handlers = Mapping[Operation[Any, Any], Handler]
 
 
 async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Failure:
-    """Asks, and answers the reply or the refusal. Whatever keeps the answer away is ``unavailable``."""
+    """Asks, and answers the reply or the refusal. Whatever keeps the answer away is ``unavailable``; a request over the
+    operation's limit is not sent, and is a ``bad_request``.
+    """
     headers = tracing.headers()
     if operation.mutates:
         headers[DEADLINE_HEADER] = str(int((time.time() + operation.timeout_s) * 1000))
     payload = msgspec.json.encode(request)
+    if len(payload) > operation.max_bytes:
+        return Failure(code="bad_request", message=f"over {operation.max_bytes} bytes")
     try:
         if operation.service == "metrics":
             message = await _request_metrics(client, operation, payload, headers)
@@ -337,7 +341,12 @@ async def _answer(request: Request, reply: msgspec.Struct) -> None:
     headers = None
     if isinstance(reply, Failure):
         headers = {ERROR_CODE_HEADER: _CODES.get(reply.code, "500"), ERROR_HEADER: reply.code}
+    payload = msgspec.json.encode(reply)
+    if len(payload) > batches.MAX_MESSAGE_BYTES:
+        log.error("an answer of %d bytes is more than a message holds", len(payload))
+        await _answer(request, Failure(code="internal", message="the answer is larger than a message"))
+        return
     try:
-        await request.respond(msgspec.json.encode(reply), headers=headers)
+        await request.respond(payload, headers=headers)
     except (NatsError, OSError) as error:
         log.warning("an answer could not be sent: %s", type(error).__name__)

@@ -10,8 +10,8 @@ import click
 import msgspec
 
 from services.cli.connection import ask, change, fail, http, operator
+from shared import batches, sign_in_link, token_record, token_value
 from shared import contracts as c
-from shared import sign_in_link, token_record, token_value
 from shared.lifecycle import EX_DATAERR
 from shared.token_record import NotARecord, TokenRecord
 
@@ -261,7 +261,14 @@ def import_tokens(file: Any) -> None:
         fail("no record", EX_DATAERR)
     if len(records) > c.MAX_IMPORT:
         fail(f"{len(records)} records: at most {c.MAX_IMPORT} at once; nothing was imported", EX_DATAERR)
-    imported = ask(c.IMPORT_TOKENS, c.ImportTokens(records=tuple(records), actor=operator()))
+    request = c.ImportTokens(records=tuple(records), actor=operator())
+    if not batches.fits(request, c.IMPORT_TOKENS.max_bytes):
+        fail(
+            f"{len(records)} records of together over {c.IMPORT_TOKENS.max_bytes} bytes: "
+            "import fewer at once; nothing was imported",
+            EX_DATAERR,
+        )
+    imported = ask(c.IMPORT_TOKENS, request)
     for token in imported.added:
         click.echo(f"added {token}")
     if imported.existing:

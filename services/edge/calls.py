@@ -1,35 +1,39 @@
 """Counts the requests this edge answered, by method, status and route template; reported in batches."""
 
+import msgspec
+
+from shared import batches
 from shared.contracts import ApiCall, ApiCalls
-from shared.events import Producer
+from shared.events import MAX_DATA_BYTES, Producer
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+OTHER = "other"
+"""Any other method, which a client may have made up; and any route beyond MAX_KINDS."""
 UNROUTED = "unrouted"
 """The route of a request that was answered before one was looked for."""
 MAX_KINDS = 2000
-BATCH = 250  # keeps a report under what an event may hold
+"""More than the routes there are have methods and statuses. Beyond it the route is not told apart, and nothing is lost."""
+_EMPTY_BYTES = len(msgspec.json.encode(ApiCalls(calls=())))
 
 
 class Calls:
+    """Keyed by closed sets only: the methods above, the statuses the edge answers with and its own routes."""
+
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int, str], int] = {}
 
     def answered(self, method: str, status: int, route: str) -> None:
-        kind = (method, status, route)
-        known = self._counts.get(kind)
-        if known is None and method not in METHODS:  # any word may be one, so that they would use up the room
-            kind = ("other", status, route)
-            known = self._counts.get(kind)
-        if known is not None:
-            self._counts[kind] = known + 1
-        elif len(self._counts) < MAX_KINDS:
-            self._counts[kind] = 1
+        kind = (method if method in METHODS else OTHER, status, route)
+        counts = self._counts
+        if kind not in counts and len(counts) >= MAX_KINDS:
+            kind = (kind[0], status, OTHER)
+        counts[kind] = counts.get(kind, 0) + 1
 
     def report(self, producer: Producer) -> None:
-        counts, self._counts = list(self._counts.items()), {}
+        counts, self._counts = self._counts, {}
         calls = [
-            ApiCall(method=method, status_code=status, route=route, count=n)
-            for (method, status, route), n in counts
+            ApiCall(method=method, status_code=status, route=route, count=count)
+            for (method, status, route), count in counts.items()
         ]
-        for first in range(0, len(calls), BATCH):
-            producer.send("api.calls", ApiCalls(calls=tuple(calls[first : first + BATCH])))
+        for batch in batches.cut(calls, MAX_DATA_BYTES - _EMPTY_BYTES):
+            producer.send("api.calls", ApiCalls(calls=tuple(batch)))

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from services.edge import bodies, parameters
 from services.edge.cache import Cache, Entry, Known, Unknown
-from services.edge.calls import Calls
+from services.edge.calls import UNROUTED, Calls
 from services.edge.checker import Checker
 from services.edge.client_address import client_address
 from services.edge.coherence import now
@@ -167,7 +167,7 @@ class Gate:
     def _note(self, scope: Scope, token: str, reason: str, address: str | None) -> None:
         """For the token's log."""
         if self.usage.refused(token, reason):
-            route = scope.get("path_template", scope["path"])
+            route = scope.get("path_template", UNROUTED)
             self.usage.note(token, reason, address, route, scope["state"]["request_id"])
 
 

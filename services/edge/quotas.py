@@ -97,8 +97,12 @@ class Quotas:
     def _of(self, token: str, limit: RateLimit) -> _Held:
         held = self._held.get(token)
         if held is None or held.limit != limit:
+            gone = self._held.pop(token, None)
             if len(self._held) >= MAX_TOKENS:
-                del self._held[next(iter(self._held))]  # what it had left is lost, as at a window's end
+                gone = self._held.pop(next(iter(self._held)))
+            if gone is not None:
+                # What it had left is lost, as at a window's end.
+                self._measures.count("tallystick_quota_lost_total", gone.left)
             held = self._held[token] = _Held(limit)
         return held
 

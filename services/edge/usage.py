@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
+import msgspec
 from nats.aio.client import Client
 
-from shared import rpc
+from shared import batches, rpc
 from shared.contracts import REPORT_USE, Failure, Refusal, ReportUse, Use
 
 log = logging.getLogger(__name__)
@@ -19,14 +20,16 @@ MAX_TOKENS = 10_000
 MAX_REFUSALS = 1_000
 MAX_REFUSALS_OF_ONE = 10
 """In one report: a token's log keeps its latest 100, so a flood of them would be written to be forgotten."""
-BATCH = 200  # keeps a report under what a request may hold
-
+LATER = {"unavailable", "overloaded"}
+"""Failures after which the same report may be accepted; any other one concerns the report itself."""
+MAX_REJECTED = 50
+"""Rejections in one go after which a rejected report is dropped whole: enough to find a few bad ones among thousands,
+and no flood of requests where the service rejects everything.
+"""
+_EMPTY_BYTES = len(msgspec.json.encode(ReportUse(uses=(), refusals=())))
 
 _AS_TOLD = dict.fromkeys(("revoked", "disabled", "expired", "not_yet_valid"), "invalid_token")
 """What the client is told of why its token is not honoured."""
-
-_Refused = tuple[str, float, str, str | None, str, str | None]
-"""A `Refusal` before it is reported, with its time in seconds since the epoch."""
 
 
 class Usage:
@@ -34,10 +37,13 @@ class Usage:
 
     def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
-        self._refusals: list[_Refused] = []
+        self._refusals: list[Refusal] = []
         self._noted: Counter[str] = Counter()
         """Refusals by token since the last report."""
         self.dropped = 0
+        """Uses and refusals that are not reported, since `Gate` last took the number."""
+        self._waiting = False
+        """Whether the last report was not accepted for now."""
         self.results: Counter[str] = Counter()
         """How many requests were judged, by result."""
 
@@ -56,15 +62,25 @@ class Usage:
     def refused(self, token: str, reason: str) -> bool:
         """Counts a refusal, and answers whether there is room to `note` it."""
         self.results[_AS_TOLD.get(reason, reason)] += 1
-        noted = self._noted[token] = self._noted[token] + 1
-        if noted <= MAX_REFUSALS_OF_ONE and len(self._refusals) < MAX_REFUSALS:
+        # Only where there is room is anything kept by token.
+        if len(self._refusals) < MAX_REFUSALS and self._noted[token] < MAX_REFUSALS_OF_ONE:
+            self._noted[token] += 1
             return True
         self.dropped += 1
         return False
 
     def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
         """Has a refusal reported for the token's log."""
-        self._refusals.append((token, time.time(), reason, address, route, request_id))
+        self._refusals.append(
+            Refusal(
+                id=token,
+                time=datetime.now(UTC),
+                reason=reason,
+                address=address,
+                route=route,
+                request_id=request_id,
+            )
+        )
 
     def take_results(self) -> dict[str, int]:
         """Since the last time."""
@@ -77,33 +93,63 @@ class Usage:
             await asyncio.sleep(REPORT_S)
             await self.flush(client)
 
-    async def flush(self, client: Client) -> None:
-        """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
-        time. Stops where nobody listens, to go on later.
-        """
-        uses = [each.reported(token) for token, each in self._uses.items()]
-        refusals = self._refusals
+    def take(self) -> deque[list[Use | Refusal]]:
+        """What is not reported yet, in reports that are each within the limit of a request."""
+        items: list[Use | Refusal] = [each.reported(token) for token, each in self._uses.items()]
+        items += self._refusals
         self._uses, self._refusals = {}, []
         self._noted.clear()
-        while uses or refusals:
-            report = ReportUse(uses=tuple(uses[:BATCH]), refusals=tuple(map(_refusal, refusals[:BATCH])))
-            if isinstance(await rpc.call(client, REPORT_USE, report), Failure):
-                self._keep(uses, refusals)
-                return
-            del uses[:BATCH], refusals[:BATCH]
+        return deque(batches.cut(items, REPORT_USE.max_bytes - _EMPTY_BYTES))
 
-    def _keep(self, uses: Sequence[Use], refusals: list[_Refused]) -> None:
-        for use in uses:
-            newer = self._uses.get(use.id)
-            if newer:
-                newer.count += use.count
+    async def flush(self, client: Client) -> None:
+        """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
+        time. Stops where the service cannot take a report now, to go on later. A report that the service rejects is
+        halved until what it rejects is alone; that is dropped and counted.
+        """
+        reports = self.take()
+        rejected = dropped = 0
+        try:
+            while reports:
+                failure = await _send(client, reports[0])
+                if failure is not None and failure.code in LATER:
+                    self._wait(failure)
+                    break
+                report = reports.popleft()
+                if failure is None:
+                    self._waiting = False
+                    continue
+                rejected += 1
+                if len(report) > 1 and rejected < MAX_REJECTED:
+                    half = len(report) // 2
+                    reports.extendleft((report[half:], report[:half]))
+                else:
+                    dropped += sum(map(_number, report))
+        finally:
+            if dropped:
+                log.warning("dropped %d uses and refusals that the tokens service rejects", dropped)
+            self.dropped += dropped
+            # Also where this is cancelled: the last report goes out when the edge stops.
+            self._keep(item for report in reports for item in report)
+
+    def _wait(self, failure: Failure) -> None:
+        if not self._waiting:
+            log.warning("usage cannot be reported for now: %s", failure.code)
+        self._waiting = True
+
+    def _keep(self, reported: Iterable[Use | Refusal]) -> None:
+        refusals: list[Refusal] = []
+        for each in reported:
+            if isinstance(each, Refusal):
+                refusals.append(each)
+            elif newer := self._uses.get(each.id):
+                newer.count += each.count
             elif len(self._uses) < MAX_TOKENS:
-                self._uses[use.id] = _Uses(use.count, use.time.timestamp(), use.ip)
+                self._uses[each.id] = _Uses(each.count, each.time.timestamp(), each.ip)
             else:
-                self.dropped += use.count
-        kept = [*refusals, *self._refusals]
-        self.dropped += max(0, len(kept) - MAX_REFUSALS)
-        self._refusals = kept[:MAX_REFUSALS]
+                self.dropped += each.count
+        refusals += self._refusals
+        self.dropped += max(0, len(refusals) - MAX_REFUSALS)
+        self._refusals = refusals[:MAX_REFUSALS]
 
 
 class _Uses:
@@ -120,13 +166,20 @@ class _Uses:
         return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)
 
 
-def _refusal(noted: _Refused) -> Refusal:
-    token, when, reason, address, route, request_id = noted
-    return Refusal(
-        id=token,
-        time=datetime.fromtimestamp(when, UTC),
-        reason=reason,
-        address=address,
-        route=route,
-        request_id=request_id,
+async def _send(client: Client, report: list[Use | Refusal]) -> Failure | None:
+    message = as_message(report)
+    if not batches.fits(message, REPORT_USE.max_bytes):
+        return Failure(code="bad_request", message="a single item over the limit")
+    reply = await rpc.call(client, REPORT_USE, message)
+    return reply if isinstance(reply, Failure) else None
+
+
+def as_message(report: list[Use | Refusal]) -> ReportUse:
+    return ReportUse(
+        uses=tuple(each for each in report if isinstance(each, Use)),
+        refusals=tuple(each for each in report if isinstance(each, Refusal)),
     )
+
+
+def _number(item: Use | Refusal) -> int:
+    return item.count if isinstance(item, Use) else 1

@@ -1,6 +1,5 @@
 """What a batch of messages does to the counters. Pure: state in, state out, no clock and no database."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +41,8 @@ LINE_BYTES = 40
 """What a series takes besides its labels: its number, and its name, which compression finds in the line before."""
 MOST = 1 << 40
 """More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
+MAX_GAUGE = 1e300
+"""What a gauge may show: far enough below the largest float that the sum of all processes is one too."""
 MAX_STATE = 64  # characters of an account's state
 NEW_ACCOUNT_STATE = "init"
 
@@ -326,7 +327,7 @@ def _reported(event: Decoded, report: MetricsReported, at: datetime, state: Stat
     for measured in report.gauges:
         metric = declared.series(measured.name, measured.labels)
         printed = labels(measured.labels)
-        known = metric is not None and metric.type == "gauge" and math.isfinite(measured.value)
+        known = metric is not None and metric.type == "gauge" and abs(measured.value) <= MAX_GAUGE
         if known and state.gauges.admits(measured.name, printed):
             tally.gauges[event.source or "", event.boot or "", measured.name, printed] = measured.value
         else:

@@ -83,7 +83,7 @@ QUOTA_LOST = Metric(
     "tallystick_quota_lost_total", "counter", "Requests handed out to edges that did not come in their window"
 )
 USES_DROPPED = Metric(
-    "tallystick_token_uses_dropped_total", "counter", "Uses and refusals that were too many to report"
+    "tallystick_token_uses_dropped_total", "counter", "Uses and refusals that could not be reported"
 )
 MEMORY = Metric(
     "tallystick_process_resident_memory_bytes",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from services.metrics import declared, store
 from services.metrics.counters import LINE_BYTES
 from services.metrics.exposition import Sample, labels, text
+from shared import batches
 from shared import contracts as c
 from shared.contracts import Failure, FieldError
 from shared.events import HEARTBEAT_S
@@ -64,8 +65,12 @@ class MetricsHandlers:
             counters=await store.recent(self._pool, request.seconds),
         )
 
-    async def history(self, request: c.AskHistory) -> c.History:
-        return c.History(counts=await store.history(self._pool, request.kind, request.minutes))
+    async def history(self, request: c.AskHistory) -> c.History | Failure:
+        history = c.History(counts=await store.history(self._pool, request.kind, request.minutes))
+        if batches.fits(history):
+            return history
+        message = f"{len(history.counts)} kinds begin so, more than one answer holds: ask for fewer minutes"
+        return Failure(code="bad_request", errors=(FieldError(field="minutes", message=message),))
 
 
 def largest(numbers: Mapping[str, int]) -> dict[str, int]:

@@ -147,7 +147,7 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
             " on conflict (stream, seq) do update set subject = excluded.subject, payload = excluded.payload,"
             " reason = excluded.reason, at = now()",
             [
-                (stream, message.seq, message.subject, message.payload[:65536], reason)
+                (stream, message.seq, _storable(message.subject), message.payload[:65536], _storable(reason))
                 for message, reason in tally.dead_letters
             ],
         )
@@ -156,6 +156,11 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
             " (select stream, seq from dead_letter order by at desc, seq desc offset $1)",
             DEAD_LETTERS_KEPT,
         )
+
+
+def _storable(text: str) -> str:
+    """NATS takes a NUL in a subject, PostgreSQL in no text."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 @dataclass

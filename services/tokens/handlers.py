@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from services.tokens.attenuation import exceeds
 from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
 from services.tokens.leases import Leases
 from services.tokens.store import Store
+from shared import batches
 from shared import contracts as c
 from shared.contracts import Failure, FieldError, Operation
 from shared.ids import new_id
@@ -96,8 +97,9 @@ class TokensHandlers:
             verdict, quota=quota, code="active" if quota.granted else "rate_limited"
         )
 
-    async def verify_many(self, request: c.VerifyMany) -> c.Verdicts:
-        return c.Verdicts(verdicts=tuple(await asyncio.gather(*map(self.verify, request.requests))))
+    async def verify_many(self, request: c.VerifyMany) -> c.Verdicts | Failure:
+        verdicts = tuple(await asyncio.gather(*map(self.verify, request.requests)))
+        return _fitting(c.Verdicts(verdicts=verdicts), "requests", verdicts)
 
     async def take_quota(self, request: c.TakeQuota) -> c.Quota | Failure:
         limit = await self._store.rate_limit(request.id)
@@ -107,7 +109,9 @@ class TokensHandlers:
             request.id, limit, wanted=request.wanted, sharing=self._leases.count()
         )
 
-    async def report_use(self, request: c.ReportUse) -> c.Taken:
+    async def report_use(self, request: c.ReportUse) -> c.Taken | Failure:
+        if not all(map(rules.may_be_logged, request.refusals)):
+            return bad_request(FieldError(field="refusals", message="a text is too long for a token's log"))
         await self._store.report(request.uses, request.refusals)
         return c.Taken()
 
@@ -233,9 +237,10 @@ class TokensHandlers:
         if problems := _listing_problems(request):
             return bad_request(*problems)
         total, tokens = await self._store.list(request)
-        return c.TokenPage(
+        page = c.TokenPage(
             total=total, page=request.page, pages=math.ceil(total / request.page_size), tokens=tuple(tokens)
         )
+        return _fitting(page, "pageSize", tokens)
 
     async def import_tokens(self, request: c.ImportTokens) -> c.Imported | Failure:
         """All records or none; what exists already is reported and left as it is."""
@@ -301,12 +306,13 @@ class TokensHandlers:
         if problems := _listing_problems(request):
             return bad_request(*problems)
         total, accounts = await self._store.accounts(request)
-        return c.AccountPage(
+        page = c.AccountPage(
             total=total,
             page=request.page,
             pages=math.ceil(total / request.page_size),
             accounts=tuple(accounts),
         )
+        return _fitting(page, "pageSize", accounts)
 
     async def delete_account(self, request: c.DeleteAccount) -> c.AccountDeleted | Failure:
         if not rules.is_account(request.account):
@@ -395,7 +401,28 @@ def _refuse(problems: list[FieldError]) -> None:
 
 
 def bad_request(*errors: FieldError) -> Failure:
-    return Failure(code="bad_request", message="some fields are not as they should be", errors=errors)
+    # An import may have more faults than one message holds; then the first ones are told.
+    told = next(batches.cut(errors, batches.MAX_MESSAGE_BYTES - 1024), [])
+    message = "some fields are not as they should be"
+    if len(told) < len(errors):
+        message += f"; {len(errors) - len(told)} more are left out here"
+    return Failure(code="bad_request", message=message, errors=tuple(told))
+
+
+def _fitting(reply: R, field: str, items: Sequence[Any]) -> R | Failure:
+    """The reply. If it is more than one NATS message holds, it would get lost: then a rejection that says how many
+    items a request may ask for instead.
+
+    Args:
+        reply: what is answered.
+        field: of the request, what decides how many items there are.
+        items: what the reply holds.
+    """
+    if batches.fits(reply):
+        return reply
+    largest = max(len(msgspec.json.encode(item)) for item in items)
+    number = max(1, (batches.MAX_MESSAGE_BYTES - 1024) // (largest + 1))
+    return bad_request(FieldError(field=field, message=f"more than one answer holds: ask for {number}"))
 
 
 def not_found() -> Failure:

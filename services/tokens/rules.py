@@ -8,7 +8,7 @@ import msgspec
 
 from shared.addresses import network
 from shared.bad_input import too_deep
-from shared.contracts import FieldError, NewToken, RateLimit, Restrictions
+from shared.contracts import FieldError, NewToken, RateLimit, Refusal, Restrictions
 from shared.scopes import MAX_COUNT, is_scope
 
 MAX_DESCRIPTION = 1024  # characters
@@ -18,6 +18,7 @@ MAX_REFERRERS = 64
 MAX_REQUEST_ID = 128  # characters
 MAX_REFERRER = 512  # characters
 MAX_WILDCARDS = 8  # in one referrer pattern
+MAX_LOGGED = 512  # characters of a refusal's texts; a token's log of 100 then fits one answer
 MAX_REQUESTS = 1_000_000_000
 MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,6 +68,12 @@ def canonical(restrictions: Restrictions) -> Restrictions:
 def is_past(time: datetime | None, now: datetime) -> bool:
     """Whether a token may have been made then; unknown is well too."""
     return time is None or EPOCH <= time <= now + timedelta(days=1)  # the other clock may differ
+
+
+def may_be_logged(refusal: Refusal) -> bool:
+    """Whether a token's log has room for it."""
+    texts = (refusal.id, refusal.reason, refusal.address or "", refusal.route, refusal.request_id or "")
+    return all(len(text) <= MAX_LOGGED for text in texts)
 
 
 def _description(text: str) -> Iterator[str]:

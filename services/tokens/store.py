@@ -141,10 +141,11 @@ class Store:
             uses = sorted(uses, key=lambda use: use.id)
             await connection.execute(
                 """
-                update token set last_used = seen.at, last_ip = seen.ip, uses = uses + seen.count
+                update token set uses = uses + seen.count, last_used = greatest(last_used, seen.at),
+                    last_ip = case when last_used > seen.at then last_ip else seen.ip end
                 from (select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::bigint[])
                     as seen (id, at, ip, count)) as seen
-                where token.id = seen.id and (last_used is null or last_used <= seen.at)
+                where token.id = seen.id
                 """,
                 [use.id for use in uses],
                 [use.time for use in uses],

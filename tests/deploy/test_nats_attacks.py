@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import nats
@@ -44,9 +45,10 @@ from shared.contracts import (
 from shared.lifecycle import Stop
 from shared.rpc import serve
 from tests.conftest import Nats, until_async
-from tests.services.conftest import event_stream, tokens_service
+from tests.services.conftest import event_stream, metrics_service, tokens_service
+from tests.services.metrics.test_counting import counted
 
-__all__ = ["event_stream", "tokens_service"]
+__all__ = ["event_stream", "metrics_service", "tokens_service"]
 
 TARGETS = [
     CREATE_TOKEN.subject,
@@ -241,6 +243,48 @@ async def test_a_publish_acknowledgement_is_no_notice():
     for kind in (Changes, Acknowledged):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(acknowledgement, type=kind)
+
+
+NOT_TEXT = [
+    b"PUB tallystick.events.another.\xff.x 2\r\n{}\r\n",
+    b"PUB tallystick.events.another.a.b \xff\xfe 2\r\n{}\r\n",
+    b"PUB tallystick.v1.tokens.verify \xff\xfe 2\r\n{}\r\n",
+    *(
+        b"HPUB %s %s%d %d\r\n%s{}\r\n" % (subject, reply, len(header), len(header) + 2, header)
+        for subject, reply in (
+            (b"tallystick.events.another.a.b", b""),
+            (b"tallystick.v1.tokens.verify", b"_INBOX.another.x "),
+        )
+        for header in (
+            b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+            b"NATS/1.0 503 \xff\r\n\r\n",
+            b"NATS/1.0\r\n\xff: \xff\r\n\r\n",
+            b"NATS/1.0\r\nTallystick-Deadline: \xff\r\ntraceparent: \xff\r\n\r\n",
+            b"NATS/1.0\r\nno colon\r\n\r\n",
+        )
+    ),
+]
+
+
+async def test_bytes_that_are_no_text_silence_no_service(
+    nats_server: Nats, tokens_service, metrics_service, operator
+):
+    """nats-py stops reading at the first subject, reply subject or header that it cannot decode."""
+    parts = urlsplit(nats_server.another)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    login = {"user": parts.username, "pass": parts.password, "verbose": False, "headers": True}
+    writer.write(b"CONNECT %s\r\n%sPING\r\n" % (json.dumps(login).encode(), b"".join(NOT_TEXT)))
+    said = b""
+    while b"PONG" not in said:
+        said += await reader.read(1024)
+    writer.close()
+    assert b"-ERR" not in said
+    client = await nats.connect(nats_server.another, inbox_prefix="_INBOX.another")
+    reply = await client.request(VERIFY.subject, msgspec.json.encode(VerifyToken(digest="0" * 64)), timeout=2)
+    assert msgspec.json.decode(reply.data, type=Verdict).token is None
+    await client.jetstream().publish("tallystick.events.another.mail.sent", b"{}")
+    await client.close()
+    await counted(operator, {"events_totalmail.sent": 1, "tallystick_dead_letters_total": 1})
 
 
 async def ignore(_: Exception) -> None:

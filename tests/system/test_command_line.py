@@ -146,6 +146,23 @@ def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):  # noqa: F
     assert len(imported.stdout.splitlines()) == 1000
 
 
+@pytest.mark.parametrize("length", [1000, 1100, 4000])
+def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, length: int):  # noqa: F811
+    lines = [
+        json.dumps(
+            {
+                "id": f"tok_{number:026d}",
+                "digest": f"{number:064x}",
+                "token": {"scopes": ["api"], "metadata": {"text": "x" * length}},
+            }
+        )
+        for number in range(2000, 2950)
+    ]
+    refused = ran(up, "import", given="\n".join(lines).encode())
+    assert (refused.exit_code, refused.stdout) == (65, "")
+    assert "import fewer at once; nothing was imported" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "words", [["tokens"], ["tokens", "list", "-q"], ["tokens", "check"], ["up", "--host"]]
 )

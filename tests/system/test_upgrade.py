@@ -72,7 +72,7 @@ async def make_stream(folder: DataFolder) -> datetime:
         StreamConfig(name=EVENTS_STREAM, subjects=["tallystick.events.>"], discard=DiscardPolicy.NEW)
     )
     for n in (9, 10, 11, 12):
-        event = {"source": "tokens", "boot": OUTBOX, "n": n, "type": "account.added"}
+        event: dict[str, object] = {"source": "tokens", "boot": OUTBOX, "n": n, "type": "account.added"}
         event["data"] = {"account": f"late{n}"}
         await stream.publish("tallystick.events.account.added", json.dumps(event).encode())
     await client.close()

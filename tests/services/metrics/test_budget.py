@@ -4,6 +4,7 @@ import random
 import string
 from datetime import UTC, datetime
 
+import asyncpg
 import msgspec
 
 from services.metrics import store
@@ -13,14 +14,18 @@ from shared import postgres, rpc
 from shared.contracts import (
     EVENTS_STREAM,
     EXPOSITION,
+    METRICS_HISTORY,
     METRICS_STATS,
     AccountState,
     ApiCall,
     ApiCalls,
     AskExposition,
+    AskHistory,
     AskMetricsStats,
     Counted,
     Exposition,
+    Failure,
+    History,
     Measured,
     MetricsReported,
     MetricsStats,
@@ -97,3 +102,20 @@ def test_words_from_outside_are_few_and_add_up():
     assert sum(kept.values()) == sum(numbers.values())
     assert len("".join(kept).encode()) < WORDS_BYTES
     assert largest({"connected": 3, "init": 3}) == {"connected": 3, "init": 3}
+
+
+async def test_a_history_too_long_for_one_answer_is_refused_with_what_to_do(
+    metrics_service, operator, database
+):
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute(
+        "insert into metrics.recent_count (minute, name, value) select date_trunc('minute', now()), 'events:a.b' || n, 1"
+        " from generate_series(1, 1000) n"
+    )
+    await connection.close()
+    refused = await rpc.call(operator, METRICS_HISTORY, AskHistory(minutes=1440, kind="events:a.b"))
+    assert isinstance(refused, Failure)
+    assert (refused.code, refused.errors[0].field) == ("bad_request", "minutes")
+    history = await rpc.call(operator, METRICS_HISTORY, AskHistory(minutes=60, kind="events:a.b"))
+    assert isinstance(history, History)
+    assert sum(map(sum, history.counts.values())) == 1000

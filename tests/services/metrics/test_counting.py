@@ -117,14 +117,14 @@ async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, ope
     ]
     for payload in poison:
         await stream.publish("tallystick.events.tokens.account.added", payload)
-    await stream.publish("tallystick.events.tokens.NOUN.verb", b"{}")
+    subjects = ("NOUN.verb", "no\0un.verb", "nöun.verb", f"{'x' * 1900}.verb")
+    for subject in subjects:
+        await stream.publish(f"tallystick.events.tokens.{subject}", b"{}")
     await send(stream, "account.added", account="fine")
-    await counted(
-        operator,
-        {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": len(poison) + 1},
-    )
+    dead = len(poison) + len(subjects)
+    await counted(operator, {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": dead})
     connection = await asyncpg.connect(database.owner)
-    assert await connection.fetchval("select count(*) from metrics.dead_letter") == len(poison) + 1
+    assert await connection.fetchval("select count(*) from metrics.dead_letter") == dead
     await connection.close()
 
 
@@ -325,6 +325,13 @@ async def test_what_processes_report_is_added_up_once(stream, metrics_service, o
             "tallystick_cached_tokens": 14,
         },
     )
+
+
+async def test_gauges_whose_sum_is_no_number_keep_nobody_from_a_scrape(stream, metrics_service, operator):
+    for source in ("edge.1", "edge.2"):
+        gauges = [{"name": "tallystick_cached_tokens", "value": value} for value in (7, 1.7e308)]
+        await send(stream, "metrics.reported", 1, source, gauges=gauges)
+    await counted(operator, {"tallystick_cached_tokens": 14, "tallystick_series_dropped_total": 2})
 
 
 async def test_answered_requests_are_counted_by_method_status_and_route(stream, metrics_service, operator):

@@ -286,3 +286,18 @@ async def test_an_account_is_deleted_with_its_tokens(admin: httpx.AsyncClient, o
     bearer = {"authorization": f"Bearer {value}"}
     assert (await admin.get("/auth?scope=orders&account=acme", headers=bearer)).status_code == 401
     assert (await admin.get("/admin/accounts/acme/delete")).status_code == 404
+
+
+async def test_a_page_of_tokens_too_large_for_one_answer_shows_all_of_them(admin, operator):
+    referrers = tuple(f"{number:0512}" for number in range(120))
+    for number in range(30):
+        await issue(
+            operator,
+            "api",
+            description=f"large-{number:02}",
+            restrictions=c.Restrictions(referrers=referrers),
+        )
+    for page, expected in ((0, range(5, 30)), (1, range(5))):
+        answer = await admin.get(f"/admin/tokens?query=large&page={page}")
+        assert answer.status_code == 200
+        assert set(re.findall(r"large-(\d\d)", answer.text)) == {f"{number:02}" for number in expected}

@@ -1,0 +1,79 @@
+"""An answer that NATS would not carry is never tried: whoever asks is told to ask for less."""
+
+import asyncpg
+import msgspec
+
+from services.tokens.rules import MAX_REFERRER
+from shared import contracts as c
+from shared import rpc
+from shared.batches import MAX_MESSAGE_BYTES
+from shared.contracts import Actor, Failure, FieldError, Restrictions, VerifyToken
+from shared.token_value import digest
+from tests.services.conftest import issue
+
+ACTOR = Actor(name="test")
+LARGE = Restrictions(referrers=tuple(f"{number:0{MAX_REFERRER}}" for number in range(100)))
+
+
+async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator, edge):
+    admin, _ = await issue(operator, "*")
+    for _ in range(25):
+        await issue(operator, "api", restrictions=LARGE)
+    failure = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=25))
+    assert isinstance(failure, Failure)
+    assert failure.code == "bad_request"
+    (error,) = failure.errors
+    assert error.field == "pageSize"
+    fit = int(error.message.split()[-1])
+    page = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=fit))
+    assert isinstance(page, c.TokenPage)
+    assert len(page.tokens) == fit >= 15
+    headers = {"authorization": f"Bearer {admin}"}
+    assert (await edge.get("/v1/tokens?pageSize=25", headers=headers)).json()["errors"][0][
+        "field"
+    ] == "pageSize"
+    assert (await edge.get(f"/v1/tokens?pageSize={fit}", headers=headers)).status_code == 200
+
+
+async def test_a_page_of_long_account_names_says_how_many_fit(tokens_service, operator, database):
+    connection = await asyncpg.connect(database.tokens)
+    await connection.execute(
+        "insert into tokens.account (account, name) select 'a' || n, repeat('€', 1024) from generate_series(1, 1000) n"
+    )
+    await connection.close()
+    failure = await rpc.call(operator, c.LIST_ACCOUNTS, c.ListAccounts(page_size=1000))
+    assert isinstance(failure, Failure)
+    fit = int(failure.errors[0].message.split()[-1])
+    page = await rpc.call(operator, c.LIST_ACCOUNTS, c.ListAccounts(page_size=fit))
+    assert isinstance(page, c.AccountPage)
+    assert len(page.accounts) == fit >= 300
+
+
+async def test_verdicts_on_many_large_tokens_say_how_many_fit(tokens_service, operator):
+    value, _ = await issue(operator, "api", restrictions=LARGE)
+    of_token = digest(value)
+    assert of_token is not None
+    requests = (VerifyToken(digest=of_token),) * 200
+    failure = await rpc.call(operator, c.VERIFY_MANY, c.VerifyMany(requests=requests))
+    assert isinstance(failure, Failure)
+    assert failure.errors[0].field == "requests"
+    fit = int(failure.errors[0].message.split()[-1])
+    verdicts = await rpc.call(operator, c.VERIFY_MANY, c.VerifyMany(requests=requests[:fit]))
+    assert isinstance(verdicts, c.Verdicts)
+
+
+async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(tokens_service, operator):
+    record = {
+        "id": "tok_" + "0" * 26,
+        "digest": "ab" * 32,
+        "token": {"scopes": ["api"], "restrictions": {"addresses": ["x"] * 150}},
+    }
+    request = c.ImportTokens(records=(record,) * 900, actor=ACTOR)
+    failure = await rpc.call(operator, c.IMPORT_TOKENS, request)
+    assert isinstance(failure, Failure)
+    assert failure.code == "bad_request"
+    assert failure.errors[0] == FieldError(
+        field="records[0].token.restrictions.addresses[0]", message="not an IP address or CIDR network"
+    )
+    assert f"{900 * 150 - len(failure.errors)} more are left out" in failure.message
+    assert MAX_MESSAGE_BYTES - 2000 < len(msgspec.json.encode(failure)) <= MAX_MESSAGE_BYTES

@@ -1,0 +1,42 @@
+"""What edges report about the use of tokens adds up, in whatever order it comes."""
+
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from services.tokens.rules import MAX_LOGGED
+from shared import contracts as c
+from shared import rpc
+from shared.contracts import Failure, Refusal, ReportUse, Use
+from tests.services.conftest import issue
+
+NOW = datetime.now(UTC)
+
+
+async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, operator, edge, database):
+    _, token = await issue(operator, "api")
+    client = edge._transport.app._app.state.client
+    for number, seconds in ((1, 10), (2, 0), (4, 20), (8, 5)):
+        use = Use(id=token.id, count=number, time=NOW + timedelta(seconds=seconds), ip=f"192.0.2.{seconds}")
+        assert await rpc.call(client, c.REPORT_USE, ReportUse(uses=(use,), refusals=())) == c.Taken()
+    connection = await asyncpg.connect(database.tokens)
+    row = await connection.fetchrow(
+        "select uses, last_used, last_ip from tokens.token where id = $1", token.id
+    )
+    await connection.close()
+    assert row is not None
+    assert tuple(row) == (15, NOW + timedelta(seconds=20), "192.0.2.20")
+
+
+async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, operator, edge):
+    _, token = await issue(operator, "api")
+    client = edge._transport.app._app.state.client
+    right = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
+    long = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * (MAX_LOGGED + 1))
+    assert await rpc.call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right,))) == c.Taken()
+    rejected = await rpc.call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
+    assert isinstance(rejected, Failure)
+    assert rejected.code == "bad_request"
+    log = await rpc.call(operator, c.GET_LOG, c.GetLog(id=token.id))
+    assert isinstance(log, c.TokenLog)
+    assert len(log.refusals) == 1
