@@ -129,20 +129,22 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
     if problems:
         raise NotARecord(*problems, expires=expires)
     record = msgspec.convert(raw, _Record)
-    granted = _granted(record.scopes, record.permissions, problems)
+    granted = _granted(record.scopes, record.permissions)
+    replaced = granted is None
+    if granted is None:
+        granted = tuple(scopes) or _unexpressed(record)
+    if isinstance(granted, FieldError):
+        problems.append(granted)
     limits = record.restrictions or _Restrictions()
     addresses = _addresses(limits.addresses, problems)
     problems += _referrer_problems(limits.referrers or ())
-    unexpressed = granted is None and not problems
-    if granted is None and not scopes:
-        problems.append(_unexpressed(record))
-    if problems:
+    if problems or isinstance(granted, FieldError):
         raise NotARecord(*problems, expires=expires)
     return Reading(
         digest=record.id,
         token=NewToken(
             description=record.description or "",
-            scopes=tuple(scopes) if granted is None else granted,
+            scopes=granted,
             account=record.account,
             metadata=_metadata(record.metadata),
             restrictions=Restrictions(
@@ -154,7 +156,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
             expires=expires,
         ),
         created=created,
-        replaced_scopes=unexpressed,
+        replaced_scopes=replaced,
     )
 
 
@@ -181,17 +183,18 @@ def loss(text: str, scopes: Sequence[str] = ()) -> Loss | None:
     fields = list(dict.fromkeys(unknown))
     if limits.get("addresses") == []:
         fields.append("restrictions.addresses")
-    narrow: tuple[str, ...] | None = None
     digest, imported = _identity(raw)
+    narrow: tuple[str, ...] | FieldError | None = None
     if raw.get("permissions") is not None:
-        problems: list[FieldError] = []
-        narrow = _granted(imported, raw["permissions"], problems)
-        if narrow is None and not problems:
-            narrow = tuple(scopes) or None
-        if fields or problems:
-            narrow = None
+        if not fields:
+            granted = _granted(imported, raw["permissions"])
+            narrow = tuple(scopes) or None if granted is None else granted
         fields.append("permissions")
-    return Loss(digest, tuple(fields), imported, narrow) if fields else None
+    return (
+        Loss(digest, tuple(fields), imported, None if isinstance(narrow, FieldError) else narrow)
+        if fields
+        else None
+    )
 
 
 def _identity(raw: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
@@ -222,21 +225,19 @@ def _unexpressed(record: _Record) -> FieldError:
     return FieldError(field="permissions", message=NO_COUNTERPART)
 
 
-def _granted(scopes: tuple[str, ...], permissions: Any, problems: list[FieldError]) -> tuple[str, ...] | None:
+def _granted(scopes: tuple[str, ...], permissions: Any) -> tuple[str, ...] | FieldError | None:
     """The scopes that allow here what a record's scopes and permissions allow there; None where there are none.
 
     A token that allows nothing, or whose permissions EmailEngine cannot read (it denies everything then), is a
     problem.
     """
     if not scopes:
-        problems.append(FieldError(field="scopes", message=f"an empty list {ALLOWS_NOTHING}"))
-        return None
+        return FieldError(field="scopes", message=f"an empty list {ALLOWS_NOTHING}")
     if permissions is None:
         return scopes if set(scopes) <= SCOPES else None
     if not (pairs := _pairs(permissions)):
         reason = "an empty list" if pairs is not None else "EmailEngine cannot read this, and so it"
-        problems.append(FieldError(field="permissions", message=f"{reason} {ALLOWS_NOTHING}"))
-        return None
+        return FieldError(field="permissions", message=f"{reason} {ALLOWS_NOTHING}")
     if not set(scopes) <= {"*", "api", "metrics"} or not pairs <= COUNTERPARTS.keys():
         return None
     narrowed = {
@@ -246,10 +247,8 @@ def _granted(scopes: tuple[str, ...], permissions: Any, problems: list[FieldErro
         if scope in scopes or "*" in scopes
     }
     if not narrowed:
-        problems.append(
-            FieldError(field="permissions", message=f"together with the scopes, this {ALLOWS_NOTHING}")
-        )
-    return tuple(sorted(narrowed)) or None
+        return FieldError(field="permissions", message=f"together with the scopes, this {ALLOWS_NOTHING}")
+    return tuple(sorted(narrowed))
 
 
 def _pairs(permissions: Any) -> set[Permission] | None:
