@@ -56,7 +56,7 @@ ALLOWS_NOTHING = (
 _ALPHABETS = str.maketrans("-_", "+/")
 # Python takes networks that EmailEngine never matches, as 10.0.0.0/255.0.0.0.
 _ADDRESS = re.compile(r"[0-9a-f.:]+(/[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
-_REFERRER = re.compile(r"(https?://|\*).*\*|\*", re.ASCII | re.IGNORECASE | re.DOTALL)
+_REFERRER = re.compile(r"((https?://|\*).*)?\*", re.DOTALL)
 
 
 class Reading(NamedTuple):
@@ -173,14 +173,11 @@ def loss(text: str, scopes: Sequence[str] = ()) -> Loss | None:
     raw = _unpack(text)
     limits = raw.get("restrictions")
     limits = limits if isinstance(limits, dict) else {}
-    unknown = [
+    fields = [
         problem.field
-        for part, kind, path in ((raw, _Record, ""), (limits, _Restrictions, "restrictions"))
-        for problem in record_fields.problems(part, kind, path)
+        for problem in record_fields.problems(raw, _Record)
         if problem.message == record_fields.UNKNOWN_FIELD
     ]
-    # A dict, so that a field that is unknown at both depths is named once.
-    fields = list(dict.fromkeys(unknown))
     if limits.get("addresses") == []:
         fields.append("restrictions.addresses")
     digest, imported = _identity(raw)
@@ -307,12 +304,15 @@ def _addresses(addresses: tuple[str, ...] | None, problems: list[FieldError]) ->
 
 
 def _referrer_problems(referrers: tuple[str, ...]) -> Iterator[FieldError]:
-    """EmailEngine compares the whole URL, Tallystick neither the query nor, without ``://``, the scheme."""
+    """EmailEngine compares the whole URL as it is. Tallystick compares neither the query nor, without ``://``, the
+    scheme, and takes upper and lower case in scheme and host as the same.
+    """
     for index, text in enumerate(referrers):
-        if not _REFERRER.fullmatch(text):
+        scheme_and_host = "/".join(text.split("/")[: 3 if "://" in text else 1])
+        if not _REFERRER.fullmatch(text) or scheme_and_host != scheme_and_host.lower():
             message = (
-                "a pattern that does not begin with http://, https:// or '*' and end with '*' would match more here "
-                "than at EmailEngine: change it there and export again"
+                "a pattern that does not begin with http://, https:// or '*', does not end with '*', or has upper-case "
+                "letters in its host would match more here than at EmailEngine: change it there and export again"
             )
             yield FieldError(field=f"restrictions.referrers[{index}]", message=message)
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
+import msgspec
 
 from services.cli import reconcile as reconciliation
 from services.cli.connection import fail, operator, or_fail, try_change
@@ -165,6 +166,12 @@ def _import(parsed: Parsed, *, create_accounts: bool, skip_rejected: bool, dry_r
 def _ask(parsed: Parsed, request: c.ImportTokens) -> c.Imported | None:
     """Has the records imported, and notes what is said about them; None where some are rejected and so all are."""
     lines = [line for line, _ in parsed.records]
+    size = len(msgspec.json.encode(request))
+    if size > c.MAX_IMPORT_BYTES:
+        fail(
+            f"the records take {size} bytes, at most {c.MAX_IMPORT_BYTES} at once: split the file; nothing was imported",
+            EX_DATAERR,
+        )
     reply = try_change(c.IMPORT_TOKENS, request)
     if not isinstance(reply, Failure):
         _add_notices(parsed, lines, reply.notices)

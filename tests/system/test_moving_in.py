@@ -260,6 +260,27 @@ def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
     assert "line 3: the same token as on line 1\n" in rejected.stderr
 
 
+@pytest.mark.parametrize(
+    "rejected",
+    [exported("other", permissions=OUTSIDE), exported("other", account="nobody")],
+    ids=["read", "asked"],
+)
+def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
+    ended = run(up, "import", given=f"{exported('alone')}\n{rejected}\n")
+    assert (ended.exit_code, ended.stdout) == (65, "")
+    assert ended.stderr.startswith("line 2: ")
+    assert digest("alone")[:8] not in stored(up)
+
+
+def test_records_that_are_too_large_together_are_to_be_split(up: Up):
+    metadata = json.dumps({"a": "x" * 8000})
+    lines = [exported(f"large-{number}", metadata=metadata) for number in range(130)]
+    ended = run(up, "import", given="\n".join(lines))
+    assert (ended.exit_code, ended.stdout) == (65, "")
+    assert "split the file" in ended.stderr
+    assert run(up, "import", given="\n".join(lines[:100])).exit_code == 0
+
+
 def test_where_every_record_is_rejected_skipping_is_an_error(up: Up):
     rejected = run(up, "import", "--skip-rejected", given=exported("none", scopes=[]))
     assert rejected.exit_code == 65
@@ -365,7 +386,9 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     ) == (200, 403)
     assert status(up, "wide-other", "GET", "/v1/stats") == 401
 
-    assert "0 tokens were changed" in run(up, "import", "--reconcile", "--apply", given=file).stderr
+    again = run(up, "import", "--reconcile", "--apply", given=file)
+    assert "0 tokens were changed" in again.stderr
+    assert f"line 1: {ids['wide-stats']}: as narrow as its record\n" in again.stdout
 
 
 def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
