@@ -454,7 +454,9 @@ def import_allows(record: TokenRecord, request: Request) -> bool:
 
 
 def some(*values: Any) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.sampled_from(values), max_size=3)
+    """Lists of these, half of them of one alone, whose meaning no other hides."""
+    one = st.sampled_from(values)
+    return st.one_of(one.map(lambda value: [value]), st.lists(one, max_size=3))
 
 
 actions = some(*ACTIONS, "read", "read", "READ")
@@ -475,7 +477,14 @@ addresses = some(
     "10.0.0.0/8", "10.1.2.3/8", "10.1.2.3", "10.0.0.0/255.0.0.0", "x", "::/0", "2001:db8::1/64", "0.0.0.0/0"
 )
 referrers = some(
-    *("https://good.example/*", "*good.example/*", "good.example/*", "https://good.example", "*"),
+    *(
+        "https://good.example/*",
+        "*good.example/*",
+        "good.example/*",
+        "https://good.example",
+        "*",
+        "https://Good.example/*",
+    ),
     *("https://good.example/a", "HTTPS://good.example/*", "*", "https://*", "*/a*", "*a"),
 )
 scopes = st.one_of(
@@ -513,6 +522,15 @@ class Kind(NamedTuple):
 
 KINDS = {
     "permissions": Kind({"scopes": scopes, "permissions": permissions}, scopes=SCOPES),
+    "expressed": Kind(
+        {
+            "scopes": some("api", "metrics", "*"),
+            "permissions": st.fixed_dictionaries(
+                {"actions": st.just(["read"]), "groups": some("account", "diagnostics")}
+            ),
+        },
+        scopes=SCOPES,
+    ),
     "addresses": Kind({"restrictions": restrictions(addresses=addresses)}, addresses=ADDRESSES),
     "referrers": Kind({"restrictions": restrictions(referrers=referrers)}, referrers=REFERRERS),
     "others": Kind(
