@@ -365,17 +365,50 @@ class UseHistory(Message, frozen=True):
 
 
 class ImportTokens(Message, frozen=True):
-    """All of them or none. The records' shape is `shared.token_record.TokenRecord`."""
+    """All of them or none. The records' shape is `shared.token_record.TokenRecord`.
+
+    Args:
+        records: the records. An expired one is left out; an expiry over ten years away is set to ten years.
+        actor: who imports them.
+        create_accounts: create the accounts that do not exist yet, in the same transaction.
+        skip_rejected: import the rest where some records are rejected, and list those in the notices.
+        dry_run: check everything and write nothing.
+    """
 
     records: tuple[Any, ...]
     actor: Actor
+    create_accounts: bool = False
+    skip_rejected: bool = False
+    dry_run: bool = False
+
+
+class ImportNotice(Message, frozen=True):
+    """What became of one record, if it was not simply added.
+
+    Args:
+        record: its index in the request.
+        outcome: ``existing``: there is a token with this digest; ``revoked``: there is one, and it is revoked;
+            ``expired``: left out; ``shortened``: added with an earlier expiry; ``rejected``: left out.
+        id: the stored token's id, of an existing or revoked one.
+        field: the field it is about, of a shortened or rejected one.
+        message: why, for people.
+    """
+
+    record: int
+    outcome: Literal["existing", "revoked", "expired", "shortened", "rejected"]
+    id: str | None = None
+    field: str = ""
+    message: str = ""
 
 
 class Imported(Message, frozen=True):
-    """The digests' ids: those that were added, and those that existed already."""
+    """The tokens' ids: those that were added, and those that existed already; and what else is to be said."""
 
     added: tuple[str, ...]
     existing: tuple[str, ...]
+    notices: tuple[ImportNotice, ...] = ()
+    accounts: tuple[str, ...] = ()
+    """The accounts that were created."""
 
 
 class ExportToken(Message, frozen=True):

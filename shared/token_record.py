@@ -1,19 +1,23 @@
 """A token's record without its secret, as text: what ``tallystick tokens export`` prints and
 ``TALLYSTICK_PREPARED_TOKEN`` takes.
 
-Ours is one line of JSON. EmailEngine's is base64url of a msgpack map whose ``id`` is the digest.
+Ours is one line of JSON; EmailEngine's is read by `shared.emailengine_record`.
 """
 
-import base64
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from shared.contracts import Digest, NewToken, RateLimit, Restrictions, Time
+from shared import emailengine_record, record_fields
+from shared.contracts import Digest, NewToken, Time
 from shared.ids import new_id
+from shared.record_fields import NotARecord
+
+__all__ = ["NotARecord", "Reading", "TokenRecord", "decode", "read"]
 
 MAX_BYTES = 64 * 1024
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -27,75 +31,59 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     created: Time | None = None
 
 
-class NotARecord(Exception):
-    """The text is not a token record; the message says why without repeating it."""
+class Reading(NamedTuple):
+    """A record, and whether its scopes are those that the operator gave for it."""
+
+    record: TokenRecord
+    replaced_scopes: bool = False
 
 
 def decode(text: str) -> TokenRecord:
     """Reads one record in either format.
 
     Raises:
-        NotARecord: it is in neither.
+        NotARecord: it is in neither, or cannot be imported without becoming wider.
     """
-    text = text.strip()
+    return read(text).record
+
+
+def read(text: str, scopes: Sequence[str] = ()) -> Reading:
+    """Reads one record in either format.
+
+    Args:
+        text: the record; a byte order mark before it is skipped.
+        scopes: what a record of EmailEngine's gets whose own scopes and permissions cannot be expressed here.
+
+    Raises:
+        NotARecord: it is in neither format, or cannot be imported without becoming wider.
+    """
+    text = stripped(text)
     if len(text) > MAX_BYTES:
         raise NotARecord(f"over {MAX_BYTES} bytes")
-    try:
-        if text.startswith("{"):
-            return msgspec.json.decode(text, type=TokenRecord)
-        return _emailengine(text)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise NotARecord(f"neither our JSON nor base64url of a msgpack map: {error}") from None
-
-
-class _EmailEngineRestrictions(msgspec.Struct, rename="camel"):
-    addresses: tuple[str, ...] | None = None
-    referrers: tuple[str, ...] | None = None
-    rate_limit: RateLimit | None = None
-
-
-class _EmailEngineRecord(msgspec.Struct):
-    id: Digest
-    scopes: tuple[str, ...] = ("*",)
-    description: str | None = None
-    account: str | None = None
-    metadata: Any = None
-    restrictions: _EmailEngineRestrictions | None = None
-    expires: int | datetime | None = None
-    created: int | datetime | None = None
-
-
-def _emailengine(text: str) -> TokenRecord:
-    raw = base64.urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
-    found = msgspec.msgpack.decode(raw, type=_EmailEngineRecord)
-    limits = found.restrictions or _EmailEngineRestrictions()
-    return TokenRecord(
+    if text.startswith("{"):
+        return Reading(_ours(text))
+    foreign = emailengine_record.read(text, scopes)
+    record = TokenRecord(
         id=new_id("tok_"),
-        digest=found.id,
-        token=NewToken(
-            description=found.description or "",
-            scopes=found.scopes,
-            account=found.account,
-            metadata=found.metadata if isinstance(found.metadata, dict) else None,
-            restrictions=Restrictions(
-                # There an empty list of referrers means the same as none.
-                addresses=limits.addresses,
-                referrers=limits.referrers or None,
-                rate_limit=limits.rate_limit,
-            ),
-            expires=_time(found.expires),
-        ),
-        created=_time(found.created),
+        digest=foreign.digest,
+        token=foreign.token,
+        # By which it is found in EmailEngine's list, whose ids are the digests.
+        hint=foreign.digest[:8],
+        created=foreign.created,
     )
+    return Reading(record, foreign.replaced_scopes)
 
 
-def _time(value: int | datetime | None) -> datetime | None:
-    """EmailEngine's times: milliseconds since the epoch, or msgpack's timestamp extension."""
-    if isinstance(value, int):
-        try:
-            return datetime.fromtimestamp(value / 1000, UTC)
-        except (OverflowError, ValueError, OSError):
-            raise NotARecord("a time out of range") from None
-    if isinstance(value, datetime) and value.tzinfo is None:
-        return value.replace(tzinfo=UTC)
-    return value
+def stripped(text: str) -> str:
+    """The text without white space and a byte order mark around it."""
+    return text.strip().removeprefix(BYTE_ORDER_MARK).strip()
+
+
+def _ours(text: str) -> TokenRecord:
+    try:
+        raw = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise NotARecord(f"not valid JSON: {error}") from None
+    if problems := list(record_fields.problems(raw, TokenRecord)):
+        raise NotARecord(*problems)
+    return msgspec.convert(raw, TokenRecord)

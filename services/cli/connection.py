@@ -69,7 +69,7 @@ def ask(operation: Operation[Q, R], question: Q) -> R:
     async def once(client: Client) -> R | Failure:
         return await rpc.call(client, operation, question)
 
-    return _or_fail(with_client(once))
+    return or_fail(with_client(once))
 
 
 def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
@@ -78,10 +78,20 @@ def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
     async def once(client: Client) -> tuple[R, Everywhere] | Failure:
         return await carry_out(client, operation, question)
 
-    return _or_fail(with_client(once))
+    return or_fail(with_client(once))
 
 
-def _or_fail(reply: T | Failure) -> T:
+def try_change(operation: Operation[Q, R], question: Q) -> R | Failure:
+    """The reply to a change that is true everywhere by now, or the rejection."""
+
+    async def once(client: Client) -> R | Failure:
+        done = await carry_out(client, operation, question)
+        return done if isinstance(done, Failure) else done[0]
+
+    return with_client(once)
+
+
+def or_fail(reply: T | Failure) -> T:
     if isinstance(reply, Failure):
         for error in reply.errors:
             print(f"{error.field}: {error.message}", file=sys.stderr)

@@ -10,12 +10,11 @@ import click
 import msgspec
 
 from services.cli.connection import ask, change, fail, http, operator
-from shared import batches, sign_in_link, token_record, token_value
+from services.cli.token_import import import_tokens
 from shared import contracts as c
+from shared import sign_in_link, token_value
 from shared.lifecycle import EX_DATAERR
-from shared.token_record import NotARecord, TokenRecord
 
-MAX_INPUT = 4 << 20  # bytes
 CLEARABLE = ("metadata", "expires", "not-before", "addresses", "referrers", "rate-limit")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,6 +99,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="print the whole 
 @click.group()
 def tokens() -> None:
     """Issue, list, change and revoke access tokens."""
+
+
+tokens.add_command(import_tokens)
 
 
 @tokens.command()
@@ -249,32 +251,6 @@ def export(token_id: str) -> None:
     click.echo(msgspec.json.encode(exported.record).decode())
 
 
-@tokens.command("import")
-@click.argument("file", type=click.File("rb"), default="-")
-def import_tokens(file: Any) -> None:
-    """Import records, ours or EmailEngine's, a line each, from a file or standard input: all of them or none."""
-    raw: bytes = file.read(MAX_INPUT + 1)
-    if len(raw) > MAX_INPUT:
-        fail(f"over {MAX_INPUT} bytes", EX_DATAERR)
-    records = [_record(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
-    if not records:
-        fail("no record", EX_DATAERR)
-    if len(records) > c.MAX_IMPORT:
-        fail(f"{len(records)} records: at most {c.MAX_IMPORT} at once; nothing was imported", EX_DATAERR)
-    request = c.ImportTokens(records=tuple(records), actor=operator())
-    if not batches.fits(request, c.IMPORT_TOKENS.max_bytes):
-        fail(
-            f"{len(records)} records of together over {c.IMPORT_TOKENS.max_bytes} bytes: "
-            "import fewer at once; nothing was imported",
-            EX_DATAERR,
-        )
-    imported = ask(c.IMPORT_TOKENS, request)
-    for token in imported.added:
-        click.echo(f"added {token}")
-    if imported.existing:
-        click.echo(f"{len(imported.existing)} existed already", err=True)
-
-
 @tokens.command()
 @click.argument("file", type=click.File("rb"), default="-")
 def check(file: Any) -> None:
@@ -288,13 +264,6 @@ def check(file: Any) -> None:
     else:
         click.echo("no token: mistyped, cut off, or something else")
         sys.exit(EX_DATAERR)
-
-
-def _record(number: int, line: bytes) -> TokenRecord:
-    try:
-        return token_record.decode(line.decode("utf-8", errors="replace"))
-    except NotARecord as error:
-        fail(f"line {number} is no token record: {error}; nothing was imported", EX_DATAERR)
 
 
 def _show(record: msgspec.Struct) -> None:

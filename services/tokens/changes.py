@@ -2,8 +2,8 @@
 answered again to the same Idempotency-Key are one transaction.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
@@ -34,6 +34,11 @@ class NoSuchAccount(Exception):
 
 class KeyReused(Exception):
     """An Idempotency-Key came again with another request."""
+
+
+class StoredToken(NamedTuple):
+    id: str
+    revoked: bool
 
 
 class Transaction:
@@ -95,6 +100,24 @@ class Transaction:
         """Whether there never was a token; nobody else can make one until this transaction ends."""
         await self._connection.execute("lock table token in share row exclusive mode")
         return not await self._connection.fetchval("select exists (select from token)")
+
+    async def stored(self, digests: Sequence[str]) -> Mapping[str, StoredToken]:
+        """The tokens with these digests, by digest, revoked ones included."""
+        found = await self._connection.fetch(
+            "select id, digest, revoked is not null as revoked from token where digest = any($1)",
+            [bytes.fromhex(digest) for digest in digests],
+        )
+        return {row["digest"].hex(): StoredToken(row["id"], row["revoked"]) for row in found}
+
+    async def is_taken(self, record: TokenRecord) -> bool:
+        """Whether a token has this record's digest or id."""
+        return bool(
+            await self._connection.fetchval(
+                "select exists (select from token where id = $1 or digest = $2)",
+                record.id,
+                bytes.fromhex(record.digest),
+            )
+        )
 
     async def insert(self, record: TokenRecord, *, limited_by: str | None = None) -> Token:
         """Adds a token.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from services.tokens import rows, rules
+from services.tokens import imports, rows, rules
 from services.tokens.attenuation import exceeds
 from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
 from services.tokens.leases import Leases
@@ -28,7 +28,6 @@ MAX_GRACE_S = 30 * 24 * 3600
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-_TOKEN_ID = re.compile(r"tok_[0-9a-z]{26}", re.ASCII)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
 
@@ -127,7 +126,7 @@ class TokensHandlers:
     # Managing
 
     async def create_token(self, request: c.CreateToken) -> c.Made | Failure:
-        wanted = _in_utc(request.token)
+        wanted = rules.in_utc(request.token)
         if problems := rules.problems(wanted, datetime.now(UTC)):
             return bad_request(*problems)
 
@@ -154,7 +153,7 @@ class TokensHandlers:
                     Failure(code="conflict", message="this token was rotated: change its successor")
                 )
             disabled = changes.pop("disabled", token.disabled)
-            wanted = _in_utc(msgspec.structs.replace(rows.wanted(token), **changes))
+            wanted = rules.in_utc(msgspec.structs.replace(rows.wanted(token), **changes))
             # An expiry that is kept may have passed; only a new one has to lie ahead.
             judged = wanted if "expires" in changes else msgspec.structs.replace(wanted, expires=None)
             if problems := rules.problems(judged, datetime.now(UTC), stored=token.restrictions):
@@ -191,7 +190,7 @@ class TokensHandlers:
         return await self._carry_out(c.ROTATE_TOKEN, request, work)
 
     async def revoke_token(self, request: c.RevokeToken) -> c.Revoked | Failure:
-        if request.id is not None and not _TOKEN_ID.fullmatch(request.id):
+        if request.id is not None and not rules.is_token_id(request.id):
             return not_found()
 
         async def work(change: Transaction) -> c.Revoked:
@@ -214,12 +213,12 @@ class TokensHandlers:
         return await self._carry_out(c.REVOKE_ALL, request, work)
 
     async def get_token(self, request: c.GetToken) -> c.Token | Failure:
-        if not _TOKEN_ID.fullmatch(request.id):
+        if not rules.is_token_id(request.id):
             return not_found()
         return await self._store.get(request.id, revoked=request.revoked) or not_found()
 
     async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
-        if not _TOKEN_ID.fullmatch(request.id):
+        if not rules.is_token_id(request.id):
             return not_found()
         return await self._store.log(request.id) or not_found()
 
@@ -243,37 +242,24 @@ class TokensHandlers:
         return _fitting(page, "pageSize", tokens)
 
     async def import_tokens(self, request: c.ImportTokens) -> c.Imported | Failure:
-        """All records or none; what exists already is reported and left as it is."""
+        """All records or none, unless rejected ones are to be skipped; what exists already stays as it is."""
         if len(request.records) > c.MAX_IMPORT:
             return bad_request(FieldError(field="records", message=f"over {c.MAX_IMPORT}"))
-        records, problems = _records(request.records)
-        if problems:
-            return bad_request(*problems)
-        added, existing = [], []
         try:
             async with self._store.change(request.actor) as change:
-                for index, record in enumerate(records):
-                    if await self._store.knows(record.digest):
-                        existing.append(record.id)
-                        continue
-                    try:
-                        added.append((await change.insert(record)).id)
-                    except AlreadyExists:
-                        problems.append(
-                            FieldError(field=f"records[{index}]", message="twice, or its id is taken")
-                        )
-                    except NoSuchAccount:
-                        problems.append(
-                            FieldError(field=f"records[{index}].account", message="no such account")
-                        )
-                _refuse(problems)
+                reply, problems = await imports.import_records(change, request, datetime.now(UTC))
+                if not request.skip_rejected:
+                    _refuse(problems)
+                _undo_dry_run(request, reply)
         except _Refused as refused:
             return refused.failure
+        except _DryRun as dry_run:
+            return dry_run.reply
         await self._tell(change)
-        return c.Imported(added=tuple(added), existing=tuple(existing))
+        return reply
 
     async def export_token(self, request: c.ExportToken) -> c.Exported | Failure:
-        if not _TOKEN_ID.fullmatch(request.id):
+        if not rules.is_token_id(request.id):
             return not_found()
         record = await self._store.export(request.id)
         return c.Exported(record=record) if record else not_found()
@@ -392,6 +378,22 @@ class _Refused(Exception):
         self.failure = failure
 
 
+class _DryRun(Exception):
+    """Leaves a transaction so that nothing of it stays, with what it would have answered."""
+
+    def __init__(self, reply: c.Imported) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+def _undo_dry_run(request: c.ImportTokens, reply: c.Imported) -> None:
+    """Raises:
+    _DryRun: nothing is to be written.
+    """
+    if request.dry_run:
+        raise _DryRun(reply)
+
+
 def _refuse(problems: list[FieldError]) -> None:
     """Raises:
     _Refused: there are problems.
@@ -455,7 +457,7 @@ async def _once(
 
 
 async def _existing(change: Transaction, id: str) -> c.Token:  # noqa: A002  # the field's name
-    token = await change.token(id) if _TOKEN_ID.fullmatch(id) else None
+    token = await change.token(id) if rules.is_token_id(id) else None
     if token is None:
         raise _Refused(not_found())
     return token
@@ -468,34 +470,6 @@ def _fingerprint(request: Any) -> bytes:
     if isinstance(request, c.RevokeToken):
         asked["digest"] = request.digest  # here it names the token
     return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
-
-
-def _records(raw: tuple[Any, ...]) -> tuple[list[TokenRecord], list[FieldError]]:
-    records, problems = [], []
-    now = datetime.now(UTC)
-    for index, each in enumerate(raw):
-        try:
-            record = msgspec.convert(each, TokenRecord)
-        except msgspec.ValidationError as error:
-            problems.append(FieldError(field=f"records[{index}]", message=str(error)))
-            continue
-        record = msgspec.structs.replace(record, token=_in_utc(record.token))
-        if not _TOKEN_ID.fullmatch(record.id):
-            problems.append(FieldError(field=f"records[{index}].id", message="tok_ and 26 characters"))
-        if not rules.is_past(record.created, now):
-            problems.append(FieldError(field=f"records[{index}].created", message="no time in the past"))
-        problems += [
-            FieldError(field=f"records[{index}].token.{problem.field}", message=problem.message)
-            for problem in rules.problems(record.token, now)
-        ]
-        records.append(record)
-    return records, problems
-
-
-def _in_utc(token: c.NewToken) -> c.NewToken:
-    return msgspec.structs.replace(
-        token, not_before=rules.utc(token.not_before), expires=rules.utc(token.expires)
-    )
 
 
 def _listing_problems(request: c.ListTokens | c.ListAccounts) -> list[FieldError]:

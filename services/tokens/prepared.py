@@ -3,8 +3,8 @@
 import logging
 from datetime import UTC, datetime
 
-from services.tokens import rules
-from services.tokens.changes import AlreadyExists, NoSuchAccount
+from services.tokens import imports
+from services.tokens.changes import AlreadyExists
 from services.tokens.store import Store
 from shared.contracts import Actor
 from shared.token_record import NotARecord, decode
@@ -13,24 +13,28 @@ log = logging.getLogger(__name__)
 
 
 async def import_prepared(store: Store, text: str) -> None:
-    """Raises:
-    NotARecord: the text is no record, or what it describes may not be a token.
+    """Imports a prepared token unless it exists, and creates the account it is bound to: both come from the operator.
+
+    Raises:
+        NotARecord: the text is no record, or what it describes may not be a token.
     """
-    record = decode(text)
-    if await store.knows(record.digest):
-        log.info("the prepared token exists already")
-        return
+    given = imports.in_utc(decode(text))
     now = datetime.now(UTC)
-    if not rules.is_past(record.created, now):
-        raise NotARecord("created: no time in the past")
-    if problems := rules.problems(record.token, now):
-        raise NotARecord("; ".join(f"{problem.field}: {problem.message}" for problem in problems))
+    record = imports.shortened(given, now)
     try:
         async with store.change(Actor(name="prepared")) as change:
-            await change.insert(record)
+            if token := (await change.stored([record.digest])).get(record.digest):
+                state = "is revoked and stays so" if token.revoked else "exists already"
+                log.info("the prepared token %s %s", token.id, state)
+                return
+            if problems := list(imports.problems_of(record, now)):
+                raise NotARecord(*problems)
+            account = await imports.insert(change, record, create_account=True)
     except AlreadyExists:
         log.info("the prepared token exists already")
-    except NoSuchAccount:
-        raise NotARecord("account: no such account") from None
-    else:
-        log.info("imported the prepared token as %s", record.id)
+        return
+    if account is not None:
+        log.info("created the account %r of the prepared token", account)
+    if record != given:
+        log.warning("the prepared token's expiry is over ten years away: set to %s", record.token.expires)
+    log.info("imported the prepared token as %s", record.id)

@@ -27,6 +27,12 @@ MAX_LIFETIME = timedelta(days=3653)  # ten years with their leap days
 # An account's name becomes a path segment, a header value and a metric-free log word.
 _ACCOUNT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}", re.ASCII)
 
+_TOKEN_ID = re.compile(r"tok_[0-9a-z]{26}", re.ASCII)
+
+
+def is_token_id(text: str) -> bool:
+    return _TOKEN_ID.fullmatch(text) is not None
+
 
 def is_account(name: str) -> bool:
     """1 to 128 characters that a URL's path segment may hold unescaped, and neither ``.`` nor ``..``."""
@@ -167,3 +173,8 @@ def utc(time: datetime | None) -> datetime | None:
         return time.astimezone(UTC) if time else None
     except OverflowError:
         return time
+
+
+def in_utc(token: NewToken) -> NewToken:
+    """The same token with its times in UTC."""
+    return msgspec.structs.replace(token, not_before=utc(token.not_before), expires=utc(token.expires))

@@ -241,12 +241,6 @@ class Store:
                     history[hour] += count
         return {token: tuple(history) for token, history in uses.items()}
 
-    async def knows(self, digest: str) -> bool:
-        """Whether there is or was a token with this digest."""
-        return bool(
-            await self._pool.fetchval("select true from token where digest = $1", bytes.fromhex(digest))
-        )
-
     async def get(self, id: str, *, revoked: bool = False) -> Token | None:  # noqa: A002
         """A token; one that is revoked only where that is asked for."""
         row = await self._pool.fetchrow(

@@ -90,7 +90,12 @@ def test_every_record_is_one_or_is_told_not_to_be(fuzz: Callable[..., None]):
         return base64.urlsafe_b64encode(msgspec.msgpack.encode(fields)).decode()
 
     small = st.dictionaries(
-        st.sampled_from(["id", "scopes", "description", "account", "restrictions", "expires", "created"]),
+        st.sampled_from(
+            [
+                *("id", "scopes", "description", "account", "restrictions", "expires", "created"),
+                *("metadata", "permissions", "ip", "remoteAddress", "more"),
+            ]
+        ),
         st.one_of(
             st.integers(-(2**63), 2**63), texts, st.lists(texts, max_size=2), st.booleans(), st.datetimes()
         ),

@@ -65,6 +65,25 @@ WIRE = [
         c.RevokeToken(actor=ACTOR, id="tok_1"),
         f'{{"actor":{ACTOR_BYTES},"id":"tok_1","digest":null,"idempotencyKey":null}}',
     ),
+    (
+        c.ImportTokens(records=({"id": "tok_1"},), actor=ACTOR),
+        (
+            f'{{"records":[{{"id":"tok_1"}}],"actor":{ACTOR_BYTES},"createAccounts":false,"skipRejected":false,'
+            '"dryRun":false}'
+        ),
+    ),
+    (
+        c.Imported(
+            added=("tok_1",),
+            existing=("tok_2",),
+            notices=(c.ImportNotice(record=1, outcome="existing", id="tok_2"),),
+            accounts=("alice",),
+        ),
+        (
+            '{"added":["tok_1"],"existing":["tok_2"],"notices":[{"record":1,"outcome":"existing","id":"tok_2",'
+            '"field":"","message":""}],"accounts":["alice"]}'
+        ),
+    ),
     (c.Revoked(deleted=True), '{"deleted":true}'),
     (c.TakeQuota(id="tok_1", wanted=7), '{"id":"tok_1","wanted":7}'),
     (
@@ -101,6 +120,12 @@ def test_what_the_first_version_sent_still_decodes():
     assert msgspec.json.decode(f'{{"digest":"{DIGEST}"}}', type=c.VerifyToken) == c.VerifyToken(digest=DIGEST)
     assert msgspec.json.decode('{"code":"invalid_token"}', type=c.Verdict) == c.Verdict(code="invalid_token")
     assert msgspec.json.decode("{}", type=c.Event) == c.Event()
+    assert msgspec.json.decode(
+        f'{{"records":[],"actor":{ACTOR_BYTES}}}', type=c.ImportTokens
+    ) == c.ImportTokens(records=(), actor=ACTOR)
+    assert msgspec.json.decode('{"added":["tok_1"],"existing":[]}', type=c.Imported) == c.Imported(
+        added=("tok_1",), existing=()
+    )
 
 
 def test_unknown_fields_are_skipped_where_they_come_from_a_newer_program():

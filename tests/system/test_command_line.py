@@ -119,7 +119,8 @@ def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tu
         json.dumps(RECORD).encode() + b"\n" + json.dumps({**RECORD, "digest": "cd" * 32}).encode(),
         packed(scopes=[]).encode(),
         packed(created=2**62).encode(),
-        packed(expires=1).encode(),
+        packed(expires=1, colour=1).encode() + b"\n{",
+        packed(notBefore=1).encode(),
         packed(restrictions={"rateLimit": {"maxRequests": 1}}).encode(),
         packed(restrictions={"addresses": []}).encode(),
         packed(id="x").encode(),
@@ -160,7 +161,7 @@ def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, le
     ]
     refused = ran(up, "import", given="\n".join(lines).encode())
     assert (refused.exit_code, refused.stdout) == (65, "")
-    assert "import fewer at once; nothing was imported" in refused.stderr
+    assert "split the file; nothing was imported" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""Finds tokens that an earlier version imported wider than EmailEngine's records are, and narrows or disables them.
+
+Versions up to 0.1 dropped `permissions` and every field they did not know. A token is found by its digest, and its
+successors by rotation are followed. Only tokens that still have the scopes they were imported with are changed.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import click
+from nats.aio.client import Client
+
+from services.cli.connection import fail, operator, with_client
+from shared import contracts as c
+from shared import emailengine_record, rpc, settling, token_record
+from shared.contracts import Failure
+from shared.emailengine_record import Loss
+from shared.lifecycle import EX_DATAERR, EX_UNAVAILABLE
+from shared.scopes import covers, is_scope
+from shared.token_record import NotARecord
+
+
+class _Stopped(Exception):
+    """A service answered with a failure."""
+
+    def __init__(self, failure: Failure, where: str = "") -> None:
+        super().__init__(where + (failure.message or failure.code))
+        self.failure = failure
+
+
+class Finding(NamedTuple):
+    """What is to be said about a stored token, and done about it.
+
+    Args:
+        line: where its record stands.
+        text: what is wrong with it.
+        token: its id.
+        changes: what makes it right; None where nothing is to be done, or a person has to decide.
+    """
+
+    line: int
+    text: str
+    token: str
+    changes: c.TokenChanges | None = None
+
+
+def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool) -> None:
+    """Reports the tokens that are too wide, and with ``apply`` changes them."""
+    if not all(map(is_scope, scopes)):
+        fail("--scope: a scope is '*' or lower-case segments joined by ':'", EX_DATAERR)
+    losses = list(_losses(lines, scopes))
+
+    async def work(client: Client) -> list[Finding]:
+        findings = [finding for line, loss in losses for finding in await _findings(client, line, loss)]
+        for finding in findings:
+            if apply and finding.changes is not None:
+                update = c.UpdateToken(id=finding.token, changes=finding.changes, actor=operator())
+                done = await settling.carry_out(client, c.UPDATE_TOKEN, update)
+                if isinstance(done, Failure):
+                    raise _Stopped(done, f"line {finding.line}: {finding.token}: ")
+                click.echo(f"line {finding.line}: {finding.token}: {_done(finding.changes)}")
+            else:
+                click.echo(f"line {finding.line}: {finding.token}: {finding.text}")
+        return findings
+
+    try:
+        findings = with_client(work)
+    except _Stopped as stopped:
+        code = EX_UNAVAILABLE if stopped.failure.code in {"unavailable", "overloaded"} else EX_DATAERR
+        fail(f"{stopped}; the same command goes on from here", code)
+    wide = sum(finding.changes is not None for finding in findings)
+    if apply:
+        click.echo(f"{wide} tokens were changed", err=True)
+    else:
+        click.echo(f"{wide} tokens are too wide; --apply narrows or disables them", err=True)
+    if wide:
+        click.echo(
+            "They may have created others: 'tallystick tokens list --json' shows createdBy, and "
+            "'tallystick tokens log' what was done",
+            err=True,
+        )
+
+
+def decide(line: int, token: c.Token, loss: Loss) -> Finding:
+    """What is to be done about a stored token. Pure."""
+    lost = ", ".join(loss.fields)
+    if token.revoked is not None or token.disabled:
+        state = "revoked" if token.revoked is not None else "disabled"
+        return Finding(line, f"{lost} was dropped; the token is {state} already", token.id)
+    if loss.scopes is not None and all(covers(loss.scopes, scope) for scope in token.scopes):
+        return Finding(line, "as narrow as its record", token.id)
+    if not all(covers(token.scopes, scope) for scope in loss.imported_scopes):
+        return Finding(line, f"{lost} was dropped; its scopes were changed since: check it by hand", token.id)
+    # Whoever rotated a token may change nothing but its successor: then only disabling is left.
+    if loss.scopes is None or token.rotated_to is not None:
+        return Finding(line, f"too wide: {lost} was dropped; --apply disables it", token.id, _DISABLE)
+    if not all(covers(token.scopes, scope) for scope in loss.scopes):
+        text = f"{lost} was dropped; its scopes do not cover those it is to have: check it by hand"
+        return Finding(line, text, token.id)
+    text = f"too wide: {lost} was dropped; --apply sets its scopes to {', '.join(loss.scopes)}"
+    return Finding(line, text, token.id, c.TokenChanges(scopes=loss.scopes))
+
+
+_DISABLE = c.TokenChanges(disabled=True)
+
+
+def _losses(lines: Sequence[tuple[int, str]], scopes: Sequence[str]) -> Iterator[tuple[int, Loss]]:
+    for number, line in lines:
+        text = token_record.stripped(line)
+        if text.startswith("{"):
+            continue  # ours, of which no field was ever dropped
+        try:
+            loss = emailengine_record.loss(text, scopes)
+        except NotARecord as error:
+            click.echo(f"line {number}: {error}: no version imported this", err=True)
+            continue
+        if loss is not None:
+            yield number, loss
+
+
+async def _findings(client: Client, line: int, loss: Loss) -> list[Finding]:
+    """About the token with this digest and its successors by rotation."""
+    verdict = await rpc.call(client, c.VERIFY, c.VerifyToken(digest=loss.digest))
+    if isinstance(verdict, Failure):
+        raise _Stopped(verdict)
+    token_id = verdict.token.id if verdict.token else verdict.refused.id if verdict.refused else None
+    findings = []
+    while token_id is not None:
+        token = await rpc.call(client, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True))
+        if isinstance(token, Failure):
+            raise _Stopped(token)
+        findings.append(decide(line, token, loss))
+        token_id = token.rotated_to
+    return findings
+
+
+def _done(changes: c.TokenChanges) -> str:
+    if changes.disabled is True:
+        return "disabled"
+    return f"scopes set to {', '.join(changes.scopes or ())}"

@@ -1,0 +1,150 @@
+"""Imports token records in a transaction, and says of each what became of it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from services.tokens import rules
+from services.tokens.changes import AlreadyExists, NoSuchAccount, Transaction
+from shared import contracts as c
+from shared import record_fields
+from shared.contracts import FieldError, ImportNotice
+from shared.token_record import TokenRecord
+
+
+class Result(NamedTuple):
+    """What an import did, if it is committed.
+
+    Args:
+        reply: what was added and what is to be said about the other records.
+        problems: why records are rejected, by field, as in ``records[3].token.expires``.
+    """
+
+    reply: c.Imported
+    problems: list[FieldError]
+
+
+async def import_records(change: Transaction, request: c.ImportTokens, now: datetime) -> Result:
+    """Adds every record that may be a token and is none yet. The caller decides whether that is committed."""
+    candidates, notices, problems = _candidates(request.records, now)
+    stored = await change.stored([record.digest for _, record, _ in candidates])
+    added: list[str] = []
+    accounts: list[str] = []
+    imported: set[str] = set()
+    for index, record, is_shortened in candidates:
+        if record.digest in imported:
+            problems.append(FieldError(field=f"records[{index}]", message="the same token comes twice"))
+        elif token := stored.get(record.digest):
+            notices.append(
+                ImportNotice(record=index, outcome="revoked" if token.revoked else "existing", id=token.id)
+            )
+        else:
+            imported.add(record.digest)
+            try:
+                account = await insert(change, record, create_account=request.create_accounts)
+            except AlreadyExists:
+                problems.append(FieldError(field=f"records[{index}].id", message="another token has this id"))
+            except NoSuchAccount:
+                problems.append(
+                    FieldError(field=f"records[{index}].token.account", message="no such account")
+                )
+            else:
+                added.append(record.id)
+                accounts += [account] if account else []
+                if is_shortened:
+                    notices.append(
+                        ImportNotice(
+                            record=index,
+                            outcome="shortened",
+                            field="token.expires",
+                            message=f"over ten years away, set to {_shown(record.token.expires)}",
+                        )
+                    )
+    known = [notice.id for notice in notices if notice.outcome in {"existing", "revoked"} and notice.id]
+    reply = c.Imported(
+        added=tuple(added),
+        existing=tuple(known),
+        notices=tuple(sorted([*notices, *_rejections(problems)], key=lambda notice: notice.record)),
+        accounts=tuple(accounts),
+    )
+    return Result(reply, problems)
+
+
+async def insert(change: Transaction, record: TokenRecord, *, create_account: bool) -> str | None:
+    """Adds a token, and its account where that is missing and may be created; returns a created account's name.
+
+    Raises:
+        AlreadyExists: its digest or id is taken.
+        NoSuchAccount: its account does not exist.
+    """
+    account = record.token.account
+    created = False
+    if create_account and account is not None and not await change.is_taken(record):
+        _, created = await change.add_account(account, "")
+    await change.insert(record)
+    return account if created else None
+
+
+def shortened(record: TokenRecord, now: datetime) -> TokenRecord:
+    """The record with an expiry no further away than a token may have."""
+    latest = now + rules.MAX_LIFETIME
+    if record.token.expires is None or record.token.expires <= latest:
+        return record
+    return msgspec.structs.replace(record, token=msgspec.structs.replace(record.token, expires=latest))
+
+
+def in_utc(record: TokenRecord) -> TokenRecord:
+    return msgspec.structs.replace(record, token=rules.in_utc(record.token))
+
+
+def problems_of(record: TokenRecord, now: datetime) -> Iterator[FieldError]:
+    """Why this record may not become a token, by field."""
+    if not rules.is_token_id(record.id):
+        yield FieldError(field="id", message="tok_ and 26 characters")
+    if not rules.is_past(record.created, now):
+        yield FieldError(field="created", message="not a time in the past")
+    for problem in rules.problems(record.token, now):
+        yield FieldError(field=f"token.{problem.field}", message=problem.message)
+
+
+def _candidates(
+    raw: tuple[Any, ...], now: datetime
+) -> tuple[list[tuple[int, TokenRecord, bool]], list[ImportNotice], list[FieldError]]:
+    """The records that may become tokens: their indices, and whether their expiry was set to ten years."""
+    candidates: list[tuple[int, TokenRecord, bool]] = []
+    notices: list[ImportNotice] = []
+    problems: list[FieldError] = []
+    for index, value in enumerate(raw):
+        wrong = list(record_fields.problems(value, TokenRecord, f"records[{index}]"))
+        if wrong:
+            problems += wrong
+            continue
+        given = in_utc(msgspec.convert(value, TokenRecord))
+        expires = given.token.expires
+        if expires is not None and expires <= now:
+            notices.append(ImportNotice(record=index, outcome="expired", message=_shown(expires)))
+            continue
+        record = shortened(given, now)
+        wrong = [
+            FieldError(field=f"records[{index}].{problem.field}", message=problem.message)
+            for problem in problems_of(record, now)
+        ]
+        problems += wrong
+        if wrong:
+            continue
+        candidates.append((index, record, record != given))
+    return candidates, notices, problems
+
+
+def _rejections(problems: list[FieldError]) -> Iterator[ImportNotice]:
+    for problem in problems:
+        index, _, field = problem.field.removeprefix("records[").partition("]")
+        yield ImportNotice(
+            record=int(index), outcome="rejected", field=field.removeprefix("."), message=problem.message
+        )
+
+
+def _shown(time: datetime | None) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if time else ""

@@ -1,0 +1,422 @@
+"""Moving in from EmailEngine: a file with records of every kind, and what becomes of each line."""
+
+import base64
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from services.__main__ import program
+from tests.system.conftest import Up
+from tests.system.conftest import run as command
+
+FUTURE = 2_000_000_000_000  # in milliseconds: the year 2033
+STATS = {"actions": ["read"], "groups": ["diagnostics"]}
+OUTSIDE = {"actions": ["read", "send"], "groups": ["message", "submit"]}
+
+
+def secret(name: str) -> str:
+    """A value as EmailEngine's tokens have it: 64 hexadecimal characters."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def digest(name: str) -> str:
+    return hashlib.sha256(bytes.fromhex(secret(name))).hexdigest()
+
+
+def exported(name: str, **fields: Any) -> str:
+    """What EmailEngine's `tokens export` prints for a token."""
+    record = {"id": digest(name), "created": datetime(2025, 1, 1, tzinfo=UTC), "scopes": ["api"], **fields}
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(record)).decode().rstrip("=")
+
+
+def limits(**fields: Any) -> dict[str, Any]:
+    return {"restrictions": fields}
+
+
+class Case(NamedTuple):
+    """A line: the token's name, its fields, and what is said of it; None where it is added in silence."""
+
+    name: str
+    fields: dict[str, Any]
+    said: str | None = None
+
+
+CASES = [
+    Case("root", {"scopes": ["*"], "description": "root"}),
+    Case("api", {"ip": "192.0.2.1", "remoteAddress": "192.0.2.2"}),
+    Case("metrics", {"scopes": ["metrics"]}),
+    Case("smtp", {"scopes": ["smtp", "imap-proxy"]}),
+    Case("bound", {"account": "acc-a"}),
+    Case("bound-to-the-same", {"account": "acc-a"}),
+    Case("bound-by-address", {"account": "me@example.com"}),
+    Case("metadata", {"metadata": '{"example":"value"}'}),
+    Case("metadata-list", {"metadata": "[1,2]"}),
+    Case("metadata-text", {"metadata": "not JSON"}),
+    Case("expiring", {"expires": FUTURE}),
+    Case("distant", {"expires": 4_070_908_800_000}, "expires: over ten years away, set to 20"),
+    Case("expired", {"expires": 1_600_000_000_000}, "skipped: expired at 2020-09-13T12:26:40Z"),
+    Case(
+        "expired-and-narrowed",
+        {"expires": 1_600_000_000_000, "permissions": OUTSIDE},
+        "skipped: expired at 2020-09-13T12:26:40Z",
+    ),
+    Case("host-bits", limits(addresses=["127.0.0.1/8"])),
+    Case("one-address", limits(addresses=["192.0.2.7"])),
+    Case("referrers", limits(referrers=["*web.domain.org/*"])),
+    Case("no-referrers", limits(referrers=[])),
+    Case("limited", limits(rateLimit={"maxRequests": 3, "timeWindow": 3600})),
+    Case("reads-stats", {"permissions": STATS}),
+    Case("reads-stats-and-metrics", {"scopes": ["*"], "permissions": STATS}),
+    Case("reads-accounts", {"permissions": {"actions": ["read"], "groups": ["account"]}}),
+    Case("sends", {"permissions": OUTSIDE}, "permissions: narrows the token"),
+    Case("reads-all", {"permissions": {"actions": ["read"]}}, "permissions: narrows the token"),
+    Case("may-nothing", {"permissions": {}}, "permissions: EmailEngine cannot read this"),
+    Case("no-actions", {"permissions": {"actions": []}}, "permissions: an empty list allows nothing"),
+    Case("mistyped", {"permissions": {"actions": "read"}}, "permissions: EmailEngine cannot read this"),
+    Case("newer", {"someFutureNarrowing": True}, "someFutureNarrowing: unknown field"),
+    Case("newer-limit", limits(methods=["GET"]), "restrictions.methods: unknown field"),
+    Case("no-scopes", {"scopes": []}, "scopes: an empty list allows nothing"),
+    Case("no-addresses", limits(addresses=[]), "restrictions.addresses: an empty list allows nothing"),
+    Case("half-a-limit", limits(rateLimit={"maxRequests": 3}), "restrictions.rateLimit.timeWindow: missing"),
+    Case("mask", limits(addresses=["10.0.0.0/255.0.0.0"]), "restrictions.addresses[0]: EmailEngine matches"),
+    Case("account-with-a-slash", {"account": "ac c/é"}, "account: 1 to 128 characters"),
+    Case("account-too-long", {"account": "a" * 129}, "account: 1 to 128 characters"),
+    Case("large-metadata", {"metadata": json.dumps({"a": "x" * 9000})}, "metadata: over 8192 bytes"),
+]
+BLANK_LINES_BEFORE = 2
+FILE = (
+    "\ufeff" + "\n" * BLANK_LINES_BEFORE + "\r\n".join(exported(case.name, **case.fields) for case in CASES)
+)
+"""As an editor may have saved it: with a byte order mark, blank lines and line ends of both kinds."""
+REJECTED = {
+    case.name: number
+    for number, case in enumerate(CASES, 1 + BLANK_LINES_BEFORE)
+    if case.said and not case.said.startswith(("skipped", "expires"))
+}
+
+
+def run(up: Up, *arguments: str, given: str | bytes = "") -> Result:
+    assert up.running
+    environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
+    return CliRunner().invoke(program, ["tokens", *arguments], input=given, env=environment)
+
+
+def stored(up: Up) -> dict[str, dict[str, Any]]:
+    """The tokens by the hint that their record gave them."""
+    lines = run(up, "list", "--json").stdout.splitlines()
+    return {token["hint"]: token for token in map(json.loads, lines)}
+
+
+def status(up: Up, name: str, method: str, path: str, **request: Any) -> int:
+    with up.client(secret(name)) as client:
+        return client.request(method, path, **request).status_code
+
+
+@pytest.fixture(scope="module")
+def moved_in(up: Up) -> Result:
+    """The outcome of importing the file, once."""
+    return run(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
+
+
+def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fresh: Up):
+    fresh.start().ready()
+    before = stored(fresh)
+    rejected = run(fresh, "import", "--accounts", "create", given=FILE)
+    assert (rejected.exit_code, rejected.stdout) == (65, "")
+    told = [int(number) for number in re.findall(r"^line (\d+): ", rejected.stderr, re.MULTILINE)]
+    assert told == sorted(REJECTED.values())
+    assert rejected.stderr.endswith(f"tallystick: {len(told)} records rejected; nothing was imported\n")
+    assert stored(fresh) == before
+    with fresh.client(fresh.admin_token) as client:
+        assert client.get("/v1/accounts").json()["total"] == 0
+    # Missing accounts are rejected where they are not to be created, in the same report.
+    required = run(fresh, "import", given=FILE)
+    missing = re.findall(r"^line (\d+): account: no such account$", required.stderr, re.MULTILINE)
+    assert len(missing) == 3
+    # Only what is said: nothing was written by a dry run either.
+    tried = run(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", given=FILE)
+    assert (tried.exit_code, tried.stdout) == (0, "")
+    assert f"{len(CASES) - len(REJECTED) - 2} tokens would be added; nothing was written" in tried.stderr
+    assert stored(fresh) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "case"),
+    [pytest.param(number, case, id=case.name) for number, case in enumerate(CASES, 1 + BLANK_LINES_BEFORE)],
+)
+def test_what_becomes_of_each_line(up: Up, moved_in: Result, number: int, case: Case):
+    said = re.findall(rf"^line {number}: (.*)$", moved_in.stderr, re.MULTILINE)
+    assert len(said) == (case.said is not None), said
+    assert case.said is None or said[0].startswith(case.said)
+    assert (digest(case.name)[:8] in stored(up)) == (case.said is None or case.said.startswith("expires"))
+
+
+def test_the_rest_is_imported_with_its_accounts(moved_in: Result):
+    assert moved_in.exit_code == 0
+    assert len(moved_in.stdout.splitlines()) == len(CASES) - len(REJECTED) - 2
+    assert "created the account acc-a\n" in moved_in.stderr
+    assert moved_in.stderr.count("created the account") == 2
+
+
+def test_a_second_import_says_what_exists_and_what_is_revoked(up: Up, moved_in: Result):
+    token = stored(up)[digest("smtp")[:8]]
+    assert run(up, "revoke", token["id"]).exit_code == 0
+    again = run(up, "import", given=exported("smtp") + "\n" + exported("api"))
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert f"line 1: exists already as {token['id']}, and is revoked: it stays revoked\n" in again.stderr
+    assert "line 2: exists already as tok_" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "request_line", "expected"),
+    [
+        ("root", "GET /v1/tokens", 200),
+        ("api", "GET /v1/stats", 200),
+        ("api", "GET /metrics", 403),
+        ("metrics", "GET /metrics", 200),
+        ("bound", "GET /v1/account/acc-a", 200),
+        ("bound", "GET /v1/account/me@example.com", 403),
+        ("bound", "GET /v1/stats", 403),
+        ("host-bits", "GET /v1/stats", 200),
+        ("one-address", "GET /v1/stats", 403),
+        ("referrers", "GET /v1/stats", 403),
+        ("no-referrers", "GET /v1/stats", 200),
+        ("distant", "GET /v1/stats", 200),
+        ("reads-stats", "GET /v1/stats", 200),
+        ("reads-stats", "GET /metrics", 403),
+        ("reads-stats", "GET /v1/accounts", 403),
+        ("reads-stats", "GET /v1/tokens", 403),
+        ("reads-stats", "POST /v1/tokens", 403),
+        ("reads-stats", "POST /v1/account", 403),
+        ("reads-stats", "DELETE /v1/account/acc-a", 403),
+        ("reads-stats-and-metrics", "GET /metrics", 200),
+        ("reads-stats-and-metrics", "GET /v1/accounts", 403),
+        ("reads-accounts", "GET /v1/accounts", 200),
+        ("reads-accounts", "GET /v1/stats", 403),
+        ("reads-accounts", "DELETE /v1/account/acc-a", 403),
+        ("expired", "GET /v1/stats", 401),
+        ("sends", "GET /v1/stats", 401),
+        ("may-nothing", "GET /v1/stats", 401),
+        ("newer", "GET /v1/stats", 401),
+        ("no-addresses", "GET /v1/stats", 401),
+    ],
+)
+def test_what_the_imported_tokens_may_do(
+    up: Up, moved_in: Result, name: str, request_line: str, expected: int
+):
+    method, path = request_line.split()
+    body = {"json": {"scopes": ["api"], "account": "acc-a"}} if method == "POST" else {}
+    assert status(up, name, method, path, **body) == expected
+
+
+def test_metadata_and_limits_are_kept(up: Up, moved_in: Result):
+    tokens = stored(up)
+    metadata = {
+        name: tokens[digest(name)[:8]]["metadata"] for name in ("metadata", "metadata-list", "metadata-text")
+    }
+    assert metadata == {
+        "metadata": {"example": "value"},
+        "metadata-list": {"emailengine": "[1,2]"},
+        "metadata-text": {"emailengine": "not JSON"},
+    }
+    assert tokens[digest("limited")[:8]]["restrictions"]["rateLimit"] == {
+        "maxRequests": 3,
+        "timeWindow": 3600,
+    }
+    assert tokens[digest("host-bits")[:8]]["restrictions"]["addresses"] == ["127.0.0.0/8"]
+
+
+def test_scopes_may_be_given_for_records_that_are_narrowed_otherwise(up: Up):
+    lines = [
+        exported("given", permissions=OUTSIDE),
+        exported("own", permissions=STATS),
+        exported("dead", permissions={}),
+    ]
+    ended = run(up, "import", "--skip-rejected", "--scope", "mail:send", given="\n".join(lines))
+    assert "line 1: scopes: set to mail:send by --scope" in ended.stderr
+    assert "line 3: permissions: EmailEngine cannot read this" in ended.stderr
+    tokens = stored(up)
+    assert tokens[digest("given")[:8]]["scopes"] == ["mail:send"]
+    assert tokens[digest("own")[:8]]["scopes"] == ["api:stats:read"]
+    assert digest("dead")[:8] not in tokens
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_named(up: Up, encoding: str):
+    rejected = run(up, "import", given=exported("api").encode(encoding))
+    assert (rejected.exit_code, rejected.stdout) == (65, "")
+    assert rejected.stderr == "tallystick: the file is UTF-16: save it as UTF-8\n"
+
+
+def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
+    rejected = run(up, "import", given=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
+    assert rejected.exit_code == 65
+    assert "line 3: the same token as on line 1\n" in rejected.stderr
+
+
+@pytest.mark.parametrize(
+    "rejected",
+    [exported("other", permissions=OUTSIDE), exported("other", account="nobody")],
+    ids=["read", "asked"],
+)
+def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
+    ended = run(up, "import", given=f"{exported('alone')}\n{rejected}\n")
+    assert (ended.exit_code, ended.stdout) == (65, "")
+    assert ended.stderr.startswith("line 2: ")
+    assert digest("alone")[:8] not in stored(up)
+
+
+def test_records_that_are_too_large_together_are_to_be_split(up: Up):
+    metadata = json.dumps({"a": "x" * 8000})
+    lines = [exported(f"large-{number}", metadata=metadata) for number in range(130)]
+    ended = run(up, "import", given="\n".join(lines))
+    assert (ended.exit_code, ended.stdout) == (65, "")
+    assert "split the file" in ended.stderr
+    assert run(up, "import", given="\n".join(lines[:100])).exit_code == 0
+
+
+def test_where_every_record_is_rejected_skipping_is_an_error(up: Up):
+    rejected = run(up, "import", "--skip-rejected", given=exported("none", scopes=[]))
+    assert rejected.exit_code == 65
+    assert "1 record rejected; none was left to import" in rejected.stderr
+
+
+def test_a_bound_prepared_token_starts_a_fresh_installation(fresh: Up):
+    fresh.settings["prepared_token"] = "\ufeff" + exported("prepared", account="acc-new")
+    fresh.start().ready()
+    assert status(fresh, "prepared", "GET", "/v1/account/acc-new") == 200
+    assert status(fresh, "prepared", "GET", "/v1/stats") == 403
+
+
+def test_a_narrowed_prepared_token_stops_the_start(fresh: Up):
+    ended = command(
+        "up", "--data-dir", str(fresh.data), prepared_token=exported("prepared", permissions=OUTSIDE)
+    )
+    assert ended.returncode == 65
+    assert ended.stderr.startswith("tallystick: the prepared token is no token record: permissions: narrows")
+    assert not fresh.data.exists()
+
+
+# Tokens that an earlier version imported too wide
+
+
+def imported_before(up: Up, name: str, **token: Any) -> str:
+    """A token as earlier versions imported it: without what narrowed it."""
+    record = {
+        "id": "tok_" + digest(name)[:26],
+        "digest": digest(name),
+        "token": {"scopes": ["api"], "description": name, **token},
+    }
+    assert run(up, "import", given=json.dumps(record)).exit_code == 0
+    return str(record["id"])
+
+
+def shown(up: Up, token_id: str) -> dict[str, Any]:
+    token: dict[str, Any] = json.loads(run(up, "show", token_id).stdout)
+    return token
+
+
+def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up: Up):
+    records: dict[str, dict[str, Any]] = {
+        "wide-stats": {"permissions": STATS},
+        "wide-other": {"permissions": OUTSIDE},
+        "wide-dead": {"permissions": {}},
+        "wide-newer": {"someFutureNarrowing": 1},
+        "wide-newer-limit": limits(methods=["GET"]),
+        "wide-addresses": limits(addresses=[]),
+        "full": {"ip": "192.0.2.1", "metadata": "x"},
+        "edited": {"permissions": OUTSIDE},
+        "switched-off": {"permissions": OUTSIDE},
+        "revoked": {"permissions": OUTSIDE},
+        "rotated": {"permissions": STATS},
+    }
+    ids = {name: imported_before(up, name) for name in records}
+    assert run(up, "edit", ids["edited"], "--scope", "mail:send").exit_code == 0
+    assert run(up, "edit", ids["switched-off"], "--disable").exit_code == 0
+    assert run(up, "revoke", ids["revoked"]).exit_code == 0
+    rotated = run(up, "rotate", ids["rotated"], "--grace", "600", "--json")
+    ids["successor"] = json.loads(rotated.stdout)["id"]
+    file = "\n".join(
+        [
+            *(exported(name, **fields) for name, fields in records.items()),
+            exported("unknown", permissions=STATS),
+        ]
+    )
+    before = stored(up)
+
+    reported = run(up, "import", "--reconcile", given=file)
+    assert reported.exit_code == 0, reported.output
+    said = dict(re.findall(r"^line \d+: (tok_\w+): (.*)$", reported.stdout, re.MULTILINE))
+    wide = {name for name, token_id in ids.items() if said.get(token_id, "").startswith("too wide")}
+    assert wide == {
+        *("wide-stats", "wide-other", "wide-dead", "wide-newer", "wide-newer-limit", "wide-addresses"),
+        *("rotated", "successor"),
+    }
+    assert "check it by hand" in said[ids["edited"]]
+    assert "disabled already" in said[ids["switched-off"]]
+    assert "revoked already" in said[ids["revoked"]]
+    assert ids["full"] not in said
+    assert f"{len(wide)} tokens are too wide; --apply narrows or disables them" in reported.stderr
+    assert stored(up) == before
+    assert status(up, "wide-stats", "GET", "/v1/accounts") == 200
+
+    applied = run(up, "import", "--reconcile", "--apply", given=file)
+    assert applied.exit_code == 0, applied.output
+    assert f"{len(wide)} tokens were changed" in applied.stderr
+    for name in ("wide-stats", "successor"):
+        assert (shown(up, ids[name])["scopes"], shown(up, ids[name])["disabled"]) == (
+            ["api:stats:read"],
+            False,
+        )
+    for name in wide - {"wide-stats", "successor"}:
+        assert shown(up, ids[name])["disabled"], name
+    for name in ("full", "edited"):
+        assert shown(up, ids[name]) == {**shown(up, ids[name]), "disabled": False}
+    assert shown(up, ids["full"])["scopes"] == ["api"]
+    assert shown(up, ids["edited"])["scopes"] == ["mail:send"]
+    assert (
+        status(up, "wide-stats", "GET", "/v1/stats"),
+        status(up, "wide-stats", "GET", "/v1/accounts"),
+    ) == (200, 403)
+    assert status(up, "wide-other", "GET", "/v1/stats") == 401
+
+    again = run(up, "import", "--reconcile", "--apply", given=file)
+    assert "0 tokens were changed" in again.stderr
+    assert f"line 1: {ids['wide-stats']}: as narrow as its record\n" in again.stdout
+
+
+def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
+    token_id = imported_before(up, "to-narrow", scopes=["*"])
+    given = exported("to-narrow", scopes=["*"], permissions=OUTSIDE)
+    ended = run(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
+    assert f"line 1: {token_id}: scopes set to mail:send\n" in ended.stdout
+    assert shown(up, token_id)["scopes"] == ["mail:send"]
+    assert not shown(up, token_id)["disabled"]
+
+
+def test_reconciling_never_widens_a_token(up: Up):
+    token_id = imported_before(up, "narrow", scopes=["api"])
+    given = exported("narrow", permissions=OUTSIDE)
+    ended = run(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
+    assert "check it by hand" in ended.stdout
+    assert shown(up, token_id)["scopes"] == ["api"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--apply",),
+        *(
+            ("--reconcile", *more)
+            for more in (("--dry-run",), ("--skip-rejected",), ("--accounts", "create"))
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_mistake_in_use(up: Up, arguments: tuple[str, ...]):
+    assert run(up, "import", *arguments, given=exported("api")).exit_code == 2
