@@ -30,6 +30,8 @@ from shared.ids import new_id
 AUTHORITY = Path(__file__).with_name("authority")
 SERVICES = "services"
 """The folder with a folder for each service that was added."""
+EVENTS_USERS = {"events": "metrics", "events-operator": "operator"}
+"""Second users of a part, in the account of the event stream."""
 SEEN_AT = Path("/secrets")
 """Where each part finds its folder."""
 TLS = nats_server.Tls(
@@ -129,8 +131,8 @@ def _write_nats_urls(folder: Path, users: Mapping[str, str], scheme: str, nats: 
 
 
 def _nats_url_file(folder: Path, user: str) -> Path:
-    if user == "events":  # the metrics service is both users
-        return folder / "metrics" / "events_nats_url"
+    if part := EVENTS_USERS.get(user):
+        return folder / part / "events_nats_url"
     return (folder if user in nats_server.USERS else folder / SERVICES) / user / "nats_url"
 
 

@@ -148,6 +148,8 @@ USERS: Mapping[str, User] = {
         ],
         subscribe=[_inbox("events")],
     ),
+    # What a person does with the stream: look at it, back it up, or start with a new one.
+    "events-operator": User(EVENTS, publish=["$JS.API.>"], subscribe=[_inbox("events-operator")]),
     "operator": User(
         CORE,
         publish=[

@@ -118,7 +118,7 @@ def migrate(service: str) -> None:
     "--role",
     default="service",
     show_default=True,
-    help="the NATS user: operator, service, or a service added",
+    help="the NATS user: operator, events-operator (JetStream), service, or a service that was added",
 )
 def nats_url(role: str) -> None:
     """Print where the running Tallystick's NATS is, with the credentials of one of its users."""

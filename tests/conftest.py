@@ -43,10 +43,14 @@ class Database(NamedTuple):
 class Nats(NamedTuple):
     """A NATS server of one test, with the URL of each user."""
 
+    def url(self, user: str) -> str:
+        return str(getattr(self, user.replace("-", "_")))
+
     edge: str
     tokens: str
     metrics: str
     events: str
+    events_operator: str
     operator: str
     service: str
     another: str
@@ -197,7 +201,10 @@ async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[
     process = await embedded_nats.start(configuration, port, folder / "log")
     try:
         yield Nats(
-            **{user: f"nats://{user}:{password}@127.0.0.1:{port}" for user, password in passwords.items()}
+            **{
+                user.replace("-", "_"): f"nats://{user}:{password}@127.0.0.1:{port}"
+                for user, password in passwords.items()
+            }
         )
     finally:
         process.kill()

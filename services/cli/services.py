@@ -11,6 +11,8 @@ from services.cli import connection
 from shared import bus, publishers
 from shared.lifecycle import EX_DATAERR, EX_UNAVAILABLE, Stop, Unavailable
 
+FOR_OTHERS = ("operator", "events-operator", "service")
+"""The users that are not for one of Tallystick's own services."""
 RELOAD_S = 10.0
 """How long a running NATS may take until it knows a user that was added."""
 
@@ -68,7 +70,7 @@ def url(role: str) -> str:
     """The NATS URL of one of the users of the `up` that runs; exits 65 where there is no such user."""
     running = connection.running()
     password = _folder().credentials().nats.get(role)
-    if password is None or (role in USERS and role not in {"operator", "service"}):
+    if password is None or (role in USERS and role not in FOR_OTHERS):
         connection.fail(
             f"no NATS user {role!r} for others: 'tallystick services add {role}' adds a service", EX_DATAERR
         )

@@ -41,7 +41,8 @@ def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
     users = users_of(made["nats/server.conf"])
     assert users.keys() == nats_server.USERS.keys()
     for user, login in users.items():
-        own = "metrics/events_nats_url" if user == "events" else f"{user}/nats_url"
+        part = credentials.EVENTS_USERS.get(user)
+        own = f"{part}/events_nats_url" if part else f"{user}/nats_url"
         assert {name for name, text in made.items() if login["password"] in text} == {"nats/server.conf", own}
     for file in ("prometheus/token", "grafana/admin_password"):
         assert [name for name, text in made.items() if made[file].strip() in text] == [file]

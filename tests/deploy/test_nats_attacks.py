@@ -168,7 +168,7 @@ async def test_no_user_has_anything_delivered_where_it_may_not_publish(
     user: str, nats_server: Nats, event_stream, tokens_service, operator
 ):
     targets = [each for each in TARGETS if not allows(user_named(user), "publish", each)]
-    client = await nats.connect(getattr(nats_server, user), error_cb=ignore)
+    client = await nats.connect(nats_server.url(user), error_cb=ignore)
     async with watching(nats_server.watcher) as seen:
         await attack(client, user, targets)
         page = await rpc.call(operator, LIST_TOKENS, ListTokens())

@@ -8,7 +8,11 @@ import pytest
 
 from deploy import nats_server
 from deploy.nats_server import USERS
+from shared.contracts import EVENTS_STREAM
 from tests.conftest import Nats, start_nats
+from tests.services.conftest import event_stream
+
+__all__ = ["event_stream"]
 
 ROOT = Path(__file__).parent.parent.parent
 SUBJECTS = nats_server.subjects()
@@ -45,7 +49,7 @@ async def not_denied(urls: Nats, user: str, way: str, subjects: list[str] | None
         assert "permissions violation" in text
         denied.append(text)
 
-    client = await nats.connect(getattr(urls, user), error_cb=deny)
+    client = await nats.connect(urls.url(user), error_cb=deny)
     act: dict[str, Callable[[str], Awaitable[object]]] = {
         "publish": lambda subject: client.publish(subject, b"{}"),
         "subscribe": client.subscribe,
@@ -58,3 +62,17 @@ async def not_denied(urls: Nats, user: str, way: str, subjects: list[str] | None
     await client.flush()
     await client.close()
     return [each for each in subjects if not any(f'"{each.lower()}"' in text for text in denied)]
+
+
+async def test_a_person_may_look_at_the_stream_and_begin_a_new_one(nats_server: Nats, event_stream):
+    """What `nats stream info`, `view` and `rm` ask of the server."""
+    client = await nats.connect(nats_server.events_operator, inbox_prefix="_INBOX.events-operator")
+    stream = client.jetstream()
+    service = await nats.connect(nats_server.service, inbox_prefix="_INBOX.service")
+    await service.jetstream().publish("tallystick.events.service.mail.sent", b"{}")
+    await service.close()
+    assert (await stream.stream_info(EVENTS_STREAM)).state.messages == 1
+    view = await stream.subscribe("tallystick.events.service.>", ordered_consumer=True)
+    assert (await view.next_msg(2)).data == b"{}"
+    assert await stream.delete_stream(EVENTS_STREAM)
+    await client.close()

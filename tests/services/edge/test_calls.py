@@ -44,8 +44,8 @@ async def test_methods_that_clients_make_up_push_no_call_out(edge):
     assert {method for method, *_ in counts} == {"GET", "other"}
 
 
-async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_counted(service):
-    calls, producer = Calls(), Producer(service, "edge")
+async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_counted(service_client):
+    calls, producer = Calls(), Producer(service_client, "edge")
     for number in range(module.MAX_KINDS + 500):
         for method in ("GET", "POST"):
             calls.answered(method, 200, f"/{number:0200}")

@@ -3,7 +3,7 @@
 import asyncpg
 import msgspec
 
-from services.tokens.rules import MAX_REFERRER
+from services.tokens.rules import MAX_REFERRER, MAX_REFERRERS
 from shared import contracts as c
 from shared import rpc
 from shared.batches import MAX_MESSAGE_BYTES
@@ -12,14 +12,14 @@ from shared.token_value import digest
 from tests.services.conftest import issue
 
 ACTOR = Actor(name="test")
-LARGE = Restrictions(referrers=tuple(f"{number:0{MAX_REFERRER}}" for number in range(100)))
+LARGE = Restrictions(referrers=tuple(f"{number:0{MAX_REFERRER}}" for number in range(MAX_REFERRERS)))
 
 
 async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator, edge):
     admin, _ = await issue(operator, "*")
-    for _ in range(25):
+    for _ in range(35):
         await issue(operator, "api", restrictions=LARGE)
-    failure = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=25))
+    failure = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=35))
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
     (error,) = failure.errors
@@ -29,7 +29,7 @@ async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator
     assert isinstance(page, c.TokenPage)
     assert len(page.tokens) == fit >= 15
     headers = {"authorization": f"Bearer {admin}"}
-    assert (await edge.get("/v1/tokens?pageSize=25", headers=headers)).json()["errors"][0][
+    assert (await edge.get("/v1/tokens?pageSize=35", headers=headers)).json()["errors"][0][
         "field"
     ] == "pageSize"
     assert (await edge.get(f"/v1/tokens?pageSize={fit}", headers=headers)).status_code == 200

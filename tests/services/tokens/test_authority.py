@@ -118,15 +118,15 @@ async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator):
     assert sum(quota.granted for quota in quotas if isinstance(quota, c.Quota)) == 50
 
 
-async def test_another_service_may_verify(tokens_service, operator, service):
+async def test_another_service_may_verify(tokens_service, operator, service_client):
     value, _ = await issue(operator, "orders", description="for orders")
     digest = token_value.digest(value)
     for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
         question = msgspec.json.encode({"digest": digest, "scope": scope})
-        answer = await service.request(c.VERIFY.subject, question, timeout=1)
+        answer = await service_client.request(c.VERIFY.subject, question, timeout=1)
         assert msgspec.json.decode(answer.data)["code"] == code
     questions = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
-    answer = await service.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=1)
+    answer = await service_client.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=1)
     codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
     assert codes == ["active", "invalid_token"]
 
