@@ -244,7 +244,7 @@ class Server:
         async def take(request: Request) -> None:
             if not request._msg.reply:  # noqa: SLF001  # nats.micro has no name for it
                 self.counts["no_reply"] += 1
-            elif _is_from_jetstream(request._msg, operation.subject):  # noqa: SLF001
+            elif _is_from_jetstream(request._msg):  # noqa: SLF001
                 self.counts["from_jetstream"] += 1
                 if not request._msg.reply.startswith("$JS."):  # noqa: SLF001
                     await _answer(
@@ -321,19 +321,14 @@ class Server:
         return await handler(decoded)
 
 
-def _is_from_jetstream(message: Msg, subject: str) -> bool:
-    """Whether JetStream delivered this to the subject. It acts with rights of its own, so whoever had it do so may not
+def _is_from_jetstream(message: Msg) -> bool:
+    """Whether JetStream delivered this. It acts with rights of its own, so whoever had it do so may not
     be permitted to ask: a stored event must not become a request.
     """
-    return (
-        message.reply.startswith("$JS.")
-        # What is pushed to a subject keeps the one it was stored with.
-        or message.subject != subject
-        or any(
-            # The server itself tells a service in another account who asks.
-            name.lower().startswith("nats-") and name.lower() != "nats-request-info"
-            for name in message.headers or ()
-        )
+    return message.reply.startswith("$JS.") or any(
+        # The server itself tells a service in another account who asks.
+        name.lower().startswith("nats-") and name.lower() != "nats-request-info"
+        for name in message.headers or ()
     )
 
 

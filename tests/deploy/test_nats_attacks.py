@@ -245,35 +245,36 @@ async def test_a_publish_acknowledgement_is_no_notice():
             msgspec.json.decode(acknowledgement, type=kind)
 
 
-NOT_TEXT = [
-    b"PUB tallystick.events.another.\xff.x 2\r\n{}\r\n",
-    b"PUB tallystick.events.another.a.b \xff\xfe 2\r\n{}\r\n",
-    b"PUB tallystick.v1.tokens.verify \xff\xfe 2\r\n{}\r\n",
-    *(
-        b"HPUB %s %s%d %d\r\n%s{}\r\n" % (subject, reply, len(header), len(header) + 2, header)
-        for subject, reply in (
-            (b"tallystick.events.another.a.b", b""),
-            (b"tallystick.v1.tokens.verify", b"_INBOX.another.x "),
-        )
-        for header in (
-            b"NATS/1.0 \xff\xff\xff\r\n\r\n",
-            b"NATS/1.0 503 \xff\r\n\r\n",
-            b"NATS/1.0\r\n\xff: \xff\r\n\r\n",
-            b"NATS/1.0\r\nTallystick-Deadline: \xff\r\ntraceparent: \xff\r\n\r\n",
-            b"NATS/1.0\r\nno colon\r\n\r\n",
-        )
-    ),
-]
+def not_text(user: bytes) -> bytes:
+    """What this user may publish, with bytes that are no text wherever NATS takes them."""
+    event, request = b"tallystick.events.%s.thread.x" % user, VERIFY.subject.encode()
+    published = [(event[:-1] + b"\xff", b""), (event, b"\xff\xfe "), (request, b"\xff\xfe ")]
+    headers = [
+        b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+        b"NATS/1.0 503 \xff\r\n\r\n",
+        b"NATS/1.0\r\n\xff: \xff\r\n\r\n",
+        b"NATS/1.0\r\nTallystick-Deadline: \xff\r\ntraceparent: \xff\r\n\r\n",
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+    ]
+    return b"".join(
+        [b"PUB %s %s2\r\n{}\r\n" % each for each in published]
+        + [
+            b"HPUB %s %s%d %d\r\n%s{}\r\n" % (subject, reply, len(header), len(header) + 2, header)
+            for subject, reply in ((event, b""), (request, b"_INBOX.%s.x " % user))
+            for header in headers
+        ]
+    )
 
 
+@pytest.mark.parametrize("user", ["another", "edge"])
 async def test_bytes_that_are_no_text_silence_no_service(
-    nats_server: Nats, tokens_service, metrics_service, operator
+    user: str, nats_server: Nats, tokens_service, metrics_service, operator
 ):
     """nats-py stops reading at the first subject, reply subject or header that it cannot decode."""
-    parts = urlsplit(nats_server.another)
+    parts = urlsplit(nats_server.url(user))
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     login = {"user": parts.username, "pass": parts.password, "verbose": False, "headers": True}
-    writer.write(b"CONNECT %s\r\n%sPING\r\n" % (json.dumps(login).encode(), b"".join(NOT_TEXT)))
+    writer.write(b"CONNECT %s\r\n%sPING\r\n" % (json.dumps(login).encode(), not_text(user.encode())))
     said = b""
     while b"PONG" not in said:
         said += await reader.read(1024)
@@ -284,6 +285,7 @@ async def test_bytes_that_are_no_text_silence_no_service(
     assert msgspec.json.decode(reply.data, type=Verdict).token is None
     await client.jetstream().publish("tallystick.events.another.mail.sent", b"{}")
     await client.close()
+    # The event whose subject is no text is a dead letter; the others are counted.
     await counted(operator, {"events_totalmail.sent": 1, "tallystick_dead_letters_total": 1})
 
 
