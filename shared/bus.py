@@ -17,6 +17,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _DENIED = re.compile(r'permissions violation for publish to "([^"]*)"', re.IGNORECASE)
+_DENIED_INBOX = re.compile(r'permissions violation for subscription to "_inbox\.', re.IGNORECASE)
 
 
 class PublishDenied(Exception):
@@ -33,6 +34,7 @@ class Denials:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._hooked: object = None
+        self._told_of_inbox = False
         self._subject = ""
         self._denied: asyncio.Future[None] | None = None
 
@@ -65,6 +67,11 @@ class Denials:
 
         async def noticed(error: Exception) -> None:
             found = _DENIED.search(str(error))
+            if _DENIED_INBOX.search(str(error)) and not self._told_of_inbox:
+                self._told_of_inbox = True
+                log.error(
+                    "NATS does not permit this inbox: connect with inbox_prefix='_INBOX.' and the NATS user's name"
+                )
             if found and found[1].lower() == self._subject and self._denied and not self._denied.done():
                 self._denied.set_result(None)
             await before(error)

@@ -115,12 +115,13 @@ async def prove(lives: int, seconds: float) -> bool:
         loads = [asyncio.create_task(live(fleet, history, living)) for _ in range(lives)]
         client = await nats.connect(
             running.nats_url("service").split(","),
+            inbox_prefix="_INBOX.service",
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             ping_interval=1,
         )
         stack.push_async_callback(client.close)
-        producer = await stack.enter_async_context(events.producer(client, "proof"))
+        producer = await stack.enter_async_context(events.producer(client, "service.proof"))
         sent = 0
 
         async def send() -> None:

@@ -13,7 +13,7 @@ from shared import bus, events
 from shared.contracts import EVENTS_STREAM, AccountState
 from shared.events import MAX_DATA_BYTES, Producer
 from shared.lifecycle import Stop
-from tests.conftest import start_nats
+from tests.conftest import start_nats, until_async
 from tests.services.conftest import event_stream
 
 __all__ = ["event_stream"]
@@ -119,3 +119,11 @@ async def test_a_source_that_is_not_the_user_s_publishes_nothing(nats_server, ev
         await asyncio.wait_for(producer.drained(), 1.5)
         assert producer.dropped == 1
     assert await stored(nats_server.jetstream) == []
+
+
+async def test_a_client_without_its_inbox_prefix_is_told_so(nats_server, event_stream, caplog):
+    client = await nats.connect(nats_server.service, error_cb=ignore)
+    async with events.producer(client, "service") as producer:
+        producer.send("mail.sent", {})
+        await until_async(lambda: "inbox_prefix" in caplog.text)
+    await client.close()
