@@ -5,7 +5,7 @@
         [--service NAME] [--remove-service NAME] [--nats-data FOLDER]
 
 Run again, it leaves the passwords as they are, gives NATS' users what this version needs, and makes new certificates.
-A service that is added has a NATS user of its own, whose URL is in FOLDER/services/NAME/nats_url.
+The NATS URL of a service that is added is in FOLDER/services/NAME/nats_url.
 """
 
 import argparse
@@ -146,8 +146,8 @@ def _cluster(nodes: Sequence[str]) -> nats_server.Cluster | None:
 
 
 def _grant(configuration: dict[str, Any], add: Sequence[str], remove: Sequence[str]) -> dict[str, str]:
-    """Gives the users what this version needs, and a password those who have none; whatever else was set stays.
-    Answers the passwords by user.
+    """Gives the users the permissions of this version, and new users a password; other settings stay.
+    Returns the passwords by user.
     """
     # Before there were accounts, all users stood together.
     parts = [configuration.pop("authorization", {}), *configuration.get("accounts", {}).values()]

@@ -1,10 +1,9 @@
 """How every NATS server of ours is configured, embedded, in containers or in a cluster: accounts that keep JetStream
 away from requests, and users with the least they need.
 
-JetStream acts with the rights of its account, not with those of the user who asked it: a push consumer, a pulled
-message, a publish acknowledgement, a stored message read back or republished goes to whatever subject the request
-named. So the event stream has an account of its own, into which other accounts send events and from which nothing can be
-sent to them but the acknowledgement of an event.
+JetStream acts with the rights of its account, not with those of the user who asked it: it sends a pushed, pulled,
+republished or read message, and the acknowledgement of a publish, to any subject that the request named. The event stream
+therefore has a separate account. Other accounts send events into it; only the acknowledgements of events come back.
 
 python -m deploy.nats_server        prints the table of permissions that docs/permissions.md holds
 """

@@ -82,14 +82,14 @@ class Denials:
 class _TolerantClient(Client):
     """Takes messages whose subjects, reply subjects and headers are not text.
 
-    nats-py ends its read loop at the first such byte and stays deaf from then on, so that whoever may send a service
-    one message could silence it.
+    nats-py ends its read loop at the first byte that it cannot decode, and receives nothing from then on: a user who may
+    send a service one message could silence it.
     """
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
             found: dict[str, str] | None = await super()._process_headers(headers)
-        except Exception:  # noqa: BLE001  # whatever a header makes it raise, the message has no readable headers
+        except Exception:  # noqa: BLE001  # the message then has no readable headers
             return None
         return found
 

@@ -800,8 +800,7 @@ RECONCILIATION_CONSUMER = "reconciliation"
 class Event(Message, frozen=True, rename=None):
     """What happened, published on ``tallystick.events.<publisher>.<type>``.
 
-    ``n`` rises by one per source and boot, so that duplicates of any age are told apart and gaps are seen. A bare event
-    of a simple producer has no ``source``, ``boot`` and ``n``, and is counted once by its place in the stream. A
+    ``n`` rises by one per source and boot, so that duplicates of any age and gaps are detected. A bare event of a simple producer has no ``source``, ``boot`` and ``n``, and is counted once by its place in the stream. A
     ``source`` is its publisher's name, or begins with that name and a dot.
     """
 

@@ -322,7 +322,7 @@ class Server:
 
 
 def _is_from_jetstream(message: Msg) -> bool:
-    """Whether JetStream delivered this. It acts with rights of its own, so whoever had it do so may not
+    """Whether JetStream delivered this. It acts with the rights of its account, and the user who made it do so may not
     be permitted to ask: a stored event must not become a request.
     """
     return message.reply.startswith("$JS.") or any(

@@ -74,11 +74,19 @@ def configure(
 def move_stream(store: Path) -> bool:
     """Moves the event stream that a version before kept in the default account to the account it has now, with its
     messages, sequences and time of creation. Answers whether there was one to move. The server must not run.
+
+    Raises:
+        Unavailable: there are two streams, since an earlier version ran after the move.
     """
     before = store / "jetstream" / "$G" / "streams" / EVENTS_STREAM
     if not before.exists():
         return False
     now = store / "jetstream" / EVENTS / "streams" / EVENTS_STREAM
+    if now.exists():
+        raise Unavailable(
+            f"two event streams: an earlier version ran after this folder was upgraded. Move {before} away to go on "
+            "without the events that it stored"
+        )
     now.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     before.rename(now)
     return True

@@ -155,8 +155,8 @@ class Consumer:
                 await store.resign(connection, EVENTS_STREAM, self._epoch)
 
     async def _consume(self) -> None:
-        # A consumer created again at our position has no redelivery to wait for, and whoever counted before loses its
-        # own. Its name is fixed, so that NATS permissions can name it.
+        # A consumer created again at our position has no redelivery to wait for, and a former owner loses its own. Its
+        # name is fixed, so that NATS permissions can name it.
         with suppress(NotFoundError):
             await self._stream.delete_consumer(EVENTS_STREAM, STREAM_CONSUMER)
         await self._stream.add_consumer(

@@ -13,7 +13,7 @@ import pytest
 from deploy import credentials, nats_server
 from deploy.embedded import nats as embedded_nats
 from shared import bus
-from shared.lifecycle import Stop
+from shared.lifecycle import Stop, Unavailable
 from tests.system.conftest import ROOT
 
 CERTIFICATES = {"nats": "localhost,127.0.0.1", "postgres": "db", "proxy": "localhost"}
@@ -100,6 +100,9 @@ def test_what_a_version_without_accounts_made_is_given_them_and_its_stream_is_mo
     assert users["events"]["password"] in made["metrics/events_nats_url"]
     assert (data / "jetstream/EVENTS/streams/TALLYSTICK_EVENTS/meta.inf").exists()
     assert not stream.exists()
+    stream.mkdir(parents=True)
+    with pytest.raises(Unavailable, match="two event streams"):
+        embedded_nats.move_stream(data)
 
 
 def test_services_are_added_and_removed(tmp_path: Path):
