@@ -26,6 +26,7 @@ from deploy.embedded.postgres import DATABASE, ROLES, roles_sql
 from shared import publishers, token_record, token_value
 from shared.contracts import NewToken
 from shared.ids import new_id
+from shared.lifecycle import Unavailable
 
 AUTHORITY = Path(__file__).with_name("authority")
 SERVICES = "services"
@@ -74,6 +75,7 @@ def make(
         Whether there was nothing yet.
 
     Raises:
+        Unavailable: the event stream cannot be moved.
         Unfit: NATS was set with TLS before, and is to be without it, or the other way round.
         subprocess.CalledProcessError: openssl cannot make such a certificate.
     """
@@ -238,6 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             remove=asked.remove_service,
             nats_data=asked.nats_data,
         )
+    except Unavailable as error:
+        sys.exit(str(error))
     except Unfit:
         sys.exit(
             "the credentials that are there were made with TLS and this start is without it, or the other way round: "
