@@ -21,6 +21,9 @@ from tests.conftest import until
 ROOT = Path(__file__).parent.parent.parent
 
 
+GREETING = " is up at "
+
+
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without settings of ours, and these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
@@ -36,8 +39,10 @@ class Up:
         self.output = data.parent / f"{data.name}.output"
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
+        self.greeted = 0
 
     def start(self) -> "Up":
+        self.greeted = self.printed.count(GREETING)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -60,7 +65,8 @@ class Up:
         return self
 
     def ready(self) -> "Up":
-        until(lambda: self.running or self.ended, 40)
+        # It is announced to other commands a moment before it is printed.
+        until(lambda: (self.running and self.printed.count(GREETING) > self.greeted) or self.ended, 40)
         assert not self.ended, self.printed
         return self
 
