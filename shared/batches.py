@@ -17,7 +17,7 @@ def cut(items: Iterable[T], max_bytes: int) -> Iterator[list[T]]:
     Args:
         items: what is sent as one JSON array, or as several in one message.
         max_bytes: what the encoded items of a batch, with a comma for each, may take together. An item above that is
-            a batch of its own: the caller has to reject it.
+            the only one in its batch: the caller has to reject it.
     """
     batch: list[T] = []
     left = max_bytes

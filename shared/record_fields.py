@@ -1,4 +1,4 @@
-"""Checks a token record field by field, so that everything wrong with it is told at once."""
+"""Checks a token record field by field, so that all its faults are reported at once."""
 
 import re
 from collections.abc import Iterator

@@ -99,7 +99,7 @@ def import_tokens(
 
 
 def read_lines(file: Any) -> list[Line]:
-    """The lines that are not blank; exits 65 where there is none, or the file is not UTF-8."""
+    """The lines that are not blank. Exits 65 if all are, or if the file is not UTF-8."""
     raw: bytes = file.read(MAX_INPUT + 1)
     if len(raw) > MAX_INPUT:
         fail(f"over {MAX_INPUT} bytes", EX_DATAERR)
@@ -116,7 +116,7 @@ def read_lines(file: Any) -> list[Line]:
 
 
 def parse(lines: Iterable[Line], scopes: Sequence[str]) -> Parsed:
-    """Reads every line, so that all faults are told at once."""
+    """Reads every line, so that all faults are reported at once."""
     parsed = Parsed([], {}, {})
     digests: dict[str, int] = {}
     for line in lines:
@@ -147,7 +147,7 @@ def _import(parsed: Parsed, *, create_accounts: bool, skip_rejected: bool, dry_r
             actor=operator(),
             create_accounts=create_accounts,
             skip_rejected=skip_rejected,
-            # Where nothing is to be written any more, it is still told what else is wrong.
+            # If nothing will be written, the service still reports what else is wrong.
             dry_run=dry_run or stopped,
         )
         imported = _ask(parsed, request)

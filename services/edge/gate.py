@@ -210,7 +210,7 @@ async def authorize(request: HttpRequest) -> None:
 
 
 async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[str, ...]) -> None:
-    """Admits a request to a route with a scope of its own, and remembers that for an unrestricted token.
+    """Admits a request to a route that declares its scope, and caches that for an unrestricted token.
 
     Only these scopes are remembered with a token: there are as many as routes, while a proxy's client may ask
     ``/auth`` about ever new ones.
@@ -222,7 +222,7 @@ async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[s
     try:
         token = await gate_of(request).admit(scope, required, account=account)
     except Refused as refused:
-        # Which account is meant cannot be told, so it is not the wrong one.
+        # The request names two accounts, so none can be called the wrong one.
         if refused.code == "account_mismatch" and "account" in repeated:
             raise parameters.repetition(repeated) from None
         raise

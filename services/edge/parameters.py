@@ -2,7 +2,7 @@
 where it came twice, a proxy in front and the route could each decide by another one.
 
 Nothing is kept of what was read, unlike by the framework, whose caches of parsed query strings and forms hold a
-thousand of each, up to 64 KiB with whatever secret is in them.
+thousand of each, up to 64 KiB, secrets included.
 """
 
 from collections import Counter

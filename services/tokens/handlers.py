@@ -403,12 +403,12 @@ def _refuse(problems: list[FieldError]) -> None:
 
 
 def bad_request(*errors: FieldError) -> Failure:
-    # An import may have more faults than one message holds; then the first ones are told.
-    told = next(batches.cut(errors, batches.MAX_MESSAGE_BYTES - 1024), [])
+    # An import may have more faults than one message holds; then the first ones are reported.
+    reported = next(batches.cut(errors, batches.MAX_MESSAGE_BYTES - 1024), [])
     message = "some fields are not as they should be"
-    if len(told) < len(errors):
-        message += f"; {len(errors) - len(told)} more are left out here"
-    return Failure(code="bad_request", message=message, errors=tuple(told))
+    if len(reported) < len(errors):
+        message += f"; {len(errors) - len(reported)} more are left out here"
+    return Failure(code="bad_request", message=message, errors=tuple(reported))
 
 
 def _fitting(reply: R, field: str, items: Sequence[Any]) -> R | Failure:

@@ -1,7 +1,7 @@
 """What each NATS user could have JetStream, or a service that answers, do in its place.
 
-JetStream acts with the rights of its account, and whoever answers publishes to the subject that a request named. Each
-user of the table tries to have a message of its own delivered where it may not publish.
+JetStream acts with the rights of its account, and a responder publishes to the subject that a request named. Each user
+of the table tries to have its message delivered where it may not publish.
 """
 
 import asyncio
