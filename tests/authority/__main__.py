@@ -1,0 +1,103 @@
+"""Attacks a tokens service and an edge of its own with generated programs, on loopback, until the time is over.
+
+python -m tests.authority --minutes 10 [--seed 1]
+python -m tests.authority --replay FILE [--times 100]
+
+A failure prints the program as JSON, one step in a line; saved to a file, it can be replayed.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.authority.driver import System
+from tests.authority.programs import Program, from_json, programs, to_json
+from tests.authority.search import search
+from tests.authority.servers import serve
+from tests.conftest import TEMPLATE, _database, _embedded_postgres, _make_template, start_nats
+
+EXAMPLES = 100
+"""Programs with one seed."""
+
+
+class Attack:
+    def __init__(self, minutes: float, chosen_seed: int) -> None:
+        self.ends = time.monotonic() + minutes * 60
+        self.seed = chosen_seed
+        self.programs = 0
+        self.commands = 0
+        self.latest: Program = ()
+
+    def count(self, program: Program) -> None:
+        self.latest = program
+        self.programs += 1
+        self.commands += sum(len(step.commands) for step in program)
+
+    async def run(self, system: System) -> bool:
+        """Whether the services did what the model says, in every program."""
+        loop = asyncio.get_running_loop()
+        while time.monotonic() < self.ends:
+            print(f"seed {self.seed}: {self.programs} programs, {self.commands} commands", flush=True)
+            try:
+                await asyncio.to_thread(
+                    search,
+                    system,
+                    loop,
+                    programs(),
+                    examples=EXAMPLES,
+                    chosen_seed=self.seed,
+                    before=self.count,
+                )
+            except Exception as error:  # noqa: BLE001  # whatever it is, the program that led to it is wanted
+                print(f"seed {self.seed}: {type(error).__name__}: {error}")
+                print(f"the last program:\n{to_json(self.latest)}")
+                return False
+            self.seed += 1
+        print(f"{self.programs} programs, {self.commands} commands, no difference")
+        return True
+
+
+async def replay(system: System, program: Program, times: int) -> bool:
+    for number in range(times):
+        try:
+            await system.check(program)
+        except AssertionError as error:
+            print(f"run {number + 1} of {times}: {error}")
+            return False
+    print(f"{times} runs, no difference")
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--replay", type=Path, help="a file with a program as JSON")
+    parser.add_argument("--times", type=int, default=1, help="how often to replay it")
+    arguments = parser.parse_args()
+    if arguments.replay:
+        program = from_json(arguments.replay.read_text())
+        agrees = run(lambda system: replay(system, program, arguments.times))
+    else:
+        agrees = run(Attack(arguments.minutes, arguments.seed).run)
+    sys.exit(0 if agrees else 1)
+
+
+def run(work: Callable[[System], object]) -> bool:
+    with tempfile.TemporaryDirectory(prefix="authority-") as name, _embedded_postgres(Path(name)) as url:
+        asyncio.run(_make_template(url))
+        return asyncio.run(_serve(Path(name), _database(url, TEMPLATE), work))
+
+
+async def _serve(folder: Path, database_url: str, work: Callable[[System], object]) -> bool:
+    async with start_nats(folder / "nats") as nats, serve(database_url, nats) as system:
+        return bool(await work(system))  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,594 @@
+"""Runs programs against a real tokens service and a real edge, and compares what they answer with the model."""
+
+import asyncio
+import functools
+import hashlib
+import itertools
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+from nats.aio.client import Client
+
+from shared import contracts as c
+from shared import rpc, token_value
+from shared.contracts import Failure, Operation
+from shared.ids import new_id
+from tests.authority.linearization import FORBIDDEN, UNKNOWN, Observation, linearize
+from tests.authority.model import Caller, Command, Grant, State, apply, is_active
+from tests.authority.programs import Program, Step, to_json
+
+PAUSE_S = 0.05
+"""How long a row stays locked while the commands of a burst arrive."""
+
+
+class Mismatch(AssertionError):
+    """What was observed is no behaviour of the model."""
+
+    def __init__(self, program: Program, step: int, message: str) -> None:
+        super().__init__(f"step {step}: {message}\n{to_json(program[: step + 1])}")
+
+
+@dataclass
+class System:
+    """Where the services are.
+
+    Args:
+        app: the edge's ASGI application.
+        edge: a NATS connection with an edge's permissions.
+        operator: one with an operator's.
+        database: a connection to PostgreSQL as the owner.
+        locker: another one, which locks rows.
+    """
+
+    app: Any
+    edge: Client
+    operator: Client
+    database: asyncpg.Connection
+    locker: asyncpg.Connection
+
+    _numbers = itertools.count()
+
+    async def check(self, program: Program) -> None:
+        """Runs a program with accounts and tokens of its own.
+
+        Raises:
+            Mismatch: something observed is not what the model says.
+        """
+        async with self.started(program):
+            pass
+
+    @asynccontextmanager
+    async def started(self, program: Program) -> AsyncIterator["Run"]:
+        """Runs a program and checks it as `check` does; then more can be run with the same tokens."""
+        run = Run(self, program, next(self._numbers))
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://edge", timeout=10
+        ) as run.http:
+            await run.check()
+            yield run
+
+
+class Run:
+    """One run of a program; maps the program's names to ids, secrets and accounts of its own."""
+
+    http: httpx.AsyncClient
+
+    def __init__(self, system: System, program: Program, number: int) -> None:
+        self.system = system
+        self.program = program
+        self.prefix = f"{number}-{secrets.token_hex(3)}"
+        self.started = datetime.now(UTC).replace(microsecond=0)
+        self.ids: dict[str, str] = {}
+        self.values: dict[str, str] = {}
+        self.sessions: dict[str, str] = {}
+        self.unknown_outcomes = 0
+
+    async def check(self) -> None:
+        state = State()
+        for number, step in enumerate(self.program):
+            observations = [self.renamed(each) for each in await self.run(step)]
+            self.unknown_outcomes += sum(each.code == UNKNOWN for each in observations)
+            found = await self.look()
+            after = linearize(state, observations, functools.partial(self.agrees, found))
+            if after is None:
+                raise Mismatch(self.program, number, self.explain(state, observations, found))
+            await self.check_invariants(number, observations, found)
+            state = after
+
+    async def run(self, step: Step) -> list[Observation]:
+        if step.pause == "last_byte":
+            return await self.run_paused(step)
+        if step.pause.startswith("row:"):
+            async with self.locked(step.pause.removeprefix("row:")):
+                tasks = [asyncio.create_task(self.observe(command)) for command in step.commands]
+                await asyncio.sleep(PAUSE_S)
+            return list(await asyncio.gather(*tasks))
+        return list(await asyncio.gather(*map(self.observe, step.commands)))
+
+    async def run_paused(self, step: Step) -> list[Observation]:
+        """The first command stops before the last byte of its body, until the others have been answered."""
+        slow, *others = step.commands
+        reached, released = asyncio.Event(), asyncio.Event()
+
+        async def halt() -> None:
+            reached.set()
+            await released.wait()
+
+        task = asyncio.create_task(self.observe(slow, halt))
+        waiting = asyncio.create_task(reached.wait())
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        observations = [await self.observe(command) for command in others]
+        resumed = time.monotonic()
+        released.set()
+        return [replace(await task, accepted_after=resumed), *observations]
+
+    @asynccontextmanager
+    async def locked(self, name: str) -> AsyncIterator[None]:
+        """Keeps the row of a token or an account locked."""
+        async with self.system.locker.transaction():
+            await self.system.locker.execute(
+                "select from tokens.account where account = $1 for update", self.account(name)
+            )
+            await self.system.locker.execute(
+                "select from tokens.token where id = $1 for update", self.id(name)
+            )
+            yield
+
+    async def observe(
+        self, command: Command, halt: Callable[[], Awaitable[None]] | None = None
+    ) -> Observation:
+        invoked = time.monotonic()
+        if command.caller.http:
+            code, value = await self.over_http(command, halt)
+        else:
+            code, value = await self.over_nats(command)
+        return Observation(command, invoked, time.monotonic(), code, value)
+
+    # Names
+
+    def account(self, name: str | None) -> str | None:
+        return None if name is None else f"{name}-{self.prefix}"
+
+    def id(self, name: str | None) -> str:
+        """A token's id; of one that does not exist, an id that nobody has."""
+        return self.ids.get(name or "", "tok_" + "0" * 26)
+
+    def value(self, name: str | None) -> str:
+        if name not in self.values:
+            self.values[name or ""] = token_value.mint()
+        return self.values[name or ""]
+
+    def digest(self, name: str | None) -> str:
+        return token_value.digest(self.value(name)) or ""
+
+    def session(self, name: str | None) -> str:
+        """The digest of a session's secret."""
+        return hashlib.sha256(self.sessions.get(name or "", name or "").encode()).hexdigest()
+
+    def renamed(self, observation: Observation) -> Observation:
+        names = {id_: name for name, id_ in self.ids.items()}
+        names |= {f"{name}-{self.prefix}": name for name in ("alice", "bob", "nobody")}
+
+        def rename(value: Any) -> Any:
+            if isinstance(value, tuple | frozenset):
+                return type(value)(map(rename, value))
+            return names.get(value, value) if isinstance(value, str) else value
+
+        code = observation.code
+        return replace(observation, value=rename(observation.value), code=code)
+
+    def time(self, seconds: float | None) -> str | None:
+        return None if seconds is None else (self.started + timedelta(seconds=seconds)).isoformat()
+
+    # HTTP
+
+    async def over_http(
+        self, command: Command, halt: Callable[[], Awaitable[None]] | None
+    ) -> tuple[str, Any]:
+        method, path, body = self.request(command)
+        headers = {"authorization": f"Bearer {self.value(command.caller.token)}"}
+        if command.caller.referrer:
+            headers["referer"] = command.caller.referrer
+        if command.key:
+            headers["idempotency-key"] = command.key
+        if command.revision is not None:
+            headers["if-match"] = f'"{command.revision}"'
+        if command.operation == "sign_in":
+            return await self.sign_in_over_http(command, headers)
+        content: bytes | AsyncIterator[bytes] | None = None
+        if body is not None:
+            headers["content-type"] = "application/json"
+            content = json.dumps(body).encode()
+            if halt is not None:
+                content = _halting(content, halt)
+        response = await self.http.request(method, path, headers=headers, content=content)
+        if response.status_code >= 400:
+            return _code(response), None
+        return "ok", self.read_http(command, response)
+
+    def request(self, command: Command) -> tuple[str, str, Any]:  # noqa: PLR0911  # one for each operation
+        """Method, path and JSON body."""
+        token, account = self.id(command.target), self.account(command.target)
+        on_itself = command.target == command.caller.token
+        match command.operation:
+            case "create":
+                return "POST", "/v1/tokens", self.document(command.grant)
+            case "edit":
+                return "PATCH", f"/v1/tokens/{token}", self.patch(command)
+            case "rotate":
+                path = "self" if on_itself and command.key is None else f"tokens/{token}"
+                return "POST", f"/v1/{path}/rotate", {"grace": command.grace}
+            case "revoke" if command.by_value:
+                return "DELETE", f"/v1/token/{self.value(command.target)}", None
+            case "revoke":
+                query = {
+                    "only": command.only,
+                    "descendants": "true" if command.descendants else None,
+                    "dryRun": "true" if command.dry_run else None,
+                }
+                query = {name: value for name, value in query.items() if value}
+                path = "/v1/self" if on_itself and not query else f"/v1/tokens/{token}"
+                return "DELETE", str(httpx.URL(path, params=query)), None
+            case "revoke_all":
+                return "DELETE", f"/v1/tokens/account/{account}", None
+            case "add_account":
+                return "POST", "/v1/account", {"account": account}
+            case "delete_account":
+                return "DELETE", f"/v1/account/{account}", None
+            case "use":
+                query = {"scope": command.scope, "account": self.account(command.account)}
+                query = {name: value for name, value in query.items() if value}
+                return "GET", str(httpx.URL("/auth", params=query)), None
+        return "POST", "/admin/sign-in", None
+
+    def document(self, grant: Grant) -> dict[str, Any]:
+        """A new token's JSON."""
+        restrictions = {"addresses": grant.addresses, "referrers": grant.referrers}
+        if grant.rate is not None:
+            restrictions["rateLimit"] = {"maxRequests": grant.rate[0], "timeWindow": grant.rate[1]}  # type: ignore[assignment]
+        return {
+            "description": grant.description,
+            "scopes": grant.scopes,
+            "account": self.account(grant.account),
+            "metadata": json.loads(grant.metadata),
+            "restrictions": restrictions,
+            "expires": self.time(grant.expires),
+        }
+
+    def patch(self, command: Command) -> dict[str, Any]:
+        patch = dict(command.patch or {})
+        if patch.get("expires") is not None:
+            patch["expires"] = self.time(patch["expires"])
+        return patch
+
+    def read_http(self, command: Command, response: httpx.Response) -> Any:
+        body: Any = response.json() if response.content else {}
+        match command.operation:
+            case "create" | "rotate":
+                replayed = body.get("code") == "already_created"
+                if not replayed:
+                    self.learn(command.new, body["id"], body["token"])
+                return ("replayed" if replayed else "token", *self.view(body))
+            case "edit":
+                return ("token", *self.view(body))
+            case "revoke":
+                return (
+                    "revoked",
+                    body["deleted"],
+                    tuple(body["covered"]),
+                    frozenset(body.get("descendants") or ()),
+                    body["livingDescendants"],
+                    frozenset(body.get("ownChain") or ()),
+                )
+            case "revoke_all" | "delete_account":
+                return ("all_revoked", body["tokens"], body["livingDescendants"])
+            case "add_account":
+                return ("account", body["state"])
+        return ("used",)
+
+    async def sign_in_over_http(self, command: Command, headers: dict[str, str]) -> tuple[str, Any]:
+        del headers["authorization"]
+        # The dashboard bounds failed attempts by address: each comes from another one.
+        address = f"127.{secrets.randbelow(255)}.{secrets.randbelow(255)}.{secrets.randbelow(254) + 1}"
+        transport = httpx.ASGITransport(self.system.app, client=(address, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as browser:
+            response = await browser.post(
+                "/admin/sign-in", headers=headers, data={"token": self.value(command.caller.token)}
+            )
+        if response.status_code >= 400:
+            codes = {401: "invalid_token", 403: FORBIDDEN}
+            return codes.get(response.status_code, str(response.status_code)), None
+        cookie = next(iter(response.cookies.values()))
+        self.sessions[command.new or ""] = cookie
+        return "ok", ("session",)
+
+    # NATS
+
+    async def over_nats(self, command: Command) -> tuple[str, Any]:
+        actor = self.actor(command.caller)
+        match command.operation:
+            case "use":
+                request = c.VerifyToken(
+                    digest=self.digest(command.caller.token),
+                    scope=command.scope,
+                    account=self.account(command.account),
+                    address=command.caller.address,
+                    referrer=command.caller.referrer,
+                )
+                return _verdict(await rpc.call(self.system.edge, c.VERIFY, request), "used")
+            case "sign_in":
+                self.sessions[command.new or ""] = secrets.token_urlsafe()
+                sign_in = c.SignIn(actor=actor, session=self.session(command.new))
+                return _verdict(await rpc.call(self.system.edge, c.SIGN_IN, sign_in), "session")
+            case "resume":
+                resume = c.ResumeSession(session=self.session(command.target))
+                return _verdict(await rpc.call(self.system.edge, c.RESUME_SESSION, resume), "session")
+            case "sign_out":
+                sign_out = c.SignOut(session=self.session(command.target))
+                reply = await rpc.call(self.system.edge, c.SIGN_OUT, sign_out)
+                return (reply.code, None) if isinstance(reply, Failure) else ("ok", ("signed_out",))
+        operation, question, new = self.question(command, actor)
+        if command.caller.operator and operation is not c.IMPORT_TOKENS:
+            operation = operation.by_operator
+        client = self.system.operator if command.caller.operator else self.system.edge
+        reply = await rpc.call(client, operation, question)
+        if isinstance(reply, Failure):
+            return UNKNOWN if reply.code == UNKNOWN else reply.code, None
+        if operation.settles and not command.dry_run:
+            await self.settle()
+        if command.operation == "expire":
+            await asyncio.sleep(0.3)
+        return "ok", self.read_reply(command, reply, new)
+
+    async def settle(self) -> None:
+        request = c.Settle()
+        while True:
+            settled = await rpc.call(self.system.edge, c.SETTLE, request)
+            if not isinstance(settled, Failure):
+                if settled.settled:
+                    return
+                request = c.Settle(seq=settled.seq)
+
+    def actor(self, caller: Caller) -> c.Actor:
+        if caller.operator:
+            return c.Actor(name="operator")
+        return c.Actor(
+            token=self.digest(caller.token) if caller.token else None,
+            session=self.session(caller.session) if caller.session else None,
+            address=caller.address,
+            referrer=caller.referrer,
+        )
+
+    def question(  # noqa: PLR0911  # one for each operation
+        self, command: Command, actor: c.Actor
+    ) -> tuple[Operation[Any, Any], Any, token_value.Secret | None]:
+        secret = token_value.new_secret()
+        fields: dict[str, Any] = {"actor": actor}
+        if command.key is not None:
+            fields["idempotency_key"] = command.key if actor.name is None else self.prefix + command.key
+        target, account = self.id(command.target), self.account(command.target)
+        revisions = None if command.revision is None else (command.revision,)
+        match command.operation:
+            case "create":
+                token = msgspec.convert(self.document(command.grant), c.NewToken)
+                created = c.CreateToken(token=token, digest=secret.digest, hint=secret.hint, **fields)
+                return c.CREATE_TOKEN, created, secret
+            case "edit" | "expire":
+                patch = self.patch(command)
+                if command.operation == "expire":
+                    patch = {"expires": (datetime.now(UTC) + timedelta(seconds=0.25)).isoformat()}
+                changes = msgspec.convert(patch, c.TokenUpdate)
+                return (
+                    c.EDIT_TOKEN,
+                    c.EditToken(id=target, changes=changes, revisions=revisions, **fields),
+                    None,
+                )
+            case "rotate":
+                rotation = c.RotateToken(
+                    id=target,
+                    grace=command.grace,
+                    digest=secret.digest,
+                    hint=secret.hint,
+                    revisions=revisions,
+                    **fields,
+                )
+                return c.ROTATE_TOKEN, rotation, secret
+            case "revoke":
+                named = {"digest": self.digest(command.target)} if command.by_value else {"id": target}
+                revocation = c.RevokeToken(
+                    **named,
+                    only=command.only,  # type: ignore[arg-type]
+                    descendants=command.descendants,
+                    dry_run=command.dry_run,
+                    revisions=revisions,
+                    **fields,
+                )
+                return c.REVOKE_TOKEN, revocation, None
+            case "revoke_all":
+                return c.REVOKE_ALL, c.RevokeAll(account=account or "", **fields), None
+            case "delete_account":
+                return c.DELETE_ACCOUNT, c.DeleteAccount(account=account or "", **fields), None
+            case "add_account":
+                return c.ADD_ACCOUNT, c.AddAccount(account=account or "", **fields), None
+        record = {
+            "id": self.ids.get(command.new or "") or new_id("tok_"),
+            "digest": self.digest(command.new),
+            "token": self.document(command.grant),
+            "disabled": command.disabled,
+        }
+        return c.IMPORT_TOKENS, c.ImportTokens(records=(record,), **fields), None
+
+    def read_reply(self, command: Command, reply: Any, secret: token_value.Secret | None) -> Any:
+        match reply:
+            case c.Made():
+                if not reply.replayed and secret is not None:
+                    self.learn(command.new, reply.token.id, secret.value)
+                return ("replayed" if reply.replayed else "token", *self.view(_json(reply.token)))
+            case c.Token():
+                return ("token", *self.view(_json(reply)))
+            case c.Revoked():
+                return (
+                    "revoked",
+                    reply.deleted,
+                    reply.covered,
+                    frozenset(reply.descendants),
+                    reply.living_descendants,
+                    frozenset(reply.own_chain),
+                )
+            case c.AllRevoked() | c.AccountDeleted():
+                return ("all_revoked", reply.tokens, reply.living_descendants)
+            case c.AddedAccount():
+                return ("account", reply.state)
+            case c.Imported():
+                if reply.added:
+                    self.ids[command.new or ""] = reply.added[0]
+                return ("added",) if reply.added else ("existing",)
+        raise TypeError(type(reply).__name__)
+
+    def learn(self, name: str | None, id_: str, value: str) -> None:
+        self.ids[name or ""] = id_
+        self.values[name or ""] = value
+
+    def view(self, record: dict[str, Any]) -> tuple[Any, ...]:
+        """As `tests.authority.model.view` shows a token; ids are renamed once all of a step are known."""
+        restrictions = record.get("restrictions") or {}
+        rate = restrictions.get("rateLimit")
+        expires = record.get("expires")
+        return (
+            record["id"],
+            tuple(sorted(record["scopes"])),
+            record.get("account"),
+            _tuple(restrictions.get("addresses")),
+            _tuple(restrictions.get("referrers")),
+            rate and (rate["maxRequests"], rate["timeWindow"]),
+            expires and round((datetime.fromisoformat(expires) - self.started).total_seconds() / 300),
+            record["description"],
+            json.dumps(record.get("metadata"), sort_keys=True),
+            record["disabled"],
+            record.get("rotatedTo"),
+            record["revision"],
+        )
+
+    # What is found afterwards
+
+    async def look(self) -> Any:
+        """The audit, and the verdict of the edge on every token."""
+        names = {id_: name for name, id_ in self.ids.items()}
+        accounts = {f"{name}-{self.prefix}": name for name in ("alice", "bob", "nobody")}
+        rows = await self.system.database.fetch(
+            "select action, token, actor, details ->> 'account' as account from tokens.audit"
+            " where token = any($1) or details ->> 'account' = any($2)",
+            list(names),
+            list(accounts),
+        )
+        audit = sorted(
+            (
+                row["action"],
+                names.get(row["token"] or "") or accounts.get(row["account"] or "", "?"),
+                names.get(row["actor"], row["actor"]),
+            )
+            for row in rows
+            if row["action"].split(".")[0] != "session"
+        )
+        verdicts = dict(zip(self.ids, await asyncio.gather(*map(self.is_accepted, self.ids)), strict=True))
+        return tuple(audit), verdicts
+
+    async def is_accepted(self, name: str) -> bool:
+        response = await self.http.get(
+            "/auth?scope=none", headers={"authorization": f"Bearer {self.values[name]}"}
+        )
+        # A token that is valid and not granted that scope is a 403.
+        if response.status_code not in {200, 401, 403}:
+            raise AssertionError(f"/auth answered {response.status_code}")
+        return response.status_code != 401
+
+    def expected(self, state: State) -> Any:
+        return state.audit, {
+            name: is_active(state, state.tokens[name]) for name in self.ids if name in state.tokens
+        }
+
+    def agrees(self, found: Any, state: State) -> bool:
+        return bool(found == self.expected(state))
+
+    def explain(self, state: State, observations: list[Observation], found: Any) -> str:
+        lines = []
+        for observation in observations:
+            after, outcome = apply(state, observation.command)
+            lines += [
+                f"observed {observation.code} {observation.value}",
+                f"expected {outcome.codes} {outcome.value}",
+            ]
+            if len(observations) == 1:
+                audit, verdicts = self.expected(after)
+                lines += [
+                    f"audit: unexpected {_without(found[0], audit)}, missing {_without(audit, found[0])}"
+                ]
+                lines += [
+                    f"accepted: {name} {found[1].get(name)}, expected {verdicts.get(name)}"
+                    for name in found[1] | verdicts
+                    if found[1].get(name) != verdicts.get(name)
+                ]
+            else:
+                lines += [f"{observation.invoked:.4f} to {observation.returned:.4f}: {observation.command}"]
+        if len(observations) > 1:
+            lines += [f"audit {found[0]}", f"accepted {found[1]}"]
+        return "\n".join(lines)
+
+    async def check_invariants(self, number: int, observations: list[Observation], found: Any) -> None:
+        """What must hold whatever the model says in detail."""
+        _, accepted = found
+        for observation in observations:
+            match observation.value:
+                case ("revoked", True, covered, descendants, _, _):
+                    if living := [name for name in (*covered, *descendants) if accepted.get(name)]:
+                        raise Mismatch(self.program, number, f"revoked and still accepted: {living}")
+        rows = await self.system.database.fetch(
+            "select id, rev, (select count(*) from tokens.audit where token = token.id"
+            " and split_part(action, '.', 1) = 'token') as audited from tokens.token where id = any($1)",
+            list(self.ids.values()),
+        )
+        if wrong := [tuple(row) for row in rows if row["rev"] != row["audited"]]:
+            raise Mismatch(self.program, number, f"revisions and audit rows differ: {wrong}")
+
+
+async def _halting(content: bytes, halt: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
+    yield content[:-1]
+    await halt()
+    yield content[-1:]
+
+
+def _code(response: httpx.Response) -> str:
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        return str(response.json()["code"])
+    return str(response.status_code)
+
+
+def _verdict(reply: Any, name: str) -> tuple[str, Any]:
+    if reply.code == "active":
+        return "ok", (name,)
+    return reply.code, None
+
+
+def _json(message: Any) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(message))
+    return decoded
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _without(rows: Any, others: Any) -> list[Any]:
+    """The rows that are not among the others, counted."""
+    return list((Counter(rows) - Counter(others)).elements())

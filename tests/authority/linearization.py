@@ -1,0 +1,87 @@
+"""Decides whether some order of concurrent commands explains what was observed (Wing and Gong, with memoization)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tests.authority.model import Command, Outcome, State, apply
+
+UNKNOWN = "unavailable"
+"""The outcome of a command that may have been carried out or not."""
+FORBIDDEN = "403"
+"""The dashboard's sign-in page shows the status alone: it is one of these rejections."""
+_FORBIDDEN_CODES = {"insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a command was answered.
+
+    Args:
+        command: the command.
+        invoked: when it was sent, in monotonic seconds.
+        returned: when its answer came.
+        code: ``ok``, or the code of the rejection.
+        value: the answer of a success, as the model has it.
+        accepted_after: a success took effect after this moment: the last byte of the body had not been sent before.
+    """
+
+    command: Command
+    invoked: float
+    returned: float
+    code: str
+    value: Any = None
+    accepted_after: float | None = None
+
+    @property
+    def starts(self) -> float:
+        """The earliest moment at which the command may have taken effect."""
+        if self.code == "ok" and self.accepted_after is not None:
+            return self.accepted_after
+        return self.invoked
+
+
+def is_explained(observation: Observation, outcome: Outcome) -> bool:
+    if observation.code == FORBIDDEN:
+        return bool(_FORBIDDEN_CODES.intersection(outcome.codes))
+    if observation.code != "ok" or not outcome.is_ok:
+        return observation.code in outcome.codes
+    return bool(observation.value == outcome.value)
+
+
+def linearize(
+    state: State, observations: Sequence[Observation], is_final: Callable[[State], bool]
+) -> State | None:
+    """A state that an order of the commands leads to in which each outcome is the model's; None if no order does.
+
+    A command comes before another if its answer came before the other was sent.
+
+    Args:
+        state: the state before all of them.
+        observations: the commands and what they were answered.
+        is_final: whether a state agrees with what was found afterwards.
+    """
+    visited: set[tuple[Any, ...]] = set()
+    stack: list[tuple[State, frozenset[int]]] = [(state, frozenset(range(len(observations))))]
+    while stack:
+        current, pending = stack.pop()
+        if not pending:
+            if is_final(current):
+                return current
+            continue
+        key = (pending, current.key())
+        if key in visited:
+            continue
+        visited.add(key)
+        first_return = min(observations[index].returned for index in pending)
+        for index in pending:
+            observation = observations[index]
+            if observation.starts > first_return:
+                continue
+            rest = pending - {index}
+            after, outcome = apply(current, observation.command)
+            if observation.code == UNKNOWN:
+                stack += [(current, rest), (after, rest)]
+            elif is_explained(observation, outcome):
+                stack.append((after, rest))
+    return None

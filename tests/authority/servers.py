@@ -1,0 +1,50 @@
+"""A tokens service and an edge in this loop, on servers that the caller brings."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from services.edge.app import create_app
+from services.edge.settings import Settings as EdgeSettings
+from services.metrics.consumer import ensure_stream
+from services.tokens import app as tokens_app
+from services.tokens.settings import Settings as TokensSettings
+from shared import bus
+from shared.contracts import TOKENS_STATS, AskTokensStats
+from shared.lifecycle import Stop
+from tests.authority.driver import System
+from tests.authority.model import MAX_TOKENS_PER_CREATOR
+from tests.conftest import Nats
+from tests.services.conftest import lifespan, running
+
+
+@asynccontextmanager
+async def serve(database_url: str, nats: Nats) -> AsyncIterator[System]:
+    """Args:
+    database_url: a migrated database, as its owner.
+    nats: a NATS server, with the URL of each user.
+    """
+    async with bus.connect(nats.events, "events", Stop(), wait_s=10) as client:
+        await ensure_stream(client, max_bytes=64 << 20)
+    settings = TokensSettings(
+        nats_url=nats.tokens,
+        database_url=database_url,
+        wait_s=10,
+        max_tokens_per_creator=MAX_TOKENS_PER_CREATOR,
+    )
+    stop = Stop()
+    app: Any = create_app(EdgeSettings(nats_url=nats.edge))
+    async with (
+        bus.connect(nats.operator, "operator", Stop(), wait_s=10) as operator,
+        running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()),
+        lifespan(app),
+        bus.connect(nats.edge, "edge", Stop(), wait_s=10) as edge,
+    ):
+        connections = [await asyncpg.connect(database_url) for _ in range(2)]
+        try:
+            yield System(app, edge, operator, *connections)
+        finally:
+            for connection in connections:
+                await connection.close()

@@ -1,0 +1,116 @@
+"""The services against the model: over HTTP, an edge's NATS subjects and the operator's, in sequence and at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.authority.cases import CASES
+from tests.authority.commands import ALICE, by, create, disable, edit, enable, revoke, rotate
+from tests.authority.driver import Run, System
+from tests.authority.model import Command, Grant
+from tests.authority.programs import programs, steps
+from tests.authority.search import search
+from tests.authority.servers import serve
+from tests.conftest import Database, Nats
+
+READER = Grant(("orders:read",), account="alice")
+
+
+@pytest.fixture
+async def system(database: Database, nats_server: Nats) -> AsyncIterator[System]:
+    async with serve(database.owner, nats_server) as running:
+        yield running
+
+
+async def test_known_attacks(system: System):
+    failures = []
+    for name, program in CASES.items():
+        try:
+            await system.check(program)
+        except AssertionError as error:
+            failures.append(f"{name}: {error}")
+    assert not failures, "\n\n".join(failures)
+
+
+async def test_sequential_programs(system: System):
+    await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_burst=0), examples=40)
+
+
+async def test_concurrent_programs(system: System):
+    await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_steps=8), examples=30)
+
+
+async def deadlocks(system: System) -> int:
+    count: int = await system.database.fetchval(
+        "select deadlocks from pg_stat_database where datname = current_database()"
+    )
+    return count
+
+
+async def test_changes_of_one_family_do_not_deadlock(system: System):
+    """Fifty at once are too many orders for the model; that nothing outlives the account is checked here."""
+    before = await deadlocks(system)
+    start = steps(ALICE, create("root"), create("alice_maker"), create("r0", READER))
+    chain = steps(*(rotate(f"r{number}", f"r{number + 1}") for number in range(3)))
+    async with system.started((*start, *chain)) as run:
+        changes = [
+            change
+            for number in range(6)
+            for change in (
+                disable(f"r{number % 4}"),
+                enable(f"r{3 - number % 4}", by("root", http=True)),
+                rotate("r3", f"x{number}", by("r3")),
+                rotate("alice_maker", f"m{number}", by("alice_maker")),
+                edit("r3", {"description": f"{number}"}),
+                create(f"y{number}", READER, by("alice_maker")),
+                create(f"z{number}", READER, by("root", http=True)),
+                revoke("r1", by("root"))
+                if number == 4
+                else edit("alice_maker", {"description": f"{number}"}),
+            )
+        ]
+        ends = [Command("revoke_all", target="alice"), Command("delete_account", target="alice")]
+        observations = await asyncio.gather(*map(run.observe, [*changes, *ends]))
+        assert len(observations) == 50
+        assert not {each.code for each in observations} & {"internal", "500"}
+        if observations[-1].code != "ok":
+            await run.observe(Command("delete_account", target="alice"))
+        found = await run.look()
+        assert {name for name, accepted in found[1].items() if accepted} == {"root"}
+        await run.check_invariants(len(start), list(observations), found)
+    assert await deadlocks(system) == before
+
+
+async def test_no_secret_outlives_its_account(system: System):
+    """A token rotates itself in a loop, each time with the newest secret, while its account is deleted."""
+    for attempt in range(10):
+        async with system.started(steps(ALICE, create("r0", READER))) as run:
+            is_deleted = False
+
+            async def rotate_until_deleted(run: Run = run) -> None:
+                number = 0
+                while (
+                    await run.observe(rotate(f"r{number}", f"r{number + 1}", by(f"r{number}")))
+                ).code == "ok":
+                    number += 1
+
+            loop = asyncio.create_task(rotate_until_deleted())
+            await asyncio.sleep(0.005 * attempt)
+            while not is_deleted:
+                is_deleted = (await run.observe(Command("delete_account", target="alice"))).code == "ok"
+            _, accepted = await run.look()
+            assert not any(accepted.values()), accepted
+            await loop
+            _, accepted = await run.look()
+            assert not any(accepted.values()), accepted
+
+
+async def test_what_a_limited_token_rotates_shares_its_count(system: System):
+    uses = 3
+    grant = Grant(("api:tokens", "orders"), rate=(uses, 86_400))
+    start = steps(create("maker", grant), create("sibling", grant), rotate("sibling", "next", by("maker")))
+    async with system.started(start) as run:
+        for _ in range(uses):
+            assert (await run.observe(Command("use", by("next"), scope="orders"))).code == "ok"
+        assert (await run.observe(Command("use", by("maker"), scope="orders"))).code == "rate_limited"
