@@ -26,15 +26,15 @@ EXAMPLES = 100
 
 
 class Attack:
-    def __init__(self, minutes: float, chosen_seed: int) -> None:
+    def __init__(self, minutes: float, chosen_seed: int, *, shrink: bool) -> None:
+        self.shrink = shrink
         self.ends = time.monotonic() + minutes * 60
         self.seed = chosen_seed
         self.programs = 0
         self.commands = 0
-        self.latest: Program = ()
+        self.failures: list[tuple[Program, BaseException]] = []
 
     def count(self, program: Program) -> None:
-        self.latest = program
         self.programs += 1
         self.commands += sum(len(step.commands) for step in program)
 
@@ -52,10 +52,17 @@ class Attack:
                     examples=EXAMPLES,
                     chosen_seed=self.seed,
                     before=self.count,
+                    failed=lambda program, error: self.failures.append((program, error)),
+                    shrink=self.shrink,
                 )
-            except Exception as error:  # noqa: BLE001  # whatever it is, the program that led to it is wanted
-                print(f"seed {self.seed}: {type(error).__name__}: {error}")
-                print(f"the last program:\n{to_json(self.latest)}")
+            except Exception as error:
+                if not self.failures:
+                    raise
+                program, failure = self.failures[-1]
+                print(
+                    f"seed {self.seed}: {type(error).__name__}, {len(self.failures)} failures, the last one:"
+                )
+                print(f"{type(failure).__name__}: {failure}\nthe whole program:\n{to_json(program)}")
                 return False
             self.seed += 1
         print(f"{self.programs} programs, {self.commands} commands, no difference")
@@ -77,6 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument(
+        "--no-shrink", action="store_true", help="print the first program that fails as it is"
+    )
     parser.add_argument("--replay", type=Path, help="a file with a program as JSON")
     parser.add_argument("--times", type=int, default=1, help="how often to replay it")
     arguments = parser.parse_args()
@@ -84,7 +94,7 @@ def main() -> None:
         program = from_json(arguments.replay.read_text())
         agrees = run(lambda system: replay(system, program, arguments.times))
     else:
-        agrees = run(Attack(arguments.minutes, arguments.seed).run)
+        agrees = run(Attack(arguments.minutes, arguments.seed, shrink=not arguments.no_shrink).run)
     sys.exit(0 if agrees else 1)
 
 

@@ -227,7 +227,7 @@ class Run:
             case "edit":
                 return "PATCH", f"/v1/tokens/{token}", self.patch(command)
             case "rotate":
-                path = "self" if on_itself and command.key is None else f"tokens/{token}"
+                path = "self" if on_itself else f"tokens/{token}"
                 return "POST", f"/v1/{path}/rotate", {"grace": command.grace}
             case "revoke" if command.by_value:
                 return "DELETE", f"/v1/token/{self.value(command.target)}", None
@@ -540,7 +540,8 @@ class Run:
                     if found[1].get(name) != verdicts.get(name)
                 ]
             else:
-                lines += [f"{observation.invoked:.4f} to {observation.returned:.4f}: {observation.command}"]
+                sent = msgspec.json.encode(observation.command).decode()
+                lines += [f"from {observation.invoked:.4f} to {observation.returned:.4f}: {sent}"]
         if len(observations) > 1:
             lines += [f"audit {found[0]}", f"accepted {found[1]}"]
         return "\n".join(lines)

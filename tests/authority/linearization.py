@@ -11,6 +11,8 @@ UNKNOWN = "unavailable"
 FORBIDDEN = "403"
 """The dashboard's sign-in page shows the status alone: it is one of these rejections."""
 _FORBIDDEN_CODES = {"insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"}
+_LATE_CODES = {"not_found", "conflict", "bad_request"}
+"""What a caller may be told whose token became invalid while its request waited for a lock."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Observation:
 def is_explained(observation: Observation, outcome: Outcome) -> bool:
     if observation.code == FORBIDDEN:
         return bool(_FORBIDDEN_CODES.intersection(outcome.codes))
+    if "invalid_token" in outcome.codes and observation.code in _LATE_CODES:
+        return True
     if observation.code != "ok" or not outcome.is_ok:
         return observation.code in outcome.codes
     return bool(observation.value == outcome.value)

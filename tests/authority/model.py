@@ -146,8 +146,16 @@ def apply(state: State, command: Command) -> tuple[State, Outcome]:
     try:
         after, value = _replayed(state, command) or _OPERATIONS[command.operation](state, command)
     except Rejected as rejected:
-        return state, Outcome(rejected.codes)
+        return state, Outcome((*rejected.codes, *_early_problem(command)))
     return _without_dead_sessions(after), Outcome(value=value)
+
+
+def _early_problem(command: Command) -> tuple[str, ...]:
+    """What is wrong with a request whoever sends it may be said before anything else."""
+    is_wrong = (command.operation == "create" and not _is_well_formed(command.grant)) or (
+        command.operation == "rotate" and not 0 <= command.grace <= MAX_GRACE_S
+    )
+    return ("bad_request",) if is_wrong else ()
 
 
 # Tokens and chains
@@ -155,6 +163,11 @@ def apply(state: State, command: Command) -> tuple[State, Outcome]:
 
 def is_active(state: State, token: Token) -> bool:
     return not token.revoked and token.disabled_by is None and not is_expired(state, token)
+
+
+def is_living(state: State, token: Token) -> bool:
+    """Whether a token is valid, or may become so again when it is enabled."""
+    return not token.revoked and not is_expired(state, token)
 
 
 def is_expired(state: State, token: Token) -> bool:
@@ -217,13 +230,8 @@ def exceeds(actor: Grant, grant: Grant) -> bool:
 
 
 def is_narrower(after: Grant, before: Grant) -> bool:
-    """Whether an edit took anything away."""
-    less = before.rate is None or (after.rate is not None and after.rate[0] < before.rate[0])
-    return exceeds(replace_rate(after, None), replace_rate(before, None)) or (after.rate is not None and less)
-
-
-def replace_rate(grant: Grant, rate: tuple[int, int] | None) -> Grant:
-    return Grant(**{**_asdict(grant), "rate": rate})
+    """Whether an edit took anything away; another rate limit counts as that."""
+    return exceeds(after, before)
 
 
 def _addresses_within(inner: tuple[str, ...] | None, outer: tuple[str, ...] | None) -> bool:
@@ -287,10 +295,12 @@ def authorize(state: State, command: Command) -> Token | None:
     if command.operation == "create" and grant.account is not None:
         literal = bool({"api:tokens", "api:tokens:write"} & set(grant.scopes)) and not actor.imported
         own_account = command.grant.account == grant.account
-        if caller.http and not own_account:
-            raise Rejected("account_mismatch", *(() if literal else ("insufficient_scope",)))
+        if not own_account:
+            raise Rejected(
+                "account_mismatch", "exceeds_authority", *(() if literal else ("insufficient_scope",))
+            )
         if not literal:
-            raise Rejected("insufficient_scope", *(() if own_account else ("exceeds_authority",)))
+            raise Rejected("insufficient_scope")
     names_account = command.operation in {"revoke_all", "add_account", "delete_account"}
     if names_account and grant.account not in (None, command.target):
         raise Rejected("account_mismatch")
@@ -308,8 +318,10 @@ def _account_problem(state: State, actor: Token, command: Command) -> tuple[str,
 
 
 def _is_self_service(actor: Token, command: Command) -> bool:
+    """Over HTTP self-service has routes of its own, which take no options."""
+    has_options = command.by_value or command.dry_run or command.only is not None
     on_itself = command.target == actor.name and command.operation in {"rotate", "revoke"}
-    return on_itself and not command.descendants
+    return on_itself and not command.descendants and not (command.caller.http and has_options)
 
 
 def _target(state: State, actor: Token | None, command: Command, *, revoked: bool = False) -> Token:
@@ -332,9 +344,9 @@ def _check_revision(token: Token, command: Command) -> None:
         raise Rejected("stale")
 
 
-def _check_covers(actor: Token | None, *grants: Grant) -> None:
+def _check_covers(actor: Token | None, *grants: Grant, problem: tuple[str, ...] = ()) -> None:
     if actor is not None and any(exceeds(actor.grant, grant) for grant in grants):
-        raise Rejected("exceeds_authority")
+        raise Rejected("exceeds_authority", *problem)
 
 
 def _changes_own_chain_in_grace(state: State, actor: Token | None, changed: Iterable[Token]) -> bool:
@@ -355,22 +367,20 @@ def _check_grace(state: State, actor: Token | None, changed: Iterable[Token]) ->
 
 def _create(state: State, command: Command) -> tuple[State, Any]:
     actor = authorize(state, command)
+    problem = () if _is_valid(state, command.grant) else ("bad_request",)
     if actor is not None and _living_created(state, actor) >= MAX_TOKENS_PER_CREATOR:
         also = ("exceeds_authority",) if exceeds(actor.grant, command.grant) else ()
-        raise Rejected("conflict", *also, *(() if _is_valid(state, command.grant) else ("bad_request",)))
-    _check_covers(actor, command.grant)
-    if not _is_valid(state, command.grant):
-        raise Rejected("bad_request")
+        raise Rejected("conflict", *also, *problem)
+    _check_covers(actor, command.grant, problem=problem)
+    if problem:
+        raise Rejected(*problem)
     return _add(state, command, actor)
 
 
 def _living_created(state: State, actor: Token) -> int:
     members = {member.name for member in chain(state, actor.name)}
     return sum(
-        token.creator in members
-        and token.creator != token.rotated_from
-        and not token.revoked
-        and not is_expired(state, token)
+        token.creator in members and token.creator != token.rotated_from and is_living(state, token)
         for token in state.tokens.values()
     )
 
@@ -403,12 +413,15 @@ def _import(state: State, command: Command) -> tuple[State, Any]:
 
 
 def _is_valid(state: State, grant: Grant) -> bool:
+    return _is_well_formed(grant) and (grant.account is None or grant.account in state.accounts)
+
+
+def _is_well_formed(grant: Grant) -> bool:
     return (
         bool(grant.scopes)
         and grant.addresses != ()
         and grant.referrers != ()
         and (grant.rate is None or all(grant.rate))
-        and (grant.account is None or grant.account in state.accounts)
     )
 
 
@@ -451,7 +464,7 @@ def _rotate(state: State, command: Command) -> tuple[State, Any]:
 
 
 def _living(state: State, name: str) -> int:
-    return sum(not token.revoked and not is_expired(state, token) for token in chain(state, name))
+    return sum(is_living(state, token) for token in chain(state, name))
 
 
 def _edit(state: State, command: Command) -> tuple[State, Any]:
@@ -472,9 +485,10 @@ def _edit(state: State, command: Command) -> tuple[State, Any]:
         raise Rejected("conflict", *also)
     _check_grace(state, actor, [token])
     grant = merged(token.grant, command.patch)
-    _check_covers(actor, token.grant, grant)
-    if not _is_valid(replace(state, accounts=frozenset([token.grant.account or ""])), grant):
-        raise Rejected("bad_request")
+    problem = () if _is_well_formed(grant) else ("bad_request",)
+    _check_covers(actor, token.grant, grant, problem=problem)
+    if problem:
+        raise Rejected(*problem)
     return _change_grant(state, command, actor, token, grant)
 
 
@@ -559,13 +573,13 @@ def _disable(state: State, command: Command, actor: Token | None, token: Token) 
 
 
 def _enable(state: State, command: Command, actor: Token | None, token: Token) -> tuple[State, Any]:
-    _check_grace(state, actor, [token])
     restored = [
         member
         for member in chain(state, token.name)
         if member.disabled_by is not None and member.disabled_by == token.disabled_by and not member.revoked
     ]
-    _check_covers(actor, *(member.grant for member in restored or [token]))
+    _check_grace(state, actor, restored)
+    _check_covers(actor, *(member.grant for member in restored))
     enabled = [replace(member, disabled_by=None) for member in restored]
     state = _record(_put(state, *enabled), "token.enabled", enabled, actor)
     return _remember(state, command, actor, ("token", *view(state.tokens[token.name])))
@@ -589,7 +603,7 @@ def _revoke(state: State, command: Command) -> tuple[State, Any]:
         _check_grace(state, actor, revoked[len(covered) :])
     after = state if command.dry_run else _end(state, revoked, actor)
     gone = {member.name for member in revoked}
-    living = sum(is_active(state, member) and member.name not in gone for member in below)
+    living = sum(is_living(state, member) and member.name not in gone for member in below)
     own = {member.name for member in chain(state, actor.name)} if actor is not None else set()
     value = (
         "revoked",
@@ -631,7 +645,7 @@ def _end_account(state: State, command: Command, actor: Token | None) -> tuple[S
     _check_grace(state, actor, living)
     after = _end(state, living, actor)
     remaining = sum(
-        is_active(after, after.tokens[token.name]) for token in descendants(state, [t.name for t in living])
+        is_living(after, after.tokens[token.name]) for token in descendants(state, [t.name for t in living])
     )
     return after, ("all_revoked", len(living), remaining)
 
@@ -793,8 +807,12 @@ def _replayed(state: State, command: Command) -> tuple[State, Any] | None:
     stored = [answer for answer in state.answers if answer.identity == identity]
     if identity is None or not stored:
         return None
-    authorize(state, command)
-    if stored[0].request != _request(command):
+    is_same = stored[0].request == _request(command)
+    try:
+        authorize(state, command)
+    except Rejected as rejected:
+        raise Rejected(*rejected.codes, *(() if is_same else ("conflict",))) from None
+    if not is_same:
         raise Rejected("conflict")
     value = stored[0].value
     return state, ("replayed", *value[1:]) if command.operation in {"create", "rotate"} else value

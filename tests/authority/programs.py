@@ -86,7 +86,6 @@ _PATCHES = st.sampled_from(
         {"scopes": ["orders"]},
         {"scopes": ["*"]},
         {"scopes": []},
-        {"scopes": None},
         {"expires": 12 * HOUR_S},
         {"expires": 96 * HOUR_S},
         {"expires": None},
@@ -201,7 +200,7 @@ def _slow_command(draw: st.DrawFn, names: _Names) -> Command:
 @st.composite
 def _command(draw: st.DrawFn, names: _Names, operations: list[str]) -> Command:
     operation = draw(st.sampled_from(operations))
-    if operation in {"import", "expire"}:
+    if operation in {"import", "expire", "resume", "sign_out"}:
         return draw(_arguments(names, operation, OPERATOR))
     if operation in {"sign_in", "use"}:
         referrer = draw(st.sampled_from([None, "https://a.example/x"]))
@@ -232,6 +231,8 @@ def _arguments(  # noqa: C901  # one case for each operation
             fields["patch"] = {"disabled": operation == "disable"}
         case "revoke":
             fields |= draw(_revocation())
+            if fields.get("dry_run"):
+                fields["key"] = None
         case "revoke_all" | "delete_account" | "add_account":
             fields["target"] = draw(_ACCOUNTS)
         case "sign_in":

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.authority.driver import System
@@ -19,7 +19,9 @@ def search(
     *,
     examples: int,
     chosen_seed: int | None = None,
+    failed: Callable[[Program, BaseException], None] = lambda _, __: None,
     before: Callable[[Program], None] = lambda _: None,
+    shrink: bool = True,
 ) -> None:
     """Runs generated programs from a thread beside the loop that the services run in.
 
@@ -29,12 +31,18 @@ def search(
         strategy: what to generate.
         examples: how many programs.
         chosen_seed: of the generator; None for the same programs each time.
+        failed: called with each program that fails, the shortest one last unless it succeeds when it is repeated.
         before: called with each program before it runs.
+        shrink: look for the shortest program that fails.
     """
 
     def check(program: Program) -> None:
         before(program)
-        asyncio.run_coroutine_threadsafe(system.check(program), loop).result(PROGRAM_TIMEOUT_S)
+        try:
+            asyncio.run_coroutine_threadsafe(system.check(program), loop).result(PROGRAM_TIMEOUT_S)
+        except BaseException as error:
+            failed(program, error)
+            raise
 
     property_ = given(strategy)(check)
     if chosen_seed is not None:
@@ -46,4 +54,5 @@ def search(
         derandomize=chosen_seed is None,
         suppress_health_check=list(HealthCheck),
         print_blob=False,
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
     )(property_)()
