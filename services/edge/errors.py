@@ -11,12 +11,17 @@ from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFo
 from msgspec import UNSET, UnsetType
 
 from shared.bad_input import without_input
-from shared.contracts import Failure, FieldError
+from shared.contracts import Failure, FieldError, Token
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Bearer realm="tallystick"'
+
+
+def etag(token: Token) -> str:
+    """The entity tag of a token's record: its revision."""
+    return f'"{token.revision}"'
 
 
 class Kind(NamedTuple):
@@ -42,6 +47,7 @@ KINDS: Mapping[str, Kind] = {
     "method_not_allowed": Kind(405, "This method is not offered here"),
     "request_timeout": Kind(408, "The body did not come in time"),
     "conflict": Kind(409, "This clashes with what is there"),
+    "stale": Kind(412, "The token has changed since it was read"),
     "content_too_large": Kind(413, "The body is too large"),
     "uri_too_long": Kind(414, "The request target is too long"),
     "unsupported_media_type": Kind(415, "The body must be JSON"),
@@ -64,6 +70,7 @@ class Refused(Exception):
         errors: tuple[FieldError, ...] = (),
         scope: str | None = None,
         address: str | None = None,
+        current: Token | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -72,11 +79,20 @@ class Refused(Exception):
         self.errors = errors
         self.scope = scope
         self.address = address
+        self.current = current
         self.headers = dict(headers or {})
 
     @classmethod
     def of(cls, failure: Failure) -> "Refused":
-        return cls(failure.code, failure.message, errors=failure.errors)
+        current = failure.current
+        return cls(
+            failure.code,
+            failure.message,
+            errors=failure.errors,
+            scope=failure.scope,
+            current=current,
+            headers={"etag": etag(current)} if current else None,
+        )
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -88,6 +104,7 @@ class Problem(msgspec.Struct, kw_only=True):
         errors: everything that was wrong with its fields.
         scope: what the token would have to cover.
         address: where the request came from.
+        current: the token as it is now, of a ``stale`` change.
     """
 
     type: str = "about:blank"
@@ -98,6 +115,7 @@ class Problem(msgspec.Struct, kw_only=True):
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     scope: str | UnsetType = UNSET
     address: str | UnsetType = UNSET
+    current: Token | UnsetType = UNSET
 
 
 class Refusal(NamedTuple):
@@ -121,6 +139,8 @@ def problem(refused: Refused) -> Refusal:
         body.scope = refused.scope
     if refused.address is not None:
         body.address = refused.address
+    if refused.current is not None:
+        body.current = refused.current
     if kind.challenge:
         scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
         headers["www-authenticate"] = kind.challenge + scope
