@@ -235,6 +235,23 @@ CASES: Mapping[str, Program] = {
         rotate("imported", "i2", by("imported")),
         create("x", Grant(("orders",), account="alice"), by("i2")),
     ),
+    "a self-revocation with descendants spares those of an administrator's successor": steps(
+        create("root"),
+        create("deleter", Grant(("api:tokens", "orders"))),
+        create("x", Grant(("orders",)), by("deleter")),
+        rotate("deleter", "d2", by("root")),
+        create("y", Grant(("orders",)), by("d2")),
+        revoke("deleter", by("deleter"), dry_run=True),
+        revoke("deleter", by("deleter"), descendants=True),
+    ),
+    "the predecessors with descendants": steps(
+        create("root"),
+        create("maker", Grant(("api:tokens", "orders"))),
+        create("x", Grant(("orders",)), by("maker")),
+        rotate("maker", "m2"),
+        create("y", Grant(("orders",)), by("m2")),
+        revoke("m2", by("root"), only="predecessors", descendants=True),
+    ),
     "with descendants": steps(
         create("root"),
         create("maker", Grant(("api:tokens", "orders")), by("root")),

@@ -11,7 +11,7 @@ UNKNOWN = "unavailable"
 FORBIDDEN = "403"
 """The dashboard's sign-in page shows the status alone: it is one of these rejections."""
 _FORBIDDEN_CODES = {"insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"}
-_LATE_CODES = {"not_found", "conflict", "bad_request"}
+_LATE_CODES = {"not_found", "bad_request"}
 """What a caller may be told whose token became invalid while its request waited for a lock."""
 
 

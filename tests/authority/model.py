@@ -291,7 +291,7 @@ def authorize(state: State, command: Command) -> Token | None:
         raise Rejected("invalid_token")
     grant = actor.grant
     if not _is_self_service(actor, command) and not covers_scope(grant.scopes, required_scope(command)):
-        raise Rejected("insufficient_scope")
+        raise Rejected("insufficient_scope", *_problems_at_the_edge(state, actor, command))
     if command.operation == "create" and grant.account is not None:
         literal = bool({"api:tokens", "api:tokens:write"} & set(grant.scopes)) and not actor.imported
         own_account = command.grant.account == grant.account
@@ -307,6 +307,16 @@ def authorize(state: State, command: Command) -> Token | None:
     if problem := _restriction_problem(grant, caller):
         raise Rejected(problem, *_account_problem(state, actor, command))
     return actor
+
+
+def _problems_at_the_edge(state: State, actor: Token, command: Command) -> tuple[str, ...]:
+    """The edge admits an edit by either scope, and judges account and restrictions before the service sees which it takes."""
+    scopes = ("api:tokens:write", "api:tokens:delete")
+    is_admitted = any(covers_scope(actor.grant.scopes, scope) for scope in scopes)
+    if not (command.caller.http and command.operation == "edit" and is_admitted):
+        return ()
+    problem = _restriction_problem(actor.grant, command.caller)
+    return (*_account_problem(state, actor, command), *((problem,) if problem else ()))
 
 
 def _account_problem(state: State, actor: Token, command: Command) -> tuple[str, ...]:
