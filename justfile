@@ -26,6 +26,11 @@ fuzz minutes="10":
     sh deploy/setup dev
     .venv/bin/pytest tests/fuzz --minutes {{minutes}}
 
+# the services against a model of authority, with programs of concurrent commands, for that many minutes
+attack *options:
+    sh deploy/setup dev
+    .venv/bin/python -m tests.authority {{options}}
+
 # what a check costs (Debian's wrk)
 bench *parts:
     .venv/bin/python -m bench.checks {{parts}}

@@ -223,6 +223,7 @@ CASES: Mapping[str, Program] = {
         create("z", Grant(("orders:read",)), by("root"), key="k"),
         edit("root", {"scopes": ["orders"]}),
         create("w", Grant(("orders",)), HTTP_ROOT, key="k"),
+        create("w", Grant(("orders",)), by("root"), key="k"),
         disable("root"),
         create("v", Grant(("orders",)), by("root"), key="k"),
     ),

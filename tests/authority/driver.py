@@ -405,9 +405,9 @@ class Run:
                 )
                 return c.ROTATE_TOKEN, rotation, secret
             case "revoke":
-                named = {"digest": self.digest(command.target)} if command.by_value else {"id": target}
                 revocation = c.RevokeToken(
-                    **named,
+                    id=None if command.by_value else target,
+                    digest=self.digest(command.target) if command.by_value else None,
                     only=command.only,  # type: ignore[arg-type]
                     descendants=command.descendants,
                     dry_run=command.dry_run,
@@ -499,7 +499,6 @@ class Run:
                 names.get(row["actor"], row["actor"]),
             )
             for row in rows
-            if row["action"].split(".")[0] != "session"
         )
         verdicts = dict(zip(self.ids, await asyncio.gather(*map(self.is_accepted, self.ids)), strict=True))
         return tuple(audit), verdicts

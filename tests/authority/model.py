@@ -695,7 +695,8 @@ def _sign_in(state: State, command: Command) -> tuple[State, Any]:
     if problem := _restriction_problem(actor.grant, command.caller):
         raise Rejected(problem)
     assert command.new is not None
-    return replace(state, sessions=state.sessions | {(command.new, actor.name)}), ("session",)
+    state = replace(state, sessions=state.sessions | {(command.new, actor.name)})
+    return _audit(state, "session.started", [actor.name], actor), ("session",)
 
 
 def _resume(state: State, command: Command) -> tuple[State, Any]:

@@ -1,0 +1,187 @@
+"""Puts faults that once were there back into a copy of the sources, one at a time, and expects the tests to find each.
+
+python -m tests.authority.mutations [NAME ...]
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+TESTS = "known or shares or outlives or deadlock"
+"""The tests with fixed programs; the generator finds most of these faults as well, but not in so few programs."""
+
+ADMINISTRATION = "services/tokens/administration.py"
+AUTHORITY = "services/tokens/authority.py"
+CHANGES = "services/tokens/changes.py"
+OPERATIONS = "services/tokens/operations.py"
+SESSIONS = "services/tokens/sessions.py"
+
+
+class Mutation(NamedTuple):
+    """``before`` has to occur in the file exactly once."""
+
+    file: str
+    before: str
+    after: str
+
+
+MUTATIONS = {
+    "A3: nobody locks the account": Mutation(
+        CHANGES, 'strength = "update" if to_change else "share"', 'strength = "key share"'
+    ),
+    "A3: chains are not locked": Mutation(CHANGES, "        if chains:\n", "        if chains and False:\n"),
+    "A3: the tokens of an account are read before they are locked": Mutation(
+        ADMINISTRATION,
+        """    authority = await change.lock(*chains)
+    authority.require(rule, account=account)
+    ended = [each for each in await change.members(chains) if each.token.revoked is None]
+""",
+        """    ended = [each for each in await change.members(chains) if each.token.revoked is None]
+    authority = await change.lock(*chains)
+    authority.require(rule, account=account)
+""",
+    ),
+    "A4: a revocation spares the successors": Mutation(
+        ADMINISTRATION,
+        "    if not of_itself:\n        return chain\n",
+        "    if not of_itself:\n        return chain[: place + 1]\n",
+    ),
+    "A4: a disable covers the token alone": Mutation(
+        ADMINISTRATION,
+        "covered = [each for each in chain if not each.is_over and not each.token.disabled]",
+        "covered = [each for each in [target] if not each.token.disabled]",
+    ),
+    "A4: a self-revocation covers an administrator's successor": Mutation(
+        ADMINISTRATION, "chain[end].rotated_by == chain[end].token.id", "chain[end].token.rotated_to"
+    ),
+    "A5: a revocation stops at a token past its grace": Mutation(
+        ADMINISTRATION,
+        "    if not of_itself:\n        return chain\n",
+        "    if not of_itself:\n"
+        "        over = [number for number, each in enumerate(chain[:place]) if each.is_over]\n"
+        "        return chain[max(over, default=-1) + 1 :]\n",
+    ),
+    "A6: the actor is judged before the locks only": Mutation(
+        CHANGES,
+        "self._authority = Authority(self._actor, await holder(self._connection, self._actor, lock=True))",
+        "self.authority.holder",
+    ),
+    "A6: scopes are judged before the locks only": Mutation(
+        ADMINISTRATION,
+        "                authority.require(each, account=_account(each, target), of_itself=authority.is_holder(target))\n",
+        "                pass\n",
+    ),
+    "A11: a rotation by a limited token has a count of its own": Mutation(
+        ADMINISTRATION, "limited_by = _limited(authority) or target", "limited_by = target"
+    ),
+    "A12: a replaced token changes its chain": Mutation(
+        AUTHORITY, "if holder is None or holder.token.rotated_to is None:", "if True:"
+    ),
+    "A14: who may write may disable": Mutation(
+        OPERATIONS, '    "disable",\n    [DELETE],', '    "disable",\n    [WRITE],'
+    ),
+    "A14: who may write may revoke": Mutation(
+        OPERATIONS, '    "revoke",\n    [DELETE],', '    "revoke",\n    [WRITE],'
+    ),
+    "A14: who may delete may enable": Mutation(
+        OPERATIONS, '    "enable",\n    [WRITE],', '    "enable",\n    [DELETE],'
+    ),
+    "A14: enabling needs no authority over the token": Mutation(
+        ADMINISTRATION,
+        "    authority.require_grant(*(rows.wanted(each.token) for each in covered))\n",
+        "",
+    ),
+    "A15: a session survives a disable": Mutation(
+        ADMINISTRATION,
+        "        await change.disable(_ids(covered), target.disabled_with)\n"
+        "        await change.end_sessions(_ids(covered))\n",
+        "        await change.disable(_ids(covered), target.disabled_with)\n",
+    ),
+    "A15: a session survives a narrowing": Mutation(
+        ADMINISTRATION, "if not target.is_active or narrows(before, after):", "if not target.is_active:"
+    ),
+    "A17: a rejected sign-in starts a session": Mutation(
+        SESSIONS,
+        """                (await change.lock()).require(operations.SIGN_IN)
+                if not await change.begin_session(request.session, request.link):
+                    return Verdict(code="invalid_token")
+""",
+        """                if not await change.begin_session(request.session, request.link):
+                    return Verdict(code="invalid_token")
+            Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
+""",
+    ),
+    "A19: any number of secrets": Mutation(
+        ADMINISTRATION, "if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:", "if False:"
+    ),
+    "A19: any grace": Mutation(ADMINISTRATION, "        if grace_s > longest:\n", "        if False:\n"),
+    "a stored answer is given to whoever asks": Mutation(
+        ADMINISTRATION,
+        "    authority = await change.lock()\n    if authority.holder is not None:\n",
+        "    authority = await change.lock()\n    if False:\n",
+    ),
+    "a rotation forgets that a token was imported": Mutation(
+        CHANGES, "imported=old.is_imported", "imported=False"
+    ),
+    "a bound token creates with any scope": Mutation(
+        ADMINISTRATION, "            authority.require_right_to_create()\n", ""
+    ),
+    "an edit may exceed its editor": Mutation(
+        ADMINISTRATION, "    authority.require_grant(before, after)\n", ""
+    ),
+    "a rotation may exceed its rotator": Mutation(
+        ADMINISTRATION,
+        "            authority.require_grant(wanted)\n            if of_itself",
+        "            if of_itself",
+    ),
+    "a successor of a disabled token is of no disable": Mutation(
+        CHANGES, "disabled_with=old.disabled_with", "disabled_with=None"
+    ),
+}
+
+
+def is_found(mutation: Mutation) -> bool:
+    """Whether the tests fail with the fault in place."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+        for folder in ("services", "shared", "deploy", "tests"):
+            shutil.copytree(ROOT / folder, Path(name) / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", name)
+        file = Path(name) / mutation.file
+        source = file.read_text()
+        if source.count(mutation.before) != 1:
+            raise ValueError(
+                f"{mutation.file} holds this {source.count(mutation.before)} times: {mutation.before}"
+            )
+        file.write_text(source.replace(mutation.before, mutation.after))
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "tests/authority/test_authority_model.py",
+            "-k",
+            TESTS,
+        ]
+        finished = subprocess.run(command, cwd=name, capture_output=True, text=True, check=False)
+        if finished.returncode not in {0, 1}:
+            raise RuntimeError(finished.stdout[-2000:] + finished.stderr[-2000:])
+        return finished.returncode == 1
+
+
+def main() -> None:
+    names = [name for name in MUTATIONS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    missed = []
+    for name in names:
+        result = is_found(MUTATIONS[name])
+        print(f"{'found ' if result else 'MISSED'} {name}", flush=True)
+        missed += [] if result else [name]
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
