@@ -143,7 +143,7 @@ async def watching(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
         return see
 
     client = await nats.connect(url)
-    for target in (*TARGETS, LIST_TOKENS.subject):
+    for target in (*TARGETS, LIST_TOKENS.by_operator.subject):
         await client.subscribe(target, cb=at(target))
     await client.flush()
     await client.flush()
