@@ -59,6 +59,10 @@ CASES: Mapping[str, Program] = {
         *steps(ALICE, ALICE_TOKEN),
         at_once(REVOKE_ALICE, self_rotate("alice_reader", "a2"), row="alice_reader"),
     ),
+    "revocation of a token while its account is deleted": (
+        *steps(ALICE, ALICE_TOKEN),
+        at_once(revoke("alice_reader"), DELETE_ALICE, row="alice_reader"),
+    ),
     "creation while its account is deleted": (
         *steps(ALICE, create("alice_maker")),
         at_once(

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import asyncpg
 import httpx
@@ -91,6 +92,7 @@ class Run:
         self.ids: dict[str, str] = {}
         self.values: dict[str, str] = {}
         self.sessions: dict[str, str] = {}
+        self.cookie = ""
         self.unknown_outcomes = 0
 
     async def check(self) -> None:
@@ -144,6 +146,21 @@ class Run:
                 "select from tokens.token where id = $1 for update", self.id(name)
             )
             yield
+
+    async def post_slowly(
+        self, path: str, form: dict[str, str], headers: dict[str, str], *meanwhile: Command
+    ) -> httpx.Response:
+        """Sends a form, but for its last byte; the rest once the commands have been carried out."""
+
+        async def halt() -> None:
+            for command in meanwhile:
+                observation = await self.observe(command)
+                if observation.code != "ok":
+                    raise AssertionError(f"{command}: {observation.code}")
+
+        headers = {**headers, "content-type": "application/x-www-form-urlencoded"}
+        content = halting(urlencode(form).encode(), halt)
+        return await self.http.post(path, headers=headers, content=content)
 
     async def observe(
         self, command: Command, halt: Callable[[], Awaitable[None]] | None = None
@@ -211,7 +228,7 @@ class Run:
             headers["content-type"] = "application/json"
             content = json.dumps(body).encode()
             if halt is not None:
-                content = _halting(content, halt)
+                content = halting(content, halt)
         response = await self.http.request(method, path, headers=headers, content=content)
         if response.status_code >= 400:
             return _code(response), None
@@ -309,8 +326,7 @@ class Run:
         if response.status_code >= 400:
             codes = {401: "invalid_token", 403: FORBIDDEN}
             return codes.get(response.status_code, str(response.status_code)), None
-        cookie = next(iter(response.cookies.values()))
-        self.sessions[command.new or ""] = cookie
+        self.cookie, self.sessions[command.new or ""] = next(iter(response.cookies.items()))
         return "ok", ("session",)
 
     # NATS
@@ -562,7 +578,7 @@ class Run:
             raise Mismatch(self.program, number, f"revisions and audit rows differ: {wrong}")
 
 
-async def _halting(content: bytes, halt: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
+async def halting(content: bytes, halt: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
     yield content[:-1]
     await halt()
     yield content[-1:]

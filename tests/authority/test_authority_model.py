@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.edge.dashboard.sessions import csrf
 from tests.authority.cases import CASES
-from tests.authority.commands import ALICE, by, create, disable, edit, enable, revoke, rotate
+from tests.authority.commands import ALICE, by, create, disable, edit, enable, revoke, rotate, sign_in
 from tests.authority.driver import Run, System
 from tests.authority.model import Command, Grant
 from tests.authority.programs import programs, steps
@@ -33,12 +34,50 @@ async def test_known_attacks(system: System):
     assert not failures, "\n\n".join(failures)
 
 
+async def test_slow_forms(system: System):
+    """The last byte of a form comes after whoever sends it has lost the right to."""
+    start = steps(create("root"), create("duty"), create("plain"))
+    async with system.started(start) as run:
+
+        def bearer(name: str) -> dict[str, str]:
+            return {"authorization": f"Bearer {run.values[name]}"}
+
+        for path in ("/oauth2/revoke", "/oauth2/introspect"):
+            form = {"token": run.values["plain"]}
+            headers = bearer("duty") if path == "/oauth2/revoke" else bearer("root")
+            loser = "duty" if path == "/oauth2/revoke" else "root"
+            answer = await run.post_slowly(path, form, headers, disable(loser))
+            assert answer.status_code == 401, answer.text
+            assert (await run.observe(enable(loser))).code == "ok"
+        plain = run.ids["plain"]
+        before = await run.look()
+        for path, form in (
+            (f"/admin/tokens/{plain}/revoke", {}),
+            (f"/admin/tokens/{plain}/disable", {}),
+            (f"/admin/tokens/{plain}/rotate", {"grace": "0"}),
+            (f"/admin/tokens/{plain}/edit", {"description": "x", "scopes": "orders"}),
+            ("/admin/tokens/new", {"description": "x", "scopes": "orders"}),
+            ("/admin/accounts", {"account": f"bob-{run.prefix}"}),
+        ):
+            assert (await run.observe(sign_in("root", "s", http=True))).code == "ok"
+            secret = run.sessions["s"]
+            headers = {"cookie": f"{run.cookie}={secret}"}
+            answer = await run.post_slowly(
+                path, {**form, "csrf": csrf(secret)}, headers, Command("sign_out", target="s")
+            )
+            assert answer.status_code == 303, path
+            assert answer.headers["location"].startswith("/admin/sign-in")
+        audit, accepted = await run.look()
+        assert [row for row in audit if row[0] != "session.started"] == list(before[0])
+        assert accepted == before[1]
+
+
 async def test_sequential_programs(system: System):
-    await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_burst=0), examples=40)
+    await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_burst=0), examples=20)
 
 
 async def test_concurrent_programs(system: System):
-    await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_steps=8), examples=30)
+    await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_steps=8), examples=20)
 
 
 async def deadlocks(system: System) -> int:
