@@ -74,9 +74,9 @@ class Caller:
 
     async def valid(self, *tokens: Held) -> list[bool]:
         """Of each token whether it is valid now."""
-        verdicts = [
-            await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest)) for each in tokens
-        ]
+        verdicts = []
+        for each in tokens:
+            verdicts.append(await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest)))
         return [isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts]
 
 
