@@ -74,10 +74,11 @@ class Caller:
 
     async def valid(self, *tokens: Held) -> list[bool]:
         """Of each token whether it is valid now."""
-        verdicts = []
+        valid: list[bool] = []
         for each in tokens:
-            verdicts.append(await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest)))
-        return [isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts]
+            verdict: Any = await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest))
+            valid.append(verdict.code == "active")
+        return valid
 
 
 def _held(made: Any, digest: str) -> Any:
