@@ -28,8 +28,8 @@ from tests.authority.linearization import FORBIDDEN, UNKNOWN, Observation, linea
 from tests.authority.model import Caller, Command, Grant, State, apply, is_active
 from tests.authority.programs import Program, Step, to_json
 
-PAUSE_S = 0.05
-"""How long a row stays locked while the commands of a burst arrive."""
+PAUSE_S = 0.025
+"""Between two commands that wait for a locked row, so that they queue for it in the order of the program."""
 
 
 class Mismatch(AssertionError):
@@ -112,8 +112,10 @@ class Run:
             return await self.run_paused(step)
         if step.pause.startswith("row:"):
             async with self.locked(step.pause.removeprefix("row:")):
-                tasks = [asyncio.create_task(self.observe(command)) for command in step.commands]
-                await asyncio.sleep(PAUSE_S)
+                tasks = []
+                for command in step.commands:
+                    tasks.append(asyncio.create_task(self.observe(command)))
+                    await asyncio.sleep(PAUSE_S)
             return list(await asyncio.gather(*tasks))
         return list(await asyncio.gather(*map(self.observe, step.commands)))
 

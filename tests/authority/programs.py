@@ -20,7 +20,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
         commands: the commands.
         pause: the named pause point, if any. ``last_byte``: the first command, over HTTP, stops before the last byte of
             its body until the others have been carried out one after the other. ``row:NAME``: all commands start while
-            the row of that token or account is locked, and run once it is released.
+            the row of that token or account is locked, one shortly after the other, and run once it is released.
     """
 
     commands: tuple[Command, ...]
