@@ -47,15 +47,13 @@ class System:
         app: the edge's ASGI application.
         edge: a NATS connection with an edge's permissions.
         operator: one with an operator's.
-        database: a connection to PostgreSQL as the owner.
-        locker: another one, which locks rows.
+        database: connections to PostgreSQL as the owner.
     """
 
     app: Any
     edge: Client
     operator: Client
-    database: asyncpg.Connection
-    locker: asyncpg.Connection
+    database: asyncpg.Pool
 
     _numbers = itertools.count()
 
@@ -140,13 +138,11 @@ class Run:
     @asynccontextmanager
     async def locked(self, name: str) -> AsyncIterator[None]:
         """Keeps the row of a token or an account locked."""
-        async with self.system.locker.transaction():
-            await self.system.locker.execute(
+        async with self.system.database.acquire() as connection, connection.transaction():
+            await connection.execute(
                 "select from tokens.account where account = $1 for update", self.account(name)
             )
-            await self.system.locker.execute(
-                "select from tokens.token where id = $1 for update", self.id(name)
-            )
+            await connection.execute("select from tokens.token where id = $1 for update", self.id(name))
             yield
 
     async def post_slowly(

@@ -41,10 +41,6 @@ async def serve(database_url: str, nats: Nats) -> AsyncIterator[System]:
         running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()),
         lifespan(app),
         bus.connect(nats.edge, "edge", Stop(), wait_s=10) as edge,
+        asyncpg.create_pool(database_url, min_size=1, max_size=8) as database,
     ):
-        connections = [await asyncpg.connect(database_url) for _ in range(2)]
-        try:
-            yield System(app, edge, operator, *connections)
-        finally:
-            for connection in connections:
-                await connection.close()
+        yield System(app, edge, operator, database)

@@ -216,8 +216,8 @@ def without_expiry(grant: Grant) -> Grant:
     return msgspec.structs.replace(grant, expires=None)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(programs(max_steps=25, max_burst=0))
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(programs(max_steps=15, max_burst=0))
 def test_no_token_has_more_than_an_administrator_granted(program: Program):
     """Follows each token to the grant that an administrator made it with, apart from the model's own bookkeeping."""
     state, granted = State(), {}
@@ -243,8 +243,8 @@ def test_no_token_has_more_than_an_administrator_granted(program: Program):
             assert not exceeds(without_expiry(granted[token.name]), without_expiry(token.grant))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(programs(max_steps=25, max_burst=0))
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@given(programs(max_steps=15, max_burst=0))
 def test_each_change_has_one_audit_row(program: Program):
     state = State()
     for step in program:
