@@ -65,8 +65,12 @@ class Attack:
                 print(f"{type(failure).__name__}: {failure}\nthe whole program:\n{to_json(program)}")
                 return False
             self.seed += 1
-        print(f"{self.programs} programs, {self.commands} commands, no difference")
-        return True
+        deadlocks = await system.deadlocks()
+        print(
+            f"{self.programs} programs, {self.commands} commands, no difference;"
+            f" {system.unknown_outcomes} unknown outcomes, {deadlocks} deadlocks"
+        )
+        return deadlocks == 0
 
 
 async def replay(system: System, program: Program, times: int) -> bool:

@@ -54,8 +54,17 @@ class System:
     edge: Client
     operator: Client
     database: asyncpg.Pool
+    unknown_outcomes: int = 0
+    """How many commands were answered that it cannot be told now: the model allows both."""
 
     _numbers = itertools.count()
+
+    async def deadlocks(self) -> int:
+        """How many PostgreSQL has resolved so far."""
+        count: int = await self.database.fetchval(
+            "select deadlocks from pg_stat_database where datname = current_database()"
+        )
+        return count
 
     async def check(self, program: Program) -> None:
         """Runs a program with accounts and tokens of its own.
@@ -91,13 +100,12 @@ class Run:
         self.values: dict[str, str] = {}
         self.sessions: dict[str, str] = {}
         self.cookie = ""
-        self.unknown_outcomes = 0
 
     async def check(self) -> None:
         state = State()
         for number, step in enumerate(self.program):
             observations = [self.renamed(each) for each in await self.run(step)]
-            self.unknown_outcomes += sum(each.code == UNKNOWN for each in observations)
+            self.system.unknown_outcomes += sum(each.code == UNKNOWN for each in observations)
             found = await self.look()
             after = linearize(state, observations, functools.partial(self.agrees, found))
             if after is None:
@@ -228,6 +236,8 @@ class Run:
             if halt is not None:
                 content = halting(content, halt)
         response = await self.http.request(method, path, headers=headers, content=content)
+        if response.status_code == 202:
+            return UNKNOWN, None
         if response.status_code >= 400:
             return _code(response), None
         return "ok", self.read_http(command, response)

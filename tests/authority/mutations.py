@@ -150,19 +150,14 @@ MUTATIONS = {
 }
 
 
-def is_found(mutation: Mutation) -> bool:
-    """Whether the tests fail with the fault in place."""
+def find(mutation: Mutation | None) -> str:
+    """What the tests say with the fault in place; nothing if they succeed."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         for folder in ("services", "shared", "deploy", "tests"):
             shutil.copytree(ROOT / folder, Path(name) / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", name)
-        file = Path(name) / mutation.file
-        source = file.read_text()
-        if source.count(mutation.before) != 1:
-            raise ValueError(
-                f"{mutation.file} holds this {source.count(mutation.before)} times: {mutation.before}"
-            )
-        file.write_text(source.replace(mutation.before, mutation.after))
+        if mutation is not None:
+            put_back(mutation, Path(name) / mutation.file)
         command = [
             sys.executable,
             "-m",
@@ -176,16 +171,25 @@ def is_found(mutation: Mutation) -> bool:
         finished = subprocess.run(command, cwd=name, capture_output=True, text=True, check=False)
         if finished.returncode not in {0, 1}:
             raise RuntimeError(finished.stdout[-2000:] + finished.stderr[-2000:])
-        return finished.returncode == 1
+        return next((line[1:].strip() for line in finished.stdout.splitlines() if line.startswith("E ")), "")
+
+
+def put_back(mutation: Mutation, file: Path) -> None:
+    source = file.read_text()
+    if source.count(mutation.before) != 1:
+        raise ValueError(f"{file} holds this {source.count(mutation.before)} times: {mutation.before}")
+    file.write_text(source.replace(mutation.before, mutation.after))
 
 
 def main() -> None:
     names = [name for name in MUTATIONS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    if failure := find(None):
+        sys.exit(f"The tests fail without any fault: {failure}")
     missed = []
     for name in names:
-        result = is_found(MUTATIONS[name])
-        print(f"{'found ' if result else 'MISSED'} {name}", flush=True)
-        missed += [] if result else [name]
+        failure = find(MUTATIONS[name])
+        print(f"{name}: {failure or 'MISSED'}", flush=True)
+        missed += [] if failure else [name]
     sys.exit(1 if missed else 0)
 
 

@@ -85,16 +85,9 @@ async def test_concurrent_programs(system: System):
     await asyncio.to_thread(search, system, asyncio.get_running_loop(), programs(max_steps=8), examples=15)
 
 
-async def deadlocks(system: System) -> int:
-    count: int = await system.database.fetchval(
-        "select deadlocks from pg_stat_database where datname = current_database()"
-    )
-    return count
-
-
 async def test_changes_of_one_family_do_not_deadlock(system: System):
     """Fifty at once are too many orders for the model; that nothing outlives the account is checked here."""
-    before = await deadlocks(system)
+    before = await system.deadlocks()
     start = steps(ALICE, create("root"), create("alice_maker"), create("r0", READER))
     chain = steps(*(rotate(f"r{number}", f"r{number + 1}") for number in range(3)))
     async with system.started((*start, *chain)) as run:
@@ -123,7 +116,7 @@ async def test_changes_of_one_family_do_not_deadlock(system: System):
         found = await run.look()
         assert {name for name, accepted in found[1].items() if accepted} == {"root"}
         await run.check_invariants(len(start), list(observations), found)
-    assert await deadlocks(system) == before
+    assert await system.deadlocks() == before
 
 
 async def test_no_secret_outlives_its_account(system: System):
