@@ -93,6 +93,7 @@ class Failure(Message, frozen=True):
         errors: what is wrong with the request's fields.
         scope: the scope that was required, of an ``insufficient_scope``.
         current: the token as it is, of a ``stale`` edit.
+        outcome_unknown: the request may have been carried out all the same.
     """
 
     code: str
@@ -100,6 +101,7 @@ class Failure(Message, frozen=True):
     errors: tuple[FieldError, ...] = ()
     scope: str | None = None
     current: "Token | None" = None
+    outcome_unknown: bool = False
 
 
 Digest = Annotated[

@@ -12,6 +12,7 @@ from pathlib import Path
 EX_DATAERR = 65  # the input was wrong: a token record that is none
 EX_UNAVAILABLE = 69  # NATS or PostgreSQL did not come
 EX_SOFTWARE = 70  # we are at fault
+EX_TEMPFAIL = 75  # the outcome is unknown
 EX_CONFIG = 78  # a setting is wrong
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import msgspec
 import nats.micro
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
 
@@ -73,8 +73,10 @@ async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Fa
             )
     except NoRespondersError:
         return Failure(code="unavailable", message="nobody answers for this on NATS")
+    except (OutboundBufferLimitError, ConnectionClosedError):
+        return Failure(code="unavailable", message="not connected to NATS")
     except (NatsError, OSError, TimeoutError):
-        return Failure(code="unavailable", message="no answer over NATS in time")
+        return Failure(code="unavailable", message="no answer over NATS in time", outcome_unknown=True)
     return _answered(message, operation)
 
 
@@ -167,7 +169,7 @@ def _answered(message: Msg, operation: Operation[Q, R]) -> R | Failure:
         return msgspec.json.decode(message.data, type=operation.reply)
     except msgspec.MsgspecError:
         log.error("an answer on %s is not what its contract says", operation.subject)  # noqa: TRY400
-        return Failure(code="unavailable", message="the answer could not be read")
+        return Failure(code="unavailable", message="the answer could not be read", outcome_unknown=True)
 
 
 @asynccontextmanager
@@ -287,11 +289,15 @@ class Server:
                 reply = await self._reply(request.data, operation.max_bytes, decoder, handler)
         except TimeoutError:
             self.counts["failed"] += 1
-            reply = Failure(code="unavailable", message="the deadline passed")
+            reply = Failure(
+                code="unavailable", message="the deadline passed", outcome_unknown=operation.mutates
+            )
         except self._unavailable as error:
             self.counts["failed"] += 1
             log.warning("%s: unavailable: %s", operation.name, type(error).__name__)
-            reply = Failure(code="unavailable", message="a part this needs is away")
+            reply = Failure(
+                code="unavailable", message="a part this needs is away", outcome_unknown=operation.mutates
+            )
         except self._malformed as error:
             self.counts["bad_request"] += 1
             log.warning("%s: a value that does not fit: %s", operation.name, type(error).__name__)
@@ -300,7 +306,9 @@ class Server:
             self.counts["failed"] += 1
             log.exception("%s failed", operation.name)
             reply = Failure(
-                code="internal", message="this should not have happened; the service's log says more"
+                code="internal",
+                message="this should not have happened; the service's log says more",
+                outcome_unknown=operation.mutates,
             )
         else:
             self.counts["answered"] += 1

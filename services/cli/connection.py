@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -14,10 +14,10 @@ from msgspec import Meta
 from nats.aio.client import Client
 
 from deploy.data_folder import DataFolder, Running
-from shared import bus, rpc, settings
-from shared.contracts import Actor, Failure, Operation
+from shared import bus, rpc, settings, settling
+from shared.contracts import Actor, CreateToken, Failure, Made, Operation, RotateToken
 from shared.lifecycle import EX_DATAERR, EX_UNAVAILABLE, Stop, Unavailable
-from shared.settling import Everywhere, carry_out
+from shared.settling import Creation, Everywhere, carry_out
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -77,6 +77,15 @@ def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
 
     async def once(client: Client) -> tuple[R, Everywhere] | Failure:
         return await carry_out(client, operation.by_operator, question)
+
+    return or_fail(with_client(once))
+
+
+def create(operation: Operation[Any, Made], question: CreateToken | RotateToken) -> Creation:
+    """A new token, whose secret has to be shown from here on."""
+
+    async def once(client: Client) -> Creation | Failure:
+        return await settling.create(client, operation.by_operator, question)
 
     return or_fail(with_client(once))
 

@@ -9,11 +9,12 @@ from typing import Any, TypeVar, get_args
 import click
 import msgspec
 
-from services.cli.connection import ask, change, fail, http, operator
+from services.cli.connection import ask, change, create, fail, http, operator
 from services.cli.token_import import import_tokens
 from shared import contracts as c
 from shared import sign_in_link, token_value
-from shared.lifecycle import EX_DATAERR
+from shared.lifecycle import EX_DATAERR, EX_TEMPFAIL
+from shared.settling import Creation
 
 CLEARABLE = ("metadata", "expires", "not-before", "addresses", "referrers", "rate-limit")
 
@@ -124,7 +125,7 @@ def issue(
     restrictions = c.Restrictions(
         addresses=addresses or None, referrers=referrers or None, rate_limit=rate_limit
     )
-    made = ask(
+    created = create(
         c.CREATE_TOKEN,
         c.CreateToken(
             token=c.NewToken(
@@ -134,8 +135,8 @@ def issue(
             hint=secret.hint,
             actor=operator(),
         ),
-    ).token
-    _show_secret(made, secret.value, as_json=as_json)
+    )
+    _show_secret(created, secret.value, as_json=as_json)
 
 
 @tokens.command("list")
@@ -199,7 +200,7 @@ def edit(token_id: str, clear: tuple[str, ...], **given: Any) -> None:
 def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
     """Make a token's successor and show it, this once."""
     secret = token_value.new_secret()
-    made = ask(
+    created = create(
         c.ROTATE_TOKEN,
         c.RotateToken(
             id=token_id,
@@ -208,8 +209,8 @@ def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
             hint=secret.hint,
             actor=operator(),
         ),
-    ).token
-    _show_secret(made, secret.value, as_json=as_json)
+    )
+    _show_secret(created, secret.value, as_json=as_json)
 
 
 @tokens.command()
@@ -251,8 +252,7 @@ def revoke(
         click.echo("nothing was changed: these would be revoked", err=True)
     else:
         click.echo(
-            f"{what} rejected on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms",
-            err=True,
+            f"{what} rejected on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms"
         )
     if living:
         click.echo(
@@ -307,13 +307,19 @@ def _show(record: msgspec.Struct) -> None:
     click.echo(msgspec.json.format(_ascii(record), indent=2))
 
 
-def _show_secret(made: c.Token, value: str, *, as_json: bool) -> None:
+def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
+    made = created.made.token if created.made else None
     if as_json:
-        click.echo(_ascii({**msgspec.to_builtins(made), "token": value}))
-    elif sys.stdout.isatty():
+        record: dict[str, Any] = msgspec.to_builtins(made) if made else {"committed": "unknown"}
+        click.echo(_ascii({**record, "settled": created.everywhere is not None, "token": value}))
+    elif made and sys.stdout.isatty():
         click.echo(f"{made.id}  {', '.join(made.scopes)}\n\n  {value}\n\nIt is not shown again.")
     else:
         click.echo(value)
+    if made is None:
+        fail("it is not known whether the token exists: try it before you rely on it", EX_TEMPFAIL)
+    if created.everywhere is None:
+        click.echo("not every edge has confirmed this yet; it takes a lease at most", err=True)
 
 
 def _ascii(record: object) -> str:

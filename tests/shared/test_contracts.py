@@ -109,7 +109,7 @@ WIRE = [
         c.Failure(code="bad_request", errors=(c.FieldError(field="page", message="0 to 9"),)),
         (
             '{"code":"bad_request","message":"","errors":[{"field":"page","message":"0 to 9"}],'
-            '"scope":null,"current":null}'
+            '"scope":null,"current":null,"outcomeUnknown":false}'
         ),
     ),
     (

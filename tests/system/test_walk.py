@@ -255,7 +255,7 @@ def test_the_command_line_revokes_by_account_and_lists_by_state(up: Up, admin: h
     admin.post("/v1/account", json={"account": "erin"})
     for _ in range(2):
         assert up.command("tokens", "issue", "-s", "api", "-a", "erin").returncode == 0
-    assert up.command("tokens", "revoke", "-a", "erin").stdout.startswith("2 tokens of 'erin' are refused")
+    assert up.command("tokens", "revoke", "-a", "erin").stdout.startswith("2 tokens of 'erin' are rejected")
     assert up.command("tokens", "list", "-a", "erin").stdout == ""
     assert len(up.command("tokens", "list", "-a", "erin", "--state", "revoked").stdout.splitlines()) == 2
     for wrong in ((), ("tok_x", "-a", "erin")):

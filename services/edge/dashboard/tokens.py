@@ -15,11 +15,11 @@ from services.edge.dashboard.forms import Form
 from services.edge.dashboard.pages import Handlers, Page, changes, page, redirect, shows
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of
-from services.edge.routes.asking import actor, ask, change
+from services.edge.routes.asking import actor, ask, change, create
 from services.edge.routes.parameters import TokenId
 from shared import contracts as c
 from shared import token_value
-from shared.settling import Everywhere
+from shared.settling import Creation, Everywhere
 
 PAGE_SIZE = 25
 PARTS = 5
@@ -111,7 +111,7 @@ async def make(request: HttpRequest) -> Page:
         return _form(request, sent, filled.problems)
     secret = token_value.new_secret()
     try:
-        made = await ask(
+        created = await create(
             request,
             c.CREATE_TOKEN,
             c.CreateToken(
@@ -124,9 +124,11 @@ async def make(request: HttpRequest) -> Page:
         )
     except Refused as refused:
         if refused.code == "conflict":
-            return page(request, "tokens/made.html", made=None, secret="", rotated=None, base="")
+            return page(
+                request, "tokens/made.html", made=None, secret="", settled=True, rotated=None, base=""
+            )
         return _form(request, sent, _problems(refused))
-    return _reveal(request, made, secret.value)
+    return _reveal(request, created, secret.value)
 
 
 @shows("/admin/tokens/{token_id:str}")
@@ -214,7 +216,7 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
     if grace not in {str(seconds) for seconds, _ in GRACES}:
         raise Refused("bad_request", "grace: one of the choices")
     secret = token_value.new_secret()
-    made, _ = await change(
+    created = await create(
         request,
         c.ROTATE_TOKEN,
         c.RotateToken(
@@ -226,8 +228,11 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
             idempotency_key=sent.get("key") or None,
         ),
     )
-    old = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request)))
-    return _reveal(request, made, secret.value, rotated=old)
+    try:
+        old = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request)))
+    except Refused:  # the secret has to be shown all the same
+        old = None
+    return _reveal(request, created, secret.value, rotated=old)
 
 
 @shows("/admin/tokens/{token_id:str}/revoke")
@@ -328,13 +333,15 @@ def _problems(refused: Refused) -> tuple[c.FieldError, ...]:
     return refused.errors or (c.FieldError(field="", message=refused.detail),)
 
 
-def _reveal(request: HttpRequest, made: c.Made, secret: str, rotated: c.Token | None = None) -> Page:
+def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: c.Token | None = None) -> Page:
+    made = created.made
     scheme = "https" if gate_of(request).is_encrypted(request.scope) else "http"
     return page(
         request,
         "tokens/made.html",
-        made=made.token,
-        secret="" if made.replayed else secret,
+        made=made.token if made else None,
+        secret="" if made and made.replayed else secret,
+        settled=created.everywhere is not None,
         rotated=rotated,
         base=f"{scheme}://{request.headers['host']}",
     )

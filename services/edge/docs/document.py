@@ -20,7 +20,7 @@ from msgspec import Struct
 from services.edge.docs.examples import EXAMPLES
 from services.edge.errors import KINDS, MEDIA_TYPE, Problem
 from services.edge.gate import ANY, ASKED, FORM, OWN, PUBLIC
-from services.edge.routes.tokens import CreatedToken
+from services.edge.routes.tokens import CreatedToken, UnknownOutcome
 from shared import VERSION, docstrings
 
 REFERENCE = "#/components/schemas/{name}"
@@ -207,7 +207,12 @@ def _successes(handler: HTTPRouteHandler) -> dict[str, Object]:
         return {str(handler.status_code): response}
     made = {**response, "headers": response["headers"] | _headers("Location")}
     replayed = {**response, "description": "Made by this Idempotency-Key before: without the secret."}
-    return {"200": replayed, str(handler.status_code): made}
+    unknown = {
+        **response,
+        "description": "The outcome is unknown: the token may exist, and this is its secret.",
+        "content": {"application/json": _content(UnknownOutcome)},
+    }
+    return {"200": replayed, str(handler.status_code): made, "202": unknown}
 
 
 def _by_status(found: set[str]) -> list[list[str]]:
@@ -255,6 +260,7 @@ def _headers(*names: str) -> dict[str, Object]:
 
 def _kinds(handler: HTTPRouteHandler) -> set[type[Struct]]:
     kinds = {_body(handler), handler.opt.get("form"), _answer(handler)}
+    kinds |= {UnknownOutcome} if CreatedToken in kinds else set()
     return {kind for kind in kinds if kind not in {None, type(None), str}}
 
 

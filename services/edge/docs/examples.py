@@ -10,7 +10,7 @@ from services.edge.errors import Problem
 from services.edge.routes.accounts import NewAccount
 from services.edge.routes.operations import Health, Stats
 from services.edge.routes.standards import Introspection, TokenForm
-from services.edge.routes.tokens import AccountRevocation, CreatedToken, Revocation, Rotation
+from services.edge.routes.tokens import AccountRevocation, CreatedToken, Revocation, Rotation, UnknownOutcome
 from shared import contracts as c
 
 _CREATED = datetime(2026, 11, 1, 9, tzinfo=UTC)
@@ -66,6 +66,7 @@ _ALL: tuple[Struct, ...] = (
     ),
     c.TokenUpdate(description="weekly report", disabled=True),
     CreatedToken(token=_SECRET, **msgspec.structs.asdict(_TOKEN)),
+    UnknownOutcome(token=_SECRET),
     Rotation(grace=3600),
     c.TokenPage(total=1, page=0, pages=1, tokens=(_TOKEN,)),
     c.RestrictionsUpdate(addresses=("10.0.0.0/8",), rate_limit=None),

@@ -1,7 +1,7 @@
 """What all routes need to ask the other services on behalf of a request."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -9,9 +9,9 @@ from nats.aio.client import Client
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of, referrer_of, token_of
 from shared import rpc, settling
-from shared.contracts import Actor, Failure, Operation
+from shared.contracts import Actor, CreateToken, Failure, Made, Operation, RotateToken
 from shared.judgement import MAX_REFERRER_BYTES
-from shared.settling import Everywhere
+from shared.settling import Creation, Everywhere
 from shared.token_value import digest
 
 MAX_TAGS = 16
@@ -45,6 +45,20 @@ async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) 
     if isinstance(done, Failure):
         raise Refused.of(done)
     return done
+
+
+async def create(
+    request: HttpRequest, operation: Operation[Any, Made], question: CreateToken | RotateToken
+) -> Creation:
+    """A new token, whose secret has to be shown from here on.
+
+    Raises:
+        Refused: there is no new token.
+    """
+    created = await settling.create(request.app.state.client, operation, question)
+    if isinstance(created, Failure):
+        raise Refused.of(created)
+    return created
 
 
 def actor(request: HttpRequest) -> Actor:

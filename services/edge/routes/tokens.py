@@ -9,10 +9,12 @@ from msgspec import UNSET, UnsetType
 
 from services.edge.errors import etag
 from services.edge.gate import OWN, HttpRequest, gate_of, token_of
+from services.edge.routes import asking
 from services.edge.routes.asking import actor, ask, change, idempotency_key, revisions
 from services.edge.routes.parameters import Account, Page, PageSize, TokenId
 from shared import contracts as c
 from shared import token_value
+from shared.settling import Creation
 from shared.token_value import is_ours
 
 T = TypeVar("T", bound=c.Token)
@@ -27,10 +29,25 @@ class CreatedToken(c.Token, frozen=True, kw_only=True):
         token: the secret. Left out when the request repeats an earlier one with the same Idempotency-Key: nobody
             kept it.
         code: ``already_created`` in that case.
+        settled: whether every edge has confirmed the change; false means that an edge may accept the old secret, or
+            reject the new one, until its lease ends.
     """
 
     token: str | UnsetType = UNSET
     code: str | UnsetType = UNSET
+    settled: bool | UnsetType = UNSET
+
+
+class UnknownOutcome(msgspec.Struct, kw_only=True):
+    """The secret of a token that may exist: a part of Tallystick was away before it could confirm.
+
+    Args:
+        token: the secret. Try it: if it is valid, the token exists.
+        committed: always ``unknown``.
+    """
+
+    token: str
+    committed: Literal["unknown"] = "unknown"
 
 
 class Revocation(msgspec.Struct, rename="camel"):
@@ -84,7 +101,7 @@ class Rotation(msgspec.Struct, forbid_unknown_fields=True):
 
 async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Response[CreatedToken]:
     secret = token_value.new_secret()
-    made = await ask(
+    created = await asking.create(
         request,
         c.CREATE_TOKEN,
         c.CreateToken(
@@ -95,12 +112,12 @@ async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Resp
             idempotency_key=idempotency_key(request),
         ),
     )
-    return _shown(made, secret.value, status)
+    return _shown(created, secret.value, status)
 
 
 async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[CreatedToken]:
     secret = token_value.new_secret()
-    made, _ = await change(
+    created = await asking.create(
         request,
         c.ROTATE_TOKEN,
         c.RotateToken(
@@ -113,7 +130,7 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Cre
             idempotency_key=idempotency_key(request),
         ),
     )
-    return _shown(made, secret.value, 201)
+    return _shown(created, secret.value, 201)
 
 
 async def end(
@@ -338,7 +355,10 @@ def _record(token: T) -> Response[T]:
     return Response(token, headers={"etag": etag(token)})
 
 
-def _shown(made: c.Made, value: str, status: int) -> Response[CreatedToken]:
+def _shown(created: Creation, value: str, status: int) -> Response[CreatedToken]:
+    made = created.made
+    if made is None:
+        return Response(UnknownOutcome(token=value), status_code=202, headers=NO_STORE)  # type: ignore[arg-type]  # as the document says
     record = msgspec.structs.asdict(made.token)
     if made.replayed:
         return Response(
@@ -347,7 +367,8 @@ def _shown(made: c.Made, value: str, status: int) -> Response[CreatedToken]:
             headers={**NO_STORE, "etag": etag(made.token)},
         )
     headers = {**NO_STORE, "location": f"/v1/tokens/{made.token.id}", "etag": etag(made.token)}
-    return Response(CreatedToken(token=value, **record), status_code=status, headers=headers)
+    settled = created.everywhere is not None
+    return Response(CreatedToken(token=value, settled=settled, **record), status_code=status, headers=headers)
 
 
 HANDLERS: list[Any] = [
