@@ -205,6 +205,7 @@ CASES: Mapping[str, Program] = {
     ),
     "self-rotation in a loop": steps(
         create("plain"),
+        self_rotate("plain", "p2", grace=86_401),
         self_rotate("plain", "p2"),
         self_rotate("p2", "p3"),
         self_rotate("p3", "p4"),

@@ -112,12 +112,10 @@ MUTATIONS = {
     ),
     "A17: a rejected sign-in starts a session": Mutation(
         SESSIONS,
-        """                (await change.lock()).require(operations.SIGN_IN)
-                if not await change.begin_session(request.session, request.link):
-                    return Verdict(code="invalid_token")
+        """            Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
 """,
-        """                if not await change.begin_session(request.session, request.link):
-                    return Verdict(code="invalid_token")
+        """            async with self._store.change(actor) as change:
+                await change.begin_session(request.session, request.link)
             Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
 """,
     ),
