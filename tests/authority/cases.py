@@ -109,6 +109,15 @@ CASES: Mapping[str, Program] = {
         *A_CHAIN,
         *steps(disable("plain", by("duty", http=True)), rotate("p3", "p4"), enable("p2", HTTP_ROOT)),
     ),
+    "nobody changes or gives what they do not have": (
+        *steps(create("writer"), create("x", Grant(("invoices",), expires=3600))),
+        *steps(create("y", Grant(("orders",), expires=3600))),
+        *steps(edit("x", {"scopes": ["orders"]}, by("writer", http=True))),
+        *steps(edit("y", {"scopes": ["invoices"]}, by("writer"))),
+        *steps(edit("y", {"expires": None}, by("writer"))),
+        *steps(rotate("x", "x2", by("writer")), rotate("y", "y2", by("writer"))),
+        *steps(create("z", Grant(("invoices",), expires=3600), by("writer"))),
+    ),
     "enabling needs the authority of create": (
         *steps(create("root"), create("writer"), create("x", Grant(("invoices",)))),
         *steps(disable("x"), enable("x", by("writer")), enable("x", by("root"))),
