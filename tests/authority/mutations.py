@@ -114,9 +114,12 @@ MUTATIONS = {
         SESSIONS,
         """            Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
 """,
-        """            async with self._store.change(actor) as change:
-                await change.begin_session(request.session, request.link)
-            Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
+        """            try:
+                Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
+            except Rejected:
+                async with self._store.change(actor) as change:
+                    await change.begin_session(request.session, request.link)
+                raise
 """,
     ),
     "A19: any number of secrets": Mutation(
