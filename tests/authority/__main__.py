@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.authority.driver import System
 from tests.authority.programs import Program, from_json, programs, to_json
-from tests.authority.search import search
+from tests.authority.search import reduce, search
 from tests.authority.servers import serve
 from tests.conftest import TEMPLATE, _database, _embedded_postgres, _make_template, start_nats
 
@@ -34,6 +34,10 @@ class Attack:
         self.commands = 0
         self.failures: list[tuple[Program, BaseException]] = []
 
+    def is_over(self) -> bool:
+        """After a failure the search for a shorter one goes on."""
+        return not self.failures and time.monotonic() > self.ends
+
     def count(self, program: Program) -> None:
         self.programs += 1
         self.commands += sum(len(step.commands) for step in program)
@@ -41,7 +45,7 @@ class Attack:
     async def run(self, system: System) -> bool:
         """Whether the services did what the model says, in every program."""
         loop = asyncio.get_running_loop()
-        while time.monotonic() < self.ends:
+        while not self.is_over():
             print(f"seed {self.seed}: {self.programs} programs, {self.commands} commands", flush=True)
             try:
                 await asyncio.to_thread(
@@ -54,6 +58,7 @@ class Attack:
                     before=self.count,
                     failed=lambda program, error: self.failures.append((program, error)),
                     shrink=self.shrink,
+                    is_over=self.is_over,
                 )
             except Exception as error:
                 if not self.failures:
@@ -62,7 +67,10 @@ class Attack:
                 print(
                     f"seed {self.seed}: {type(error).__name__}, {len(self.failures)} failures, the last one:"
                 )
-                print(f"{type(failure).__name__}: {failure}\nthe whole program:\n{to_json(program)}")
+                print(f"{type(failure).__name__}: {failure}", flush=True)
+                if self.shrink:
+                    program = await reduce(system, program)
+                print(f"the program to replay:\n{to_json(program)}")
                 return False
             self.seed += 1
         deadlocks = await system.deadlocks()

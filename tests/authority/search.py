@@ -1,8 +1,9 @@
 """Searches for a program on which the services and the model differ."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import msgspec
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def search(
     failed: Callable[[Program, BaseException], None] = lambda _, __: None,
     before: Callable[[Program], None] = lambda _: None,
     shrink: bool = True,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Runs generated programs from a thread beside the loop that the services run in.
 
@@ -34,9 +36,12 @@ def search(
         failed: called with each program that fails, the shortest one last unless it succeeds when it is repeated.
         before: called with each program before it runs.
         shrink: look for the shortest program that fails.
+        is_over: whether the time is over: the remaining programs are left out.
     """
 
     def check(program: Program) -> None:
+        if is_over():
+            return
         before(program)
         try:
             asyncio.run_coroutine_threadsafe(system.check(program), loop).result(PROGRAM_TIMEOUT_S)
@@ -56,3 +61,39 @@ def search(
         print_blob=False,
         phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
     )(property_)()
+
+
+async def reduce(system: System, program: Program, times: int = 3) -> Program:
+    """Leaves out every step and command without which the program still fails.
+
+    Args:
+        system: the services.
+        program: a program that fails.
+        times: how often a shorter one is tried, since concurrent commands may come in an order that succeeds.
+    """
+    shortest = program
+    for candidate in _shorter(program):
+        if await _fails(system, candidate, times):
+            shortest = await reduce(system, candidate, times)
+            break
+    return shortest
+
+
+def _shorter(program: Program) -> Iterator[Program]:
+    """The program without one of its steps, the latest first, or without one command of a step."""
+    for number in reversed(range(len(program))):
+        before, step, after = program[:number], program[number], program[number + 1 :]
+        yield (*before, *after)
+        if len(step.commands) > 1:
+            for index in range(len(step.commands)):
+                commands = (*step.commands[:index], *step.commands[index + 1 :])
+                yield (*before, msgspec.structs.replace(step, commands=commands), *after)
+
+
+async def _fails(system: System, program: Program, times: int) -> bool:
+    for _ in range(times):
+        try:
+            await system.check(program)
+        except AssertionError:
+            return True
+    return False
