@@ -2,7 +2,7 @@
 
 A command of its own, since it needs what nothing else does: `pip install fastapi` into the environment, node with
 `npm install express openid-client` in a folder that NODE_FOLDER names, and Debian's `apache2` with
-`libapache2-mod-oauth2`. A part whose programs are missing is skipped, and pytest says so.
+`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A part whose programs are missing is skipped, and pytest says so.
 """
 
 import importlib.util
@@ -24,8 +24,10 @@ from shared.ids import new_id
 from shared.token_record import TokenRecord
 from shared.token_value import digest
 from tests.conftest import until
-from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+from tests.system.conftest import ROOT, Up, environment, folder, up  # noqa: F401
 
+APACHE = Path(os.environ.get("APACHE_FOLDER", "/"))
+MODULES = APACHE / "usr/lib/apache2/modules"
 NODE = Path(os.environ.get("NODE_FOLDER", "/nonexistent"))
 
 
@@ -141,6 +143,37 @@ def test_openid_client_introspects_and_revokes(up: Up, method: str):  # noqa: F8
         )
         rejected = "OAUTH_WWW_AUTHENTICATE_CHALLENGE bearer basic\n"
         assert done.stdout == (rejected if method == "None" else "true orders:read false\n")
+
+
+@pytest.mark.skipif(not (MODULES / "mod_oauth2.so").exists(), reason="needs apache2 and mod_oauth2")
+def test_apache_with_mod_oauth2(up: Up, folder: Path):  # noqa: F811
+    port = free_port()
+    loaded = ("mpm_event", "authn_core", "authz_core", "oauth2")
+    (folder / "www/orders").mkdir(parents=True)
+    (folder / "www/orders/index").write_text("orders")
+    folder.chmod(0o755)
+    configuration = [
+        *(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in loaded),
+        f"Listen 127.0.0.1:{port}\nServerName localhost\nPidFile {folder}/pid\nDefaultRuntimeDir {folder}",
+        f"ErrorLog /dev/stderr\nDocumentRoot {folder}/www\nUser nobody\nGroup nogroup",
+        recipe("apache"),
+    ]
+    (folder / "apache.conf").write_text("\n".join(configuration))
+    command = [str(APACHE / "usr/sbin/apache2"), "-X", "-f", str(folder / "apache.conf")]
+    with served(up, port, *command, cwd=folder) as client:
+
+        def status(token: str) -> int:
+            answer = client.get("/orders/index", headers={"authorization": f"Bearer {token}"})
+            return answer.status_code
+
+        token = issue(up, "orders")
+        assert [status(token), status(token)] == [200, 200]
+        assert status("unknown-to-everyone") == 401
+        assert status(issue(up, "invoices")) == 401
+        assert status(issue(up, "orders", restrictions={"addresses": ["127.0.0.0/8"]})) == 401
+        with up.client(token) as own:
+            assert own.delete("/v1/self").status_code == 200
+        assert status(token) == 401
 
 
 def import_token(up: Up, value: str) -> None:  # noqa: F811
