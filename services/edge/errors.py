@@ -167,10 +167,11 @@ class Answer(NamedTuple):
 
 def refusal(refused: Refused, *, oauth2: bool = False) -> Answer:
     """A refusal that is sent without the framework."""
-    found = made(*problem(refused, oauth2=oauth2))
-    if oauth2 and found.status == 401:
-        found = found._replace(headers=(*found.headers, (b"www-authenticate", BASIC_CHALLENGE.encode())))
-    return found
+    response = made(*problem(refused, oauth2=oauth2))
+    if oauth2 and response.status == 401:
+        challenge = (b"www-authenticate", BASIC_CHALLENGE.encode())
+        response = response._replace(headers=(*response.headers, challenge))
+    return response
 
 
 def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:

@@ -277,12 +277,21 @@ async def test_elsewhere_basic_and_client_secret_are_as_if_nothing_was_sent(clie
                 answer = await client.request(
                     method, path, headers=FORM | headers, content=f"client_secret={value}&token={value}"
                 )
-                assert answer.status_code in {401, 405}, (method, path, headers)
-                if answer.status_code == 401:
-                    assert (answer.json()["code"], challenges(answer)) == ("missing_token", [BEARER])
-                    assert "error" not in answer.json()
+                assert answer.status_code == 401, (method, path, headers)
+                assert (answer.json()["code"], challenges(answer)) == ("missing_token", [BEARER])
+                assert "error" not in answer.json()
     known = await client.get(f"/v1/self?access_token={value}", headers=basic("x"))
     assert known.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/oauth2/../v1/self", "/oauth2/%2e%2e/v1/self", "//oauth2/introspect", "/oauth2/"]
+)
+async def test_no_path_leads_around_the_rule(client, operator, path: str):
+    value, _ = await issue(operator)
+    request = client.build_request("POST", "/", headers=FORM | basic(value), content="token=x")
+    request.url = httpx.URL(str(client.base_url).rstrip("/")).copy_with(raw_path=path.encode())
+    assert (await client.send(request)).status_code in {401, 404}
 
 
 async def test_an_unknown_path_needs_a_token_first(client, operator):
