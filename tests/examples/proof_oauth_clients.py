@@ -2,7 +2,8 @@
 
 A command of its own, since it needs what nothing else does: `pip install fastapi` into the environment, node with
 `npm install express openid-client` in a folder that NODE_FOLDER names, and Debian's `apache2` with
-`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A part whose programs are missing is skipped, and pytest says so.
+`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A part whose programs are missing is skipped,
+and pytest says so.
 """
 
 import importlib.util
