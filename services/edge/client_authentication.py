@@ -29,7 +29,6 @@ def prepare(scope: Scope, state: dict[str, Any]) -> Credential:
     Returns:
         The credential in the header or the query string.
     """
-    state["oauth2"] = True
     credential: Credential = state["credential"]
     values = [value for name, value in scope["headers"] if name == b"authorization"]
     basic = _BASIC.fullmatch(values[0]) if len(values) == 1 else None

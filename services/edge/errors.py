@@ -181,7 +181,7 @@ def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The exception handler for everything."""
-    oauth2 = request.scope["path"].startswith(OAUTH2_PATHS) or "oauth2" in request.scope["state"]
+    oauth2 = request.scope["path"].startswith(OAUTH2_PATHS)
     found = problem(as_refused(error), oauth2=oauth2)
     # Litestar derives the content type from the media type.
     headers = {name: value for name, value in found.headers.items() if name != "content-type"}
