@@ -388,8 +388,11 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     await introspect(client, value, scope="orders", address="10.9.0.1")
     await introspect(client, value, scope="invoices", address="10.9.0.1")
     await introspect(client, value, scope="orders", address="192.0.2.1")
+    await settling.carry_out(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=ACTOR))
+    await introspect(client, value)
+    await introspect(client, value, scope="orders")
     await app._gate.usage.flush(app._app.state.client)
-    shown = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id))
+    shown = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id, revoked=True))
     assert isinstance(shown, c.Token)
     assert shown.access.ip == "10.9.0.1"
     log = await rpc.call(operator, c.GET_LOG, c.GetLog(id=token.id))
@@ -397,6 +400,7 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     assert {(each.reason, each.address, each.route) for each in log.refusals} == {
         ("insufficient_scope", "10.9.0.1", "/oauth2/introspect"),
         ("address_not_allowed", "192.0.2.1", "/oauth2/introspect"),
+        ("revoked", None, "/oauth2/introspect"),
     }
 
 
