@@ -23,7 +23,6 @@ from shared.contracts import (
     STREAM_CONSUMER,
     VERIFY,
     VERIFY_MANY,
-    Operation,
 )
 
 CORE = "TALLYSTICK"
@@ -110,8 +109,8 @@ USERS: Mapping[str, User] = {
         publish=[
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.tokens.>",
+            "tallystick.v1.edge.accounts.>",
             "tallystick.v1.edge.sessions.>",
-            "tallystick.v1.admin.>",
             "tallystick.v1.metrics.>",
             ACKNOWLEDGED,
             *_own_events("edge"),
@@ -125,7 +124,7 @@ USERS: Mapping[str, User] = {
         subscribe=[
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.>",
-            "tallystick.v1.admin.>",
+            "tallystick.v1.operator.>",
             "$SRV.>",
             _inbox("tokens"),
         ],
@@ -153,8 +152,7 @@ USERS: Mapping[str, User] = {
         CORE,
         publish=[
             "tallystick.v1.tokens.>",
-            "tallystick.v1.edge.tokens.>",
-            "tallystick.v1.admin.>",
+            "tallystick.v1.operator.>",
             "tallystick.v1.metrics.>",
             "$SRV.>",
         ],
@@ -284,7 +282,7 @@ def accounts(logins: Iterable[Login]) -> dict[str, Any]:
 
 def subjects() -> list[str]:
     """Every subject there is, from the contracts: requests, notices, events, and what NATS itself offers."""
-    operations = [each.subject for each in vars(contracts).values() if isinstance(each, Operation)]
+    operations = [each.subject for each in contracts.operations()]
     kinds = (
         "thread.started",
         "token.created",

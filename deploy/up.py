@@ -233,7 +233,7 @@ async def _first_token(client: Client) -> tuple[str, str] | tuple[None, None]:
     secret = token_value.new_secret()
     made = await rpc.call(
         client,
-        CREATE_TOKEN,
+        CREATE_TOKEN.by_operator,
         CreateToken(
             token=NewToken(description="admin, made at the first start", scopes=("*",)),
             digest=secret.digest,

@@ -1,12 +1,14 @@
 """Every NATS subject and message, once. Payloads are JSON objects; unknown fields are skipped, new ones have
 defaults, and a changed meaning gets a new version in the subject.
 
-Checking (``tallystick.v1.tokens.*``) and administration (``tallystick.v1.admin.*``) are apart, so that NATS
-permissions can grant the one without the other.
+Verification (``tallystick.v1.tokens.*``), what edges ask for on behalf of a client (``tallystick.v1.edge.*``) and what
+an operator asks for (``tallystick.v1.operator.*``) are separate, so that NATS permissions can grant one without the
+others.
 """
 
 import gzip
 from collections.abc import Mapping
+from copy import copy
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -57,6 +59,13 @@ class Operation(Generic[Q, R]):
         self.settles = settles
 
     @property
+    def by_operator(self) -> "Operation[Q, R]":
+        """The same operation on the operator's subject, where an edge may not publish."""
+        operation = copy(self)
+        operation.subject = self.subject.replace(".edge.", ".operator.")
+        return operation
+
+    @property
     def service(self) -> str:
         """The first token after the version: ``metrics`` for what the metrics service answers."""
         return self.subject.split(".")[2]
@@ -76,11 +85,21 @@ class FieldError(Message, frozen=True):
 
 
 class Failure(Message, frozen=True):
-    """A typed "no". The codes are the ones HTTP clients see; `services.edge.errors` gives each its status."""
+    """A rejection. The codes are the ones HTTP clients see; `services.edge.errors` gives each its status.
+
+    Args:
+        code: what a program may act on.
+        message: why, for people.
+        errors: what is wrong with the request's fields.
+        scope: the scope that was required, of an ``insufficient_scope``.
+        current: the token as it is, of a ``stale`` edit.
+    """
 
     code: str
     message: str = ""
     errors: tuple[FieldError, ...] = ()
+    scope: str | None = None
+    current: "Token | None" = None
 
 
 Digest = Annotated[
@@ -113,7 +132,7 @@ class Access(Message, frozen=True):
 
 
 class Token(Message, frozen=True):
-    """A token as everyone may see it: neither its secret nor its digest."""
+    """A token as everyone may see it: neither its secret nor its digest. ``revision`` rises with every change."""
 
     id: str
     description: str
@@ -130,6 +149,7 @@ class Token(Message, frozen=True):
     rotated_to: str | None
     access: Access
     revoked: Time | None = None
+    revision: int = 0
 
 
 class NewToken(Message, frozen=True, forbid_unknown_fields=True):
@@ -144,19 +164,33 @@ class NewToken(Message, frozen=True, forbid_unknown_fields=True):
     expires: Time | None = None
 
 
-class Actor(Message, frozen=True):
+class Actor(Message, frozen=True, forbid_unknown_fields=True):
     """On whose behalf an administrative request comes.
 
+    On an edge's subjects exactly one of ``token`` and ``session`` is given, and the tokens service judges the token they
+    lead to. On an operator's subjects only ``name`` is given: NATS has authenticated the operator, who may do everything.
+
     Args:
-        token: the id of the token that authorized it; None for an operator on the command line, who is
-            authorized by the NATS credentials and may do everything.
-        name: what the audit shows.
+        token: the digest of the token that the client presented.
+        session: the digest of the dashboard session's secret that the client presented.
+        name: the operator's name in the audit.
+        address: the client's address.
+        referrer: the client's Referer header.
+        request_id: the HTTP request's id.
     """
 
-    name: str
-    token: str | None = None
-    address: str | None = None
-    request_id: str | None = None
+    token: Digest | None = None
+    session: Digest | None = None
+    name: Annotated[str, Meta(max_length=256)] | None = None
+    address: Annotated[str, Meta(max_length=64)] | None = None
+    referrer: Annotated[str, Meta(max_length=2048)] | None = None
+    request_id: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class AdministrativeRequest(Message, frozen=True, forbid_unknown_fields=True):
+    """What every administrative request holds. An unknown field is rejected: it may narrow what is asked for."""
+
+    actor: Actor
 
 
 class VerifyToken(Message, frozen=True):
@@ -269,13 +303,12 @@ class Taken(Message, frozen=True):
     pass
 
 
-class CreateToken(Message, frozen=True):
-    """``first_only``: refuse with ``conflict`` unless this would be the first token there ever was."""
+class CreateToken(AdministrativeRequest, frozen=True):
+    """``first_only``: reject with ``conflict`` unless this would be the first token there ever was."""
 
     token: NewToken
     digest: Digest
     hint: str
-    actor: Actor
     first_only: bool = False
     idempotency_key: str | None = None
 
@@ -289,37 +322,64 @@ class Made(Message, frozen=True):
     replayed: bool = False
 
 
-class TokenChanges(Message, frozen=True, forbid_unknown_fields=True):
-    """What to change; what is left out stays."""
+class RateLimitUpdate(Message, frozen=True, forbid_unknown_fields=True):
+    """Changes to a `RateLimit`."""
 
-    description: str | UnsetType = UNSET
+    max_requests: int | UnsetType | None = UNSET
+    time_window: int | UnsetType | None = UNSET
+
+
+class RestrictionsUpdate(Message, frozen=True, forbid_unknown_fields=True):
+    """Changes to `Restrictions`."""
+
+    addresses: tuple[str, ...] | UnsetType | None = UNSET
+    referrers: tuple[str, ...] | UnsetType | None = UNSET
+    rate_limit: RateLimitUpdate | UnsetType | None = UNSET
+
+
+class TokenUpdate(Message, frozen=True, forbid_unknown_fields=True):
+    """Changes to a token, merged as RFC 7396 does at every depth: an absent member keeps its value, null removes it."""
+
+    description: str | UnsetType | None = UNSET
     scopes: tuple[str, ...] | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
-    restrictions: Restrictions | UnsetType = UNSET
+    restrictions: RestrictionsUpdate | UnsetType | None = UNSET
     not_before: Time | UnsetType | None = UNSET
     expires: Time | UnsetType | None = UNSET
-    disabled: bool | UnsetType = UNSET
+    disabled: bool | UnsetType | None = UNSET
 
 
-class UpdateToken(Message, frozen=True):
+Revisions = Annotated[tuple[int, ...], Meta(max_length=16)]
+"""The revisions of a token that a change is meant for; another one is ``stale``."""
+
+
+class EditToken(AdministrativeRequest, frozen=True):
+    """``revisions``: None for whichever revision the token has."""
+
     id: str
-    changes: TokenChanges
-    actor: Actor
+    changes: TokenUpdate
+    revisions: Revisions | None = None
     idempotency_key: str | None = None
 
 
-class RotateToken(Message, frozen=True):
-    """``grace``: for how many seconds the old secret lives on, never beyond its own expiry."""
+class EditedToken(Token, frozen=True):
+    """A token after an edit. ``covered``: the ids of the chain's tokens that it disabled or enabled."""
+
+    covered: tuple[str, ...] | UnsetType = UNSET
+
+
+class RotateToken(AdministrativeRequest, frozen=True):
+    """``grace``: for how many seconds the old secret stays valid, never beyond its own expiry."""
 
     id: str
     grace: int
     digest: Digest
     hint: str
-    actor: Actor
+    revisions: Revisions | None = None
     idempotency_key: str | None = None
 
 
-class GetLog(Message, frozen=True):
+class GetLog(AdministrativeRequest, frozen=True):
     id: str
 
 
@@ -338,7 +398,7 @@ class TokenLog(Message, frozen=True):
     refusals: tuple[Refusal, ...]
 
 
-class FindRefusals(Message, frozen=True):
+class FindRefusals(AdministrativeRequest, frozen=True):
     """What was refused to the request with this id, as far as tokens' logs still hold it."""
 
     request_id: str
@@ -351,7 +411,7 @@ class FoundRefusals(Message, frozen=True):
 MAX_USE_HOURS = 7 * 24
 
 
-class GetUse(Message, frozen=True):
+class GetUse(AdministrativeRequest, frozen=True):
     """How often tokens were used in each of the last hours, up to MAX_USE_HOURS."""
 
     ids: Annotated[tuple[str, ...], Meta(max_length=200)]
@@ -364,19 +424,17 @@ class UseHistory(Message, frozen=True):
     uses: dict[str, tuple[int, ...]]
 
 
-class ImportTokens(Message, frozen=True):
+class ImportTokens(AdministrativeRequest, frozen=True):
     """All of them or none. The records' shape is `shared.token_record.TokenRecord`.
 
     Args:
         records: the records. An expired one is left out; an expiry over ten years away is set to ten years.
-        actor: who imports them.
         create_accounts: create the accounts that do not exist yet, in the same transaction.
         skip_rejected: import the rest where some records are rejected, and list those in the notices.
         dry_run: check everything and write nothing.
     """
 
     records: tuple[Any, ...]
-    actor: Actor
     create_accounts: bool = False
     skip_rejected: bool = False
     dry_run: bool = False
@@ -411,7 +469,7 @@ class Imported(Message, frozen=True):
     """The accounts that were created."""
 
 
-class ExportToken(Message, frozen=True):
+class ExportToken(AdministrativeRequest, frozen=True):
     id: str
 
 
@@ -419,7 +477,7 @@ class Exported(Message, frozen=True):
     record: Any
 
 
-class GetToken(Message, frozen=True):
+class GetToken(AdministrativeRequest, frozen=True):
     """``revoked``: even if it is revoked."""
 
     id: str
@@ -442,7 +500,7 @@ TokenOrder = Literal["created", "used", "expires", "description"]
 """Newest first; last used first; first to expire first; by description."""
 
 
-class ListTokens(Message, frozen=True):
+class ListTokens(AdministrativeRequest, frozen=True):
     """Pages count from 0, up to MAX_PAGE, and hold 1 to MAX_PAGE_SIZE.
 
     Args:
@@ -451,6 +509,7 @@ class ListTokens(Message, frozen=True):
         state: only tokens in this state; without it all that are not revoked.
         scope: only tokens that were given exactly this scope.
         rotated_to: only the token whose successor this is.
+        created_by: only tokens that this token created, by id.
     """
 
     page: int = 0
@@ -460,6 +519,7 @@ class ListTokens(Message, frozen=True):
     state: TokenState | None = None
     scope: str | None = None
     rotated_to: str | None = None
+    created_by: str | None = None
     order: TokenOrder = "created"
 
 
@@ -470,49 +530,73 @@ class TokenPage(Message, frozen=True):
     tokens: tuple[Token, ...]
 
 
-class RevokeToken(Message, frozen=True):
-    """By public id, or by digest where all one has is the token itself."""
+class RevokeToken(AdministrativeRequest, frozen=True):
+    """Revokes a token and its rotation chain, by public id, or by digest where all one has is the token itself.
 
-    actor: Actor
+    Args:
+        only: ``predecessors`` revokes only the secrets that this token replaced: it ends their grace period.
+        descendants: revoke all tokens that were created with these, directly or not, as well.
+        dry_run: write nothing, and answer what would be revoked.
+    """
+
     id: str | None = None
     digest: Digest | None = None
+    only: Literal["predecessors"] | None = None
+    descendants: bool = False
+    dry_run: bool = False
+    revisions: Revisions | None = None
     idempotency_key: str | None = None
 
 
 class Revoked(Message, frozen=True):
+    """What a revocation covers; the same again when it is repeated.
+
+    Args:
+        deleted: whether the tokens are revoked; not by a dry run.
+        covered: the ids of the revoked tokens of the chain, oldest first.
+        descendants: the ids of the descendants that were revoked with it, where that was asked for; at most
+            MAX_DESCENDANTS_LISTED of them.
+        living_descendants: how many tokens created with the covered ones, directly or not, are still valid.
+        own_chain: the ids among these that belong to the caller's own chain.
+    """
+
     deleted: bool
+    covered: tuple[str, ...] = ()
+    descendants: tuple[str, ...] = ()
+    living_descendants: int = 0
+    own_chain: tuple[str, ...] = ()
 
 
-class RevokeAll(Message, frozen=True):
+MAX_DESCENDANTS_LISTED = 10_000
+
+
+class RevokeAll(AdministrativeRequest, frozen=True):
     """Every token that is bound to an account; the account itself stays."""
 
     account: str
-    actor: Actor
     idempotency_key: str | None = None
 
 
 class AllRevoked(Message, frozen=True):
-    """``tokens``: how many were revoked."""
+    """``tokens``: how many were revoked. ``living_descendants``: how many tokens created with them are still valid."""
 
     account: str
     tokens: int
+    living_descendants: int = 0
 
 
 # Sessions of the dashboard: each acts for a token, and ends with it
 
 
-class SignIn(Message, frozen=True):
-    """Begins a session, for a token or with a link that has not been used.
+class SignIn(AdministrativeRequest, frozen=True):
+    """Begins a session for the actor's token, or with a link that has not been used.
 
     Args:
         session: the digest of the session's secret, which only the browser holds.
-        token: the digest of the token.
-        link: the digest of the link's secret.
+        link: the digest of the link's secret; the actor has no token then.
     """
 
     session: Digest
-    actor: Actor
-    token: Digest | None = None
     link: Digest | None = None
 
 
@@ -526,7 +610,7 @@ class SignOut(Message, frozen=True):
     session: Digest
 
 
-class MakeSignInLink(Message, frozen=True):
+class MakeSignInLink(AdministrativeRequest, frozen=True):
     """A link that signs in once, as a token, within the next ``seconds``.
 
     Args:
@@ -536,7 +620,6 @@ class MakeSignInLink(Message, frozen=True):
 
     id: str
     link: Digest
-    actor: Actor
     seconds: Annotated[int, Meta(ge=1, le=24 * 3600)] = 600
 
 
@@ -544,16 +627,17 @@ class MakeSignInLink(Message, frozen=True):
 
 
 class Changed(Message, frozen=True):
-    """A token became another or came to be.
+    """A token changed or was created.
 
     Args:
         seq: the change's place among all changes; they follow each other without holes, in the order of commits.
-        digest: whose facts are out of date.
-        rev: the revision it has now.
+        key: SHA-256 of the token's digest, in hex. An edge finds the token in its cache by it, while an edge that was
+            never shown the token does not learn the digest, with which it could act for it.
+        rev: the token's new revision.
     """
 
     seq: int
-    digest: Digest
+    key: Digest
     rev: int
 
 
@@ -631,31 +715,34 @@ VERIFY = Operation("tallystick.v1.tokens.verify", VerifyToken, Verdict)
 VERIFY_MANY = Operation("tallystick.v1.tokens.verify_many", VerifyMany, Verdicts)
 TAKE_QUOTA = Operation("tallystick.v1.edge.tokens.take_quota", TakeQuota, Quota, mutates=True)
 REPORT_USE = Operation("tallystick.v1.edge.tokens.report_use", ReportUse, Taken)
-CREATE_TOKEN = Operation("tallystick.v1.admin.tokens.create", CreateToken, Made, mutates=True)
-UPDATE_TOKEN = Operation("tallystick.v1.admin.tokens.update", UpdateToken, Token, settles=True)
-ROTATE_TOKEN = Operation("tallystick.v1.admin.tokens.rotate", RotateToken, Made, settles=True)
-GET_LOG = Operation("tallystick.v1.admin.tokens.log", GetLog, TokenLog)
+CREATE_TOKEN = Operation("tallystick.v1.edge.tokens.create", CreateToken, Made, mutates=True)
+EDIT_TOKEN = Operation("tallystick.v1.edge.tokens.edit", EditToken, EditedToken, settles=True)
+ROTATE_TOKEN = Operation("tallystick.v1.edge.tokens.rotate", RotateToken, Made, settles=True)
+GET_LOG = Operation("tallystick.v1.edge.tokens.log", GetLog, TokenLog)
 IMPORT_TOKENS = Operation(
-    "tallystick.v1.admin.tokens.import",
+    "tallystick.v1.operator.tokens.import",
     ImportTokens,
     Imported,
     timeout_s=10,
     max_bytes=MAX_IMPORT_BYTES,
     settles=True,
 )
-EXPORT_TOKEN = Operation("tallystick.v1.admin.tokens.export", ExportToken, Exported)
-FIND_REFUSALS = Operation("tallystick.v1.admin.tokens.refusals", FindRefusals, FoundRefusals)
-GET_USE = Operation("tallystick.v1.admin.tokens.use", GetUse, UseHistory)
+EXPORT_TOKEN = Operation("tallystick.v1.operator.tokens.export", ExportToken, Exported)
+FIND_REFUSALS = Operation("tallystick.v1.edge.tokens.refusals", FindRefusals, FoundRefusals)
+GET_USE = Operation("tallystick.v1.edge.tokens.use", GetUse, UseHistory)
 SIGN_IN = Operation("tallystick.v1.edge.sessions.sign_in", SignIn, Verdict, mutates=True)
 RESUME_SESSION = Operation("tallystick.v1.edge.sessions.resume", ResumeSession, Verdict)
 SIGN_OUT = Operation("tallystick.v1.edge.sessions.sign_out", SignOut, Taken, mutates=True)
-MAKE_SIGN_IN_LINK = Operation("tallystick.v1.admin.sessions.make_link", MakeSignInLink, Taken, mutates=True)
-GET_TOKEN = Operation("tallystick.v1.admin.tokens.get", GetToken, Token)
+MAKE_SIGN_IN_LINK = Operation(
+    "tallystick.v1.operator.sessions.make_link", MakeSignInLink, Taken, mutates=True
+)
+GET_TOKEN = Operation("tallystick.v1.edge.tokens.get", GetToken, Token)
 # Of a million tokens it takes half a second to find those that hold a word.
-LIST_TOKENS = Operation("tallystick.v1.admin.tokens.list", ListTokens, TokenPage, timeout_s=3)
-REVOKE_TOKEN = Operation("tallystick.v1.admin.tokens.revoke", RevokeToken, Revoked, settles=True)
-REVOKE_ALL = Operation("tallystick.v1.admin.tokens.revoke_all", RevokeAll, AllRevoked, settles=True)
-SETTLE = Operation("tallystick.v1.admin.tokens.settle", Settle, Settled)
+LIST_TOKENS = Operation("tallystick.v1.edge.tokens.list", ListTokens, TokenPage, timeout_s=3)
+# With descendants it may revoke tens of thousands.
+REVOKE_TOKEN = Operation("tallystick.v1.edge.tokens.revoke", RevokeToken, Revoked, timeout_s=5, settles=True)
+REVOKE_ALL = Operation("tallystick.v1.edge.tokens.revoke_all", RevokeAll, AllRevoked, settles=True)
+SETTLE = Operation("tallystick.v1.edge.tokens.settle", Settle, Settled)
 RENEW_LEASE = Operation("tallystick.v1.edge.tokens.renew_lease", RenewLease, Lease)
 RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Taken)
 GET_CHANGES = Operation("tallystick.v1.edge.tokens.changes", GetChanges, Changes)
@@ -680,18 +767,17 @@ class AddedAccount(Account, frozen=True):
     state: Literal["new", "existing"]
 
 
-class AddAccount(Message, frozen=True):
+class AddAccount(AdministrativeRequest, frozen=True):
     account: str
-    actor: Actor
     name: str = ""
     idempotency_key: str | None = None
 
 
-class GetAccount(Message, frozen=True):
+class GetAccount(AdministrativeRequest, frozen=True):
     account: str
 
 
-class ListAccounts(Message, frozen=True):
+class ListAccounts(AdministrativeRequest, frozen=True):
     """``query``: only accounts with this in account or name."""
 
     page: int = 0
@@ -706,9 +792,8 @@ class AccountPage(Message, frozen=True):
     accounts: tuple[Account, ...]
 
 
-class DeleteAccount(Message, frozen=True):
+class DeleteAccount(AdministrativeRequest, frozen=True):
     account: str
-    actor: Actor
     idempotency_key: str | None = None
 
 
@@ -716,12 +801,39 @@ class AccountDeleted(Message, frozen=True):
     account: str
     deleted: bool
     tokens: int
+    living_descendants: int = 0
 
 
-ADD_ACCOUNT = Operation("tallystick.v1.admin.accounts.add", AddAccount, AddedAccount, mutates=True)
-GET_ACCOUNT = Operation("tallystick.v1.admin.accounts.get", GetAccount, Account)
-LIST_ACCOUNTS = Operation("tallystick.v1.admin.accounts.list", ListAccounts, AccountPage)
-DELETE_ACCOUNT = Operation("tallystick.v1.admin.accounts.delete", DeleteAccount, AccountDeleted, settles=True)
+ADD_ACCOUNT = Operation("tallystick.v1.edge.accounts.add", AddAccount, AddedAccount, mutates=True)
+GET_ACCOUNT = Operation("tallystick.v1.edge.accounts.get", GetAccount, Account)
+LIST_ACCOUNTS = Operation("tallystick.v1.edge.accounts.list", ListAccounts, AccountPage)
+DELETE_ACCOUNT = Operation("tallystick.v1.edge.accounts.delete", DeleteAccount, AccountDeleted, settles=True)
+
+ADMINISTRATIVE: tuple[Operation[Any, Any], ...] = (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    ROTATE_TOKEN,
+    REVOKE_TOKEN,
+    REVOKE_ALL,
+    GET_TOKEN,
+    LIST_TOKENS,
+    GET_LOG,
+    GET_USE,
+    FIND_REFUSALS,
+    ADD_ACCOUNT,
+    GET_ACCOUNT,
+    LIST_ACCOUNTS,
+    DELETE_ACCOUNT,
+)
+"""What edges ask for on behalf of a client. An operator asks for the same with `Operation.by_operator`."""
+
+
+def operations() -> list[Operation[Any, Any]]:
+    """Every operation on every subject that is served, by subject."""
+    named = [each for each in globals().values() if isinstance(each, Operation)]
+    return sorted(
+        [*named, *(each.by_operator for each in (*ADMINISTRATIVE, SETTLE))], key=lambda each: each.subject
+    )
 
 
 # What the services know of themselves

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared import batches, contracts, docstrings, rpc
-from shared.contracts import Message, Operation
+from shared.contracts import Message
 
 INTRODUCTION = f"""\
 # The subjects and messages on NATS
@@ -35,9 +35,8 @@ def reference() -> str:
 
 
 def _operations() -> Iterator[str]:
-    operations = [each for each in vars(contracts).values() if isinstance(each, Operation)]
     yield "| subject | request | reply | answered within | |\n|---|---|---|---|---|"
-    for each in sorted(operations, key=lambda operation: operation.subject):
+    for each in contracts.operations():
         changes = "changes something" if each.mutates else ""
         changes += ", true everywhere once [Settled](#settled)" if each.settles else ""
         yield (

@@ -36,9 +36,14 @@ CLOCKS_S = 2.0
 _CODES = {
     "bad_request": "400",
     "invalid_token": "401",
+    "insufficient_scope": "403",
+    "account_mismatch": "403",
+    "address_not_allowed": "403",
+    "referrer_not_allowed": "403",
     "exceeds_authority": "403",
     "not_found": "404",
     "conflict": "409",
+    "stale": "412",
     "overloaded": "503",
     "unavailable": "503",
 }

@@ -27,12 +27,13 @@ async def carry_out(client: Client, operation: Operation[Q, R], request: Q) -> t
     that got lost, and asking for the same again settles it.
     """
     started = time.monotonic()
+    settle = SETTLE.by_operator if operation.subject == operation.by_operator.subject else SETTLE
     reply = await rpc.call(client, operation, request)
     if isinstance(reply, Failure):
         return reply
     seq: int | None = None
     while True:
-        settled = await rpc.call(client, SETTLE, Settle(seq=seq))
+        settled = await rpc.call(client, settle, Settle(seq=seq))
         if isinstance(settled, Failure):
             return settled
         if settled.settled:

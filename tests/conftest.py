@@ -219,6 +219,13 @@ async def operator(nats_server: Nats) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
+async def edge_client(nats_server: Nats) -> AsyncIterator[Client]:
+    """A connection with an edge's permissions."""
+    async with bus.connect(nats_server.edge, "edge", Stop(), wait_s=10) as client:
+        yield client
+
+
+@pytest.fixture
 async def service_client(nats_server: Nats) -> AsyncIterator[Client]:
     """A connection with the permissions of a service that is none of ours, made as such a service would."""
     client = await nats.connect(nats_server.service, inbox_prefix="_INBOX.service")

@@ -8,6 +8,7 @@ import msgspec
 from services.cli.connection import Settings as CommandLineSettings
 from services.edge.settings import Settings as EdgeSettings
 from services.metrics.settings import Settings as MetricsSettings
+from services.tokens import operations
 from services.tokens.settings import Settings as TokensSettings
 from shared import nats_reference
 from shared.logs import Settings as LogSettings
@@ -31,6 +32,10 @@ def test_every_setting_is_documented_and_no_other():
 
 def test_the_reference_of_nats_is_what_the_contracts_say():
     assert (ROOT / "docs/nats.md").read_text() == nats_reference.reference()
+
+
+def test_the_security_model_holds_the_table_of_operations():
+    assert operations.table() in (ROOT / "docs/security-model.md").read_text()
 
 
 def test_links_between_the_docs_lead_somewhere():

@@ -282,7 +282,7 @@ async def first_token(running: Running) -> str:
                 await asyncio.sleep(0.05)
             while isinstance(await rpc.call(client, EXPOSITION, AskExposition()), Failure):
                 await asyncio.sleep(0.05)
-            made = await rpc.call(client, CREATE_TOKEN, question)
+            made = await rpc.call(client, CREATE_TOKEN.by_operator, question)
             if isinstance(made, Failure):
                 raise Unavailable(f"the first token could not be made: {made.message}")
     except TimeoutError:

@@ -67,7 +67,7 @@ def ask(operation: Operation[Q, R], question: Q) -> R:
         return change(operation, question)[0]
 
     async def once(client: Client) -> R | Failure:
-        return await rpc.call(client, operation, question)
+        return await rpc.call(client, operation.by_operator, question)
 
     return or_fail(with_client(once))
 
@@ -76,7 +76,7 @@ def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
     """The reply to a change that is true everywhere by now, and how far and how long that went."""
 
     async def once(client: Client) -> tuple[R, Everywhere] | Failure:
-        return await carry_out(client, operation, question)
+        return await carry_out(client, operation.by_operator, question)
 
     return or_fail(with_client(once))
 
@@ -85,7 +85,7 @@ def try_change(operation: Operation[Q, R], question: Q) -> R | Failure:
     """The reply to a change that is true everywhere by now, or the rejection."""
 
     async def once(client: Client) -> R | Failure:
-        done = await carry_out(client, operation, question)
+        done = await carry_out(client, operation.by_operator, question)
         return done if isinstance(done, Failure) else done[0]
 
     return with_client(once)

@@ -36,12 +36,18 @@ class Finding(NamedTuple):
         text: what is wrong with it.
         token: its id.
         changes: what makes it right; None where nothing is to be done, or a person has to decide.
+        successor: the token that replaced it, whose predecessors are revoked instead of an edit.
     """
 
     line: int
     text: str
     token: str
-    changes: c.TokenChanges | None = None
+    changes: c.TokenUpdate | None = None
+    successor: str | None = None
+
+    @property
+    def is_wide(self) -> bool:
+        return self.changes is not None or self.successor is not None
 
 
 def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool) -> None:
@@ -53,12 +59,11 @@ def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool)
     async def work(client: Client) -> list[Finding]:
         findings = [finding for line, loss in losses for finding in await _findings(client, line, loss)]
         for finding in findings:
-            if apply and finding.changes is not None:
-                update = c.UpdateToken(id=finding.token, changes=finding.changes, actor=operator())
-                done = await settling.carry_out(client, c.UPDATE_TOKEN, update)
+            if apply and finding.is_wide:
+                done = await _repair(client, finding)
                 if isinstance(done, Failure):
                     raise _Stopped(done, f"line {finding.line}: {finding.token}: ")
-                click.echo(f"line {finding.line}: {finding.token}: {_done(finding.changes)}")
+                click.echo(f"line {finding.line}: {finding.token}: {_done(finding)}")
             else:
                 click.echo(f"line {finding.line}: {finding.token}: {finding.text}")
         return findings
@@ -68,7 +73,7 @@ def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool)
     except _Stopped as stopped:
         code = EX_UNAVAILABLE if stopped.failure.code in {"unavailable", "overloaded"} else EX_DATAERR
         fail(f"{stopped}; the same command goes on from here", code)
-    wide = sum(finding.changes is not None for finding in findings)
+    wide = sum(finding.is_wide for finding in findings)
     if apply:
         click.echo(f"{wide} tokens were changed", err=True)
     else:
@@ -84,24 +89,29 @@ def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool)
 def decide(line: int, token: c.Token, loss: Loss) -> Finding:
     """What is to be done about a stored token. Pure."""
     lost = ", ".join(loss.fields)
+    done = None
     if token.revoked is not None or token.disabled:
-        state = "revoked" if token.revoked is not None else "disabled"
-        return Finding(line, f"{lost} was dropped; the token is {state} already", token.id)
-    if loss.scopes is not None and all(covers(loss.scopes, scope) for scope in token.scopes):
-        return Finding(line, "as narrow as its record", token.id)
+        done = f"{lost} was dropped; the token is {'revoked' if token.revoked is not None else 'disabled'} already"
+    elif loss.scopes is not None and all(covers(loss.scopes, scope) for scope in token.scopes):
+        done = "as narrow as its record"
+    if done is not None:
+        return Finding(line, done, token.id)
     if not all(covers(token.scopes, scope) for scope in loss.imported_scopes):
         return Finding(line, f"{lost} was dropped; its scopes were changed since: check it by hand", token.id)
-    # Whoever rotated a token may change nothing but its successor: then only disabling is left.
-    if loss.scopes is None or token.rotated_to is not None:
+    # A token that was rotated takes no edit.
+    if token.rotated_to is not None:
+        text = f"too wide: {lost} was dropped; --apply ends its grace period"
+        return Finding(line, text, token.id, successor=token.rotated_to)
+    if loss.scopes is None:
         return Finding(line, f"too wide: {lost} was dropped; --apply disables it", token.id, _DISABLE)
     if not all(covers(token.scopes, scope) for scope in loss.scopes):
         text = f"{lost} was dropped; its scopes do not cover those it is to have: check it by hand"
         return Finding(line, text, token.id)
     text = f"too wide: {lost} was dropped; --apply sets its scopes to {', '.join(loss.scopes)}"
-    return Finding(line, text, token.id, c.TokenChanges(scopes=loss.scopes))
+    return Finding(line, text, token.id, c.TokenUpdate(scopes=loss.scopes))
 
 
-_DISABLE = c.TokenChanges(disabled=True)
+_DISABLE = c.TokenUpdate(disabled=True)
 
 
 def _losses(lines: Sequence[tuple[int, str]], scopes: Sequence[str]) -> Iterator[tuple[int, Loss]]:
@@ -126,7 +136,9 @@ async def _findings(client: Client, line: int, loss: Loss) -> list[Finding]:
     token_id = verdict.token.id if verdict.token else verdict.refused.id if verdict.refused else None
     findings = []
     while token_id is not None:
-        token = await rpc.call(client, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True))
+        token = await rpc.call(
+            client, c.GET_TOKEN.by_operator, c.GetToken(id=token_id, revoked=True, actor=operator())
+        )
         if isinstance(token, Failure):
             raise _Stopped(token)
         findings.append(decide(line, token, loss))
@@ -134,7 +146,20 @@ async def _findings(client: Client, line: int, loss: Loss) -> list[Finding]:
     return findings
 
 
-def _done(changes: c.TokenChanges) -> str:
-    if changes.disabled is True:
-        return "disabled"
-    return f"scopes set to {', '.join(changes.scopes or ())}"
+async def _repair(client: Client, finding: Finding) -> object:
+    """The reply to what makes it right, or the failure."""
+    if finding.successor is not None:
+        end = c.RevokeToken(id=finding.successor, only="predecessors", actor=operator())
+        return await settling.carry_out(client, c.REVOKE_TOKEN.by_operator, end)
+    if finding.changes is None:
+        return None
+    edit = c.EditToken(id=finding.token, changes=finding.changes, actor=operator())
+    return await settling.carry_out(client, c.EDIT_TOKEN.by_operator, edit)
+
+
+def _done(finding: Finding) -> str:
+    if finding.successor is not None:
+        return "grace period ended"
+    if finding.changes is not None and isinstance(finding.changes.scopes, tuple):
+        return f"scopes set to {', '.join(finding.changes.scopes)}"
+    return "disabled"

@@ -142,12 +142,13 @@ def issue(
 @click.option("--account", "-a", help="only this account's")
 @click.option("--query", "-q", help="only those with this in id, description or account")
 @click.option("--state", type=click.Choice(get_args(c.TokenState)), help="only those in this state")
+@click.option("--created-by", type=TokenId(), help="only those that this token created")
 @click.option("--page", default=0, show_default=True)
 @click.option("--page-size", default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="print the whole records, a line each")
 def list_tokens(*, page: int, as_json: bool, **wanted: Any) -> None:
     """List tokens, newest first; without the revoked ones unless asked for."""
-    found = ask(c.LIST_TOKENS, c.ListTokens(page=page, **wanted))
+    found = ask(c.LIST_TOKENS, c.ListTokens(page=page, actor=operator(), **wanted))
     for token in found.tokens:
         if as_json:
             click.echo(_ascii(token))
@@ -162,14 +163,14 @@ def list_tokens(*, page: int, as_json: bool, **wanted: Any) -> None:
 @token_id
 def show(token_id: str) -> None:
     """Show a token's record."""
-    _show(ask(c.GET_TOKEN, c.GetToken(id=token_id)))
+    _show(ask(c.GET_TOKEN, c.GetToken(id=token_id, actor=operator())))
 
 
 @tokens.command()
 @token_id
 def log(token_id: str) -> None:
     """Show a token's latest changes, and what was refused to it."""
-    _show(ask(c.GET_LOG, c.GetLog(id=token_id)))
+    _show(ask(c.GET_LOG, c.GetLog(id=token_id, actor=operator())))
 
 
 @tokens.command()
@@ -183,11 +184,12 @@ def edit(token_id: str, clear: tuple[str, ...], **given: Any) -> None:
     fields = {name: value for name, value in given.items() if value not in (None, ())}
     fields |= dict.fromkeys(name.replace("-", "_") for name in clear)
     limits = {name: fields.pop(name) for name in c.Restrictions.__struct_fields__ if name in fields}
-    if limits:  # they are changed all at once, so those that are not named are kept
-        kept = ask(c.GET_TOKEN, c.GetToken(id=token_id)).restrictions
-        fields["restrictions"] = msgspec.structs.replace(kept, **limits)
-    wanted = c.TokenChanges(**fields)
-    _show(ask(c.UPDATE_TOKEN, c.UpdateToken(id=token_id, changes=wanted, actor=operator())))
+    if limits.get("rate_limit") is not None:
+        limits["rate_limit"] = c.RateLimitUpdate(**msgspec.structs.asdict(limits["rate_limit"]))
+    if limits:
+        fields["restrictions"] = c.RestrictionsUpdate(**limits)
+    wanted = c.TokenUpdate(**fields)
+    _show(ask(c.EDIT_TOKEN, c.EditToken(id=token_id, changes=wanted, actor=operator())))
 
 
 @tokens.command()
@@ -213,17 +215,51 @@ def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
 @tokens.command()
 @click.argument("token_id", type=TokenId(), required=False)
 @click.option("--account", "-a", help="all tokens of this account instead")
-def revoke(token_id: str | None, account: str | None) -> None:
-    """Revoke a token for good, by its id, or all of an account."""
+@click.option("--end-grace", is_flag=True, help="only the older secrets that this token replaced")
+@click.option(
+    "--with-descendants", is_flag=True, help="every token that was created with it, directly or not, as well"
+)
+@click.option("--dry-run", is_flag=True, help="change nothing, and list what would be revoked")
+def revoke(
+    token_id: str | None, account: str | None, *, end_grace: bool, with_descendants: bool, dry_run: bool
+) -> None:
+    """Revoke a token and its rotation chain for good, by its id, or all tokens of an account."""
     if (token_id is None) == (account is None):
         raise click.UsageError("name a token's id, or --account")
     if account is not None:
+        if end_grace or with_descendants or dry_run:
+            raise click.UsageError("--account takes no other option")
         all_of_it, everywhere = change(c.REVOKE_ALL, c.RevokeAll(account=account, actor=operator()))
         what = f"{all_of_it.tokens} tokens of {account!r} are"
+        living = all_of_it.living_descendants
     else:
-        _, everywhere = change(c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=operator()))
-        what = f"{token_id} is"
-    click.echo(f"{what} refused on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms")
+        revoked, everywhere = change(
+            c.REVOKE_TOKEN,
+            c.RevokeToken(
+                id=token_id,
+                only="predecessors" if end_grace else None,
+                descendants=with_descendants,
+                dry_run=dry_run,
+                actor=operator(),
+            ),
+        )
+        for each in (*revoked.covered, *revoked.descendants):
+            click.echo(each)
+        what = f"{len(revoked.covered) + len(revoked.descendants)} tokens are"
+        living = revoked.living_descendants
+    if dry_run:
+        click.echo("nothing was changed: these would be revoked", err=True)
+    else:
+        click.echo(
+            f"{what} rejected on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms",
+            err=True,
+        )
+    if living:
+        click.echo(
+            f"{living} tokens that were created with them are still valid: see "
+            "'tallystick tokens list --created-by ID', or revoke --with-descendants",
+            err=True,
+        )
 
 
 @tokens.command("sign-in")
@@ -247,7 +283,7 @@ def sign_in(token_id: str, *, minutes: int, url: str | None) -> None:
 @token_id
 def export(token_id: str) -> None:
     """Print a token's record with its hash and without its secret, for TALLYSTICK_PREPARED_TOKEN or import."""
-    exported = ask(c.EXPORT_TOKEN, c.ExportToken(id=token_id))
+    exported = ask(c.EXPORT_TOKEN, c.ExportToken(id=token_id, actor=operator()))
     click.echo(msgspec.json.encode(exported.record).decode())
 
 

@@ -97,6 +97,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 )
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
+            handler.opt["reads_body"] = bool(handler.opt.keys() & {"body", "form", "by"})
     app.state.attempts = Attempts()
     app.state.openapi = msgspec.json.encode(document(app))
     return app

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from shared.contracts import Changed, RefusedToken, Token, Verdict
+from shared.notices import notice_key
 
 V = TypeVar("V")
 
@@ -83,6 +84,8 @@ class Cache:
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._unknown: OrderedDict[Key, Unknown] = OrderedDict()
         self._flights: dict[Key, Flight] = {}
+        self._by_notice: dict[str, Key] = {}
+        """The tokens that are known or asked about, by the key that notices of changes name them with."""
         self._lease_ends = float("-inf")
         self._ahead: set[int] = set()
         self.followed: int | None = None
@@ -125,6 +128,7 @@ class Cache:
     def begin(self, key: Key, now: float) -> Flight:
         """A new question; an older one about the same token is not joined any more."""
         flight = self._flights[key] = Flight(key, now)
+        self._by_notice[notice_key(key)] = key
         return flight
 
     def land(self, flight: Flight, verdict: Verdict | None) -> Known | None:
@@ -135,17 +139,21 @@ class Cache:
         if kept:
             del self._flights[flight.key]
         if verdict is None:
+            if kept:
+                self._drop_notice_key(flight.key)
             return None
         if verdict.token is None:
             unknown = Unknown(verdict.refused, flight.began + self._unknown_s)
             # It becomes valid by itself, without a change that would tell.
             if kept and not (verdict.refused and verdict.refused.reason == "not_yet_valid"):
-                _keep(self._unknown, flight.key, unknown, self._unknown_size)
+                self._keep(self._unknown, flight.key, unknown, self._unknown_size)
+            elif kept:
+                self._drop_notice_key(flight.key)
             return unknown
         lasts = verdict.expires_in
         entry = Entry(verdict.token, float("inf") if lasts is None else flight.began + lasts)
         if kept:
-            _keep(self._entries, flight.key, entry, self._size)
+            self._keep(self._entries, flight.key, entry, self._size)
         return entry
 
     # What changed
@@ -153,7 +161,10 @@ class Cache:
     def follow(self, changes: Iterable[Changed], latest: int) -> None:
         """Forgets what is out of date. Changes may come twice, late, or in any order."""
         for change in changes:
-            self._forget(bytes.fromhex(change.digest))
+            key = self._by_notice.get(change.key)
+            if key is not None:
+                self._forget(key)
+                self._drop_notice_key(key)
             if self.followed is not None and change.seq > self.followed and len(self._ahead) < MAX_AHEAD:
                 self._ahead.add(change.seq)
         self.heard = max(self.heard, latest)
@@ -166,6 +177,7 @@ class Cache:
         self._entries.clear()
         self._unknown.clear()
         self._flights.clear()
+        self._by_notice.clear()
         self._ahead.clear()
         self.followed = seq
         self.heard = max(self.heard, seq)
@@ -190,9 +202,14 @@ class Cache:
         self._unknown.pop(key, None)
         self._flights.pop(key, None)
 
+    def _keep(self, known: OrderedDict[Key, V], key: Key, value: V, size: int) -> None:
+        known[key] = value
+        known.move_to_end(key)
+        if len(known) > size:
+            dropped, _ = known.popitem(last=False)
+            self._drop_notice_key(dropped)
 
-def _keep(known: OrderedDict[Key, V], key: Key, value: V, size: int) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > size:
-        known.popitem(last=False)
+    def _drop_notice_key(self, key: Key) -> None:
+        """Where nothing is known of a token any more."""
+        if key not in self._entries and key not in self._unknown and key not in self._flights:
+            self._by_notice.pop(notice_key(key), None)

@@ -5,13 +5,13 @@ is ignored: the token says who the client is.
 
 import binascii
 import re
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from services.edge.cache import Entry, Known, Unknown
 from services.edge.credentials import Credential, Headers
 from services.edge.errors import OAUTH2_PATHS, Refused
-from services.edge.gate import ANY, FORM, Gate, HttpRequest, Scope, gate_of
+from services.edge.gate import ANY, FORM, Gate, HttpRequest, Scope, gate_of, referrer
 from services.edge.parameters import form_fields
 from shared.judgement import Demand, judge
 from shared.token_value import digest
@@ -89,8 +89,9 @@ async def authenticate_client(request: HttpRequest) -> None:
         Refused: the request has no credential, several, an invalid one, or one that may not use this route.
     """
     scope: Scope = request.scope
-    state, gate = scope["state"], gate_of(request)
-    required = None if scope["route_handler"].opt["scope"] == ANY else scope["route_handler"].opt["scope"]
+    state, gate, opt = scope["state"], gate_of(request), scope["route_handler"].opt
+    required = None if opt["scope"] == ANY else opt["scope"]
+    any_account = opt.get("account_in") == "token"
     credential: Credential = state["credential"]
     if credential.ambiguous:
         raise _rejection(gate, "invalid_request")
@@ -98,9 +99,10 @@ async def authenticate_client(request: HttpRequest) -> None:
         () if credential.value is None else (credential.value,)
     )
     if tokens:
-        known = state["entry"] or await _look_up(gate, tokens)
-        if isinstance(known, Unknown) or judge(known.token, _demand(gate, scope, required)):
-            await gate.let_in(scope, known, required)
+        known = state["entry"] or (await _look_up(gate, tokens)).known
+        demand = Demand(required, None, any_account, gate.address_of(scope), referrer(scope))
+        if isinstance(known, Unknown) or judge(known.token, demand):
+            await gate.let_in(scope, known, required, any_account=any_account)
     secrets = []
     if _has_form(scope["headers"]):
         secrets = [value for name, value in form_fields(await request.body()) if name == CLIENT_SECRET]
@@ -108,12 +110,22 @@ async def authenticate_client(request: HttpRequest) -> None:
         raise _rejection(gate, "invalid_request", ONE_CREDENTIAL)
     if not secrets and not tokens:
         raise _rejection(gate, "missing_token")
+    # The body may have taken its time.
     state["entry"] = None
-    known = await _look_up(gate, tokens or (secrets[0],))
-    await gate.let_in(scope, known, required)
+    token, known = await _look_up(gate, tokens or (secrets[0],))
+    # The tokens service judges changes by the digest of the credential.
+    state["credential"] = credential._replace(value=token)
+    await gate.let_in(scope, known, required, any_account=any_account)
 
 
-async def _look_up(gate: Gate, tokens: tuple[str, ...]) -> Known:
+class _Client(NamedTuple):
+    """The token that a client presented, and what is known about it."""
+
+    token: str
+    known: Known
+
+
+async def _look_up(gate: Gate, tokens: tuple[str, ...]) -> _Client:
     """Looks up the readings of one credential.
 
     Raises:
@@ -122,17 +134,12 @@ async def _look_up(gate: Gate, tokens: tuple[str, ...]) -> Known:
     """
     if not all(map(digest, tokens)):
         raise _rejection(gate, "invalid_token")
-    known = [await gate.checker.check(Credential(token)) for token in tokens]
-    valid = [each for each in known if isinstance(each, Entry)]
+    clients = [_Client(token, await gate.checker.check(Credential(token))) for token in tokens]
+    valid = [client for client in clients if isinstance(client.known, Entry)]
     if len(valid) > 1:
         raise _rejection(gate, "invalid_request", ONE_CREDENTIAL)
-    stored = [each for each in known if isinstance(each, Unknown) and each.refused is not None]
-    return (valid or stored or known)[0]
-
-
-def _demand(gate: Gate, scope: Scope, required: str | None) -> Demand:
-    referrer = next((str(value, "latin-1") for name, value in scope["headers"] if name == b"referer"), None)
-    return Demand(required, address=gate.address_of(scope), referrer=referrer)
+    stored = [client for client in clients if isinstance(client.known, Unknown) and client.known.refused]
+    return (valid or stored or clients)[0]
 
 
 def _rejection(gate: Gate, code: str, detail: str = "") -> Refused:

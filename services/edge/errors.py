@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 from msgspec import UNSET, UnsetType
 
 from shared.bad_input import without_input
-from shared.contracts import Failure, FieldError
+from shared.contracts import Failure, FieldError, Token
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,11 @@ REALM = 'Bearer realm="tallystick"'
 BASIC_CHALLENGE = 'Basic realm="tallystick"'
 OAUTH2_PATHS = "/oauth2/"
 """Under this prefix clients may authenticate as OAuth 2 clients do; see `services.edge.client_authentication`."""
+
+
+def etag(token: Token) -> str:
+    """The entity tag of a token's record: its revision."""
+    return f'"{token.revision}"'
 
 
 class Kind(NamedTuple):
@@ -48,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "method_not_allowed": Kind(405, "This method is not offered here"),
     "request_timeout": Kind(408, "The body did not come in time"),
     "conflict": Kind(409, "This clashes with what is there"),
+    "stale": Kind(412, "The token has changed since it was read"),
     "content_too_large": Kind(413, "The body is too large"),
     "uri_too_long": Kind(414, "The request target is too long"),
     "unsupported_media_type": Kind(415, "The media type of the body is not supported"),
@@ -70,6 +76,7 @@ class Refused(Exception):
         errors: tuple[FieldError, ...] = (),
         scope: str | None = None,
         address: str | None = None,
+        current: Token | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
@@ -78,11 +85,20 @@ class Refused(Exception):
         self.errors = errors
         self.scope = scope
         self.address = address
+        self.current = current
         self.headers = dict(headers or {})
 
     @classmethod
     def of(cls, failure: Failure) -> "Refused":
-        return cls(failure.code, failure.message, errors=failure.errors)
+        current = failure.current
+        return cls(
+            failure.code,
+            failure.message,
+            errors=failure.errors,
+            scope=failure.scope,
+            current=current,
+            headers={"etag": etag(current)} if current else None,
+        )
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -95,6 +111,7 @@ class Problem(msgspec.Struct, kw_only=True):
         scope: what the token would have to cover.
         address: where the request came from.
         error: the error code of RFC 6749, section 5.2, or RFC 6750, section 3.1; under ``/oauth2/`` only.
+        current: the token as it is now, of a ``stale`` change.
     """
 
     type: str = "about:blank"
@@ -106,6 +123,7 @@ class Problem(msgspec.Struct, kw_only=True):
     scope: str | UnsetType = UNSET
     address: str | UnsetType = UNSET
     error: str | UnsetType = UNSET
+    current: Token | UnsetType = UNSET
 
 
 class Refusal(NamedTuple):
@@ -137,6 +155,8 @@ def problem(refused: Refused, *, oauth2: bool = False) -> Refusal:
         body.address = refused.address
     if oauth2:
         body.error = _oauth2_error(code, kind.status)
+    if refused.current is not None:
+        body.current = refused.current
     if kind.challenge:
         scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
         headers["www-authenticate"] = kind.challenge + scope

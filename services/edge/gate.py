@@ -4,7 +4,7 @@ referrers, rate limit, body.
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from litestar import Request
@@ -21,11 +21,12 @@ from services.edge.quotas import Quotas
 from services.edge.usage import Usage
 from shared import addresses
 from shared.addresses import Network
-from shared.contracts import Quota, Restrictions, Token
+from shared.contracts import Quota, Restrictions, Token, Verdict
 from shared.events import Producer
 from shared.judgement import Demand, judge
 from shared.measures import Measures
 from shared.rpc import Hedged
+from shared.scopes import covers
 
 PUBLIC = "public"
 """The required scope of a route that needs no token."""
@@ -37,6 +38,7 @@ ASKED = "asked"
 """The required scope of a route that is told one in the request, and judges by it itself."""
 
 FORM = "application/x-www-form-urlencoded"
+JSON = ("application/json",)
 
 HttpRequest = Request[Any, Any, Any]
 Scope = Any
@@ -96,9 +98,41 @@ class Gate:
             Refused: the first of syntax, token, scope, account, addresses, referrers and rate limit that does not
                 fit.
         """
-        state = scope["state"]
-        known: Known = state["entry"] or await self.checker.check(state["credential"])
+        known = await self._known(scope)
         return await self.let_in(scope, known, required, account=account, any_account=any_account)
+
+    async def screen(
+        self, scope: Scope, required: str | None, *, account: str | None = None, any_account: bool = False
+    ) -> None:
+        """Rejects a request early, as `admit` would. One that passes has used nothing up and is not counted.
+
+        Raises:
+            Refused: as `admit` does, the rate limit aside.
+        """
+        self._judged(scope, await self._known(scope), required, account=account, any_account=any_account)
+
+    def screen_known(self, scope: Scope, known: Known, required: str) -> None:
+        """The same for a token that was looked up already."""
+        self._judged(scope, known, required, account=None, any_account=False)
+
+    def reject(self, scope: Scope, verdict: Verdict) -> NoReturn:
+        """Rejects a request as the tokens service has judged it.
+
+        Raises:
+            Refused: always.
+        """
+        token = verdict.token.id if verdict.token else verdict.refused.id if verdict.refused else None
+        reason = verdict.refused.reason if verdict.refused else verdict.code
+        if token is None:
+            self.usage.results[verdict.code] += 1
+        else:
+            self._note(scope, token, reason, self.address_of(scope))
+        raise Refused(verdict.code, scope="admin" if verdict.code == "insufficient_scope" else None)
+
+    async def _known(self, scope: Scope) -> Known:
+        state = scope["state"]
+        entry: Entry | None = state["entry"]
+        return entry or await self.checker.check(state["credential"])
 
     async def let_in(
         self,
@@ -110,7 +144,17 @@ class Gate:
         any_account: bool = False,
     ) -> Token:
         """The same for a token that was looked up already."""
-        state = scope["state"]
+        token, address = self._judged(scope, known, required, account=account, any_account=any_account)
+        if token.restrictions.rate_limit is not None:
+            await self._spend(scope, token, address)
+        self.usage.used(token.id, address)
+        scope["state"]["token"] = token
+        return token
+
+    def _judged(
+        self, scope: Scope, known: Known, required: str | None, *, account: str | None, any_account: bool
+    ) -> tuple[Token, str | None]:
+        """The token, if it is valid and may do this, and the client's address."""
         address = self.address_of(scope)
         if isinstance(known, Unknown):
             if known.refused is not None:
@@ -119,7 +163,7 @@ class Gate:
                 self.usage.results["invalid_token"] += 1
             raise Refused("invalid_token")
         token = known.token
-        demand = Demand(required, account, any_account, address, _referrer(scope, token))
+        demand = Demand(required, account, any_account, address, referrer_of(scope, token))
         if refusal := judge(token, demand):
             self._note(scope, token.id, refusal, address)
             raise Refused(
@@ -127,11 +171,7 @@ class Gate:
                 scope=required if refusal == "insufficient_scope" else None,
                 address=address if refusal == "address_not_allowed" else None,
             )
-        if token.restrictions.rate_limit is not None:
-            await self._spend(scope, token, address)
-        self.usage.used(token.id, address)
-        state["token"] = token
-        return token
+        return token, address
 
     def address_of(self, scope: Scope) -> str | None:
         """The client's address, as far as the proxies in between are trusted."""
@@ -175,7 +215,9 @@ async def authorize(request: HttpRequest) -> None:
     """Runs before every route's handler. A route's ``opt`` says what it requires:
 
     - ``scope``: a scope, or one of the four above.
-    - ``account_in``: ``path``, ``query`` or ``body``, where it names an account.
+    - ``or_scope``: another scope that admits as well; the tokens service then judges what the request changes.
+    - ``account_in``: ``path``, ``query`` or ``body``, where it names an account; ``token`` if it names a token, whose
+      account the tokens service knows.
     - ``query``: the names of its query parameters, which `app` takes from its signature. None may come twice.
     - ``body``: the type of its JSON body.
     - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
@@ -191,17 +233,15 @@ async def authorize(request: HttpRequest) -> None:
     state = scope["state"]
     repeated = parameters.keep_declared(scope, opt["query"]) if scope["query_string"] else ()
     entry: Entry | None = state["entry"]
-    if entry is not None and required in entry.admitted and "body" not in opt and "by" not in opt:
+    if entry is not None and required in entry.admitted and not opt["reads_body"]:
         # What `admit` found for an unrestricted token before.
         gate: Gate = state["gate"]
         gate.usage.used(entry.token.id, gate.address_of(scope))
         state["token"] = entry.token
     elif by := opt.get("by"):
         await by(request)
-    elif required not in _OTHERWISE:
+    elif required not in {PUBLIC, ASKED}:
         await _admit_to_route(request, required, repeated)
-    elif required in {OWN, ANY}:
-        await gate_of(request).admit(scope, None, any_account=required == OWN)
     if repeated:
         raise parameters.repetition(repeated)
     if kind := opt.get("body"):
@@ -218,10 +258,22 @@ async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[s
     """
     scope = request.scope
     opt, state = scope["route_handler"].opt, scope["state"]
-    entry: Entry | None = state["entry"]
-    account = await _named_account(request, opt["account_in"]) if "account_in" in opt else None
+    gate = gate_of(request)
+    place = opt.get("account_in")
+    demanded = None if required in {OWN, ANY} else required
+    any_account = required == OWN or place == "token"
     try:
-        token = await gate_of(request).admit(scope, required, account=account)
+        if opt["reads_body"]:
+            # Before the body, which may take its time, and after it, when the token may have ended.
+            account = None if place == "body" else await _named_account(request, place)
+            first = await _chosen(request, demanded)
+            await gate.screen(scope, first, account=account, any_account=any_account or place == "body")
+            await request.body()
+            state["entry"] = None
+            demanded = await _chosen(request, demanded)
+        entry: Entry | None = state["entry"]
+        account = await _named_account(request, place)
+        token = await gate.admit(scope, demanded, account=account, any_account=any_account)
     except Refused as refused:
         # The request names two accounts, so none can be called the wrong one.
         if refused.code == "account_mismatch" and "account" in repeated:
@@ -229,6 +281,7 @@ async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[s
         raise
     if (
         entry is not None
+        and demanded is not None
         and state["entry"] is entry
         and token.account is None
         and token.restrictions == _UNRESTRICTED
@@ -237,7 +290,6 @@ async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[s
 
 
 _UNRESTRICTED = Restrictions()
-_OTHERWISE = {PUBLIC, OWN, ANY, ASKED}
 
 
 def gate_of(request: HttpRequest) -> Gate:
@@ -271,13 +323,29 @@ def _unproxied(peer: str | None) -> str | None:
     return client_address(peer, (), ())
 
 
-def _referrer(scope: Scope, token: Token) -> str | None:
-    if token.restrictions.referrers is None:
-        return None
+def referrer_of(scope: Scope, token: Token) -> str | None:
+    """The Referer header, where the token is restricted by it."""
+    return None if token.restrictions.referrers is None else referrer(scope)
+
+
+def referrer(scope: Scope) -> str | None:
+    """The Referer header."""
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"referer"), None)
 
 
-async def _named_account(request: HttpRequest, place: str) -> str | None:
+async def _chosen(request: HttpRequest, required: str | None) -> str | None:
+    """The scope to require: the route's other one, of a token that covers only that."""
+    scope = request.scope
+    other: str | None = scope["route_handler"].opt.get("or_scope")
+    if other is None or required is None:
+        return required
+    known = await gate_of(request).checker.check(scope["state"]["credential"])
+    if isinstance(known, Entry) and not covers(known.token.scopes, required):
+        return other if covers(known.token.scopes, other) else required
+    return required
+
+
+async def _named_account(request: HttpRequest, place: str | None) -> str | None:
     match place:
         case "path":
             named = request.path_params.get("account")
@@ -286,15 +354,13 @@ async def _named_account(request: HttpRequest, place: str) -> str | None:
             named = values[0] if len(values) == 1 else None
         case "body":
             named = bodies.loosely(await request.body()).get("account")
-            # The body may have taken its time: the token is looked up again.
-            request.scope["state"]["entry"] = None
         case _:
             named = None
     return named if isinstance(named, str) else None
 
 
 async def _check_body(request: HttpRequest, kind: Any) -> None:
-    _check_media_type(request, "application/json")
+    _check_media_type(request, *request.scope["route_handler"].opt.get("json_types", JSON))
     if found := bodies.problems(await request.body(), kind):
         raise Refused("bad_request", errors=tuple(found))
 
@@ -305,9 +371,14 @@ async def _read_form(request: HttpRequest, kind: Any) -> dict[str, str]:
     return parameters.unique_fields(await request.body(), declared)
 
 
-def _check_media_type(request: HttpRequest, media_type: str) -> None:
-    content_types = request.headers.getall("content-type", [])
-    if [each.partition(";")[0].strip().lower() for each in content_types] != [media_type] or (
-        request.headers.get("content-encoding", "identity") != "identity"
+def _check_media_type(request: HttpRequest, *media_types: str) -> None:
+    content_types = [
+        each.partition(";")[0].strip().lower() for each in request.headers.getall("content-type", [])
+    ]
+    if (
+        len(content_types) != 1
+        or content_types[0] not in media_types
+        or (request.headers.get("content-encoding", "identity") != "identity")
     ):
-        raise Refused("unsupported_media_type", f"the body must be {media_type}, without a content coding")
+        detail = f"the body must be {' or '.join(media_types)}, without a content coding"
+        raise Refused("unsupported_media_type", detail)

@@ -4,6 +4,7 @@ import logging
 from contextlib import AsyncExitStack
 
 from services.tokens import store
+from services.tokens.administration import Administration, Policy
 from services.tokens.handlers import TokensHandlers
 from services.tokens.inventory import Inventory
 from services.tokens.leases import Leases
@@ -45,12 +46,17 @@ async def run(settings: Settings, stop: Stop) -> None:
         await stack.enter_async_context(background(outbox.deliver(), stop))
         await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
         await stack.enter_async_context(producer.thread("tokens"))
+        policy = Policy(settings.self_rotation_max_grace_s, settings.max_tokens_per_creator)
         await stack.enter_async_context(
             rpc.serve(
                 client,
                 "tallystick-tokens",
                 "checks access tokens and manages them",
-                {**TokensHandlers(tokens, leases, outbox.filled).all(), **Sessions(pool, tokens).all()},
+                {
+                    **TokensHandlers(tokens, leases).all(),
+                    **Administration(tokens, leases, outbox.filled, policy).all(),
+                    **Sessions(pool, tokens).all(),
+                },
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
                 clocks_s=settings.clocks_s,

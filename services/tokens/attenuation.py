@@ -7,12 +7,12 @@ from shared.contracts import FieldError, NewToken, Token
 from shared.scopes import covers
 
 
-def exceeds(maker: Token, wanted: NewToken) -> list[FieldError]:
+def exceeds(maker: Token | NewToken, wanted: NewToken) -> list[FieldError]:
     """Everything the wanted token could do that its maker may not, by JSON field; empty when it may be."""
     return list(_excess(maker, wanted))
 
 
-def _excess(maker: Token, wanted: NewToken) -> Iterator[FieldError]:
+def _excess(maker: Token | NewToken, wanted: NewToken) -> Iterator[FieldError]:
     if missing := [scope for scope in wanted.scopes if not covers(maker.scopes, scope)]:
         yield FieldError(field="scopes", message=f"beyond the maker's: {', '.join(missing)}")
     if maker.account is not None and wanted.account != maker.account:

@@ -1,14 +1,20 @@
-"""Everything that changes tokens and accounts: the change, its audit row, what is announced about it and what is
-answered again to the same Idempotency-Key are one transaction.
+"""Everything that changes tokens and accounts: the change, its audit rows, what is announced about it and the reply that is
+stored for its Idempotency-Key are one transaction.
+
+Locks are taken in one order, so that no two changes wait for each other: the idempotency key, the account, the chains, the
+session, the numbers of changes and events. A chain is locked by the row of its first token. Whoever changes a token
+holds its chain for update; whoever acts with a token holds that one's chain at least for share. What is locked is read
+again, in a statement that begins after the lock was granted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import asyncpg
 import msgspec
 
 from services.tokens import rows
+from services.tokens.authority import Authority
+from services.tokens.rows import StoredToken
 from services.tokens.rules import canonical
 from shared.contracts import (
     Account,
@@ -20,8 +26,15 @@ from shared.contracts import (
     Token,
     TokenChanged,
 )
+from shared.notices import notice_key
 from shared.postgres import Connection
 from shared.token_record import TokenRecord
+
+DESCENDANTS_S = 4.0
+"""How long looking for descendants may take, in seconds."""
+SESSION_LASTS = "12 hours"
+MAX_SESSIONS = 20
+"""Sessions that one token may have; a further one ends the oldest."""
 
 
 class AlreadyExists(Exception):
@@ -36,19 +49,72 @@ class KeyReused(Exception):
     """An Idempotency-Key came again with another request."""
 
 
-class StoredToken(NamedTuple):
+class KnownToken(NamedTuple):
     id: str
     revoked: bool
 
 
 class Transaction:
-    """The changes one request makes; all of them happen or none."""
+    """The changes of one request: all of them happen or none.
+
+    Args:
+        connection: where a transaction has begun.
+        actor: on whose behalf.
+    """
 
     def __init__(self, connection: Connection, actor: Actor) -> None:
         self._connection = connection
         self._actor = actor
+        self._authority: Authority | None = None
+        self._numbered: dict[str, None] = {}
+        self._announced: list[tuple[str, msgspec.Struct]] = []
         self.changed: list[Changed] = []
         """What the edges have to forget once this is committed."""
+
+    @property
+    def authority(self) -> Authority:
+        if self._authority is None:
+            raise RuntimeError("nobody was authenticated")
+        return self._authority
+
+    # Who acts
+
+    async def authenticate(self) -> Authority:
+        """Finds out who acts. Without a lock: `lock` does it again.
+
+        Raises:
+            Rejected: the actor's credential is not valid.
+        """
+        self._authority = Authority(self._actor, await holder(self._connection, self._actor))
+        return self._authority
+
+    async def lock(self, *chains: str) -> Authority:
+        """Locks chains for a change, and the chain of the token that acts so that it stays as it is until the end.
+
+        Raises:
+            Rejected: the actor's credential is not valid any more.
+        """
+        acting = self.authority.holder
+        targets = sorted({*chains})
+        if acting is None or acting.chain in targets:
+            await self._lock_for_update(targets)
+        else:
+            await self._lock_for_update([chain for chain in targets if chain < acting.chain])
+            await self._connection.execute("select from token where id = $1 for share", acting.chain)
+            await self._lock_for_update([chain for chain in targets if chain > acting.chain])
+        if acting is None:
+            return self.authority
+        self._authority = Authority(self._actor, await holder(self._connection, self._actor, lock=True))
+        return self._authority
+
+    async def _lock_for_update(self, chains: Sequence[str]) -> None:
+        if chains:
+            # Not the strongest lock, which would hold up rows that only refer to this one.
+            await self._connection.execute(
+                "select from token where id = any($1) order by id for no key update", chains
+            )
+
+    # Idempotency
 
     async def replay(self, operation: str, key: str, request: bytes) -> str | None:
         """What was answered to this key before, as JSON; None the first time. A request with the same key that
@@ -57,12 +123,14 @@ class Transaction:
         Raises:
             KeyReused: that was another request.
         """
-        await self._connection.execute("delete from idempotency where at < now() - interval '24 hours'")
-        actor = self._actor.token or self._actor.name
         if await self._connection.fetchval(
-            "insert into idempotency (actor, operation, key, request) values ($1, $2, $3, $4)"
-            " on conflict do nothing returning true",
-            actor,
+            """
+            insert into idempotency (actor, operation, key, request) values ($1, $2, $3, $4)
+            on conflict (actor, operation, key) do update set request = excluded.request, reply = null, at = now()
+                where idempotency.at < now() - interval '24 hours'
+            returning true
+            """,
+            self.authority.name,
             operation,
             key,
             request,
@@ -70,7 +138,7 @@ class Transaction:
             return None
         row = await self._connection.fetchrow(
             "select request, reply from idempotency where actor = $1 and operation = $2 and key = $3",
-            actor,
+            self.authority.name,
             operation,
             key,
         )
@@ -82,179 +150,339 @@ class Transaction:
     async def remember(self, operation: str, key: str, reply: msgspec.Struct) -> None:
         await self._connection.execute(
             "update idempotency set reply = $4 where actor = $1 and operation = $2 and key = $3",
-            self._actor.token or self._actor.name,
+            self.authority.name,
             operation,
             key,
             rows.json(reply),
         )
 
-    async def maker(self) -> Token | None:
-        """The token on whose authority this happens, kept as it is until the end; None if it is not honoured."""
+    # Reading
+
+    async def find(self, *, id: str | None = None, digest: str | None = None) -> StoredToken | None:  # noqa: A002
+        """A token as it is, revoked or not, without a lock. Its chain and account never change."""
         row = await self._connection.fetchrow(
-            f"select * from token where id = $1 and {rows.ACTIVE} for share",  # noqa: S608  # a constant
-            self._actor.token,
+            f"select {rows.STORED} from token where id = $1 or digest = $2",  # noqa: S608  # a constant
+            id,
+            bytes.fromhex(digest) if digest else None,
         )
-        return rows.token(row) if row else None
+        return rows.stored(row) if row else None
+
+    async def chain(self, chain: str) -> Sequence[StoredToken]:
+        """The tokens of a chain, oldest first."""
+        found = await self._connection.fetch(
+            f"select {rows.STORED} from token where chain = $1",  # noqa: S608  # a constant
+            chain,
+        )
+        members = {row["id"]: rows.stored(row) for row in found}
+        ordered: list[StoredToken] = []
+        following: str | None = chain
+        while following is not None:
+            ordered.append(members[following])
+            following = members[following].token.rotated_to
+        return ordered
+
+    async def chains_of_account(self, account: str) -> Sequence[str]:
+        """The chains of an account's tokens. With the account locked, none is added."""
+        found = await self._connection.fetch(
+            "select distinct chain from token where account = $1 and revoked is null", account
+        )
+        return [row["chain"] for row in found]
+
+    async def members(self, chains: Sequence[str]) -> Sequence[StoredToken]:
+        """The tokens of some chains."""
+        found = await self._connection.fetch(
+            f"select {rows.STORED} from token where chain = any($1) order by id",  # noqa: S608  # a constant
+            chains,
+            timeout=DESCENDANTS_S,
+        )
+        return [rows.stored(row) for row in found]
+
+    async def descendants(self, chains: Sequence[str]) -> Sequence[str]:
+        """The chains of all tokens that were created with tokens of these chains, directly or not."""
+        found = await self._connection.fetch(f"{_DESCENDANTS} select chain from descendant where chain <> all($1)", chains, timeout=DESCENDANTS_S)  # noqa: S608  # fmt: skip
+        return [row["chain"] for row in found]
+
+    async def lock_descendants(self, *chains: str) -> Sequence[str]:
+        """Locks these chains and those of all their descendants, and answers the descendants' chains. None is added
+        later: whoever creates a token with one of them waits for the lock.
+
+        Raises:
+            Rejected: the actor's credential is not valid any more.
+        """
+        found: set[str] = set(await self.descendants(chains))
+        while True:
+            # Locks are taken in order, so a longer list begins with none of them.
+            await self._connection.execute("savepoint locks")
+            await self.lock(*chains, *found)
+            now_there = set(await self.descendants(chains))
+            if now_there <= found:
+                await self._connection.execute("release savepoint locks")
+                return sorted(now_there)
+            found |= now_there
+            await self._connection.execute("rollback to savepoint locks")
+
+    async def count_living_descendants(self, chains: Sequence[str]) -> int:
+        """How many tokens that were created with these chains' tokens, directly or not, are valid or may become so."""
+        count: int = await self._connection.fetchval(
+            f"{_DESCENDANTS} select count(*) from descendant join token using (chain)"  # noqa: S608  # constants
+            f" where chain <> all($1) and {rows.LIVING}",
+            chains,
+            timeout=DESCENDANTS_S,
+        )
+        return count
+
+    async def count_created(self, chain: str, most: int) -> int:
+        """How many living tokens the tokens of a chain have created, counted up to a number."""
+        count: int = await self._connection.fetchval(
+            f"""
+            select count(*) from (
+                select from token where created_by in (select id from token where chain = $1) and {rows.LIVING} limit $2
+            ) as created
+            """,  # noqa: S608  # a constant
+            chain,
+            most,
+        )
+        return count
 
     async def is_first(self) -> bool:
         """Whether there never was a token; nobody else can make one until this transaction ends."""
         await self._connection.execute("lock table token in share row exclusive mode")
         return not await self._connection.fetchval("select exists (select from token)")
 
-    async def stored(self, digests: Sequence[str]) -> Mapping[str, StoredToken]:
+    async def known(self, digests: Sequence[str]) -> Mapping[str, KnownToken]:
         """The tokens with these digests, by digest, revoked ones included."""
         found = await self._connection.fetch(
             "select id, digest, revoked is not null as revoked from token where digest = any($1)",
             [bytes.fromhex(digest) for digest in digests],
         )
-        return {row["digest"].hex(): StoredToken(row["id"], row["revoked"]) for row in found}
+        return {row["digest"].hex(): KnownToken(row["id"], row["revoked"]) for row in found}
 
-    async def is_taken(self, record: TokenRecord) -> bool:
-        """Whether a token has this record's digest or id."""
-        return bool(
-            await self._connection.fetchval(
-                "select exists (select from token where id = $1 or digest = $2)",
-                record.id,
-                bytes.fromhex(record.digest),
-            )
-        )
+    async def taken_ids(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that tokens have."""
+        return {
+            row["id"] for row in await self._connection.fetch("select id from token where id = any($1)", ids)
+        }
 
-    async def insert(self, record: TokenRecord, *, limited_by: str | None = None) -> Token:
-        """Adds a token.
+    # Tokens
+
+    async def insert(
+        self, record: TokenRecord, *, limited_by: StoredToken | None = None, imported: bool = False
+    ) -> Token:
+        """Adds a token, whose account has to be locked.
 
         Args:
             record: what to add.
-            limited_by: the id of a token whose rate limit it shares; None for one of its own.
+            limited_by: a token whose rate limit it shares; None for one of its own.
+            imported: whether it comes from an import.
 
         Raises:
             AlreadyExists: its digest or id is taken.
-            NoSuchAccount: it names an account that does not exist.
         """
-        # Locked, so that the account cannot be deleted between the look and the commit.
-        if record.token.account is not None and not await self._connection.fetchval(
-            "select true from account where account = $1 for share", record.token.account
-        ):
-            raise NoSuchAccount
-        added = await self._add(record, limited_by=limited_by)
+        added = await self._add(
+            record,
+            chain=record.id,
+            family=limited_by.family if limited_by else record.id,
+            imported=imported,
+            disabled_with=None,
+        )
         await self._record("token.created", [added.id])
         return added
 
-    async def token(self, id: str) -> Token | None:  # noqa: A002  # the field's name
-        """A token that is not revoked, kept as it is until the end."""
-        row = await self._connection.fetchrow(
-            "select * from token where id = $1 and revoked is null for update", id
-        )
-        return rows.token(row) if row else None
-
-    async def update(self, id: str, wanted: NewToken, *, disabled: bool) -> Token:  # noqa: A002
-        row = await self._connection.fetchrow(
+    async def update(self, old: Token, wanted: NewToken) -> None:
+        """Changes a token's fields."""
+        await self._connection.execute(
             """
             update token set description = $2, scopes = $3, metadata = $4, restrictions = $5, not_before = $6,
-                expires = $7, disabled = $8, rev = rev + 1
-            where id = $1 returning *
+                expires = $7, rev = rev + 1
+            where id = $1
             """,
-            id,
+            old.id,
             wanted.description,
             list(dict.fromkeys(wanted.scopes)),
             rows.json(wanted.metadata),
             rows.json(canonical(wanted.restrictions)),
             wanted.not_before,
             wanted.expires,
-            disabled,
         )
-        await self._record("token.updated", [id])
-        return rows.token(_one(row))
+        await self._record("token.updated", [old.id], {"changes": _difference(rows.wanted(old), wanted)})
 
-    async def rotate(self, old: Token, new: TokenRecord, grace_s: int) -> Token:
-        """Adds the successor, which shares the old one's limit, and lets the old one end with the grace period
-        or its own expiry, whichever is first.
+    async def disable(self, ids: Sequence[str], number: int | None) -> None:
+        """Disables tokens together.
+
+        Args:
+            ids: the tokens.
+            number: the disable that they join; None for a new one.
         """
-        added = await self._add(new, limited_by=old.id)
+        if number is None:
+            number = await self._connection.fetchval("select nextval('disable_number')")
         await self._connection.execute(
-            "update token set rotated_to = $2, rev = rev + 1,"
+            "update token set disabled = true, disabled_with = $2, rev = rev + 1 where id = any($1)",
+            ids,
+            number,
+        )
+        await self._record("token.disabled", ids)
+
+    async def enable(self, ids: Sequence[str]) -> None:
+        await self._connection.execute(
+            "update token set disabled = false, disabled_with = null, rev = rev + 1 where id = any($1)", ids
+        )
+        await self._record("token.enabled", ids)
+
+    async def rotate(self, old: StoredToken, new: TokenRecord, grace_s: int, *, family: str) -> Token:
+        """Adds the successor, and lets the old token end with the grace period or its own expiry, whichever is first.
+
+        Args:
+            old: the token.
+            new: its successor.
+            grace_s: how long the old secret stays valid, in seconds.
+            family: whose rate limit the successor shares.
+
+        Raises:
+            AlreadyExists: the successor's digest is taken.
+        """
+        added = await self._add(
+            new, chain=old.chain, family=family, imported=old.is_imported, disabled_with=old.disabled_with
+        )
+        holder = self.authority.holder
+        await self._connection.execute(
+            "update token set rotated_to = $2, rotated_by = $4, rev = rev + 1,"
             " expires = least(expires, now() + make_interval(secs => $3)) where id = $1",
-            old.id,
+            old.token.id,
             added.id,
             float(grace_s),
+            holder.token.id if holder else None,
         )
-        await self._record("token.rotated", [old.id], {"to": added.id, "grace": grace_s})
+        await self._record("token.rotated", [old.token.id], {"to": added.id, "grace": grace_s})
         await self._record("token.created", [added.id])
         return added
 
-    async def revoke(self, *, id: str | None = None, digest: str | None = None) -> bool:  # noqa: A002
-        """Revokes a token for good and answers whether there was one; twice is the same as once."""
-        row = await self._connection.fetchrow(
-            "select id, revoked from token where id = $1 or digest = $2 for update",
-            id,
-            bytes.fromhex(digest) if digest else None,
+    async def revoke(self, ids: Sequence[str]) -> None:
+        """Revokes tokens for good."""
+        await self._connection.execute(
+            "update token set revoked = now(), rev = rev + 1 where id = any($1)", ids, timeout=DESCENDANTS_S
         )
-        if row is None:
+        await self._record("token.revoked", ids)
+
+    async def end_sessions(self, ids: Sequence[str]) -> None:
+        """Ends the sessions and the sign-in links of tokens that lost something: they do not come back with it."""
+        await self._connection.execute("delete from session where token = any($1)", ids)
+        await self._connection.execute("delete from sign_in_link where token = any($1)", ids)
+
+    # Sessions
+
+    async def begin_session(self, session: str, link: str | None) -> bool:
+        """Begins a session of the token that acts, and uses up the link it came with; answers whether that was there.
+
+        Args:
+            session: the digest of the session's secret.
+            link: the digest of the link's secret.
+        """
+        holder = self.authority.holder
+        if holder is None:
+            raise RuntimeError("a session acts for a token")
+        if link is not None and not await self._connection.fetchval(
+            "delete from sign_in_link where digest = $1 and token = $2 and expires > now() returning true",
+            bytes.fromhex(link),
+            holder.token.id,
+        ):
             return False
-        if row["revoked"] is None:
-            await self._connection.execute(
-                "update token set revoked = now(), rev = rev + 1 where id = $1", row["id"]
-            )
-            await self._record("token.revoked", [row["id"]])
-        await self._revoke_rotated_to(row["id"])
+        await self._connection.execute(
+            "delete from session where digest in"
+            " (select digest from session where token = $1 order by created desc offset $2)",
+            holder.token.id,
+            MAX_SESSIONS - 1,
+        )
+        await self._connection.execute(
+            f"insert into session (digest, token, expires) values ($1, $2, now() + interval '{SESSION_LASTS}')",  # noqa: S608
+            bytes.fromhex(session),
+            holder.token.id,
+        )
+        await self._audit("session.started", [holder.token.id])
         return True
 
-    async def _revoke_rotated_to(self, successor: str) -> None:
-        """Who revokes a token means those too that it replaced and that still work for their grace."""
-        replaced = [successor]
-        while replaced:
-            found = await self._connection.fetch(
-                "update token set revoked = now(), rev = rev + 1 where rotated_to = any($1) and revoked is null"
-                " and expires > now() returning id",
-                replaced,
+    async def make_link(self, id: str, link: str, seconds: int) -> bool:  # noqa: A002  # the field's name
+        """Stores a link that signs in as a token; answers whether the token is active."""
+        made = await self._connection.fetchval(
+            f"""
+            insert into sign_in_link (digest, token, expires)
+            select $1, id, now() + make_interval(secs => $3) from token where id = $2 and {rows.ACTIVE}
+            returning true
+            """,  # noqa: S608  # a constant
+            bytes.fromhex(link),
+            id,
+            float(seconds),
+        )
+        if made:
+            await self._audit("session.link_made", [id])
+        return bool(made)
+
+    # Accounts
+
+    async def lock_account(self, account: str, *, to_change: bool = False) -> bool:
+        """Locks an account until the end, so that it cannot be deleted meanwhile, or for that; answers whether it
+        exists.
+        """
+        strength = "update" if to_change else "share"
+        return bool(
+            await self._connection.fetchval(
+                f"select true from account where account = $1 for {strength}",  # noqa: S608  # one of two words
+                account,
             )
-            replaced = [row["id"] for row in found]
-            if replaced:
-                await self._record("token.revoked", replaced)
+        )
+
+    async def require_account(self, account: str | None) -> None:
+        """Raises:
+        NoSuchAccount: it does not exist.
+        """
+        if account is not None and not await self.lock_account(account):
+            raise NoSuchAccount
 
     async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
-        """The account, and whether it is new."""
+        """The account, locked, and whether it is new."""
         row = await self._connection.fetchrow(
             "insert into account (account, name) values ($1, $2) on conflict do nothing returning *",
             account,
             name,
         )
         if row is None:
-            row = await self._connection.fetchrow("select * from account where account = $1", account)
+            row = await self._connection.fetchrow(
+                "select * from account where account = $1 for share", account
+            )
             if row is None:  # deleted in between
                 return await self.add_account(account, name)
             return rows.account(row), False
         await self._audit("account.added", [None], {"account": account})
-        await self._announce("account.added", [AccountAdded(account=account)])
+        self._announced.append(("account.added", AccountAdded(account=account)))
         return rows.account(row), True
 
-    async def delete_account(self, account: str) -> int | None:
-        """Deletes an account, revokes its tokens and answers how many those were; None if there is none."""
-        if not await self._connection.fetchval(
-            "delete from account where account = $1 returning true", account
-        ):
-            return None
-        revoked = await self.revoke_all(account)
-        await self._audit("account.deleted", [None], {"account": account, "tokens": revoked})
-        await self._announce("account.deleted", [AccountDeletedEvent(account=account)])
-        return revoked
+    async def delete_account(self, account: str, tokens: int) -> None:
+        """Deletes an account whose tokens are revoked."""
+        await self._connection.execute("delete from account where account = $1", account)
+        await self._audit("account.deleted", [None], {"account": account, "tokens": tokens})
+        self._announced.append(("account.deleted", AccountDeletedEvent(account=account)))
 
-    async def revoke_all(self, account: str) -> int:
-        """Revokes every token bound to an account and answers how many those were."""
-        revoked = await self._connection.fetch(
-            "update token set revoked = now(), rev = rev + 1 where account = $1 and revoked is null returning id",
-            account,
-        )
-        await self._record("token.revoked", [row["id"] for row in revoked])
-        return len(revoked)
+    # What is recorded about each change
 
-    async def _add(self, record: TokenRecord, *, limited_by: str | None) -> Token:
+    async def finish(self) -> None:
+        """Numbers the changes and stores what is to be announced. At the end: everybody waits for these two rows."""
+        await self._number(list(self._numbered))
+        await self._announce(self._announced)
+
+    async def _add(
+        self,
+        record: TokenRecord,
+        *,
+        chain: str,
+        family: str,
+        imported: bool,
+        disabled_with: int | None,
+    ) -> Token:
         wanted = record.token
         row = await self._connection.fetchrow(
             """
             insert into token (id, digest, hint, description, scopes, account, metadata, restrictions, not_before,
-                expires, disabled, created, created_by, family)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, now()), $13,
-                coalesce((select family from token where id = $14), $1))
+                expires, disabled, created, created_by, family, chain, imported, disabled_with)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, now()), $13, $14, $15, $16, $17)
             on conflict do nothing
             returning *
             """,
@@ -270,8 +498,11 @@ class Transaction:
             wanted.expires,
             record.disabled,
             record.created,
-            self._actor.name,
-            limited_by,
+            self.authority.name,
+            family,
+            chain,
+            imported,
+            disabled_with,
         )
         if row is None:
             raise AlreadyExists
@@ -282,26 +513,30 @@ class Transaction:
     ) -> None:
         """The same happened to all these tokens."""
         await self._audit(action, tokens, details)
-        await self._number(tokens)
-        await self._announce(action, [TokenChanged(id=token) for token in tokens])
+        self._numbered |= dict.fromkeys(tokens)
+        self._announced += [(action, TokenChanged(id=token)) for token in tokens]
 
     async def _audit(
         self, action: str, tokens: Sequence[str | None], details: dict[str, Any] | None = None
     ) -> None:
+        actor, acting = self._actor, self.authority.holder
         await self._connection.execute(
             "insert into audit (token, action, actor, actor_token, address, request_id, details)"
             " select unnest($1::text[]), $2, $3, $4, $5, $6, $7",
             tokens,
             action,
-            self._actor.name,
-            self._actor.token,
-            self._actor.address,
-            self._actor.request_id,
+            self.authority.name,
+            acting.token.id if acting else None,
+            actor.address,
+            actor.request_id,
             rows.json(details),
+            timeout=DESCENDANTS_S,
         )
 
     async def _number(self, tokens: Sequence[str]) -> None:
         """Gives each changed token the next place among all changes."""
+        if not tokens:
+            return
         numbered = await self._connection.fetch(
             """
             with number as (
@@ -314,25 +549,65 @@ class Transaction:
             returning seq, digest, rev
             """,
             tokens,
+            timeout=DESCENDANTS_S,
         )
-        self.changed += [
-            Changed(seq=row["seq"], digest=row["digest"].hex(), rev=row["rev"]) for row in numbered
+        self.changed = [
+            Changed(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"])
+            for row in sorted(numbered, key=lambda row: int(row["seq"]))
         ]
 
-    async def _announce(self, kind: str, events: Sequence[msgspec.Struct]) -> None:
+    async def _announce(self, announced: Iterable[tuple[str, msgspec.Struct]]) -> None:
+        events = list(announced)
+        if not events:
+            return
         await self._connection.execute(
             """
-            with number as (update outbox_number set n = n + cardinality($2::jsonb[]) returning n)
+            with number as (update outbox_number set n = n + cardinality($1::text[]) returning n)
             insert into outbox (n, type, at, data)
-            select number.n - cardinality($2) + place, $1, now(), data
-            from number, unnest($2::jsonb[]) with ordinality as event (data, place)
+            select number.n - cardinality($1) + place, kind, now(), data
+            from number, unnest($1::text[], $2::jsonb[]) with ordinality as event (kind, data, place)
             """,
-            kind,
-            [rows.json(event) for event in events],
+            [kind for kind, _ in events],
+            [rows.json(event) for _, event in events],
+            timeout=DESCENDANTS_S,
         )
 
 
-def _one(row: asyncpg.Record | None) -> asyncpg.Record:
-    if row is None:
-        raise RuntimeError("a row that is locked is gone")
-    return row
+async def holder(connection: Connection, actor: Actor, *, lock: bool = False) -> StoredToken | None:
+    """The token that an actor's credential leads to; None where there is no such token or session.
+
+    Args:
+        connection: where to look.
+        actor: who asks.
+        lock: keep a session from ending until the transaction ends.
+    """
+    if actor.token is not None:
+        condition, digest = "digest = $1", actor.token
+    elif actor.session is not None:
+        condition, digest = _OF_SESSION.format(lock="for share" if lock else ""), actor.session
+    else:
+        return None
+    row = await connection.fetchrow(
+        f"select {rows.STORED} from token where {condition}",  # noqa: S608  # constants
+        bytes.fromhex(digest),
+    )
+    return rows.stored(row) if row else None
+
+
+_OF_SESSION = "id = (select token from session where session.digest = $1 and session.expires > now() {lock})"
+
+_DESCENDANTS = """
+    with recursive descendant (chain) as (
+        select unnest($1::text[])
+        union
+        select created.chain from descendant
+        join token as member on member.chain = descendant.chain
+        join token as created on created.created_by = member.id
+    )
+"""
+
+
+def _difference(before: NewToken, after: NewToken) -> dict[str, Any]:
+    """Each field that differs, as it was and as it is."""
+    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
+    return {name: {"from": old[name], "to": new[name]} for name in old if old[name] != new[name]}

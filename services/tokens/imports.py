@@ -1,6 +1,6 @@
 """Imports token records in a transaction, and says of each what became of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -29,10 +29,16 @@ class Result(NamedTuple):
 async def import_records(change: Transaction, request: c.ImportTokens, now: datetime) -> Result:
     """Adds every record that may be a token and is none yet. The caller decides whether that is committed."""
     candidates, notices, problems = _candidates(request.records, now)
-    stored = await change.stored([record.digest for _, record, _ in candidates])
+    stored = await change.known([record.digest for _, record, _ in candidates])
     added: list[str] = []
-    accounts: list[str] = []
     imported: set[str] = set()
+    taken = await change.taken_ids([record.id for _, record, _ in candidates])
+    names = {
+        record.token.account
+        for _, record, _ in candidates
+        if record.token.account is not None and record.digest not in stored and record.id not in taken
+    }
+    accounts = await lock_accounts(change, names, create=request.create_accounts)
     for index, record, is_shortened in candidates:
         if record.digest in imported:
             problems.append(FieldError(field=f"records[{index}]", message="the same token comes twice"))
@@ -43,7 +49,7 @@ async def import_records(change: Transaction, request: c.ImportTokens, now: date
         else:
             imported.add(record.digest)
             try:
-                account = await insert(change, record, create_account=request.create_accounts)
+                await insert(change, record, accounts)
             except AlreadyExists:
                 problems.append(FieldError(field=f"records[{index}].id", message="another token has this id"))
             except NoSuchAccount:
@@ -52,7 +58,6 @@ async def import_records(change: Transaction, request: c.ImportTokens, now: date
                 )
             else:
                 added.append(record.id)
-                accounts += [account] if account else []
                 if is_shortened:
                     notices.append(
                         ImportNotice(
@@ -67,24 +72,46 @@ async def import_records(change: Transaction, request: c.ImportTokens, now: date
         added=tuple(added),
         existing=tuple(known),
         notices=tuple(sorted([*notices, *_rejections(problems)], key=lambda notice: notice.record)),
-        accounts=tuple(accounts),
+        accounts=tuple(name for name, is_new in accounts.items() if is_new),
     )
     return Result(reply, problems)
 
 
-async def insert(change: Transaction, record: TokenRecord, *, create_account: bool) -> str | None:
-    """Adds a token, and its account where that is missing and may be created; returns a created account's name.
+async def insert(change: Transaction, record: TokenRecord, accounts: Mapping[str, bool]) -> None:
+    """Adds a token.
+
+    Args:
+        change: the transaction.
+        record: the token.
+        accounts: the accounts that exist and are locked, as `lock_accounts` answers them.
 
     Raises:
         AlreadyExists: its digest or id is taken.
         NoSuchAccount: its account does not exist.
     """
-    account = record.token.account
-    created = False
-    if create_account and account is not None and not await change.is_taken(record):
-        _, created = await change.add_account(account, "")
-    await change.insert(record)
-    return account if created else None
+    if record.token.account is not None and record.token.account not in accounts:
+        raise NoSuchAccount
+    await change.insert(record, imported=True)
+
+
+async def lock_accounts(change: Transaction, names: Iterable[str], *, create: bool) -> Mapping[str, bool]:
+    """Locks accounts, in one order and before any token.
+
+    Args:
+        change: the transaction.
+        names: the accounts.
+        create: create those that are missing.
+
+    Returns:
+        Those that exist now, and of each whether it was created.
+    """
+    accounts: dict[str, bool] = {}
+    for name in sorted(names):
+        if create:
+            _, accounts[name] = await change.add_account(name, "")
+        elif await change.lock_account(name):
+            accounts[name] = False
+    return accounts
 
 
 def shortened(record: TokenRecord, now: datetime) -> TokenRecord:

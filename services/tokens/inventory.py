@@ -51,6 +51,8 @@ class Inventory:
                 self._counts = dict(row) if row else {}
                 await self._pool.execute("delete from use_by_day where day < now() - interval '9 days'")
                 await self._pool.execute("delete from session where expires <= now()")
+                await self._pool.execute("delete from sign_in_link where expires <= now()")
+                await self._pool.execute("delete from idempotency where at < now() - interval '24 hours'")
             await asyncio.sleep(max(EVERY_S, (clock() - began) / SHARE))
 
     def _of(self, name: str) -> int:

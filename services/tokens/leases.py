@@ -31,6 +31,7 @@ from shared.contracts import (
     RenewLease,
     Settled,
 )
+from shared.notices import notice_key
 from shared.postgres import UNAVAILABLE, Pool
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Leases:
         rows = await self._pool.fetch(
             "select * from change where seq > $1 order by seq limit $2", request.after, NOTICE + 1
         )
-        found = [Changed(seq=row["seq"], digest=row["digest"].hex(), rev=row["rev"]) for row in rows]
+        found = [Changed(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"]) for row in rows]
         if len(found) > NOTICE or not found or found[0].seq != request.after + 1:
             return Changes(seq=await self._latest(), changes=())
         return Changes(seq=found[-1].seq, changes=tuple(found))

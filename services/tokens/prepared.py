@@ -23,17 +23,19 @@ async def import_prepared(store: Store, text: str) -> None:
     record = imports.shortened(given, now)
     try:
         async with store.change(Actor(name="prepared")) as change:
-            if token := (await change.stored([record.digest])).get(record.digest):
+            if token := (await change.known([record.digest])).get(record.digest):
                 state = "is revoked and stays so" if token.revoked else "exists already"
                 log.info("the prepared token %s %s", token.id, state)
                 return
             if problems := list(imports.problems_of(record, now)):
                 raise NotARecord(*problems)
-            account = await imports.insert(change, record, create_account=True)
+            names = [] if record.token.account is None else [record.token.account]
+            accounts = await imports.lock_accounts(change, names, create=True)
+            await imports.insert(change, record, accounts)
     except AlreadyExists:
         log.info("the prepared token exists already")
         return
-    if account is not None:
+    for account in (name for name, is_new in accounts.items() if is_new):
         log.info("created the account %r of the prepared token", account)
     if record != given:
         log.warning("the prepared token's expiry is over ten years away: set to %s", record.token.expires)

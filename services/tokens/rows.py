@@ -1,6 +1,7 @@
 """How tokens and accounts stand in PostgreSQL's rows."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
@@ -22,6 +23,41 @@ ACTIVE = """
     and (not_before is null or not_before <= now()) and (expires is null or expires > now())
 """
 """The condition under which a token is honoured, by PostgreSQL's clock."""
+
+
+LIVING = "revoked is null and (expires is null or expires > now())"
+"""The condition under which a token is valid or may become so again by itself or by an edit."""
+
+STORED = f"*, ({ACTIVE}) as is_active, coalesce(expires <= now(), false) as is_expired"
+"""The columns of a `StoredToken`."""
+
+
+class StoredToken(NamedTuple):
+    """A token with what only the tokens service knows of it.
+
+    Args:
+        chain: the id of the first token of its rotation chain.
+        family: the tokens that share one rate limit.
+        is_active: whether it is valid now, by PostgreSQL's clock.
+        is_expired: whether its expiry has passed.
+        is_imported: whether it came from an import, and not from a creation here.
+        rotated_by: the id of the token that rotated it; None for an operator.
+        disabled_with: the number of the disable that covers it.
+    """
+
+    token: Token
+    chain: str
+    family: str
+    is_active: bool
+    is_expired: bool
+    is_imported: bool
+    rotated_by: str | None
+    disabled_with: int | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it can never be valid again: revoked, or replaced and past its grace period."""
+        return self.token.revoked is not None or (self.token.rotated_to is not None and self.is_expired)
 
 
 STATES: Mapping[TokenState, str] = {
@@ -60,6 +96,21 @@ def token(row: asyncpg.Record) -> Token:
         rotated_to=row["rotated_to"],
         access=Access(time=row["last_used"], ip=row["last_ip"]),
         revoked=row["revoked"],
+        revision=row["rev"],
+    )
+
+
+def stored(row: asyncpg.Record) -> StoredToken:
+    """A row with the columns of `STORED`."""
+    return StoredToken(
+        token=token(row),
+        chain=row["chain"],
+        family=row["family"],
+        is_active=row["is_active"],
+        is_expired=row["is_expired"],
+        is_imported=row["imported"],
+        rotated_by=row["rotated_by"],
+        disabled_with=row["disabled_with"],
     )
 
 

@@ -71,6 +71,13 @@ def canonical(restrictions: Restrictions) -> Restrictions:
     return msgspec.structs.replace(restrictions, addresses=tuple(networks))
 
 
+def canonical_token(token: NewToken) -> NewToken:
+    """The same token, each scope once and each network written in one way."""
+    return msgspec.structs.replace(
+        token, scopes=tuple(dict.fromkeys(token.scopes)), restrictions=canonical(token.restrictions)
+    )
+
+
 def is_past(time: datetime | None, now: datetime) -> bool:
     """Whether a token may have been made then; unknown is well too."""
     return time is None or EPOCH <= time <= now + timedelta(days=1)  # the other clock may differ

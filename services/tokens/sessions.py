@@ -1,17 +1,16 @@
-"""The dashboard's sessions. A session is a secret that only the browser holds, and acts for a token: whoever asks
-about it is answered with what that token is at that moment, so that it ends with it, everywhere at once.
+"""The dashboard's sessions. A session is a secret that only the browser holds, and acts for a token: the answer to every
+question about it is what that token is at that moment. It ends for good with its token, and with every change that takes
+something away from that.
 """
 
-from services.tokens import rows
+from services.tokens import operations
+from services.tokens.administration import from_operator
+from services.tokens.authority import Authority, Rejected
 from services.tokens.store import Store
 from shared import contracts as c
-from shared.contracts import Actor, Failure, Verdict
-from shared.postgres import Connection, Pool
+from shared.contracts import Failure, Verdict
+from shared.postgres import Pool
 from shared.rpc import Handlers
-
-LASTS = "12 hours"
-MOST = 20
-"""Sessions that one token may have; a further one ends the oldest."""
 
 
 class Sessions:
@@ -24,16 +23,39 @@ class Sessions:
             c.SIGN_IN: self.sign_in,
             c.RESUME_SESSION: self.resume,
             c.SIGN_OUT: self.sign_out,
-            c.MAKE_SIGN_IN_LINK: self.make_link,
+            c.MAKE_SIGN_IN_LINK: from_operator(self.make_link),
         }
 
     async def sign_in(self, request: c.SignIn) -> Verdict:
-        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
-            digest = request.token
-            if request.link is not None:
-                digest = await _follow(connection, request.link)
-            began = digest is not None and await _begin(connection, request.session, digest, request.actor)
-        return await self._store.verdict(digest) if began and digest else Verdict(code="invalid_token")
+        """Begins a session. Nothing is written and no link is used up unless the token may use the dashboard."""
+        digest = request.actor.token
+        if request.link is not None:
+            digest = await self._digest_of_link(request.link)
+        if digest is None:
+            return Verdict(code="invalid_token")
+        verdict = await self._store.verdict(digest)
+        if verdict.token is None:
+            return verdict
+        actor = c.Actor(
+            token=digest,
+            address=request.actor.address,
+            referrer=request.actor.referrer,
+            request_id=request.actor.request_id,
+        )
+        limit = verdict.token.restrictions.rate_limit
+        try:
+            Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
+            if limit is not None:
+                quota = await self._store.take_quota(verdict.token.id, limit)
+                if not quota.granted:
+                    return Verdict(code="rate_limited", quota=quota)
+            async with self._store.change(actor) as change:
+                (await change.lock()).require(operations.SIGN_IN)
+                if not await change.begin_session(request.session, request.link):
+                    return Verdict(code="invalid_token")
+        except Rejected as rejected:
+            return Verdict(code=rejected.failure.code)  # type: ignore[arg-type]  # one of a verdict's
+        return verdict
 
     async def resume(self, request: c.ResumeSession) -> Verdict:
         digest: bytes | None = await self._pool.fetchval(
@@ -48,64 +70,18 @@ class Sessions:
         return c.Taken()
 
     async def make_link(self, request: c.MakeSignInLink) -> c.Taken | Failure:
-        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
-            await connection.execute("delete from sign_in_link where expires <= now()")
-            made = await connection.fetchval(
-                f"""
-                insert into sign_in_link (digest, token, expires)
-                select $1, id, now() + make_interval(secs => $3) from token where id = $2 and {rows.ACTIVE}
-                returning true
-                """,  # noqa: S608  # a constant
-                bytes.fromhex(request.link),
-                request.id,
-                float(request.seconds),
-            )
-            if not made:
-                return Failure(code="not_found", message="there is no such token, or it is not honoured now")
-            await _audit(connection, request.id, "session.link_made", request.actor)
+        async with self._store.change(request.actor) as change:
+            found = await change.find(id=request.id)
+            if found is not None:
+                await change.lock(found.chain)
+            if not await change.make_link(request.id, request.link, request.seconds):
+                return Failure(code="not_found", message="there is no such token, or it is not active")
         return c.Taken()
 
-
-async def _follow(connection: Connection, link: str) -> str | None:
-    """Uses up a link; answers the digest of its token."""
-    digest: bytes | None = await connection.fetchval(
-        "delete from sign_in_link using token where sign_in_link.digest = $1 and sign_in_link.expires > now()"
-        " and token.id = sign_in_link.token returning token.digest",
-        bytes.fromhex(link),
-    )
-    return digest.hex() if digest else None
-
-
-async def _begin(connection: Connection, session: str, token: str, actor: Actor) -> bool:
-    """Whether there is a session now: not for a token that is not honoured."""
-    found: str | None = await connection.fetchval(
-        f"select id from token where digest = $1 and {rows.ACTIVE}",  # noqa: S608  # a constant
-        bytes.fromhex(token),
-    )
-    if found is None:
-        return False
-    await connection.execute(
-        "delete from session where expires <= now() or digest in"
-        " (select digest from session where token = $1 order by created desc offset $2)",
-        found,
-        MOST - 1,
-    )
-    await connection.execute(
-        f"insert into session (digest, token, expires) values ($1, $2, now() + interval '{LASTS}')",  # noqa: S608
-        bytes.fromhex(session),
-        found,
-    )
-    await _audit(connection, found, "session.started", actor)
-    return True
-
-
-async def _audit(connection: Connection, token: str, action: str, actor: Actor) -> None:
-    await connection.execute(
-        "insert into audit (token, action, actor, actor_token, address, request_id) values ($1, $2, $3, $4, $5, $6)",
-        token,
-        action,
-        actor.name,
-        actor.token,
-        actor.address,
-        actor.request_id,
-    )
+    async def _digest_of_link(self, link: str) -> str | None:
+        digest: bytes | None = await self._pool.fetchval(
+            "select token.digest from sign_in_link join token on token.id = sign_in_link.token"
+            " where sign_in_link.digest = $1 and sign_in_link.expires > now()",
+            bytes.fromhex(link),
+        )
+        return digest.hex() if digest else None

@@ -42,3 +42,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             " deadline a change is still carried out",
         ),
     ] = 2
+    self_rotation_max_grace_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=30 * 24 * 3600,
+            description="the longest grace period, in seconds, with which a token may rotate itself",
+        ),
+    ] = 24 * 3600
+    max_tokens_per_creator: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="how many tokens that are still valid one token may have created",
+        ),
+    ] = 100_000

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 
 from services.tokens import rows
-from services.tokens.changes import Transaction
+from services.tokens.authority import Authority
+from services.tokens.changes import Transaction, holder
+from services.tokens.rows import StoredToken
 from shared.contracts import (
     Account,
     Actor,
@@ -46,8 +48,33 @@ class Store:
 
     @asynccontextmanager
     async def change(self, actor: Actor) -> AsyncIterator[Transaction]:
+        """A transaction on behalf of somebody.
+
+        Raises:
+            Rejected: the actor's credential is not valid.
+        """
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
-            yield Transaction(connection, actor)
+            change = Transaction(connection, actor)
+            await change.authenticate()
+            yield change
+            await change.finish()
+
+    async def authority(self, actor: Actor) -> Authority:
+        """What somebody may do who changes nothing.
+
+        Raises:
+            Rejected: the actor's credential is not valid.
+        """
+        async with self._pool.acquire(timeout=0.5) as connection:
+            return Authority(actor, await holder(connection, actor))
+
+    async def find(self, id: str) -> StoredToken | None:  # noqa: A002  # the field's name
+        """A token, revoked or not."""
+        row = await self._pool.fetchrow(
+            f"select {rows.STORED} from token where id = $1",  # noqa: S608  # a constant
+            id,
+        )
+        return rows.stored(row) if row else None
 
     async def verdict(self, digest: str) -> Verdict:
         """Whether the token with this digest is honoured now, by PostgreSQL's clock."""
@@ -270,9 +297,10 @@ class Store:
             {in_state} and ($1::text is null or account = $1)
             and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2)
             and ($3::text is null or $3 = any(scopes)) and ($4::text is null or rotated_to = $4)
+            and ($5::text is null or created_by = $5)
         """
         query = None if wanted.query is None else f"%{_escape_like(wanted.query)}%"
-        arguments = wanted.account, query, wanted.scope, wanted.rotated_to
+        arguments = wanted.account, query, wanted.scope, wanted.rotated_to, wanted.created_by
         total = await self._pool.fetchval(
             f"select count(*) from token where {condition}",  # noqa: S608  # a constant
             *arguments,
@@ -280,7 +308,7 @@ class Store:
         )
         found = await self._pool.fetch(
             f"select * from token where {condition}"  # noqa: S608
-            f" order by {rows.ORDERS[wanted.order]}, id desc limit $5 offset $6",
+            f" order by {rows.ORDERS[wanted.order]}, id desc limit $6 offset $7",
             *arguments,
             wanted.page_size,
             wanted.page * wanted.page_size,

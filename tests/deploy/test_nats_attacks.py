@@ -35,6 +35,7 @@ from shared.contracts import (
     STREAM_CONSUMER,
     VERIFY,
     Acknowledged,
+    Actor,
     Changes,
     Failure,
     ListTokens,
@@ -52,6 +53,7 @@ __all__ = ["event_stream", "metrics_service", "tokens_service"]
 
 TARGETS = [
     CREATE_TOKEN.subject,
+    CREATE_TOKEN.by_operator.subject,
     REPORT_USE.subject,
     CHANGED,
     ACKNOWLEDGED,
@@ -141,7 +143,7 @@ async def watching(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
         return see
 
     client = await nats.connect(url)
-    for target in (*TARGETS, LIST_TOKENS.subject):
+    for target in (*TARGETS, LIST_TOKENS.by_operator.subject):
         await client.subscribe(target, cb=at(target))
     await client.flush()
     await client.flush()
@@ -171,9 +173,9 @@ async def test_no_user_has_anything_delivered_where_it_may_not_publish(
     client = await nats.connect(nats_server.url(user), error_cb=ignore)
     async with watching(nats_server.watcher) as seen:
         await attack(client, user, targets)
-        page = await rpc.call(operator, LIST_TOKENS, ListTokens())
+        page = await rpc.call(operator, LIST_TOKENS.by_operator, ListTokens(actor=Actor(name="test")))
     await client.close()
-    assert LIST_TOKENS.subject in [target for target, _ in seen], "the watcher sees what is sent"
+    assert LIST_TOKENS.by_operator.subject in [target for target, _ in seen], "the watcher sees what is sent"
     assert planted(seen).keys() & set(targets) == set()
     assert isinstance(page, TokenPage)
     assert page.total == 0

@@ -167,7 +167,7 @@ async def _first_token(url: str) -> str:
         secret = token_value.new_secret()
         made = await rpc.call(
             client,
-            CREATE_TOKEN,
+            CREATE_TOKEN.by_operator,
             CreateToken(
                 token=NewToken(scopes=("*",)),
                 digest=secret.digest,

@@ -121,7 +121,7 @@ async def issue(operator: Client, *scopes: str, **fields) -> tuple[str, Token]:
     secret = token_value.new_secret()
     made = await rpc.call(
         operator,
-        CREATE_TOKEN,
+        CREATE_TOKEN.by_operator,
         CreateToken(
             token=NewToken(scopes=scopes or ("*",), **fields),
             digest=secret.digest,

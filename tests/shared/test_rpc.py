@@ -22,7 +22,7 @@ class Answer(Message, frozen=True):
 
 
 ECHO = Operation("tallystick.v1.tokens.echo", Question, Answer)
-CHANGE = Operation("tallystick.v1.admin.echo", Question, Answer, mutates=True)
+CHANGE = Operation("tallystick.v1.operator.echo", Question, Answer, mutates=True)
 
 
 class Away(Exception):

@@ -374,8 +374,9 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
             ["api:stats:read"],
             False,
         )
-    for name in wide - {"wide-stats", "successor"}:
+    for name in wide - {"wide-stats", "successor", "rotated"}:
         assert shown(up, ids[name])["disabled"], name
+    assert status(up, "rotated", "GET", "/v1/self") == 401, "its grace period has ended"
     for name in ("full", "edited"):
         assert shown(up, ids[name]) == {**shown(up, ids[name]), "disabled": False}
     assert shown(up, ids["full"])["scopes"] == ["api"]

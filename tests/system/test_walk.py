@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.contracts import TokenChanges
+from shared.contracts import TokenUpdate
 from tests.conftest import until
 from tests.system.conftest import Up
 
@@ -248,7 +248,7 @@ def test_every_field_is_edited_by_hand(up: Up):
     assert up.command("tokens", "edit", token_id, "--metadata", "[]").returncode == 2
     # A field that is added has to be added here as well.
     tried = {"scopes", "description", "metadata", "disabled", "not_before", "expires", "restrictions"}
-    assert set(TokenChanges.__struct_fields__) == tried
+    assert set(TokenUpdate.__struct_fields__) == tried
 
 
 def test_the_command_line_revokes_by_account_and_lists_by_state(up: Up, admin: httpx.Client):

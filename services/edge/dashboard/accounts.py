@@ -47,8 +47,10 @@ async def add(request: HttpRequest) -> Page:
 @shows("/admin/accounts/{account:str}/delete")
 async def ask_delete(request: HttpRequest, account: Account) -> Page:
     """Says what goes with it, and asks whether that is meant."""
-    found = await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account))
-    tokens = await ask(request, c.LIST_TOKENS, c.ListTokens(account=account, page_size=5))
+    found = await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
+    tokens = await ask(
+        request, c.LIST_TOKENS, c.ListTokens(account=account, page_size=5, actor=actor(request))
+    )
     return page(request, "accounts/delete.html", account=found, tokens=tokens, deleted=None, everywhere=None)
 
 
@@ -72,7 +74,7 @@ async def _list(
     form: dict[str, str] | None = None,
     problems: tuple[FieldError, ...] = (),
 ) -> Page:
-    wanted = c.ListAccounts(page=at, page_size=PAGE_SIZE, query=search.strip() or None)
+    wanted = c.ListAccounts(page=at, page_size=PAGE_SIZE, query=search.strip() or None, actor=actor(request))
     return page(
         request,
         "accounts/page.html",

@@ -6,8 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import structs
 
-from shared.contracts import FieldError, NewToken, RateLimit, Restrictions, Token
+from shared.contracts import (
+    FieldError,
+    NewToken,
+    RateLimit,
+    RateLimitUpdate,
+    Restrictions,
+    RestrictionsUpdate,
+    Token,
+    TokenUpdate,
+)
 
 Form = Mapping[str, str]
 
@@ -52,6 +62,10 @@ def empty(**given: str) -> Form:
 
 def of(token: Token) -> Form:
     """The form that says what a token is now."""
+    return {**_fields(token), "revision": str(token.revision)}
+
+
+def _fields(token: Token | NewToken) -> Form:
     limits = token.restrictions
     fields = {
         "description": token.description,
@@ -98,6 +112,72 @@ def read(form: Form, now: datetime) -> Filled:
         expires=attempt("expires", _expires),
     )
     return Filled(token, tuple(problems))
+
+
+def changes(token: Token, wanted: NewToken) -> TokenUpdate:
+    """The edit that makes a token what its form says. A field that stays as the form showed it is left out: the form
+    shows neither line ends nor fractions of a second.
+    """
+    shown = read(of(token), token.created).token
+    fields = {
+        name: value
+        for name, value in structs.asdict(wanted).items()
+        if name not in {"account", "restrictions", "metadata"} and value != getattr(shown, name)
+    }
+    if wanted.metadata != shown.metadata:
+        fields["metadata"] = _merge_patch(shown.metadata, wanted.metadata)
+    restrictions = {
+        name: value
+        for name, value in structs.asdict(wanted.restrictions).items()
+        if value != getattr(shown.restrictions, name)
+    }
+    limit = restrictions.get("rate_limit")
+    if limit is not None:
+        restrictions["rate_limit"] = RateLimitUpdate(**structs.asdict(limit))
+    if restrictions:
+        fields["restrictions"] = RestrictionsUpdate(**restrictions)
+    return TokenUpdate(**fields)
+
+
+class Difference(NamedTuple):
+    """A field of two versions of a token, as text."""
+
+    name: str
+    current: str
+    wanted: str
+
+
+def differences(current: Token, wanted: NewToken) -> list[Difference]:
+    """The fields in which a filled form differs from the token."""
+    names = {
+        "description": "Description",
+        "scope": "Scopes",
+        "metadata": "Metadata",
+        "addresses": "Addresses",
+        "referrers": "Pages",
+        "requests": "Requests",
+        "window": "Window in seconds",
+        "expires_at": "Expires",
+        "not_before": "Not before",
+    }
+    theirs, yours = of(current), _fields(wanted)
+    return [
+        Difference(label, theirs.get(name, ""), yours.get(name, ""))
+        for name, label in names.items()
+        if theirs.get(name, "") != yours.get(name, "")
+    ]
+
+
+def _merge_patch(before: Any, after: Any) -> Any:
+    """What RFC 7396 merges into one value to get the other."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return after
+    removed = dict.fromkeys(before.keys() - after.keys())
+    return removed | {
+        name: _merge_patch(before.get(name), value)
+        for name, value in after.items()
+        if name not in before or value != before[name]
+    }
 
 
 def by_field(problems: tuple[FieldError, ...]) -> dict[str, list[str]]:

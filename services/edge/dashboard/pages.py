@@ -75,7 +75,7 @@ def redirect(path: str) -> Redirect:
 
 def _refused(request: HttpRequest, error: Exception) -> Page:
     match error:
-        case SignInNeeded():
+        case SignInNeeded() | Refused(code="invalid_token"):
             return _to_sign_in(request)
         case Forged():
             return _error(

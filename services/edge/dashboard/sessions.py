@@ -17,8 +17,9 @@ from nats.aio.client import Client
 from services.edge.cache import Entry
 from services.edge.coherence import now
 from services.edge.errors import Refused
-from services.edge.gate import FORM, HttpRequest, gate_of
+from services.edge.gate import FORM, HttpRequest, gate_of, referrer
 from services.edge.parameters import form_fields
+from services.edge.routes.asking import bounded_referrer
 from shared import addresses, rpc, token_value
 from shared.contracts import (
     RESUME_SESSION,
@@ -29,7 +30,6 @@ from shared.contracts import (
     ResumeSession,
     SignIn,
     SignOut,
-    Verdict,
 )
 
 ADMIN = "admin"
@@ -61,18 +61,18 @@ async def admit(request: HttpRequest) -> None:
     secret = _secret(request)
     if secret is None:
         raise SignInNeeded
-    client: Client = request.app.state.client
-    verdict = await rpc.call(client, RESUME_SESSION, ResumeSession(session=_digest(secret)))
-    if isinstance(verdict, Failure):
-        raise Refused.of(verdict)
-    if verdict.token is None:
-        raise SignInNeeded
-    await _let_in(request, verdict)
-    request.scope["state"]["csrf"] = csrf(secret)
+    state = request.scope["state"]
+    entry = await _resume(request, secret)
     if request.method == "POST":
+        # Before the form, which may take its time, and after it, when the session may have ended.
+        gate_of(request).screen_known(request.scope, entry, ADMIN)
         sent = (await form(request)).get("csrf", "")
         if not from_here(request) or not hmac.compare_digest(sent.encode(), csrf(secret).encode()):
             raise Forged
+        entry = await _resume(request, secret)
+    await gate_of(request).let_in(request.scope, entry, ADMIN)
+    state["session"] = _digest(secret)
+    state["csrf"] = csrf(secret)
 
 
 async def sign_in(request: HttpRequest, *, token: str | None = None, link: str | None = None) -> Cookie:
@@ -89,27 +89,22 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
         raise Refused("invalid_token")
     secret = secrets.token_urlsafe(32)
     gate = gate_of(request)
+    address = gate.address_of(request.scope)
     by = Actor(
-        name="dashboard",
-        address=gate.address_of(request.scope),
+        token=None if link else token,
+        address=address,
+        referrer=bounded_referrer(referrer(request.scope)),
         request_id=request.scope["state"]["request_id"],
     )
     client: Client = request.app.state.client
     verdict = await rpc.call(
-        client,
-        SIGN_IN,
-        SignIn(session=_digest(secret), actor=by, token=token, link=_digest(link) if link else None),
+        client, SIGN_IN, SignIn(session=_digest(secret), actor=by, link=_digest(link) if link else None)
     )
     if isinstance(verdict, Failure):
         raise Refused.of(verdict)
-    if verdict.token is None:
-        gate.usage.results["invalid_token"] += 1
-        raise Refused("invalid_token")
-    try:
-        await _let_in(request, verdict)
-    except Refused:
-        await rpc.call(client, SIGN_OUT, SignOut(session=_digest(secret)))
-        raise
+    if verdict.code != "active" or verdict.token is None:
+        gate.reject(request.scope, verdict)
+    gate.usage.used(verdict.token.id, address)
     return _cookie(request, secret, LASTS_S)
 
 
@@ -152,12 +147,21 @@ async def form(request: HttpRequest) -> dict[str, str]:
     return {name: "\n".join(values) for name, values in fields.items()}
 
 
-async def _let_in(request: HttpRequest, verdict: Verdict) -> None:
+async def _resume(request: HttpRequest, secret: str) -> Entry:
+    """The token of a session.
+
+    Raises:
+        SignInNeeded: the session has ended.
+        Refused: this cannot be told now.
+    """
+    client: Client = request.app.state.client
+    verdict = await rpc.call(client, RESUME_SESSION, ResumeSession(session=_digest(secret)))
+    if isinstance(verdict, Failure):
+        raise Refused.of(verdict)
     if verdict.token is None:
         raise SignInNeeded
     lasts = verdict.expires_in
-    entry = Entry(verdict.token, float("inf") if lasts is None else now() + lasts)
-    await gate_of(request).let_in(request.scope, entry, ADMIN)
+    return Entry(verdict.token, float("inf") if lasts is None else now() + lasts)
 
 
 def _secret(request: HttpRequest) -> str | None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, get_args
 import msgspec
 from litestar.params import QueryParameter
 from litestar.plugins.htmx import HTMXRequest
-from msgspec import UNSET
 
 from services.edge.dashboard import forms, sessions
 from services.edge.dashboard.forms import Form
@@ -56,8 +55,12 @@ async def list_tokens(
         "state": in_state if in_state in get_args(c.TokenState) else None,
         "order": order if order in get_args(c.TokenOrder) else "created",
     }
-    listing = await _listing(request, c.ListTokens(page=at, page_size=PAGE_SIZE, **wanted))
-    used = await ask(request, c.GET_USE, c.GetUse(ids=tuple(token.id for token in listing.tokens)))
+    listing = await _listing(
+        request, c.ListTokens(page=at, page_size=PAGE_SIZE, actor=actor(request), **wanted)
+    )
+    used = await ask(
+        request, c.GET_USE, c.GetUse(ids=tuple(token.id for token in listing.tokens), actor=actor(request))
+    )
     # Going back, htmx wants the whole page again.
     part = bool(request.htmx) and not request.htmx.history_restore_request
     return page(
@@ -136,10 +139,10 @@ async def show(
 ) -> Page:
     """One token: what it is, how it is used, and what happened to it."""
     token, log, used, before = await asyncio.gather(
-        ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True)),
-        ask(request, c.GET_LOG, c.GetLog(id=token_id)),
-        ask(request, c.GET_USE, c.GetUse(ids=(token_id,), hours=c.MAX_USE_HOURS)),
-        ask(request, c.LIST_TOKENS, c.ListTokens(rotated_to=token_id, page_size=1)),
+        ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request))),
+        ask(request, c.GET_LOG, c.GetLog(id=token_id, actor=actor(request))),
+        ask(request, c.GET_USE, c.GetUse(ids=(token_id,), hours=c.MAX_USE_HOURS, actor=actor(request))),
+        ask(request, c.LIST_TOKENS, c.ListTokens(rotated_to=token_id, page_size=1, actor=actor(request))),
     )
     return page(
         request,
@@ -156,44 +159,50 @@ async def show(
 @shows("/admin/tokens/{token_id:str}/edit")
 async def ask_edit(request: HttpRequest, token_id: TokenId) -> Page:
     """The form for an existing one."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
     return _form(request, forms.of(token), token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/edit")
 async def edit(request: HttpRequest, token_id: TokenId) -> Page:
-    """Changes it."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    """Changes it, if nobody else did since the form was opened."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
     sent = await sessions.form(request)
     filled = forms.read(sent, datetime.now(UTC))
+    if sent.get("revision") != str(token.revision):
+        return _stale(request, sent, filled.token, token)
     if filled.problems:
         return _form(request, sent, filled.problems, token=token)
-    wanted = msgspec.structs.asdict(filled.token)
-    del wanted["account"]  # bound once and for all
-    # What stays as it is may have passed, and is not judged anew.
-    changed = {name: value if value != getattr(token, name) else UNSET for name, value in wanted.items()}
     try:
-        return await _update(request, token_id, c.TokenChanges(**changed), "changed")
+        return await _update(
+            request,
+            token_id,
+            forms.changes(token, filled.token),
+            "changed",
+            revisions=(token.revision,),
+        )
     except Refused as refused:
+        if refused.current is not None:
+            return _stale(request, sent, filled.token, refused.current)
         return _form(request, sent, _problems(refused), token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/disable")
 async def disable(request: HttpRequest, token_id: TokenId) -> Page:
-    """Has it refused until it is enabled again."""
-    return await _update(request, token_id, c.TokenChanges(disabled=True), "disabled")
+    """Has its rotation chain rejected until it is enabled again."""
+    return await _update(request, token_id, c.TokenUpdate(disabled=True), "disabled")
 
 
 @changes("/admin/tokens/{token_id:str}/enable")
 async def enable(request: HttpRequest, token_id: TokenId) -> Page:
-    """Has it honoured again."""
-    return await _update(request, token_id, c.TokenChanges(disabled=False), "enabled")
+    """Makes it valid again."""
+    return await _update(request, token_id, c.TokenUpdate(disabled=False), "enabled")
 
 
 @shows("/admin/tokens/{token_id:str}/rotate")
 async def ask_rotate(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for how long the old secret shall live on."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/rotate.html", token=token, graces=GRACES, key=secrets.token_urlsafe(16))
 
 
@@ -217,40 +226,78 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
             idempotency_key=sent.get("key") or None,
         ),
     )
-    old = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True))
+    old = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request)))
     return _reveal(request, made, secret.value, rotated=old)
 
 
 @shows("/admin/tokens/{token_id:str}/revoke")
 async def ask_revoke(request: HttpRequest, token_id: TokenId) -> Page:
-    """Asks whether that is meant."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
-    return page(request, "tokens/revoke.html", token=token, everywhere=None)
+    """Asks for confirmation, and says what goes with it."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    return page(request, "tokens/revoke.html", token=token, revoked=None, everywhere=None)
 
 
 @changes("/admin/tokens/{token_id:str}/revoke")
 async def revoke(request: HttpRequest, token_id: TokenId) -> Page:
-    """Revokes it, and says where it is refused by now."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True))
-    _, everywhere = await change(request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request)))
+    """Revokes its rotation chain, with its descendants if the form says so."""
+    sent = await sessions.form(request)
+    return await _revoke(request, token_id, descendants=sent.get("descendants") == "true")
+
+
+@changes("/admin/tokens/{token_id:str}/end-grace")
+async def end_grace(request: HttpRequest, token_id: TokenId) -> Page:
+    """Revokes the older secrets that this token replaced."""
+    return await _revoke(request, token_id, only="predecessors")
+
+
+async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request)))
+    revoked, everywhere = await change(
+        request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request), **options)
+    )
     gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
-    return page(request, "tokens/revoke.html", token=token, everywhere=everywhere)
+    return page(request, "tokens/revoke.html", token=token, revoked=revoked, everywhere=everywhere)
 
 
 @shows("/admin/refusals")
 async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(max_length=128)] = "") -> Page:
     """Why was this request refused?"""
     asked = request_id.strip()
-    found = await ask(request, c.FIND_REFUSALS, c.FindRefusals(request_id=asked)) if asked else None
+    found = (
+        await ask(request, c.FIND_REFUSALS, c.FindRefusals(request_id=asked, actor=actor(request)))
+        if asked
+        else None
+    )
     return page(request, "refusals.html", asked=asked, refusals=found.refusals if found else ())
 
 
-async def _update(request: HttpRequest, token_id: str, changed: c.TokenChanges, done: str) -> Page:
+async def _update(
+    request: HttpRequest,
+    token_id: str,
+    changed: c.TokenUpdate,
+    done: str,
+    *,
+    revisions: tuple[int, ...] | None = None,
+) -> Page:
     _, everywhere = await change(
-        request, c.UPDATE_TOKEN, c.UpdateToken(id=token_id, changes=changed, actor=actor(request))
+        request,
+        c.EDIT_TOKEN,
+        c.EditToken(id=token_id, changes=changed, revisions=revisions, actor=actor(request)),
     )
     return redirect(
         f"/admin/tokens/{token_id}?done={done}&edges={everywhere.edges}&seconds={everywhere.seconds}"
+    )
+
+
+def _stale(request: HttpRequest, sent: Form, wanted: c.NewToken, current: c.Token) -> Page:
+    """Shows both versions of a token that somebody else has changed since the form was opened; nothing is written."""
+    return page(
+        request,
+        "tokens/stale.html",
+        status=409,
+        form=sent,
+        token=current,
+        fields=forms.differences(current, wanted),
     )
 
 
@@ -294,5 +341,5 @@ def _reveal(request: HttpRequest, made: c.Made, secret: str, rotated: c.Token | 
 
 
 HANDLERS: Handlers = [
-    list_tokens, ask_new, make, show, ask_edit, edit, disable, enable, ask_rotate, rotate, ask_revoke, revoke, why,
+    list_tokens, ask_new, make, show, ask_edit, edit, disable, enable, ask_rotate, rotate, ask_revoke, revoke, end_grace, why,
 ]  # fmt: skip

@@ -35,13 +35,15 @@ async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccoun
 @get("/v1/accounts", opt={"scope": "api:accounts:read"})
 async def list_accounts(request: HttpRequest, page: Page = 0, page_size: PageSize = 20) -> c.AccountPage:
     """Lists accounts by name."""
-    return await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size))
+    return await ask(
+        request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size, actor=actor(request))
+    )
 
 
 @get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
 async def show(request: HttpRequest, account: Account) -> c.Account:
     """Shows one account."""
-    return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account))
+    return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
 
 
 @delete(

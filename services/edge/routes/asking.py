@@ -1,15 +1,22 @@
 """What all routes need to ask the other services on behalf of a request."""
 
+import re
 from typing import TypeVar
 
 import msgspec
 from nats.aio.client import Client
 
 from services.edge.errors import Refused
-from services.edge.gate import HttpRequest, gate_of, token_of
+from services.edge.gate import HttpRequest, gate_of, referrer_of, token_of
 from shared import rpc, settling
 from shared.contracts import Actor, Failure, Operation
+from shared.judgement import MAX_REFERRER_BYTES
 from shared.settling import Everywhere
+from shared.token_value import digest
+
+MAX_TAGS = 16
+_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+_REVISION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
@@ -41,14 +48,37 @@ async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) 
 
 
 def actor(request: HttpRequest) -> Actor:
-    """Who asks, for the audit and for what may be given."""
-    token = token_of(request)
+    """The credential that the client presented, and where it comes from: the tokens service judges it."""
+    state = request.scope["state"]
+    session: str | None = state.get("session")
     return Actor(
-        name=token.id,
-        token=token.id,
+        token=None if session else digest(state["credential"].value),
+        session=session,
         address=gate_of(request).address_of(request.scope),
-        request_id=request.scope["state"]["request_id"],
+        referrer=bounded_referrer(referrer_of(request.scope, token_of(request))),
+        request_id=state["request_id"],
     )
+
+
+def bounded_referrer(referrer: str | None) -> str | None:
+    """The header if it can match a pattern at all: one that is too long matches none, as none does."""
+    return referrer if referrer is not None and len(referrer) <= MAX_REFERRER_BYTES else None
+
+
+def revisions(request: HttpRequest) -> tuple[int, ...] | None:
+    """The revisions that If-Match names; None where it is absent or ``*``.
+
+    Raises:
+        Refused: it is not a list of entity tags.
+    """
+    fields = request.headers.getall("if-match", [])
+    if not fields or [field.strip() for field in fields] == ["*"]:
+        return None
+    tags = [_ENTITY_TAG.fullmatch(part.strip()) for field in fields for part in field.split(",")]
+    if len(tags) > MAX_TAGS or not all(tags):
+        raise Refused("bad_request", f'If-Match: "*" or up to {MAX_TAGS} entity tags, as in "3"')
+    # A tag that is no number is none of ours, and matches no revision.
+    return tuple(int(tag[1]) if _REVISION.fullmatch(tag[1]) else -1 for tag in tags if tag)
 
 
 def idempotency_key(request: HttpRequest) -> str | None:

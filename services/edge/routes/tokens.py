@@ -1,18 +1,21 @@
 """Access tokens: make, list, show, edit, rotate, revoke."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import UNSET, UnsetType
 
+from services.edge.errors import etag
 from services.edge.gate import OWN, HttpRequest, gate_of, token_of
-from services.edge.routes.asking import actor, ask, change, idempotency_key
+from services.edge.routes.asking import actor, ask, change, idempotency_key, revisions
 from services.edge.routes.parameters import Account, Page, PageSize, TokenId
 from shared import contracts as c
 from shared import token_value
 from shared.token_value import is_ours
+
+T = TypeVar("T", bound=c.Token)
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -30,30 +33,45 @@ class CreatedToken(c.Token, frozen=True, kw_only=True):
     code: str | UnsetType = UNSET
 
 
-class Revocation(msgspec.Struct):
-    """A token is refused everywhere.
+class Revocation(msgspec.Struct, rename="camel"):
+    """What a revocation covers; the same again when it is repeated.
 
     Args:
+        deleted: whether the tokens are revoked; not by a dry run.
+        covered: the ids of the revoked tokens of the rotation chain, oldest first.
+        descendants: the ids of the descendants that were revoked with it.
+        own_chain: the ids among these that belong to the caller's own chain.
+        living_descendants: how many tokens created with the covered ones, directly or not, are still valid.
+        settled: no edge accepts these tokens any more.
         edges: how many edges have acknowledged that.
         seconds: how long it took.
     """
 
     deleted: bool
+    covered: tuple[str, ...]
+    descendants: tuple[str, ...]
+    own_chain: tuple[str, ...]
+    living_descendants: int
+    settled: bool
     edges: int
     seconds: float
 
 
-class AccountRevocation(msgspec.Struct):
-    """All tokens of an account are refused everywhere.
+class AccountRevocation(msgspec.Struct, rename="camel"):
+    """All tokens of an account are rejected everywhere.
 
     Args:
         tokens: how many were revoked.
+        living_descendants: how many tokens created with these, directly or not, are still valid.
+        settled: no edge accepts these tokens any more.
         edges: how many edges have acknowledged that.
         seconds: how long it took.
     """
 
     account: str
     tokens: int
+    living_descendants: int
+    settled: bool
     edges: int
     seconds: float
 
@@ -90,6 +108,7 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Cre
             grace=grace,
             digest=secret.digest,
             hint=secret.hint,
+            revisions=revisions(request),
             actor=actor(request),
             idempotency_key=idempotency_key(request),
         ),
@@ -97,16 +116,27 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Cre
     return _shown(made, secret.value, 201)
 
 
-async def end(request: HttpRequest, *, token_id: str | None = None, digest: str | None = None) -> Revocation:
+async def end(
+    request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
+) -> Revocation:
+    """Revokes a token. ``options``: of `RevokeToken`."""
     revoked, everywhere = await change(
         request,
         c.REVOKE_TOKEN,
         c.RevokeToken(
-            id=token_id, digest=digest, actor=actor(request), idempotency_key=idempotency_key(request)
+            id=token_id,
+            digest=digest,
+            revisions=revisions(request),
+            actor=actor(request),
+            idempotency_key=idempotency_key(request),
+            **options,
         ),
     )
-    gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
-    return Revocation(deleted=revoked.deleted, edges=everywhere.edges, seconds=everywhere.seconds)
+    if revoked.deleted:
+        gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+    return Revocation(
+        **msgspec.structs.asdict(revoked), settled=True, edges=everywhere.edges, seconds=everywhere.seconds
+    )
 
 
 @post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body"})
@@ -130,49 +160,104 @@ async def list_tokens(
         Literal[c.TokenState, ""],  # not None, which "null" would be read as
         QueryParameter(name="state", description="only those in this state; without it all but revoked ones"),
     ] = "",
+    created_by: Annotated[
+        str | None,
+        QueryParameter(name="createdBy", description="only those that the token with this id created"),
+    ] = None,
 ) -> c.TokenPage:
     """Lists tokens, newest first."""
     wanted = c.ListTokens(
-        page=page, page_size=page_size, query=search, account=account, state=in_state or None
+        page=page,
+        page_size=page_size,
+        query=search,
+        account=account,
+        state=in_state or None,
+        created_by=created_by,
+        actor=actor(request),
     )
     return await ask(request, c.LIST_TOKENS, wanted)
 
 
-@get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read"})
-async def show(request: HttpRequest, token_id: TokenId) -> c.Token:
-    """Shows one token."""
-    return await ask(request, c.GET_TOKEN, c.GetToken(id=token_id))
+@get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read", "account_in": "token"})
+async def show(request: HttpRequest, token_id: TokenId) -> Response[c.Token]:
+    """Shows one token. Its ETag is its revision."""
+    return _record(await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request))))
 
 
-@patch("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:write"})
-async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[c.TokenChanges]) -> c.Token:
-    """Changes what is given and leaves the rest; never beyond what the editor's own token may."""
+@patch(
+    "/v1/tokens/{token_id:str}",
+    opt={
+        "scope": "api:tokens:write",
+        "or_scope": "api:tokens:delete",
+        "account_in": "token",
+        "json_types": ("application/json", "application/merge-patch+json"),
+        "codes": ("stale",),
+    },
+)
+async def edit(
+    request: HttpRequest, token_id: TokenId, data: JSONBody[c.TokenUpdate]
+) -> Response[c.EditedToken]:
+    """Changes a token.
+
+    The body is merged into the record as RFC 7396 does, at every depth: an absent member keeps its value, null removes
+    it. What the token was and what it becomes must not exceed the caller's own token. ``disabled`` needs scope
+    ``api:tokens:delete`` to become true, which covers the whole rotation chain, and ``api:tokens:write`` to become false.
+    With If-Match the change is made only if the token still has that revision.
+    """
     edited, _ = await change(
         request,
-        c.UPDATE_TOKEN,
-        c.UpdateToken(
-            id=token_id, changes=data, actor=actor(request), idempotency_key=idempotency_key(request)
+        c.EDIT_TOKEN,
+        c.EditToken(
+            id=token_id,
+            changes=data,
+            revisions=revisions(request),
+            actor=actor(request),
+            idempotency_key=idempotency_key(request),
         ),
     )
-    return edited
+    return _record(edited)
 
 
-@post("/v1/tokens/{token_id:str}/rotate", opt={"scope": "api:tokens:write"})
+@post(
+    "/v1/tokens/{token_id:str}/rotate",
+    opt={"scope": "api:tokens:write", "account_in": "token", "codes": ("stale",)},
+)
 async def rotate(request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation]) -> Response[CreatedToken]:
     """Makes the token's successor; the old secret lives on for the grace period at most."""
     return await renew(request, token_id, data.grace)
 
 
-@delete("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
-async def revoke(request: HttpRequest, token_id: TokenId) -> Revocation:
-    """Revokes a token for good. Once this returns it is refused everywhere."""
-    return await end(request, token_id=token_id)
+@delete(
+    "/v1/tokens/{token_id:str}",
+    opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",)},
+    status_code=200,
+)
+async def revoke(
+    request: HttpRequest,
+    token_id: TokenId,
+    *,
+    only: Annotated[
+        Literal["predecessors", ""],
+        QueryParameter(
+            description="`predecessors` revokes only the older secrets: it ends their grace period"
+        ),
+    ] = "",
+    descendants: Annotated[
+        bool,
+        QueryParameter(description="revoke every token that was created with it, directly or not, as well"),
+    ] = False,
+    dry_run: Annotated[
+        bool, QueryParameter(name="dryRun", description="change nothing, and list what would be revoked")
+    ] = False,
+) -> Revocation:
+    """Revokes a token and its rotation chain for good. Once this returns they are rejected everywhere."""
+    return await end(request, token_id=token_id, only=only or None, descendants=descendants, dry_run=dry_run)
 
 
-@get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read"})
+@get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read", "account_in": "token"})
 async def log(request: HttpRequest, token_id: TokenId) -> c.TokenLog:
     """The latest changes of a token, and what was refused to it."""
-    return await ask(request, c.GET_LOG, c.GetLog(id=token_id))
+    return await ask(request, c.GET_LOG, c.GetLog(id=token_id, actor=actor(request)))
 
 
 # EmailEngine's older names
@@ -184,7 +269,7 @@ async def create_older(request: HttpRequest, data: JSONBody[c.NewToken]) -> Resp
     return await make(request, data, status=200)
 
 
-@delete("/v1/token/{token:str}", opt={"scope": "api:tokens:delete"}, status_code=200)
+@delete("/v1/token/{token:str}", opt={"scope": "api:tokens:delete", "account_in": "token"}, status_code=200)
 async def revoke_older(
     request: HttpRequest,
     token: Annotated[str, PathParameter(description="the token's public id, or the token itself")],
@@ -202,7 +287,11 @@ async def list_of_account(
     page_size: PageSize = 20,
 ) -> c.TokenPage:
     """Lists an account's tokens."""
-    return await ask(request, c.LIST_TOKENS, c.ListTokens(page=page, page_size=page_size, account=account))
+    return await ask(
+        request,
+        c.LIST_TOKENS,
+        c.ListTokens(page=page, page_size=page_size, account=account, actor=actor(request)),
+    )
 
 
 @delete(
@@ -218,7 +307,7 @@ async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRe
         c.RevokeAll(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
     )
     return AccountRevocation(
-        account=account, tokens=revoked.tokens, edges=everywhere.edges, seconds=everywhere.seconds
+        **msgspec.structs.asdict(revoked), settled=True, edges=everywhere.edges, seconds=everywhere.seconds
     )
 
 
@@ -226,10 +315,11 @@ async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRe
 
 
 @get("/v1/self", opt={"scope": OWN})
-async def show_self(request: HttpRequest) -> c.Token:
+async def show_self(request: HttpRequest) -> Response[c.Token]:
     """What am I?"""
     # What let the request in may be older than its last use.
-    return await ask(request, c.GET_TOKEN, c.GetToken(id=token_of(request).id))
+    own = c.GetToken(id=token_of(request).id, actor=actor(request))
+    return _record(await ask(request, c.GET_TOKEN, own))
 
 
 @post("/v1/self/rotate", opt={"scope": OWN})
@@ -244,11 +334,19 @@ async def revoke_self(request: HttpRequest) -> Revocation:
     return await end(request, token_id=token_of(request).id)
 
 
+def _record(token: T) -> Response[T]:
+    return Response(token, headers={"etag": etag(token)})
+
+
 def _shown(made: c.Made, value: str, status: int) -> Response[CreatedToken]:
     record = msgspec.structs.asdict(made.token)
     if made.replayed:
-        return Response(CreatedToken(code="already_created", **record), status_code=200, headers=NO_STORE)
-    headers = {**NO_STORE, "location": f"/v1/tokens/{made.token.id}"}
+        return Response(
+            CreatedToken(code="already_created", **record),
+            status_code=200,
+            headers={**NO_STORE, "etag": etag(made.token)},
+        )
+    headers = {**NO_STORE, "location": f"/v1/tokens/{made.token.id}", "etag": etag(made.token)}
     return Response(CreatedToken(token=value, **record), status_code=status, headers=headers)
 
 

@@ -72,7 +72,7 @@ async def leased(edges: list[httpx.AsyncClient], operator) -> None:
     """
     async with asyncio.timeout(10):
         while True:
-            settled = await rpc.call(operator, c.SETTLE, c.Settle())
+            settled = await rpc.call(operator, c.SETTLE.by_operator, c.Settle())
             if isinstance(settled, c.Settled) and settled.settled and settled.edges == len(edges):
                 return
             await asyncio.sleep(0.02)
@@ -89,7 +89,9 @@ async def test_a_revoked_token_is_refused_at_every_edge_at_once(tokens, edges, o
     for _ in range(20):
         value, token = await issue(operator, "api")
         assert [await status(edge, value) for edge in edges] == [200, 200]
-        _, everywhere = await carry_out(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=OPERATOR))
+        _, everywhere = await carry_out(
+            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+        )
         assert [await status(edge, value) for edge in edges] == [401, 401]
         assert everywhere.edges == 2
 
@@ -99,8 +101,10 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
     await leased(edges, operator)
 
     async def change(**fields) -> None:
-        changes = c.TokenChanges(**fields)
-        await carry_out(operator, c.UPDATE_TOKEN, c.UpdateToken(id=token.id, changes=changes, actor=OPERATOR))
+        changes = c.TokenUpdate(**fields)
+        await carry_out(
+            operator, c.EDIT_TOKEN.by_operator, c.EditToken(id=token.id, changes=changes, actor=OPERATOR)
+        )
 
     for fields, expected in (
         ({}, 200),
@@ -108,7 +112,7 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
         ({"disabled": False}, 200),
         ({"scopes": ("metrics",)}, 403),
         ({"scopes": ("api",)}, 200),
-        ({"restrictions": c.Restrictions(addresses=("192.0.2.1",))}, 403),
+        ({"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))}, 403),
     ):
         await change(**fields)
         assert [await status(edge, value) for edge in edges] == [expected] * 2, fields
@@ -116,7 +120,7 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
 
 async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operator):
     await leased(edges, operator)
-    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="alice", actor=OPERATOR))
+    await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
     values = [(await issue(operator, "api", account="alice"))[0] for _ in range(3)]
     for edge in edges:
         for value in values:
@@ -124,7 +128,7 @@ async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operat
                 "/auth?scope=api&account=alice", headers={"authorization": f"Bearer {value}"}
             )
             assert answer.status_code == 200
-    await carry_out(operator, c.DELETE_ACCOUNT, c.DeleteAccount(account="alice", actor=OPERATOR))
+    await carry_out(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="alice", actor=OPERATOR))
     for edge in edges:
         assert [await status(edge, value) for value in values] == [401] * 3
 
@@ -176,7 +180,9 @@ async def test_an_edge_that_is_silent_delays_a_revocation_by_its_lease_at_most(
     async with bus.connect(nats_server.edge, "edge", Stop(), wait_s=5) as silent:
         await rpc.call(silent, c.RENEW_LEASE, c.RenewLease(edge=new_id("edge_")))
         began = time.monotonic()
-        _, everywhere = await carry_out(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=OPERATOR))
+        _, everywhere = await carry_out(
+            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+        )
     assert LEASE_S / 2 < time.monotonic() - began < LEASE_S + 1
     assert everywhere.edges == 2
     assert [await status(edge, value) for edge in edges] == [401, 401]
@@ -210,7 +216,7 @@ async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operato
         postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool,
         Store(pool).change(OPERATOR) as change,
     ):
-        await change.revoke(id=token.id)
+        await change.revoke([token.id])
     async with asyncio.timeout(LEASE_S):
         while [await status(edge, value) for edge in edges] != [401, 401]:
             await asyncio.sleep(0.02)
@@ -218,7 +224,7 @@ async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operato
 
 async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edges, operator, database):
     await leased(edges, operator)
-    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="many", actor=OPERATOR))
+    await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="many", actor=OPERATOR))
     value, _ = await issue(operator, "api", account="many")
     async with (
         postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool,
@@ -230,7 +236,7 @@ async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edge
             await change.insert(TokenRecord(id=new_id("tok_"), digest=digest, token=wanted))
     headers = {"authorization": f"Bearer {value}"}
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 200
-    await carry_out(operator, c.DELETE_ACCOUNT, c.DeleteAccount(account="many", actor=OPERATOR))
+    await carry_out(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="many", actor=OPERATOR))
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 401
 
 
@@ -250,7 +256,7 @@ async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, 
     await leased(edges, operator)
     secret = token_value.new_secret()
     request = c.RotateToken(id=token.id, grace=1, digest=secret.digest, hint=secret.hint, actor=OPERATOR)
-    await carry_out(operator, c.ROTATE_TOKEN, request)
+    await carry_out(operator, c.ROTATE_TOKEN.by_operator, request)
     assert await status(edges[0], value) == 200
     assert await status(edges[0], secret.value) == 200
     async with asyncio.timeout(3):
@@ -264,7 +270,7 @@ async def test_an_edge_that_stops_gives_its_lease_back(tokens, operator, nats_se
     async with lifespan(app):
         await leased([None], operator)  # type: ignore[list-item]
     began = time.monotonic()
-    settled = await rpc.call(operator, c.SETTLE, c.Settle())
+    settled = await rpc.call(operator, c.SETTLE.by_operator, c.Settle())
     assert isinstance(settled, c.Settled)
     assert (settled.settled, settled.edges) == (True, 0)
     assert time.monotonic() - began < LEASE_S / 2

@@ -16,6 +16,7 @@ import pytest
 
 from services.edge.cache import Cache, Entry, Flight, Known
 from shared.contracts import Changed, Verdict
+from shared.notices import notice_key
 from tests.shared.test_contracts import TOKEN
 
 LEASE = 1
@@ -24,7 +25,7 @@ END = 3
 """When the model's time stops: long enough for a lease to be granted late, to run out, and to be renewed."""
 KEY, OTHER = bytes(32), bytes([1] * 32)
 HONOURED, REVOKED = Verdict(code="active", token=TOKEN), Verdict(code="invalid_token")
-CHANGES = (Changed(seq=1, digest=KEY.hex(), rev=2), Changed(seq=2, digest=OTHER.hex(), rev=2))
+CHANGES = (Changed(seq=1, key=notice_key(KEY), rev=2), Changed(seq=2, key=notice_key(OTHER), rev=2))
 
 
 class Rules(NamedTuple):
@@ -87,7 +88,7 @@ class World:
     def copy(self) -> "World":
         other = copy.copy(self)
         other.cache = copy.copy(self.cache)
-        for name in ("_entries", "_unknown", "_flights", "_ahead"):
+        for name in ("_entries", "_unknown", "_flights", "_by_notice", "_ahead"):
             setattr(other.cache, name, copy.copy(getattr(self.cache, name)))
         return other
 

@@ -13,6 +13,7 @@ from services.edge.cache import Cache
 from shared import contracts as c
 from shared import rpc, token_value
 from shared.ids import new_id
+from shared.notices import notice_key
 from shared.token_record import TokenRecord
 from tests.services.conftest import issue
 from tests.services.edge.dashboard.conftest import ready
@@ -38,7 +39,8 @@ def cache_of(edge: httpx.AsyncClient) -> Cache:
 
 def make_cold(edge: httpx.AsyncClient, token: str) -> None:
     """Has the edge forget a token, as for a notice of a change that comes twice."""
-    cache_of(edge).follow([c.Changed(seq=0, digest=token_value.digest(token) or "", rev=0)], 0)
+    digest = bytes.fromhex(token_value.digest(token) or "")
+    cache_of(edge).follow([c.Changed(seq=0, key=notice_key(digest), rev=0)], 0)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     """A token of each kind, by kind."""
     await ready(edge)
     for account in ("alice", "null"):
-        await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account=account, actor=ACTOR))
+        await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account=account, actor=ACTOR))
     limits = {kind: c.Restrictions(addresses=(network,)) for kind, network in (
         ("from elsewhere", "192.0.2.0/24"), ("from here", "127.0.0.0/8")
     )}  # fmt: skip

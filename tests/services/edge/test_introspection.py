@@ -35,7 +35,7 @@ def limit(requests: int) -> c.Restrictions:
 async def client(edge, operator, tokens_service) -> httpx.AsyncClient:
     """Sends a token that may introspect."""
     await ready(edge)
-    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="alice", actor=ACTOR))
+    await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=ACTOR))
     value, _ = await issue(operator, "introspect")
     edge.headers["authorization"] = f"Bearer {value}"
     await leased([edge], operator)
@@ -51,9 +51,9 @@ async def introspect(client: httpx.AsyncClient, value: str, **fields: str) -> di
     return found
 
 
-async def spent(operator, token: c.Token) -> int:
+async def spent(edge_client, token: c.Token) -> int:
     """How many requests of a token's limit are used up, this question's own aside. Quota that an edge holds counts."""
-    quota = await rpc.call(operator, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
+    quota = await rpc.call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
     assert isinstance(quota, c.Quota)
     return quota.limit - quota.remaining - quota.granted
 
@@ -273,7 +273,7 @@ async def test_a_token_of_an_account(client, operator):
     assert (await introspect(client, unbound, scope="orders", account="bob"))["active"]
 
 
-async def test_exactly_one_request_is_used_up_by_each_question_about_a_request(client, operator):
+async def test_exactly_one_request_is_used_up_by_each_question_about_a_request(client, operator, edge_client):
     for fields in (
         {"scope": "orders"},
         {"scope": "orders orders:read orders:write"},
@@ -285,19 +285,19 @@ async def test_exactly_one_request_is_used_up_by_each_question_about_a_request(c
         value, token = await issue(operator, "orders", restrictions=limit(3))
         for expected in (True, True, True, False, False):
             assert (await introspect(client, value, **fields))["active"] is expected, fields
-        quota = await rpc.call(operator, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
+        quota = await rpc.call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
         assert isinstance(quota, c.Quota)
         assert quota.granted == quota.remaining == 0
 
 
-async def test_nothing_is_used_up_by_other_questions(client, operator):
+async def test_nothing_is_used_up_by_other_questions(client, operator, edge_client):
     value, token = await issue(operator, "orders", restrictions=limit(3))
     for _ in range(5):
         assert not (await introspect(client, value))["active"]
         assert (await introspect(client, value, restrictions="show"))["active"]
         assert not (await introspect(client, value, scope="invoices"))["active"]
         assert not (await introspect(client, value, scope="orders invoices"))["active"]
-    assert await spent(operator, token) == 0
+    assert await spent(edge_client, token) == 0
     # The count is shared with the other ways to use the token.
     assert (await introspect(client, value, scope="orders"))["active"]
     headers = {"authorization": f"Bearer {value}"}
@@ -309,10 +309,10 @@ async def test_nothing_is_used_up_by_other_questions(client, operator):
 async def test_why_a_token_is_not_active_is_not_told(client, operator):
     values = [token_value.mint(), "x", "f" * 64, "tly_" + "0" * 49, "caf\xe9" * 8, "x" * 5000]
     revoked, token = await issue(operator, "orders")
-    await settling.carry_out(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=ACTOR))
+    await settling.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
     disabled, token = await issue(operator, "orders")
-    change = c.UpdateToken(id=token.id, changes=c.TokenChanges(disabled=True), actor=ACTOR)
-    await settling.carry_out(operator, c.UPDATE_TOKEN, change)
+    change = c.EditToken(id=token.id, changes=c.TokenUpdate(disabled=True), actor=ACTOR)
+    await settling.carry_out(operator, c.EDIT_TOKEN.by_operator, change)
     later = (await issue(operator, "orders", not_before=datetime.now(UTC) + timedelta(hours=1)))[0]
     soon = (await issue(operator, "orders", expires=datetime.now(UTC) + timedelta(seconds=0.3)))[0]
     await asyncio.sleep(0.4)
@@ -329,7 +329,7 @@ async def test_why_a_token_is_not_active_is_not_told(client, operator):
 async def test_a_revoked_token_is_inactive_at_once(client, operator):
     value, token = await issue(operator, "orders")
     assert (await introspect(client, value, scope="orders"))["active"]
-    await settling.carry_out(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=ACTOR))
+    await settling.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
     assert not (await introspect(client, value, scope="orders"))["active"]
     assert not (await introspect(client, value))["active"]
 
@@ -388,14 +388,16 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     await introspect(client, value, scope="orders", address="10.9.0.1")
     await introspect(client, value, scope="invoices", address="10.9.0.1")
     await introspect(client, value, scope="orders", address="192.0.2.1")
-    await settling.carry_out(operator, c.REVOKE_TOKEN, c.RevokeToken(id=token.id, actor=ACTOR))
+    await settling.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
     await introspect(client, value)
     await introspect(client, value, scope="orders")
     await app._gate.usage.flush(app._app.state.client)
-    shown = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id, revoked=True))
+    shown = await rpc.call(
+        operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, revoked=True, actor=ACTOR)
+    )
     assert isinstance(shown, c.Token)
     assert shown.access.ip == "10.9.0.1"
-    log = await rpc.call(operator, c.GET_LOG, c.GetLog(id=token.id))
+    log = await rpc.call(operator, c.GET_LOG.by_operator, c.GetLog(id=token.id, actor=ACTOR))
     assert isinstance(log, c.TokenLog)
     assert {(each.reason, each.address, each.route) for each in log.refusals} == {
         ("insufficient_scope", "10.9.0.1", "/oauth2/introspect"),

@@ -136,7 +136,7 @@ async def test_a_lesser_token_can_neither_widen_nor_rotate_a_greater_one(admin):
 async def test_an_account_bound_token_works_for_that_account_only(admin):
     for account in ("alice", "bob"):
         assert (await admin.post("/v1/account", json={"account": account})).status_code == 200
-    made = await make(admin, account="alice")
+    made = await make(admin, account="alice", scopes=["api:tokens", "api:accounts"])
     headers = bearer(made["token"])
     expected = {
         "/v1/account/alice": 200,
@@ -282,7 +282,11 @@ async def test_the_log_shows_changes_and_refusals(admin):
     await admin.get("/v1/tokens", headers=bearer(made["token"]))
     await flush(admin)
     log = (await admin.get(f"/v1/tokens/{made['id']}/log")).json()
-    assert [change["action"] for change in log["changes"]] == ["token.updated", "token.created"]
+    assert [change["action"] for change in log["changes"]] == [
+        "token.disabled",
+        "token.updated",
+        "token.created",
+    ]
     assert [refusal["reason"] for refusal in log["refusals"]] == ["disabled"]
     assert log["refusals"][0]["route"] == "/v1/tokens"
 
@@ -391,9 +395,13 @@ async def test_windows_of_different_lengths_in_one_family_count_apart(admin):
 async def test_who_may_not_give_what_a_token_has_may_not_edit_it(admin):
     editor = await make(admin, scopes=["api:tokens:write"])
     victim = await make(admin, scopes=["*"])
-    for change in ({"disabled": True}, {"scopes": ["api:tokens:write"], "disabled": True}):
+    for change, code in (
+        ({"description": "x"}, "exceeds_authority"),
+        ({"scopes": ["api:tokens:write"]}, "exceeds_authority"),
+        ({"disabled": True}, "insufficient_scope"),
+    ):
         answer = await admin.patch(f"/v1/tokens/{victim['id']}", json=change, headers=bearer(editor["token"]))
-        assert (answer.status_code, answer.json()["code"]) == (403, "exceeds_authority")
+        assert (answer.status_code, answer.json()["code"]) == (403, code)
     assert (await admin.get("/v1/self", headers=bearer(victim["token"]))).status_code == 200
 
 
@@ -409,9 +417,11 @@ async def test_revoking_a_token_revokes_what_it_replaced(admin):
         ]
 
     assert await statuses() == [200, 200, 200]
-    assert (await admin.patch(f"/v1/tokens/{first['id']}", json={"disabled": False})).status_code == 409
+    assert (await admin.patch(f"/v1/tokens/{first['id']}", json={"description": "x"})).status_code == 409
     assert (await admin.patch(f"/v1/tokens/{first['id']}", json={"disabled": True})).status_code == 200
-    assert await statuses() == [401, 200, 200]
+    assert await statuses() == [401, 401, 401]
+    assert (await admin.patch(f"/v1/tokens/{third['id']}", json={"disabled": False})).status_code == 200
+    assert await statuses() == [200, 200, 200]
     assert (await admin.delete(f"/v1/tokens/{third['id']}")).status_code == 200
     assert await statuses() == [401, 401, 401]
 

@@ -121,7 +121,9 @@ async def test_a_repeated_form_field_is_rejected_on_every_route(admin):
 @pytest.mark.parametrize("path", ["/auth?scope=orders", "/v1/tokens?page=0"])
 @pytest.mark.parametrize("second", ["account", "acc%6funt", "%61ccount"])
 async def test_an_account_that_comes_twice_admits_nobody(edge, operator, tokens_service, path, second: str):
-    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="alice", actor=c.Actor(name="test")))
+    await rpc.call(
+        operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=c.Actor(name="test"))
+    )
     value, _ = await issue(operator, "orders", "api", account="alice")
     headers = {"authorization": f"Bearer {value}"}
     for _ in range(2):  # the token is unknown to the edge, then cached

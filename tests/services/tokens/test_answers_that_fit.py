@@ -19,13 +19,17 @@ async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator
     admin, _ = await issue(operator, "*")
     for _ in range(35):
         await issue(operator, "api", restrictions=LARGE)
-    failure = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=35))
+    failure = await rpc.call(
+        operator, c.LIST_TOKENS.by_operator, c.ListTokens(page_size=35, actor=c.Actor(name="test"))
+    )
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
     (error,) = failure.errors
     assert error.field == "pageSize"
     fit = int(error.message.split()[-1])
-    page = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=fit))
+    page = await rpc.call(
+        operator, c.LIST_TOKENS.by_operator, c.ListTokens(page_size=fit, actor=c.Actor(name="test"))
+    )
     assert isinstance(page, c.TokenPage)
     assert len(page.tokens) == fit >= 15
     headers = {"authorization": f"Bearer {admin}"}
@@ -41,10 +45,14 @@ async def test_a_page_of_long_account_names_says_how_many_fit(tokens_service, op
         "insert into tokens.account (account, name) select 'a' || n, repeat('€', 1024) from generate_series(1, 1000) n"
     )
     await connection.close()
-    failure = await rpc.call(operator, c.LIST_ACCOUNTS, c.ListAccounts(page_size=1000))
+    failure = await rpc.call(
+        operator, c.LIST_ACCOUNTS.by_operator, c.ListAccounts(page_size=1000, actor=c.Actor(name="test"))
+    )
     assert isinstance(failure, Failure)
     fit = int(failure.errors[0].message.split()[-1])
-    page = await rpc.call(operator, c.LIST_ACCOUNTS, c.ListAccounts(page_size=fit))
+    page = await rpc.call(
+        operator, c.LIST_ACCOUNTS.by_operator, c.ListAccounts(page_size=fit, actor=c.Actor(name="test"))
+    )
     assert isinstance(page, c.AccountPage)
     assert len(page.accounts) == fit >= 300
 

@@ -32,13 +32,13 @@ async def imported(operator, *records: Any, **options: Any) -> Any:
 
 
 async def token_ids(operator) -> set[str]:
-    page = await rpc.call(operator, c.LIST_TOKENS, c.ListTokens(page_size=1000))
+    page = await rpc.call(operator, c.LIST_TOKENS.by_operator, c.ListTokens(page_size=1000, actor=OPERATOR))
     assert isinstance(page, c.TokenPage)
     return {token.id for token in page.tokens}
 
 
 async def accounts(operator) -> set[str]:
-    page = await rpc.call(operator, c.LIST_ACCOUNTS, c.ListAccounts())
+    page = await rpc.call(operator, c.LIST_ACCOUNTS.by_operator, c.ListAccounts(actor=OPERATOR))
     assert isinstance(page, c.AccountPage)
     return {account.account for account in page.accounts}
 
@@ -124,7 +124,7 @@ async def test_expired_records_are_left_out_and_distant_expiries_shortened(token
     reply = await imported(operator, record(1, expires=EXPIRED), record(2, expires=FAR))
     assert outcomes(reply) == [(0, "expired"), (1, "shortened")]
     (added,) = reply.added
-    token = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=added))
+    token = await rpc.call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=added, actor=OPERATOR))
     assert isinstance(token, c.Token)
     assert token.expires is not None
     assert abs(token.expires - datetime.now(UTC) - timedelta(days=3653)) < timedelta(minutes=1)
@@ -134,7 +134,7 @@ async def test_what_exists_already_is_named_by_its_stored_id_and_a_revoked_one_i
     tokens_service, operator
 ):
     first = await imported(operator, record(1), record(2))
-    await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(actor=OPERATOR, id=first.added[1]))
+    await rpc.call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(actor=OPERATOR, id=first.added[1]))
     again = await imported(
         operator, {**record(1), "id": record(8)["id"]}, {**record(2), "id": record(9)["id"]}
     )
@@ -184,7 +184,9 @@ async def test_a_prepared_token_that_is_revoked_stays_so_and_that_is_logged(
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
         store = tokens_store.Store(pool)
         await import_prepared(store, prepared())
-        await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(actor=OPERATOR, id=record(1)["id"]))
+        await rpc.call(
+            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(actor=OPERATOR, id=record(1)["id"])
+        )
         await import_prepared(store, prepared())
     assert "is revoked and stays so" in caplog.text
     assert await token_ids(operator) == set()

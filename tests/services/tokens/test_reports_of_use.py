@@ -37,6 +37,6 @@ async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, op
     rejected = await rpc.call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
     assert isinstance(rejected, Failure)
     assert rejected.code == "bad_request"
-    log = await rpc.call(operator, c.GET_LOG, c.GetLog(id=token.id))
+    log = await rpc.call(operator, c.GET_LOG.by_operator, c.GetLog(id=token.id, actor=c.Actor(name="test")))
     assert isinstance(log, c.TokenLog)
     assert len(log.refusals) == 1

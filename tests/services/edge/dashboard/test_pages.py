@@ -119,7 +119,7 @@ async def test_a_problem_is_shown_at_its_field_and_nothing_is_lost(admin: httpx.
 
 
 async def test_nobody_gives_what_they_do_not_have(edge, operator, services):
-    value, _ = await issue(operator, "admin", "orders:read")
+    value, _ = await issue(operator, "admin", "orders:read", "api:tokens:write")
     await edge.post("/admin/sign-in", data={"token": value})
     refused = await send(edge, "/admin/tokens/new", description="x", scope="orders", expires="never")
     assert (refused.status_code, 'id="scopes-problem"' in refused.text) == (400, True)
@@ -140,6 +140,7 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
     form = (await admin.get(path)).text
     fields = {
         "csrf": re.findall(r'name="csrf" value="(\w+)"', form)[0],
+        "revision": re.findall(r'name="revision" value="(\d+)"', form)[0],
         "description": "after",
         "scope": re.findall(r'id="other" name="scope" value="([^"]*)"', form)[0],
         "expires": "never",
@@ -153,7 +154,7 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
     assert answer.status_code == 303
     shown = await admin.get(answer.headers["location"])
     assert "Changed. This is true" in shown.text
-    edited = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id))
+    edited = await rpc.call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, actor=OPERATOR))
     assert isinstance(edited, c.Token)
     assert (edited.description, edited.scopes, edited.restrictions, edited.metadata) == (
         "after",
@@ -161,11 +162,15 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
         limits,
         {"a": [1]},
     )
-    cleared = await admin.post(
-        path, data={**fields, "addresses": "", "referrers": "", "requests": "", "metadata": ""}
+    fields |= {"addresses": "", "referrers": "", "requests": "", "metadata": ""}
+    stale = await admin.post(path, data=fields)
+    assert (stale.status_code, "was changed since you opened" in stale.text) == (409, True)
+    assert (
+        await rpc.call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, actor=OPERATOR)) == edited
     )
+    cleared = await admin.post(path, data={**fields, "revision": str(edited.revision)})
     assert cleared.status_code == 303
-    edited = await rpc.call(operator, c.GET_TOKEN, c.GetToken(id=token.id))
+    edited = await rpc.call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, actor=OPERATOR))
     assert isinstance(edited, c.Token)
     assert (edited.restrictions, edited.metadata) == (c.Restrictions(), None)
 
@@ -225,7 +230,7 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
     for number in range(60):
         await issue(operator, "even" if number % 2 == 0 else "odd", description=f"number {number:02d}")
     _, gone = await issue(operator, "even", description="number gone")
-    await rpc.call(operator, c.REVOKE_TOKEN, c.RevokeToken(id=gone.id, actor=OPERATOR))
+    await rpc.call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=gone.id, actor=OPERATOR))
 
     async def listed(**wanted) -> list[str]:
         answer = await admin.get("/admin/tokens", params=wanted, headers={"hx-request": "true"})
@@ -249,7 +254,7 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
 
 
 async def test_the_overview_tells_what_metrics_tell(admin: httpx.AsyncClient, operator):
-    await rpc.call(operator, c.ADD_ACCOUNT, c.AddAccount(account="acme", actor=OPERATOR))
+    await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="acme", actor=OPERATOR))
     page: list[str] = []
 
     async def counted() -> bool:

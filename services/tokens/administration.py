@@ -1,0 +1,763 @@
+"""What the tokens service does for clients and operators who manage tokens and accounts.
+
+Every operation runs through `_change` or `_read`, which find out who acts; `services.tokens.authority` judges by the
+table in `services.tokens.operations`. What an edge says about the actor is a credential to look up, never a right.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET
+
+from services.tokens import imports, operations, rows, rules
+from services.tokens.attenuation import exceeds
+from services.tokens.authority import MAX_LIVING_SECRETS, Authority, Rejected
+from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
+from services.tokens.leases import Leases
+from services.tokens.merging import NotMergeable, merged
+from services.tokens.operations import Rule
+from services.tokens.replies import bad_request, conflict, fitting, not_found
+from services.tokens.rows import StoredToken
+from services.tokens.store import Store
+from shared import contracts as c
+from shared.contracts import ADMINISTRATIVE, Failure, FieldError, NewToken, Operation
+from shared.ids import new_id
+from shared.rpc import Handler, Handlers
+from shared.token_record import TokenRecord
+
+MAX_GRACE_S = 30 * 24 * 3600
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+
+
+class Policy(NamedTuple):
+    """Bounds that an installation sets.
+
+    Args:
+        self_rotation_max_grace_s: the longest grace period of a token that rotates itself, in seconds.
+        max_tokens_per_creator: how many living tokens one token may have created.
+    """
+
+    self_rotation_max_grace_s: int = 24 * 3600
+    max_tokens_per_creator: int = 100_000
+
+
+class Administration:
+    """Args:
+    store: where tokens are.
+    leases: who has to be notified when they change.
+    announced: called after a change was committed, so that its event is sent at once.
+    policy: what the installation allows.
+    """
+
+    def __init__(self, store: Store, leases: Leases, announced: Callable[[], None], policy: Policy) -> None:
+        self._store = store
+        self._leases = leases
+        self._announced = announced
+        self._policy = policy
+
+    def all(self) -> Handlers:
+        """Every operation on the edges' subject, where the actor is a credential, and on the operator's."""
+        handlers: Mapping[Operation[Any, Any], Handler] = {
+            c.CREATE_TOKEN: self.create_token,
+            c.EDIT_TOKEN: self.edit_token,
+            c.ROTATE_TOKEN: self.rotate_token,
+            c.REVOKE_TOKEN: self.revoke_token,
+            c.REVOKE_ALL: self.revoke_all,
+            c.GET_TOKEN: self.get_token,
+            c.LIST_TOKENS: self.list_tokens,
+            c.GET_LOG: self.get_log,
+            c.GET_USE: self.get_use,
+            c.FIND_REFUSALS: self.find_refusals,
+            c.ADD_ACCOUNT: self.add_account,
+            c.GET_ACCOUNT: self.get_account,
+            c.LIST_ACCOUNTS: self.list_accounts,
+            c.DELETE_ACCOUNT: self.delete_account,
+        }
+        return {
+            **{operation: from_edge(handlers[operation]) for operation in ADMINISTRATIVE},
+            **{operation.by_operator: from_operator(handlers[operation]) for operation in ADMINISTRATIVE},
+            c.IMPORT_TOKENS: from_operator(self.import_tokens),
+            c.EXPORT_TOKEN: from_operator(self.export_token),
+        }
+
+    # Tokens
+
+    async def create_token(self, request: c.CreateToken) -> c.Made | Failure:
+        wanted = rules.in_utc(request.token)
+        if problems := rules.problems(wanted, datetime.now(UTC)):
+            return bad_request(*problems)
+
+        async def work(change: Transaction) -> c.Made:
+            change.authority.require(operations.CREATE, account=wanted.account)
+            await change.require_account(wanted.account)
+            authority = await change.lock()
+            authority.require(operations.CREATE, account=wanted.account)
+            authority.require_right_to_create()
+            authority.require_grant(wanted)
+            if request.first_only and (authority.holder is not None or not await change.is_first()):
+                raise Rejected(conflict("there are tokens already"))
+            await self._require_room(change, authority)
+            record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=wanted, hint=request.hint)
+            return c.Made(token=await change.insert(record, limited_by=_limited(authority)))
+
+        return await self._change(c.CREATE_TOKEN, operations.CREATE, request, work)
+
+    async def edit_token(self, request: c.EditToken) -> c.EditedToken | Failure:
+        names = {
+            name for name, value in msgspec.structs.asdict(request.changes).items() if value is not UNSET
+        }
+        rule = operations.EDIT
+        required = [rule] if names != {"disabled"} else []
+        if "disabled" in names:
+            rule = operations.DISABLE if request.changes.disabled else operations.ENABLE
+            required.append(rule)
+
+        async def work(change: Transaction) -> c.EditedToken:
+            found = await _find(change, *required, id=request.id)
+            authority = await change.lock(found.chain)
+            chain, target = await _locked(change, found)
+            for each in required:
+                authority.require(each, account=_account(each, target), of_itself=authority.is_holder(target))
+            _require_existing(target)
+            _require_revision(target, request.revisions)
+            if names != {"disabled"}:
+                authority.require_not_replaced([target])
+                await _edit(change, authority, target, request.changes)
+            covered: Sequence[str] | None = None
+            if rule is operations.DISABLE:
+                covered = await _disable(change, authority, chain, target)
+            elif rule is operations.ENABLE:
+                covered = await _enable(change, authority, chain, target)
+            edited = await change.find(id=request.id)
+            if edited is None:
+                raise RuntimeError("a token that is locked is gone")
+            return c.EditedToken(
+                **msgspec.structs.asdict(edited.token), covered=UNSET if covered is None else tuple(covered)
+            )
+
+        return await self._change(c.EDIT_TOKEN, rule, request, work)
+
+    async def rotate_token(self, request: c.RotateToken) -> c.Made | Failure:
+        if not 0 <= request.grace <= MAX_GRACE_S:
+            return bad_request(FieldError(field="grace", message=f"0 to {MAX_GRACE_S} seconds"))
+
+        async def work(change: Transaction) -> c.Made:
+            found = await _find(change, operations.ROTATE, id=request.id)
+            account = found.token.account
+            if account is not None and not await change.lock_account(account):
+                raise Rejected(not_found())
+            authority = await change.lock(found.chain)
+            chain, target = await _locked(change, found)
+            of_itself = authority.is_holder(target)
+            authority.require(operations.ROTATE, of_itself=of_itself)
+            _require_existing(target)
+            _require_revision(target, request.revisions)
+            if target.token.rotated_to is not None:
+                raise Rejected(conflict("this token was rotated already"))
+            if target.is_expired:
+                raise Rejected(conflict("this token has expired"))
+            authority.require_not_replaced([target])
+            # Who rotates a token holds its successor's secret.
+            wanted = rows.wanted(target.token)
+            authority.require_grant(wanted)
+            if of_itself:
+                self._require_modest_rotation(chain, request.grace)
+            record = TokenRecord(
+                id=new_id("tok_"),
+                digest=request.digest,
+                token=wanted,
+                hint=request.hint,
+                disabled=target.token.disabled,
+            )
+            limited_by = _limited(authority) or target
+            token = await change.rotate(target, record, request.grace, family=limited_by.family)
+            return c.Made(token=token)
+
+        return await self._change(c.ROTATE_TOKEN, operations.ROTATE, request, work)
+
+    async def revoke_token(self, request: c.RevokeToken) -> c.Revoked | Failure:
+        if (request.id is None) == (request.digest is None):
+            return bad_request(FieldError(field="id", message="either an id or a digest"))
+        rule = operations.REVOKE_DESCENDANTS if request.descendants else operations.REVOKE
+
+        async def work(change: Transaction) -> c.Revoked:
+            found = await _find(change, rule, id=request.id, digest=request.digest)
+            below: Sequence[str] = []
+            if request.descendants:
+                below = await change.lock_descendants(found.chain)
+                authority = change.authority
+            else:
+                authority = await change.lock(found.chain)
+            chain, target = await _locked(change, found)
+            of_itself = authority.is_holder(target)
+            authority.require(rule, account=target.token.account, of_itself=of_itself)
+            _require_revision(target, request.revisions)
+            covered = _coverage(chain, target, of_itself=of_itself, only=request.only)
+            descendants = await change.members(below) if below else []
+            for each in descendants:
+                authority.require(rule, account=each.token.account, of_itself=authority.is_holder(each))
+            # A token in its grace period may still revoke itself, with what that covers.
+            revokes_itself = of_itself and request.only is None
+            authority.require_not_replaced([*([] if revokes_itself else covered), *descendants])
+            return await _revoke(change, authority, chain, covered, descendants, request=request)
+
+        return await self._change(c.REVOKE_TOKEN, rule, request, work)
+
+    async def revoke_all(self, request: c.RevokeAll) -> c.AllRevoked | Failure:
+        if not rules.is_account(request.account):
+            return not_found()
+
+        async def work(change: Transaction) -> c.AllRevoked:
+            change.authority.require(operations.REVOKE_ALL, account=request.account)
+            tokens, living = await _revoke_account(change, operations.REVOKE_ALL, request.account)
+            return c.AllRevoked(account=request.account, tokens=tokens, living_descendants=living)
+
+        return await self._change(c.REVOKE_ALL, operations.REVOKE_ALL, request, work)
+
+    async def get_token(self, request: c.GetToken) -> c.Token | Failure:
+        async def work(authority: Authority) -> c.Token | Failure:
+            found = await self._readable(authority, request.id)
+            if found is None or (found.token.revoked is not None and not request.revoked):
+                return not_found()
+            return found.token
+
+        return await self._read(request.actor, work)
+
+    async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
+        async def work(authority: Authority) -> c.TokenLog | Failure:
+            found = await self._readable(authority, request.id)
+            return (await self._store.log(request.id) if found else None) or not_found()
+
+        return await self._read(request.actor, work)
+
+    async def get_use(self, request: c.GetUse) -> c.UseHistory | Failure:
+        async def work(authority: Authority) -> c.UseHistory:
+            authority.require(operations.SEARCH)
+            return c.UseHistory(uses=await self._store.use(request.ids, request.hours))
+
+        return await self._read(request.actor, work)
+
+    async def find_refusals(self, request: c.FindRefusals) -> c.FoundRefusals | Failure:
+        if not 0 < len(request.request_id) <= rules.MAX_REQUEST_ID or "\0" in request.request_id:
+            return bad_request(
+                FieldError(field="requestId", message=f"1 to {rules.MAX_REQUEST_ID} characters")
+            )
+
+        async def work(authority: Authority) -> c.FoundRefusals:
+            authority.require(operations.SEARCH)
+            return c.FoundRefusals(refusals=tuple(await self._store.refusals_to(request.request_id)))
+
+        return await self._read(request.actor, work)
+
+    async def list_tokens(self, request: c.ListTokens) -> c.TokenPage | Failure:
+        if problems := _listing_problems(request):
+            return bad_request(*problems)
+
+        async def work(authority: Authority) -> c.TokenPage | Failure:
+            authority.require(operations.LIST, account=request.account)
+            total, tokens = await self._store.list(request)
+            page = c.TokenPage(
+                total=total,
+                page=request.page,
+                pages=math.ceil(total / request.page_size),
+                tokens=tuple(tokens),
+            )
+            return fitting(page, "pageSize", tokens)
+
+        return await self._read(request.actor, work)
+
+    async def import_tokens(self, request: c.ImportTokens) -> c.Imported | Failure:
+        """All records or none, unless rejected ones are to be skipped; what exists already stays as it is."""
+        if len(request.records) > c.MAX_IMPORT:
+            return bad_request(FieldError(field="records", message=f"over {c.MAX_IMPORT}"))
+        try:
+            async with self._store.change(request.actor) as change:
+                reply, problems = await imports.import_records(change, request, datetime.now(UTC))
+                if not request.skip_rejected:
+                    _reject(problems)
+                _undo_dry_run(dry_run=request.dry_run, reply=reply)
+        except Rejected as rejected:
+            return rejected.failure
+        except _DryRun as dry_run:
+            return dry_run.reply  # type: ignore[return-value]  # of this import
+        await self._notify(change)
+        return reply
+
+    async def export_token(self, request: c.ExportToken) -> c.Exported | Failure:
+        if not rules.is_token_id(request.id):
+            return not_found()
+        record = await self._store.export(request.id)
+        return c.Exported(record=record) if record else not_found()
+
+    # Accounts
+
+    async def add_account(self, request: c.AddAccount) -> c.AddedAccount | Failure:
+        if not rules.is_account(request.account):
+            return bad_request(
+                FieldError(field="account", message="1 to 128 characters that a URL path may hold")
+            )
+        if len(request.name) > rules.MAX_DESCRIPTION or "\0" in request.name:
+            return bad_request(
+                FieldError(field="name", message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
+            )
+
+        async def work(change: Transaction) -> c.AddedAccount:
+            change.authority.require(operations.ADD_ACCOUNT, account=request.account)
+            account, new = await change.add_account(request.account, request.name)
+            authority = await change.lock()
+            authority.require(operations.ADD_ACCOUNT, account=request.account)
+            return c.AddedAccount(**msgspec.structs.asdict(account), state="new" if new else "existing")
+
+        return await self._change(c.ADD_ACCOUNT, operations.ADD_ACCOUNT, request, work)
+
+    async def get_account(self, request: c.GetAccount) -> c.Account | Failure:
+        async def work(authority: Authority) -> c.Account | Failure:
+            authority.require(operations.SHOW_ACCOUNT, account=request.account)
+            if not rules.is_account(request.account):
+                return not_found()
+            return await self._store.account(request.account) or not_found()
+
+        return await self._read(request.actor, work)
+
+    async def list_accounts(self, request: c.ListAccounts) -> c.AccountPage | Failure:
+        if problems := _listing_problems(request):
+            return bad_request(*problems)
+
+        async def work(authority: Authority) -> c.AccountPage | Failure:
+            authority.require(operations.LIST_ACCOUNTS)
+            total, accounts = await self._store.accounts(request)
+            page = c.AccountPage(
+                total=total,
+                page=request.page,
+                pages=math.ceil(total / request.page_size),
+                accounts=tuple(accounts),
+            )
+            return fitting(page, "pageSize", accounts)
+
+        return await self._read(request.actor, work)
+
+    async def delete_account(self, request: c.DeleteAccount) -> c.AccountDeleted | Failure:
+        if not rules.is_account(request.account):
+            return not_found()
+
+        async def work(change: Transaction) -> c.AccountDeleted:
+            change.authority.require(operations.DELETE_ACCOUNT, account=request.account)
+            tokens, living = await _revoke_account(change, operations.DELETE_ACCOUNT, request.account)
+            await change.delete_account(request.account, tokens)
+            return c.AccountDeleted(
+                account=request.account, deleted=True, tokens=tokens, living_descendants=living
+            )
+
+        return await self._change(c.DELETE_ACCOUNT, operations.DELETE_ACCOUNT, request, work)
+
+    # What all operations have in common
+
+    async def _change(
+        self,
+        operation: Operation[Any, R],
+        rule: Rule,
+        request: Any,
+        work: Callable[[Transaction], Awaitable[R]],
+    ) -> R | Failure:
+        """Runs a change in a transaction, once for each Idempotency-Key; a rejection undoes all of it."""
+        try:
+            async with self._store.change(request.actor) as change:
+                reply = await _once(change, operation, rule, request, work)
+                _undo_dry_run(dry_run=getattr(request, "dry_run", False), reply=reply)
+        except Rejected as rejected:
+            return rejected.failure
+        except _DryRun as dry_run:
+            return dry_run.reply  # type: ignore[return-value]  # of this operation
+        except KeyReused:
+            return conflict("this Idempotency-Key came with another request before")
+        except AlreadyExists:
+            return conflict("this token exists already")
+        except NoSuchAccount:
+            return bad_request(FieldError(field="account", message="no such account"))
+        await self._notify(change)
+        return reply
+
+    async def _read(self, actor: c.Actor, work: Callable[[Authority], Awaitable[R | Failure]]) -> R | Failure:
+        """Answers a question of somebody who may ask it."""
+        try:
+            return await work(await self._store.authority(actor))
+        except Rejected as rejected:
+            return rejected.failure
+
+    async def _readable(self, authority: Authority, id: str) -> StoredToken | None:  # noqa: A002
+        """A token, revoked or not.
+
+        Raises:
+            Rejected: it may not be shown.
+        """
+        found = await self._store.find(id) if rules.is_token_id(id) else None
+        authority.require(
+            operations.SHOW,
+            account=found.token.account if found else None,
+            of_itself=authority.is_holder(found),
+        )
+        return found
+
+    async def _notify(self, committed: Transaction) -> None:
+        """Notifies the edges, and has the events sent."""
+        await self._leases.announce(committed.changed)
+        self._announced()
+
+    async def _require_room(self, change: Transaction, authority: Authority) -> None:
+        """Raises:
+        Rejected: the token has created as many living ones as it may.
+        """
+        most = self._policy.max_tokens_per_creator
+        if authority.holder is not None and await change.count_created(authority.holder.chain, most) >= most:
+            raise Rejected(
+                conflict(f"this token has created {most} living tokens: revoke some of them first")
+            )
+
+    def _require_modest_rotation(self, chain: Sequence[StoredToken], grace_s: int) -> None:
+        """Bounds what a token that rotates itself leaves behind.
+
+        Args:
+            chain: its chain before the rotation.
+            grace_s: how long its secret stays valid, in seconds.
+
+        Raises:
+            Rejected: it would leave more.
+        """
+        longest = self._policy.self_rotation_max_grace_s
+        if grace_s > longest:
+            raise Rejected(
+                bad_request(
+                    FieldError(
+                        field="grace", message=f"0 to {longest} seconds for a token that rotates itself"
+                    )
+                )
+            )
+        older = sum(each.token.revoked is None and not each.is_expired for each in chain) - 1
+        if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:
+            raise Rejected(
+                conflict(
+                    f"{MAX_LIVING_SECRETS} secrets of this token are valid: wait for the end of a grace period"
+                )
+            )
+
+
+def from_edge(handler: Handler) -> Handler:
+    """The handler for what an edge asks on behalf of a client, which has to have shown a credential."""
+
+    async def handle(request: Any) -> msgspec.Struct:
+        actor: c.Actor = request.actor
+        if (actor.token is None) == (actor.session is None) or actor.name is not None:
+            return bad_request(FieldError(field="actor", message="either a token or a session"))
+        return await handler(request)
+
+    return handle
+
+
+def from_operator(handler: Handler) -> Handler:
+    """The handler for what an operator asks, whom NATS has authenticated."""
+
+    async def handle(request: Any) -> msgspec.Struct:
+        actor: c.Actor = request.actor
+        if not actor.name or "\0" in actor.name or actor.token is not None or actor.session is not None:
+            return bad_request(FieldError(field="actor", message="the operator's name and no credential"))
+        return await handler(request)
+
+    return handle
+
+
+class _DryRun(Exception):
+    """Leaves a transaction so that nothing of it is kept, with what it would have answered."""
+
+    def __init__(self, reply: msgspec.Struct) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+def _undo_dry_run(*, dry_run: bool, reply: msgspec.Struct) -> None:
+    """Raises:
+    _DryRun: nothing is to be written.
+    """
+    if dry_run:
+        raise _DryRun(reply)
+
+
+def _reject(problems: Sequence[FieldError]) -> None:
+    """Raises:
+    Rejected: there are problems.
+    """
+    if problems:
+        raise Rejected(bad_request(*problems))
+
+
+# One operation's steps
+
+
+async def _find(
+    change: Transaction,
+    *required: Rule,
+    id: str | None = None,  # noqa: A002  # the field's name
+    digest: str | None = None,
+) -> StoredToken:
+    """The token that a change is about, before anything is locked.
+
+    Raises:
+        Rejected: the actor may not do this to it, or there is none.
+    """
+    found = None
+    if digest is not None or (id is not None and rules.is_token_id(id)):
+        found = await change.find(id=id, digest=digest)
+    for rule in required:
+        change.authority.require(
+            rule,
+            account=_account(rule, found) if found else None,
+            of_itself=change.authority.is_holder(found),
+        )
+    if found is None:
+        raise Rejected(not_found())
+    return found
+
+
+def _account(rule: Rule, target: StoredToken) -> str | None:
+    """The account that an operation on a token is about: of none but itself for what a bound token does to no other."""
+    return None if rule.is_bound_to_itself else target.token.account
+
+
+async def _locked(change: Transaction, found: StoredToken) -> tuple[Sequence[StoredToken], StoredToken]:
+    """The chain of a token and the token, as they are now that the chain is locked."""
+    chain = await change.chain(found.chain)
+    return chain, next(each for each in chain if each.token.id == found.token.id)
+
+
+def _require_existing(target: StoredToken) -> None:
+    """Raises:
+    Rejected: it is revoked.
+    """
+    if target.token.revoked is not None:
+        raise Rejected(not_found())
+
+
+def _require_revision(target: StoredToken, revisions: Sequence[int] | None) -> None:
+    """Raises:
+    Rejected: the change is meant for another revision.
+    """
+    if revisions is not None and target.token.revision not in revisions:
+        raise Rejected(
+            Failure(code="stale", message="the token has changed since it was read", current=target.token)
+        )
+
+
+async def _edit(
+    change: Transaction, authority: Authority, target: StoredToken, changes: c.TokenUpdate
+) -> None:
+    if target.token.rotated_to is not None:
+        raise Rejected(conflict("this token was rotated: change its successor"))
+    before = rows.wanted(target.token)
+    try:
+        after = merged(before, changes)
+    except NotMergeable as error:
+        raise Rejected(bad_request(*error.problems)) from None
+    # An expiry that is kept may have passed; only a new one has to lie ahead.
+    judged = after if after.expires != before.expires else msgspec.structs.replace(after, expires=None)
+    _reject(rules.problems(judged, datetime.now(UTC), stored=target.token.restrictions))
+    after = rules.canonical_token(after)
+    # Neither what it becomes nor what it is: else who may give less could take more away.
+    authority.require_grant(before, after)
+    if after == before:
+        return
+    await change.update(target.token, after)
+    if not target.is_active or narrows(before, after):
+        await change.end_sessions([target.token.id])
+
+
+async def _disable(
+    change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
+) -> Sequence[str]:
+    """Disables the whole chain, and answers the tokens that this disable covers."""
+    covered = [each for each in chain if not each.is_over and not each.token.disabled]
+    authority.require_not_replaced([target, *covered])
+    before = [
+        each
+        for each in chain
+        if each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
+    ]
+    if covered:
+        await change.disable(_ids(covered), target.disabled_with)
+        await change.end_sessions(_ids(covered))
+    return _ids(each for each in chain if each in covered or (each in before and each.token.disabled))
+
+
+async def _enable(
+    change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
+) -> Sequence[str]:
+    """Enables what the same disable covered, and answers these tokens."""
+    if not target.token.disabled:
+        return []
+    covered = [
+        each
+        for each in chain
+        if each.token.revoked is None
+        and each.token.disabled
+        and (
+            each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
+        )
+    ]
+    authority.require_not_replaced(covered)
+    authority.require_grant(*(rows.wanted(each.token) for each in covered))
+    await change.enable(_ids(covered))
+    return _ids(covered)
+
+
+def _coverage(
+    chain: Sequence[StoredToken], target: StoredToken, *, of_itself: bool, only: str | None
+) -> Sequence[StoredToken]:
+    """What a revocation of one token covers of its chain."""
+    place = chain.index(target)
+    if only == "predecessors":
+        return chain[:place]
+    if not of_itself:
+        return chain
+    # What it rotated to by itself, and so on: a successor that somebody else made is theirs.
+    end = place
+    while end + 1 < len(chain) and chain[end].rotated_by == chain[end].token.id:
+        end += 1
+    return chain[: end + 1]
+
+
+async def _revoke(
+    change: Transaction,
+    authority: Authority,
+    chain: Sequence[StoredToken],
+    covered: Sequence[StoredToken],
+    descendants: Sequence[StoredToken],
+    *,
+    request: c.RevokeToken,
+) -> c.Revoked:
+    """Revokes what is covered; the chain of the token that acts comes last."""
+    holder = authority.holder
+    own = holder.chain if holder else None
+    ended = [each for each in (*descendants, *covered) if not each.is_over]
+    ended.sort(key=lambda each: each.chain == own)
+    if ended and not request.dry_run:
+        await change.revoke(_ids(ended))
+        await change.end_sessions(_ids(ended))
+    ended_ids = set(_ids(ended))
+    shown = [each for each in descendants if each.token.revoked is not None or each.token.id in ended_ids]
+    living = 0
+    if not request.descendants:
+        living = await change.count_living_descendants([chain[0].chain])
+    return c.Revoked(
+        deleted=not request.dry_run,
+        covered=tuple(
+            each.token.id for each in covered if each.token.revoked is not None or each.token.id in ended_ids
+        ),
+        descendants=tuple(_ids(shown)[: c.MAX_DESCENDANTS_LISTED]),
+        living_descendants=living,
+        own_chain=tuple(each.token.id for each in ended if each.chain == own),
+    )
+
+
+async def _revoke_account(change: Transaction, rule: Rule, account: str) -> tuple[int, int]:
+    """Revokes every token of an account, and answers how many those were and how many descendants of theirs live on.
+
+    Raises:
+        Rejected: there is no such account, or the actor may not do this.
+    """
+    if not await change.lock_account(account, to_change=True):
+        raise Rejected(not_found())
+    chains = await change.chains_of_account(account)
+    authority = await change.lock(*chains)
+    authority.require(rule, account=account)
+    ended = [each for each in await change.members(chains) if each.token.revoked is None]
+    authority.require_not_replaced(each for each in ended if not authority.is_holder(each))
+    ended.sort(key=lambda each: authority.holder is not None and each.chain == authority.holder.chain)
+    if ended:
+        await change.revoke(_ids(ended))
+        await change.end_sessions(_ids(ended))
+    return len(ended), await change.count_living_descendants(chains)
+
+
+def narrows(before: NewToken, after: NewToken) -> bool:
+    """Whether an edit takes something away."""
+    starts_later = after.not_before is not None and after.not_before != before.not_before
+    return starts_later or bool(exceeds(after, before))
+
+
+def _limited(authority: Authority) -> StoredToken | None:
+    """The token that acts, if what comes from it shares its rate limit."""
+    holder = authority.holder
+    return holder if holder is not None and holder.token.restrictions.rate_limit is not None else None
+
+
+def _ids(tokens: Any) -> list[str]:
+    return [each.token.id for each in tokens]
+
+
+async def _once(
+    change: Transaction,
+    operation: Operation[Any, R],
+    rule: Rule,
+    request: Any,
+    work: Callable[[Transaction], Awaitable[R]],
+) -> R:
+    """What the work answers, or answered to the same Idempotency-Key before."""
+    key: str | None = request.idempotency_key
+    if key is None:
+        return await work(change)
+    if not _KEY.fullmatch(key):
+        raise Rejected(
+            bad_request(FieldError(field="Idempotency-Key", message="1 to 255 visible ASCII characters"))
+        )
+    before = await change.replay(operation.name, key, _fingerprint(request))
+    if before is None:
+        reply = await work(change)
+        await change.remember(operation.name, key, reply)
+        return reply
+    # The wait for the first request may have been long: who acts is judged again.
+    authority = await change.lock()
+    if authority.holder is not None:
+        token, digest = authority.holder.token, getattr(request, "digest", None)
+        of_itself = getattr(request, "id", None) == token.id or digest == request.actor.token
+        authority.require(rule, account=token.account, of_itself=of_itself)
+    reply = msgspec.json.decode(before, type=operation.reply)
+    if isinstance(reply, c.Made):
+        return msgspec.structs.replace(reply, replayed=True)
+    return reply
+
+
+def _fingerprint(request: Any) -> bytes:
+    """What makes two requests the same: everything but the fresh secret's traces and who asks over which way."""
+    fields: Mapping[str, Any] = msgspec.structs.asdict(request)
+    left_out = {"digest", "hint", "actor", "idempotency_key"}
+    # What is left out of a request is left out here, so that a new field does not make an older request another.
+    asked = {name: value for name, value in fields.items() if name not in left_out and value is not None}
+    if isinstance(request, c.RevokeToken):
+        asked["digest"] = request.digest  # here it names the token
+    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
+
+
+def _listing_problems(request: c.ListTokens | c.ListAccounts) -> list[FieldError]:
+    problems = _paging_problems(request)
+    for field in ("query", "account", "scope", "rotated_to", "created_by"):
+        text: str | None = getattr(request, field, None)
+        if text is not None and (len(text) > rules.MAX_DESCRIPTION or "\0" in text):
+            problems.append(
+                FieldError(field=field, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
+            )
+    return problems
+
+
+def _paging_problems(request: Any) -> list[FieldError]:
+    problems = []
+    if not 0 <= request.page <= c.MAX_PAGE:
+        problems.append(FieldError(field="page", message=f"0 to {c.MAX_PAGE}"))
+    if not 1 <= request.page_size <= c.MAX_PAGE_SIZE:
+        problems.append(FieldError(field="pageSize", message=f"1 to {c.MAX_PAGE_SIZE}"))
+    return problems

@@ -1,0 +1,10 @@
+"""How a notice of a change names the token: so that an edge finds what it has cached, and learns nothing else."""
+
+from hashlib import sha256
+
+
+def notice_key(digest: bytes) -> str:
+    """SHA-256 of a token's digest, in hex. The digest itself names an actor to the tokens service, so it is shown to
+    nobody who was not shown the token.
+    """
+    return sha256(digest).hexdigest()

@@ -1,0 +1,198 @@
+"""An edge has no rights of its own: whoever has its NATS credentials and no token verifies, and changes nothing."""
+
+import asyncio
+import json
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from nats.errors import NoRespondersError
+
+from services.tokens import operations
+from shared import contracts as c
+from shared import rpc, token_value
+from shared.contracts import Actor, Operation
+from tests.conftest import Database
+from tests.services.conftest import issue
+
+ID = "tok_" + "0" * 26
+NEW = {"token": {"scopes": ["*"]}, "hint": ""}
+QUESTIONS: dict[str, dict[str, Any]] = {
+    c.CREATE_TOKEN.subject: NEW,
+    c.EDIT_TOKEN.subject: {"changes": {"scopes": ["*"]}},
+    c.ROTATE_TOKEN.subject: {"grace": 60, "hint": ""},
+    c.REVOKE_TOKEN.subject: {},
+    c.REVOKE_ALL.subject: {"account": "alice"},
+    c.GET_TOKEN.subject: {},
+    c.LIST_TOKENS.subject: {},
+    c.GET_LOG.subject: {},
+    c.GET_USE.subject: {"ids": []},
+    c.FIND_REFUSALS.subject: {"requestId": "x"},
+    c.ADD_ACCOUNT.subject: {"account": "mallory"},
+    c.GET_ACCOUNT.subject: {"account": "alice"},
+    c.LIST_ACCOUNTS.subject: {},
+    c.DELETE_ACCOUNT.subject: {"account": "alice"},
+}
+ACTORS: list[tuple[Any, str]] = [
+    (None, "bad_request"),
+    ({}, "bad_request"),
+    ({"name": "operator"}, "bad_request"),
+    ({"name": "operator", "token": "0" * 64}, "bad_request"),
+    ({"token": "0" * 64, "session": "0" * 64}, "bad_request"),
+    ({"token": ID}, "bad_request"),
+    ({"token": "0" * 64}, "invalid_token"),
+    ({"session": "0" * 64}, "invalid_token"),
+]
+
+
+@pytest.fixture
+async def connection(database: Database):
+    opened = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+    yield opened
+    await opened.close()
+
+
+async def state(connection: asyncpg.Connection) -> list[Any]:
+    """Everything that is stored."""
+    tables = (
+        "token",
+        "account",
+        "audit",
+        "session",
+        "sign_in_link",
+        "idempotency",
+        "change",
+        "outbox_number",
+    )
+    return [await connection.fetch(f"select * from {table} order by 1") for table in tables]  # noqa: S608
+
+
+def question(operation: Operation[Any, Any], token: c.Token, digest: str) -> dict[str, Any]:
+    """What somebody would ask who wants to change or see this token, with a digest of their own."""
+    fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
+    asked = dict(QUESTIONS[operation.subject])
+    if "id" in fields:
+        asked["id"] = token.id
+    if ("digest" in fields and "id" not in asked) or operation is c.ROTATE_TOKEN:
+        asked["digest"] = digest
+    return asked
+
+
+async def test_without_a_token_an_edge_changes_and_sees_nothing(
+    tokens_service, operator, edge_client, connection
+):
+    assert set(QUESTIONS) == {each.subject for each in c.ADMINISTRATIVE}, "every operation is tried"
+    await rpc.call(
+        operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=Actor(name="test"))
+    )
+    value, token = await issue(operator, "*")
+    before = await state(connection)
+    for operation in c.ADMINISTRATIVE:
+        for actor, code in ACTORS:
+            asked = {**question(operation, token, token_value.new_secret().digest), "actor": actor}
+            answer = await edge_client.request(operation.subject, json.dumps(asked).encode(), timeout=2)
+            assert json.loads(answer.data)["code"] == code, (operation.subject, actor, answer.data)
+    assert await state(connection) == before
+    verdict = await rpc.call(edge_client, c.VERIFY, c.VerifyToken(digest=token_value.digest(value) or ""))
+    assert isinstance(verdict, c.Verdict)
+    assert verdict.code == "active", "verifying works"
+
+
+async def test_an_edge_cannot_ask_as_an_operator(tokens_service, operator, edge_client, connection):
+    _, token = await issue(operator, "*")
+    before = await state(connection)
+    operators = [
+        *(each.by_operator for each in c.ADMINISTRATIVE), c.IMPORT_TOKENS, c.EXPORT_TOKEN, c.MAKE_SIGN_IN_LINK
+    ]  # fmt: skip
+    for operation in operators:
+        asked = json.dumps({"id": token.id, "actor": {"name": "operator"}}).encode()
+        with pytest.raises((NoRespondersError, TimeoutError)):
+            await edge_client.request(operation.subject, asked, timeout=0.1)
+    assert await state(connection) == before
+
+
+async def test_a_notice_of_a_change_does_not_hold_the_digest(tokens_service, operator, edge_client):
+    """With the digest, whoever reads notices could act for the token."""
+    seen: list[bytes] = []
+
+    async def see(message) -> None:
+        seen.append(message.data)
+
+    await edge_client.subscribe(c.CHANGED, cb=see)
+    await edge_client.flush()
+    value, token = await issue(operator, "*")
+    edit = c.EditToken(id=token.id, changes=c.TokenUpdate(description="x"), actor=Actor(name="test"))
+    await rpc.call(operator, c.EDIT_TOKEN.by_operator, edit)
+    async with asyncio.timeout(5):
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+    seen.append((await edge_client.request(c.GET_CHANGES.subject, b'{"after":0}', timeout=1)).data)
+    digest = token_value.digest(value) or ""
+    assert all(b'"seq"' in each and digest.encode() not in each for each in seen)
+
+
+@pytest.mark.parametrize("way", ["token", "session"])
+async def test_what_an_edge_was_shown_is_judged_by_the_tokens_service(
+    tokens_service, operator, edge_client, way: str
+):
+    """The edge may say what it likes about the token: scope, account, address and state are looked up."""
+    await rpc.call(
+        operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=Actor(name="test"))
+    )
+    here = c.Restrictions(addresses=("192.0.2.0/24",))
+    for scopes, fields, address, code in (
+        (("admin", "api"), {}, None, None),
+        (("admin", "api:tokens:read"), {}, None, "insufficient_scope"),
+        (("admin", "api"), {"restrictions": here}, "192.0.2.1", None),
+        (("admin", "api"), {"restrictions": here}, "198.51.100.1", "address_not_allowed"),
+        (("admin", "api"), {"restrictions": here}, None, "address_not_allowed"),
+    ):
+        value, _ = await issue(operator, *scopes, **fields)
+        digest = token_value.digest(value) or ""
+        if way == "session":
+            began = c.SignIn(session="5" * 64, actor=Actor(token=digest, address="192.0.2.1"))
+            assert isinstance(await rpc.call(edge_client, c.SIGN_IN, began), c.Verdict)
+        actor = Actor(
+            token=digest if way == "token" else None,
+            session="5" * 64 if way == "session" else None,
+            address=address,
+        )
+        wanted = c.NewToken(scopes=("api",), restrictions=fields.get("restrictions", c.Restrictions()))
+        secret = token_value.new_secret()
+        reply = await rpc.call(
+            edge_client,
+            c.CREATE_TOKEN,
+            c.CreateToken(token=wanted, digest=secret.digest, hint="", actor=actor),
+        )
+        assert (reply.code if isinstance(reply, c.Failure) else None) == code, (scopes, fields, address)
+        await rpc.call(edge_client, c.SIGN_OUT, c.SignOut(session="5" * 64))
+
+
+async def test_each_operation_has_one_rule_and_each_route_names_it():
+    """The routes' scopes are those of the table."""
+    from services.edge.app import litestar
+    from services.edge.cache import Cache
+    from services.edge.gate import ANY, OWN, Gate
+    from services.edge.settings import Settings
+
+    app = litestar(Settings(nats_url="nats://x"), Gate(Cache(1, 1), ()))
+    routes = {
+        f"{method} {route.path_format}": handler.opt
+        for route in app.routes
+        for handler in getattr(route, "route_handlers", ())
+        for method in handler.http_methods
+    }
+    named: dict[str, set[str]] = {}
+    for rule in operations.RULES:
+        for way in rule.ways:
+            if way.partition(" ")[0] in {"GET", "POST", "PATCH", "DELETE"}:
+                named.setdefault(way.partition("?")[0], set()).update((rule.scopes or ())[:1])
+    managing = ("/v1/token", "/v1/account", "/v1/self", "/oauth2/revoke")
+    assert set(named) == {
+        each for each in routes if each.partition(" ")[2].startswith(managing) and "OPTIONS" not in each
+    }
+    for way, scopes in named.items():
+        opt = routes[way]
+        if opt["scope"] not in {OWN, ANY}:
+            assert {opt["scope"], *([opt["or_scope"]] if "or_scope" in opt else [])} == scopes, way
