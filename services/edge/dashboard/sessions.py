@@ -203,22 +203,30 @@ class Attempts:
     ADDRESSES = 10_000
 
     def __init__(self) -> None:
-        self._failed: OrderedDict[Any, tuple[int, float]] = OrderedDict()
+        self._counted: OrderedDict[Any, tuple[int, float]] = OrderedDict()
 
-    def check(self, address: str | None) -> None:
-        """Raises:
-        TooManyAttempts: too many failed in the last minute.
+    def start(self, address: str | None) -> None:
+        """Counts an attempt before it is judged, so that many at once are not judged all.
+
+        Raises:
+            TooManyAttempts: this address has made as many in the last minute as it may.
         """
-        count, ends = self._failed.get(_whose(address), (0, 0.0))
-        if count >= self.MOST and now() < ends:
+        key = _whose(address)
+        count, ends = self._counted.pop(key, (0, 0.0))
+        if now() >= ends:
+            count, ends = 0, now() + self.WINDOW_S
+        self._counted[key] = (min(count + 1, self.MOST), ends)
+        if len(self._counted) > self.ADDRESSES:
+            self._counted.popitem(last=False)
+        if count >= self.MOST:
             raise TooManyAttempts
 
-    def failed(self, address: str | None) -> None:
+    def refund(self, address: str | None) -> None:
+        """Takes back an attempt that was no wrong guess."""
         key = _whose(address)
-        count, ends = self._failed.pop(key, (0, 0.0))
-        self._failed[key] = (count + 1, ends) if now() < ends else (1, now() + self.WINDOW_S)
-        if len(self._failed) > self.ADDRESSES:
-            self._failed.popitem(last=False)
+        count, ends = self._counted.get(key, (0, 0.0))
+        if count:
+            self._counted[key] = (count - 1, ends)
 
 
 def _whose(address: str | None) -> Any:

@@ -29,22 +29,25 @@ async def begin(request: HttpRequest) -> Page:
     """Begins a session."""
     attempts: Attempts = request.app.state.attempts
     address = gate_of(request).address_of(request.scope)
-    attempts.check(address)
     sent = await sessions.form(request)
     link = sent.get("link", "")
     wanted = _local(sent.get("next", ""))
+    if not link:  # which cannot be guessed
+        attempts.start(address)
     try:
         cookie = await sessions.sign_in(
             request, token=None if link else sent.get("token", ""), link=link or None
         )
     except Refused as refused:
         if refused.code in {"unavailable", "overloaded", "rate_limited"}:
+            attempts.refund(address)
             raise
-        attempts.failed(address)
         problem = (USED if link else WRONG) if refused.code == "invalid_token" else _denied(refused)
         return page(
             request, "sign_in.html", status=KINDS[refused.code].status, link="", next=wanted, problem=problem
         )
+    if not link:
+        attempts.refund(address)
     answer = redirect(wanted)
     answer.cookies.append(cookie)
     return answer

@@ -74,10 +74,11 @@ class Caller:
 
     async def valid(self, *tokens: Held) -> list[bool]:
         """Of each token whether it is valid now."""
-        verdicts = [
-            await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest)) for each in tokens
-        ]
-        return [isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts]
+        valid: list[bool] = []
+        for each in tokens:
+            verdict: Any = await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest))
+            valid.append(verdict.code == "active")
+        return valid
 
 
 def _held(made: Any, digest: str) -> Any:

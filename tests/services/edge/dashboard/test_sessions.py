@@ -1,5 +1,6 @@
 """Nobody sees or changes anything without a session, and no session outlives its token."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -201,19 +202,125 @@ async def test_guessing_is_bounded(edge, operator, services):
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
 
 
+async def test_guesses_in_parallel_are_counted_before_they_are_judged(edge, operator, services):
+    """A16"""
+    answers = await asyncio.gather(*(sign_in(edge, token_value.mint()) for _ in range(40)))
+    assert sorted(answer.status_code for answer in answers) == [401] * Attempts.MOST + [429] * 30
+
+
+async def test_who_signs_in_again_and_again_is_no_guesser(edge, operator, services):
+    value, _ = await issue(operator, "admin")
+    for _ in range(Attempts.MOST + 5):
+        assert (await sign_in(edge, value)).status_code == 303
+
+
+async def test_a_link_works_where_others_have_guessed(edge, operator, services):
+    for _ in range(Attempts.MOST + 1):
+        await sign_in(edge, token_value.mint())
+    _, token = await issue(operator, "admin")
+    link = sign_in_link.new(token.id, OPERATOR, seconds=60)
+    await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 303
+
+
+async def test_a_rejected_sign_in_writes_nothing_and_uses_no_link_up(edge, operator, services, database):
+    """A17"""
+    elsewhere = c.Restrictions(addresses=("192.0.2.1",))
+    connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+    for scopes, restrictions in ((("api",), c.Restrictions()), (("admin",), elsewhere)):
+        value, token = await issue(operator, *scopes, restrictions=restrictions)
+        link = sign_in_link.new(token.id, OPERATOR, seconds=60)
+        await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+        assert (await sign_in(edge, value)).status_code == 403
+        assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 403
+        assert await connection.fetchval("select count(*) from session") == 0
+        assert await connection.fetchval("select count(*) from sign_in_link where token = $1", token.id) == 1
+        actions = await connection.fetch("select action from audit where token = $1", token.id)
+        assert "session.started" not in [row["action"] for row in actions]
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        ({"disabled": True}, {"disabled": False}),
+        ({"scopes": ("api",)}, {"scopes": ("admin", "api")}),
+        (
+            {"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))},
+            {"restrictions": c.RestrictionsUpdate(addresses=None)},
+        ),
+        ({"not_before": datetime.now(UTC) + timedelta(days=1)}, {"not_before": None}),
+        (None, {"expires": None}),
+    ],
+    ids=["disabled", "scopes", "addresses", "not before", "expired"],
+)
+@pytest.mark.usefixtures("services")
+async def test_a_session_that_has_ended_does_not_come_back(edge, operator, database, there, back):
+    """A15"""
+    value, token = await issue(operator, "admin", "api", expires=datetime.now(UTC) + timedelta(days=1))
+    await sign_in(edge, value)
+    link = sign_in_link.new(token.id, OPERATOR, seconds=60)
+    await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    assert (await edge.get("/admin/tokens")).status_code == 200
+    if there is None:
+        connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+        await connection.execute("update token set expires = now() where id = $1", token.id)
+        await connection.close()
+    for changes in filter(None, (there, back)):
+        edit = c.EditToken(id=token.id, changes=c.TokenUpdate(**changes), actor=OPERATOR)
+        assert isinstance(await rpc.call(operator, c.EDIT_TOKEN.by_operator, edit), c.EditedToken)
+    assert (await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 200
+    assert (await edge.get("/admin/tokens")).status_code == 303
+    edge.cookies.clear()
+    assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 401
+
+
+async def test_an_edit_that_takes_nothing_away_ends_no_session(edge, operator, services):
+    value, token = await issue(operator, "admin", description="before")
+    await sign_in(edge, value)
+    for changes in ({"description": "after"}, {"scopes": ("admin", "api")}, {"metadata": {"a": 1}}):
+        edit = c.EditToken(id=token.id, changes=c.TokenUpdate(**changes), actor=OPERATOR)
+        await rpc.call(operator, c.EDIT_TOKEN.by_operator, edit)
+        assert (await edge.get("/admin/tokens")).status_code == 200
+
+
+async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, services):
+    """A14"""
+    await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    admin, _ = await issue(operator, "admin")
+    value, token = await issue(operator, "admin", account="alice")
+    await sign_in(edge, admin)
+    for path in ("/admin/tokens", f"/admin/tokens/{token.id}", "/admin/accounts"):
+        assert (await edge.get(path)).status_code == 200, path
+    page = f"/admin/tokens/{token.id}"
+    for path, form, fields in (
+        (f"{page}/revoke", f"{page}/revoke", {}),
+        (f"{page}/end-grace", f"{page}/revoke", {}),
+        (f"{page}/disable", page, {}),
+        (f"{page}/enable", page, {}),
+        (f"{page}/rotate", f"{page}/rotate", {"grace": "0"}),
+        ("/admin/accounts/alice/delete", "/admin/accounts/alice/delete", {}),
+        ("/admin/accounts", "/admin/accounts", {"account": "bob"}),
+    ):
+        answer = await send(edge, path, form, **fields)
+        assert answer.status_code == 403, path
+    bearer = {"authorization": f"Bearer {value}"}
+    assert (await edge.get("/auth?scope=admin&account=alice", headers=bearer)).status_code == 200
+
+
 def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one():
     attempts = Attempts()
     for number in range(Attempts.MOST):
-        attempts.failed(f"2001:db8::{number}")
-        attempts.failed("192.0.2.1")
+        attempts.start(f"2001:db8::{number}")
+        attempts.start("192.0.2.1")
     for blocked in ("2001:db8::ffff", "192.0.2.1", "::ffff:192.0.2.1"):
         with pytest.raises(TooManyAttempts):
-            attempts.check(blocked)
+            attempts.start(blocked)
     for free in ("2001:db8:0:1::1", "192.0.2.2", None):
-        attempts.check(free)
+        attempts.start(free)
     for number in range(Attempts.ADDRESSES):
-        attempts.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    attempts.check("192.0.2.1")  # forgotten for others: what is kept is bounded
+        attempts.start(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    attempts.start("192.0.2.1")  # forgotten for others: what is kept is bounded
 
 
 async def test_a_link_signs_in_once(edge, operator, services):

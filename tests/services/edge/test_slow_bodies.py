@@ -1,0 +1,151 @@
+"""A request whose body takes its time is judged when it is complete: by then its credential may have ended."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from shared import contracts as c
+from shared import rpc, settling, token_value
+from tests.services.conftest import issue
+from tests.services.edge.dashboard.conftest import sign_in
+from tests.services.edge.test_life_of_a_token import admin, bearer, make
+
+__all__ = ["admin"]
+
+OPERATOR = c.Actor(name="test")
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+JSON = {"content-type": "application/json"}
+
+
+def slowly(body: bytes, meanwhile: Callable[[], Awaitable[object]]) -> AsyncIterator[bytes]:
+    """All but the last byte, then what happens meanwhile, then the last byte."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield body[:-1]
+        await asyncio.sleep(0)
+        await meanwhile()
+        yield body[-1:]
+
+    return parts()
+
+
+async def revoke(operator, token: c.Token) -> None:
+    done = await settling.carry_out(
+        operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+    )
+    assert not isinstance(done, c.Failure)
+
+
+async def narrow(operator, token: c.Token) -> None:
+    edit = c.EditToken(id=token.id, changes=c.TokenUpdate(scopes=("nothing",)), actor=OPERATOR)
+    assert not isinstance(await settling.carry_out(operator, c.EDIT_TOKEN.by_operator, edit), c.Failure)
+
+
+def requests(target: dict[str, Any]) -> dict[str, tuple[str, str, bytes, dict[str, str]]]:
+    path = f"/v1/tokens/{target['id']}"
+    form = urlencode({"token": target["token"]}).encode()
+    return {
+        "create": ("POST", "/v1/tokens", json.dumps({"scopes": ["orders"]}).encode(), JSON),
+        "edit": ("PATCH", path, json.dumps({"description": "late"}).encode(), JSON),
+        "rotate": ("POST", f"{path}/rotate", json.dumps({"grace": 60}).encode(), JSON),
+        "introspect": ("POST", "/oauth2/introspect", form, FORM),
+        "revoke": ("POST", "/oauth2/revoke", form, FORM),
+        "account": ("POST", "/v1/account", json.dumps({"account": "late"}).encode(), JSON),
+    }
+
+
+@pytest.mark.parametrize(("end", "status"), [(revoke, 401), (narrow, 403)])
+@pytest.mark.parametrize("name", ["create", "edit", "rotate", "introspect", "revoke", "account"])
+async def test_it_is_not_carried_out_with_a_token_that_has_ended(
+    admin, operator, name: str, end: Any, status: int
+):
+    """A6"""
+    target = await make(admin, scopes=["orders"])
+    method, path, body, headers = requests(target)[name]
+    value, token = await issue(operator, "api", "introspect", "orders")
+    answer = await admin.request(
+        method,
+        path,
+        content=slowly(body, lambda: end(operator, token)),
+        headers={**headers, **bearer(value)},
+    )
+    assert answer.status_code == status, answer.text
+    shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
+    assert (shown["revision"], shown["rotatedTo"]) == (target["revision"], None)
+    assert (await admin.get("/v1/account/late")).status_code == 404
+    assert (await admin.get(f"/v1/tokens?createdBy={token.id}")).json()["total"] == 0
+
+
+async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, operator):
+    value, _ = await issue(operator, "metrics")
+    waited = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal waited
+        yield b"{"
+        waited = True
+        yield b"}"
+
+    for headers, status in ((bearer(value), 403), (bearer("f" * 64), 401)):
+        answer = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
+        assert (answer.status_code, waited) == (status, False)
+
+
+async def test_a_request_with_a_body_spends_one_of_its_limit(admin, operator):
+    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=3, time_window=86_400))
+    value, _ = await issue(operator, "api", restrictions=limit)
+    wanted = {"scopes": ["api"], "restrictions": {"rateLimit": {"maxRequests": 3, "timeWindow": 86_400}}}
+    statuses = [
+        (await admin.post("/v1/tokens", json=wanted, headers=bearer(value))).status_code for _ in range(4)
+    ]
+    assert statuses == [201, 201, 201, 429]
+
+
+@pytest.mark.parametrize("end", [revoke, narrow, "sign out"])
+@pytest.mark.parametrize("page", ["edit", "disable", "revoke", "rotate"])
+async def test_no_form_is_carried_out_with_a_session_that_has_ended(admin, operator, page: str, end: Any):
+    target = await make(admin, scopes=["orders"])
+    value, token = await issue(operator, "admin", "api", "orders")
+    await sign_in(admin, value)
+    path = f"/admin/tokens/{target['id']}"
+    form = (await admin.get(path if page == "disable" else f"{path}/{page}")).text
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+    fields |= {"description": "late", "scope": "orders", "expires": "never", "grace": "0"}
+
+    async def meanwhile() -> None:
+        if end == "sign out":
+            cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in admin.cookies.items())}
+            out = await admin.post("/admin/sign-out", data={"csrf": fields["csrf"]}, headers=cookies)
+            assert out.status_code == 303
+        else:
+            await end(operator, token)
+
+    cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in admin.cookies.items())}
+    answer: httpx.Response = await admin.post(
+        f"{path}/{page}", content=slowly(urlencode(fields).encode(), meanwhile), headers={**FORM, **cookies}
+    )
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/admin/sign-in")
+    shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
+    assert (shown["revision"], shown["rotatedTo"], shown["disabled"]) == (target["revision"], None, False)
+
+
+async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator):
+    """The tokens service judges the session in the transaction, whatever the edge believes."""
+    target = await make(admin, scopes=["orders"])
+    client = admin._transport.app._app.state.client
+    session = "5" * 64
+    value, _ = await issue(operator, "admin", "api")
+    began = c.SignIn(session=session, actor=c.Actor(token=token_value.digest(value)))
+    assert isinstance(await rpc.call(client, c.SIGN_IN, began), c.Verdict)
+    edit = c.EditToken(id=target["id"], changes=c.TokenUpdate(disabled=True), actor=c.Actor(session=session))
+    await rpc.call(client, c.SIGN_OUT, c.SignOut(session=session))
+    reply = await rpc.call(client, c.EDIT_TOKEN, edit)
+    assert isinstance(reply, c.Failure)
+    assert reply.code == "invalid_token"
