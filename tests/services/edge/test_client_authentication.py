@@ -66,6 +66,12 @@ async def create(operator, value: str, *scopes: str, **fields: Any) -> c.Token:
     return made.token
 
 
+@pytest.fixture(autouse=True)
+def hedging_late(monkeypatch) -> None:
+    """A quota that is requested twice because the machine is busy counts as used up, and these tests count exactly."""
+    monkeypatch.setattr(rpc, "HEDGE_S", 0.7)
+
+
 @pytest.fixture
 async def client(edge, operator, tokens_service) -> httpx.AsyncClient:
     await ready(edge)
