@@ -7,6 +7,7 @@ from services.tokens import store
 from services.tokens.handlers import TokensHandlers
 from services.tokens.inventory import Inventory
 from services.tokens.leases import Leases
+from services.tokens.limits import Limits
 from services.tokens.outbox import Outbox
 from services.tokens.prepared import import_prepared
 from services.tokens.sessions import Sessions
@@ -41,6 +42,8 @@ async def run(settings: Settings, stop: Stop) -> None:
         leases = Leases(pool, client, settings.lease_s)
         await leases.listen()
         await stack.enter_async_context(background(leases.watch(), stop))
+        limits = Limits(pool, client, leases.count)
+        await stack.enter_async_context(background(limits.clean_up(), stop))
         outbox = Outbox(pool, client)
         await stack.enter_async_context(background(outbox.deliver(), stop))
         await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
@@ -50,7 +53,10 @@ async def run(settings: Settings, stop: Stop) -> None:
                 client,
                 "tallystick-tokens",
                 "checks access tokens and manages them",
-                {**TokensHandlers(tokens, leases, outbox.filled).all(), **Sessions(pool, tokens).all()},
+                {
+                    **TokensHandlers(tokens, leases, limits, outbox.filled).all(),
+                    **Sessions(pool, tokens).all(),
+                },
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
                 clocks_s=settings.clocks_s,

@@ -1,0 +1,2 @@
+-- Reserved: migrations are numbered without gaps.
+select 1;
