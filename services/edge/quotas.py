@@ -120,7 +120,6 @@ class Quotas:
         self._measures.count("tallystick_quota_handed_out_total", quota.granted)
         recall = None
         if quota.family is not None:
-            self._by_family[quota.family].add(token.id)
             recall = self._recalls.get((quota.family, quota.window))
         returns = held.complete_take(quota, requested, now(), recall)
         self._count(held)
@@ -129,6 +128,8 @@ class Quotas:
         if self._held.get(token.id) is not held:
             # It had to make room while this was under way.
             self._give_back(held)
+        elif quota.family is not None:
+            self._by_family[quota.family].add(token.id)
 
     # Giving back
 

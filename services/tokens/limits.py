@@ -37,7 +37,7 @@ RECALL_S = 0.05
 POLL_S = 0.005
 CLEAN_UP_S = 10.0
 RETAINED_S = 120
-"""How long takes are kept after their window: longer than a copy of one may be late (60 s by the settings)."""
+"""How long takes are kept after their window, for copies that come late: NATS disconnects a stopped replica far sooner."""
 
 
 class Limits:

@@ -8,7 +8,6 @@ two edges, messages that are lost, come twice, late and in any order, and time. 
 two holders of one family, as two edges are.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -39,6 +38,13 @@ class PrefetchingQuota(HeldQuota):
     def wanted(self, now: float) -> int:  # noqa: ARG002
         return 2
 
+    def copy(self) -> "PrefetchingQuota":
+        """A copy, several times as fast as `copy.copy`."""
+        other = object.__new__(type(self))
+        for name in HeldQuota.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
+
 
 class Rules(NamedTuple):
     """What the two sides do, each rule as it is; a test takes out one at a time."""
@@ -65,6 +71,8 @@ class Case(NamedTuple):
     copies: how many messages come twice.
     losses: how many messages are lost.
     deaths: how many edges die.
+    windows: how many windows there are.
+    slow: whether edges may answer a recall after it has ended.
     """
 
     limits: tuple[int, ...]
@@ -73,17 +81,19 @@ class Case(NamedTuple):
     losses: int = 0
     deaths: int = 0
     windows: int = 1
+    slow: bool = False
 
     @property
     def all_answer(self) -> bool:
         """Whether exactly the limit has to be admitted."""
-        return not self.losses and not self.deaths and len(self.limits) == 1
+        return not self.losses and not self.deaths and not self.slow and len(self.limits) == 1
 
 
 CASES = (
     Case((3,), requests=4),
     Case((2,), requests=3, deaths=1),
     Case((2,), requests=3, losses=1),
+    Case((2,), requests=2, copies=1, slow=True),
     Case((1, 2), requests=2),
     Case((2,), requests=4, copies=1),
     Case((2, 1), requests=3),
@@ -181,10 +191,11 @@ class World:
         self.wrong = ""
 
     def copy(self) -> "World":
-        other = copy.copy(self)
-        for name in ("held", "requested", "recalls", "known", "waiting", "holders"):
+        other = object.__new__(World)
+        other.__dict__.update(self.__dict__)
+        for name in ("requested", "recalls", "known", "waiting", "holders"):
             setattr(other, name, list(getattr(self, name)))
-        other.held = [copy.copy(held) for held in self.held]
+        other.held = [held and held.copy() for held in self.held]
         return other
 
     def key(self) -> tuple[object, ...]:
