@@ -151,9 +151,6 @@ class Administration:
 
         async def work(change: Transaction) -> c.Made:
             found = await transitions.find_target(change, operations.ROTATE, id=request.id)
-            account = found.token.account
-            if account is not None and not await change.lock_account(account):
-                raise Rejected(not_found())
             authority = await change.lock(found.chain)
             chain, target = await transitions.locked(change, found)
             of_itself = authority.is_holder(target)
