@@ -53,6 +53,11 @@ nats-command:
     sh deploy/setup dev
     .venv/bin/pytest tests/examples/proof_nats_command.py
 
+# the recipes of docs/tokens.md for FastAPI, Express and Apache; parts whose programs are missing are skipped
+oauth-clients:
+    sh deploy/setup dev
+    .venv/bin/pytest tests/examples/proof_oauth_clients.py
+
 # the dashboard in a real browser (Debian's chromium)
 browser *options:
     sh deploy/browser {{options}}

@@ -222,10 +222,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Rate limits": (
         Panel(
             "Quota",
-            "Requests per second that edges were given to hand out, and what of it was not used in its window.",
+            "Requests per second handed out to edges, given back by them, and lost as their window ended.",
             "reqps",
             (
                 Query(per_second("tallystick_quota_handed_out_total"), "handed out"),
+                Query(per_second("tallystick_quota_returned_total"), "given back"),
                 Query(per_second("tallystick_quota_lost_total"), "lost"),
             ),
         ),

@@ -19,6 +19,7 @@ from shared.contracts import (
     CHANGED,
     EVENTS_PREFIX,
     EVENTS_STREAM,
+    RECALLED,
     RECONCILIATION_CONSUMER,
     STREAM_CONSUMER,
     VERIFY,
@@ -115,12 +116,12 @@ USERS: Mapping[str, User] = {
             ACKNOWLEDGED,
             *_own_events("edge"),
         ],
-        subscribe=[_inbox("edge"), CHANGED],
+        subscribe=[_inbox("edge"), CHANGED, RECALLED],
     ),
     "tokens": User(
         CORE,
         # `_R_` is where the server collects replies for another account.
-        publish=[*_own_events("tokens"), "_INBOX.>", "_R_.>", CHANGED],
+        publish=[*_own_events("tokens"), "_INBOX.>", "_R_.>", CHANGED, RECALLED],
         subscribe=[
             "tallystick.v1.tokens.>",
             "tallystick.v1.edge.>",
@@ -294,6 +295,7 @@ def subjects() -> list[str]:
     return [
         *sorted(operations),
         CHANGED,
+        RECALLED,
         ACKNOWLEDGED,
         *(f"{EVENTS_PREFIX}{user}.{kind}" for user in (*publishers.SERVICES, "service") for kind in kinds),
         f"{EVENTS_PREFIX}thread.started",

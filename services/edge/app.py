@@ -54,6 +54,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
             gate.measured_by(producer)
             stack.push_async_callback(gate.usage.flush, client)
             await stack.enter_async_context(background(gate.usage.report(client), stop))
+            await stack.enter_async_context(gate.quotas.recalled_by(client))
             await stack.enter_async_context(Coherence(client, gate.cache).kept())
             app.state.client = client
             app.state.readiness = Readiness(client)

@@ -1,4 +1,6 @@
-"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750)."""
+"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750). Under
+``/oauth2/`` the body has the ``error`` of RFC 6749 too, and a 401 has a second challenge (RFC 7617).
+"""
 
 import logging
 from collections.abc import Mapping
@@ -8,6 +10,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
+from litestar.response.base import ASGIResponse
 from msgspec import UNSET, UnsetType
 
 from shared.bad_input import without_input
@@ -17,6 +20,9 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Bearer realm="tallystick"'
+BASIC_CHALLENGE = 'Basic realm="tallystick"'
+OAUTH2_PATHS = "/oauth2/"
+"""Under this prefix clients may authenticate as OAuth 2 clients do; see `services.edge.client_authentication`."""
 
 
 def etag(token: Token) -> str:
@@ -50,7 +56,7 @@ KINDS: Mapping[str, Kind] = {
     "stale": Kind(412, "The token has changed since it was read"),
     "content_too_large": Kind(413, "The body is too large"),
     "uri_too_long": Kind(414, "The request target is too long"),
-    "unsupported_media_type": Kind(415, "The body must be JSON"),
+    "unsupported_media_type": Kind(415, "The media type of the body is not supported"),
     "header_fields_too_large": Kind(431, "The header section is too large"),
     "internal": Kind(500, "This should not have happened"),
     "overloaded": Kind(503, "Too busy to decide now"),
@@ -104,6 +110,7 @@ class Problem(msgspec.Struct, kw_only=True):
         errors: everything that was wrong with its fields.
         scope: what the token would have to cover.
         address: where the request came from.
+        error: the error code of RFC 6749, section 5.2, or RFC 6750, section 3.1; under ``/oauth2/`` only.
         current: the token as it is now, of a ``stale`` change.
     """
 
@@ -115,6 +122,7 @@ class Problem(msgspec.Struct, kw_only=True):
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     scope: str | UnsetType = UNSET
     address: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
     current: Token | UnsetType = UNSET
 
 
@@ -126,7 +134,13 @@ class Refusal(NamedTuple):
     body: bytes
 
 
-def problem(refused: Refused) -> Refusal:
+def problem(refused: Refused, *, oauth2: bool = False) -> Refusal:
+    """The response to a rejected request.
+
+    Args:
+        refused: why it is rejected.
+        oauth2: it was sent to a path under `OAUTH2_PATHS`.
+    """
     kind = KINDS.get(refused.code, KINDS["internal"])
     code = refused.code if refused.code in KINDS else "internal"
     body = Problem(title=kind.title, status=kind.status, code=code)
@@ -139,6 +153,8 @@ def problem(refused: Refused) -> Refusal:
         body.scope = refused.scope
     if refused.address is not None:
         body.address = refused.address
+    if oauth2:
+        body.error = _oauth2_error(code, kind.status)
     if refused.current is not None:
         body.current = refused.current
     if kind.challenge:
@@ -149,6 +165,18 @@ def problem(refused: Refused) -> Refusal:
     return Refusal(kind.status, headers, msgspec.json.encode(body))
 
 
+def _oauth2_error(code: str, status: int) -> str:
+    match status:
+        case 401:
+            return "invalid_client"
+        case 403:
+            return code if code == "insufficient_scope" else "unauthorized_client"
+        case 429 | 503:
+            return "temporarily_unavailable"
+        case _:
+            return "invalid_request" if status < 500 else "server_error"
+
+
 class Answer(NamedTuple):
     """A whole answer, as ASGI has it but for the request's id."""
 
@@ -157,10 +185,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def refusal(refused: Refused) -> Answer:
+def refusal(refused: Refused, *, oauth2: bool = False) -> Answer:
     """A refusal that is sent without the framework."""
-    status, headers, body = problem(refused)
-    return made(status, headers, body)
+    response = made(*problem(refused, oauth2=oauth2))
+    if oauth2 and response.status == 401:
+        challenge = (b"www-authenticate", BASIC_CHALLENGE.encode())
+        response = response._replace(headers=(*response.headers, challenge))
+    return response
 
 
 def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
@@ -168,12 +199,25 @@ def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
     return Answer(status, tuple((name.encode(), value.encode()) for name, value in fields.items()), body)
 
 
-def answer(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The exception handler for everything."""
-    found = problem(as_refused(error))
+    oauth2 = request.scope["path"].startswith(OAUTH2_PATHS)
+    found = problem(as_refused(error), oauth2=oauth2)
     # Litestar derives the content type from the media type.
     headers = {name: value for name, value in found.headers.items() if name != "content-type"}
-    return Response(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
+    kind = _WithBasicChallenge if oauth2 and found.status == 401 else Response[bytes]
+    return kind(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+class _WithBasicChallenge(Response[bytes]):
+    """Adds a second ``WWW-Authenticate`` header, which Litestar's own response cannot hold. Many clients read only
+    the first challenge of a header.
+    """
+
+    def to_asgi_response(self, *args: Any, **options: Any) -> ASGIResponse:
+        response = super().to_asgi_response(*args, **options)
+        response.headers.add("www-authenticate", BASIC_CHALLENGE)
+        return response
 
 
 def as_refused(error: Exception) -> Refused:

@@ -12,11 +12,11 @@ from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
-from services.edge import forward_auth
+from services.edge import client_authentication, forward_auth
 from services.edge.calls import UNROUTED
 from services.edge.coherence import now
 from services.edge.credentials import Credential, take
-from services.edge.errors import Answer, Refused, refusal
+from services.edge.errors import OAUTH2_PATHS, Answer, Refused, refusal
 from services.edge.gate import Gate
 from shared import tracing
 from shared.ids import new_id
@@ -28,7 +28,7 @@ MAX_TARGET_BYTES = 8 * 1024
 CLOSE = {"connection": "close"}
 BODY_TIMEOUT_S = 10.0
 """How long a client may take to send its body."""
-TOKEN_NEEDED = ("/v1/", "/oauth2/", "/metrics")
+TOKEN_NEEDED = ("/v1/", OAUTH2_PATHS, "/metrics")
 """Nothing under these is answered without a token; `app` sees to it that no public route is."""
 _UNAMBIGUOUS = re.compile(rb"[A-Za-z0-9_~+/=.-]+")
 """What stands after ``Bearer `` is one value, whatever it is worth."""
@@ -95,16 +95,21 @@ class Front:
     ) -> Coroutine[Any, Any, None]:
         """Any other request: its token is not known here, or it has none, or two."""
         credential, headers, query = take(scope["headers"], scope["query_string"])
+        state: dict[str, Any] = {"credential": credential, "entry": None}
+        if scope["path"].startswith(OAUTH2_PATHS):
+            credential = client_authentication.prepare(scope, state)
         code = _without_asking(credential)
+        if code == "missing_token" and client_authentication.may_be_in_body(scope):
+            code = None
         if code and _needs_token(scope):
             return self._refuse(code, scope, request_id, send)
         scope["headers"], scope["query_string"] = headers, query
-        state: dict[str, Any] = {"credential": credential, "entry": None}
         return self._pass_on(scope, receive, send, request_id, state)
 
     def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
         self._gate.usage.results[code] += 1
-        return self._send(_REFUSALS[code], scope, request_id, send)
+        refusals = _OAUTH2_REFUSALS if scope["path"].startswith(OAUTH2_PATHS) else _REFUSALS
+        return self._send(refusals[code], scope, request_id, send)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -228,6 +233,7 @@ def _without_asking(credential: Credential) -> str | None:
 
 
 _REFUSALS = {code: refusal(Refused(code)) for code in ("invalid_request", "missing_token", "invalid_token")}
+_OAUTH2_REFUSALS = {code: refusal(Refused(code), oauth2=True) for code in _REFUSALS}
 
 
 def _in_time(receive: Receive) -> Receive:

@@ -221,7 +221,8 @@ async def authorize(request: HttpRequest) -> None:
     - ``query``: the names of its query parameters, which `app` takes from its signature. None may come twice.
     - ``body``: the type of its JSON body.
     - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
-    - ``by``: who admits a request that shows something else than a token.
+    - ``by``: the function that authorizes the request instead, for a route with other credentials than a token in
+      the header or the query.
 
     Raises:
         Refused: the first thing that does not fit.
@@ -379,4 +380,5 @@ def _check_media_type(request: HttpRequest, *media_types: str) -> None:
         or content_types[0] not in media_types
         or (request.headers.get("content-encoding", "identity") != "identity")
     ):
-        raise Refused("unsupported_media_type")
+        detail = f"the body must be {' or '.join(media_types)}, without a content coding"
+        raise Refused("unsupported_media_type", detail)

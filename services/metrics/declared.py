@@ -79,6 +79,9 @@ EDGES = Metric("tallystick_edges", "gauge", "Edge workers that report")
 QUOTA_HANDED_OUT = Metric(
     "tallystick_quota_handed_out_total", "counter", "Requests of rate limits handed out to edges"
 )
+QUOTA_RETURNED = Metric(
+    "tallystick_quota_returned_total", "counter", "Requests of rate limits that edges gave back unspent"
+)
 QUOTA_LOST = Metric(
     "tallystick_quota_lost_total", "counter", "Requests handed out to edges that did not come in their window"
 )

@@ -14,18 +14,16 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from services.tokens import imports, operations, rows, rules
-from services.tokens.attenuation import exceeds
+from services.tokens import imports, operations, rows, rules, transitions
 from services.tokens.authority import MAX_LIVING_SECRETS, Authority, Rejected
 from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
 from services.tokens.leases import Leases
-from services.tokens.merging import NotMergeable, merged
 from services.tokens.operations import Rule
 from services.tokens.replies import bad_request, conflict, fitting, not_found
 from services.tokens.rows import StoredToken
 from services.tokens.store import Store
 from shared import contracts as c
-from shared.contracts import ADMINISTRATIVE, Failure, FieldError, NewToken, Operation
+from shared.contracts import ADMINISTRATIVE, Failure, FieldError, Operation
 from shared.ids import new_id
 from shared.rpc import Handler, Handlers
 from shared.token_record import TokenRecord
@@ -106,7 +104,7 @@ class Administration:
                 raise Rejected(conflict("there are tokens already"))
             await self._require_room(change, authority)
             record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=wanted, hint=request.hint)
-            return c.Made(token=await change.insert(record, limited_by=_limited(authority)))
+            return c.Made(token=await change.insert(record, limited_by=transitions.limited_holder(authority)))
 
         return await self._change(c.CREATE_TOKEN, operations.CREATE, request, work)
 
@@ -121,21 +119,23 @@ class Administration:
             required.append(rule)
 
         async def work(change: Transaction) -> c.EditedToken:
-            found = await _find(change, *required, id=request.id)
+            found = await transitions.find_target(change, *required, id=request.id)
             authority = await change.lock(found.chain)
-            chain, target = await _locked(change, found)
+            chain, target = await transitions.locked(change, found)
             for each in required:
-                authority.require(each, account=_account(each, target), of_itself=authority.is_holder(target))
-            _require_existing(target)
-            _require_revision(target, request.revisions)
+                authority.require(
+                    each, account=transitions.account_of(each, target), of_itself=authority.is_holder(target)
+                )
+            transitions.require_existing(target)
+            transitions.require_revision(target, request.revisions)
             if names != {"disabled"}:
                 authority.require_not_replaced([target])
-                await _edit(change, authority, target, request.changes)
+                await transitions.edit(change, authority, target, request.changes)
             covered: Sequence[str] | None = None
             if rule is operations.DISABLE:
-                covered = await _disable(change, authority, chain, target)
+                covered = await transitions.disable(change, authority, chain, target)
             elif rule is operations.ENABLE:
-                covered = await _enable(change, authority, chain, target)
+                covered = await transitions.enable(change, authority, chain, target)
             edited = await change.find(id=request.id)
             if edited is None:
                 raise RuntimeError("a token that is locked is gone")
@@ -150,16 +150,13 @@ class Administration:
             return bad_request(FieldError(field="grace", message=f"0 to {MAX_GRACE_S} seconds"))
 
         async def work(change: Transaction) -> c.Made:
-            found = await _find(change, operations.ROTATE, id=request.id)
-            account = found.token.account
-            if account is not None and not await change.lock_account(account):
-                raise Rejected(not_found())
+            found = await transitions.find_target(change, operations.ROTATE, id=request.id)
             authority = await change.lock(found.chain)
-            chain, target = await _locked(change, found)
+            chain, target = await transitions.locked(change, found)
             of_itself = authority.is_holder(target)
             authority.require(operations.ROTATE, of_itself=of_itself)
-            _require_existing(target)
-            _require_revision(target, request.revisions)
+            transitions.require_existing(target)
+            transitions.require_revision(target, request.revisions)
             if target.token.rotated_to is not None:
                 raise Rejected(conflict("this token was rotated already"))
             if target.is_expired:
@@ -177,7 +174,7 @@ class Administration:
                 hint=request.hint,
                 disabled=target.token.disabled,
             )
-            limited_by = _limited(authority) or target
+            limited_by = transitions.limited_holder(authority) or target
             token = await change.rotate(target, record, request.grace, family=limited_by.family)
             return c.Made(token=token)
 
@@ -189,25 +186,25 @@ class Administration:
         rule = operations.REVOKE_DESCENDANTS if request.descendants else operations.REVOKE
 
         async def work(change: Transaction) -> c.Revoked:
-            found = await _find(change, rule, id=request.id, digest=request.digest)
+            found = await transitions.find_target(change, rule, id=request.id, digest=request.digest)
             below: Sequence[str] = []
             if request.descendants:
                 below = await change.lock_descendants(found.chain)
                 authority = change.authority
             else:
                 authority = await change.lock(found.chain)
-            chain, target = await _locked(change, found)
+            chain, target = await transitions.locked(change, found)
             of_itself = authority.is_holder(target)
             authority.require(rule, account=target.token.account, of_itself=of_itself)
-            _require_revision(target, request.revisions)
-            covered = _coverage(chain, target, of_itself=of_itself, only=request.only)
+            transitions.require_revision(target, request.revisions)
+            covered = transitions.coverage(chain, target, of_itself=of_itself, only=request.only)
             descendants = await change.members(below) if below else []
             for each in descendants:
                 authority.require(rule, account=each.token.account, of_itself=authority.is_holder(each))
             # A token in its grace period may still revoke itself, with what that covers.
             revokes_itself = of_itself and request.only is None
             authority.require_not_replaced([*([] if revokes_itself else covered), *descendants])
-            return await _revoke(change, authority, chain, covered, descendants, request=request)
+            return await transitions.revoke(change, authority, chain, covered, descendants, request=request)
 
         return await self._change(c.REVOKE_TOKEN, rule, request, work)
 
@@ -217,7 +214,7 @@ class Administration:
 
         async def work(change: Transaction) -> c.AllRevoked:
             change.authority.require(operations.REVOKE_ALL, account=request.account)
-            tokens, living = await _revoke_account(change, operations.REVOKE_ALL, request.account)
+            tokens, living = await transitions.revoke_account(change, operations.REVOKE_ALL, request.account)
             return c.AllRevoked(account=request.account, tokens=tokens, living_descendants=living)
 
         return await self._change(c.REVOKE_ALL, operations.REVOKE_ALL, request, work)
@@ -282,7 +279,7 @@ class Administration:
             async with self._store.change(request.actor) as change:
                 reply, problems = await imports.import_records(change, request, datetime.now(UTC))
                 if not request.skip_rejected:
-                    _reject(problems)
+                    transitions.reject(problems)
                 _undo_dry_run(dry_run=request.dry_run, reply=reply)
         except Rejected as rejected:
             return rejected.failure
@@ -350,7 +347,9 @@ class Administration:
 
         async def work(change: Transaction) -> c.AccountDeleted:
             change.authority.require(operations.DELETE_ACCOUNT, account=request.account)
-            tokens, living = await _revoke_account(change, operations.DELETE_ACCOUNT, request.account)
+            tokens, living = await transitions.revoke_account(
+                change, operations.DELETE_ACCOUNT, request.account
+            )
             await change.delete_account(request.account, tokens)
             return c.AccountDeleted(
                 account=request.account, deleted=True, tokens=tokens, living_descendants=living
@@ -487,217 +486,6 @@ def _undo_dry_run(*, dry_run: bool, reply: msgspec.Struct) -> None:
     """
     if dry_run:
         raise _DryRun(reply)
-
-
-def _reject(problems: Sequence[FieldError]) -> None:
-    """Raises:
-    Rejected: there are problems.
-    """
-    if problems:
-        raise Rejected(bad_request(*problems))
-
-
-# One operation's steps
-
-
-async def _find(
-    change: Transaction,
-    *required: Rule,
-    id: str | None = None,  # noqa: A002  # the field's name
-    digest: str | None = None,
-) -> StoredToken:
-    """The token that a change is about, before anything is locked.
-
-    Raises:
-        Rejected: the actor may not do this to it, or there is none.
-    """
-    found = None
-    if digest is not None or (id is not None and rules.is_token_id(id)):
-        found = await change.find(id=id, digest=digest)
-    for rule in required:
-        change.authority.require(
-            rule,
-            account=_account(rule, found) if found else None,
-            of_itself=change.authority.is_holder(found),
-        )
-    if found is None:
-        raise Rejected(not_found())
-    return found
-
-
-def _account(rule: Rule, target: StoredToken) -> str | None:
-    """The account that an operation on a token is about: of none but itself for what a bound token does to no other."""
-    return None if rule.is_bound_to_itself else target.token.account
-
-
-async def _locked(change: Transaction, found: StoredToken) -> tuple[Sequence[StoredToken], StoredToken]:
-    """The chain of a token and the token, as they are now that the chain is locked."""
-    chain = await change.chain(found.chain)
-    return chain, next(each for each in chain if each.token.id == found.token.id)
-
-
-def _require_existing(target: StoredToken) -> None:
-    """Raises:
-    Rejected: it is revoked.
-    """
-    if target.token.revoked is not None:
-        raise Rejected(not_found())
-
-
-def _require_revision(target: StoredToken, revisions: Sequence[int] | None) -> None:
-    """Raises:
-    Rejected: the change is meant for another revision.
-    """
-    if revisions is not None and target.token.revision not in revisions:
-        raise Rejected(
-            Failure(code="stale", message="the token has changed since it was read", current=target.token)
-        )
-
-
-async def _edit(
-    change: Transaction, authority: Authority, target: StoredToken, changes: c.TokenUpdate
-) -> None:
-    if target.token.rotated_to is not None:
-        raise Rejected(conflict("this token was rotated: change its successor"))
-    before = rows.wanted(target.token)
-    try:
-        after = merged(before, changes)
-    except NotMergeable as error:
-        raise Rejected(bad_request(*error.problems)) from None
-    # An expiry that is kept may have passed; only a new one has to lie ahead.
-    judged = after if after.expires != before.expires else msgspec.structs.replace(after, expires=None)
-    _reject(rules.problems(judged, datetime.now(UTC), stored=target.token.restrictions))
-    after = rules.canonical_token(after)
-    # Neither what it becomes nor what it is: else who may give less could take more away.
-    authority.require_grant(before, after)
-    if after == before:
-        return
-    await change.update(target.token, after)
-    if not target.is_active or narrows(before, after):
-        await change.end_sessions([target.token.id])
-
-
-async def _disable(
-    change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
-) -> Sequence[str]:
-    """Disables the whole chain, and answers the tokens that this disable covers."""
-    covered = [each for each in chain if not each.is_over and not each.token.disabled]
-    authority.require_not_replaced([target, *covered])
-    before = [
-        each
-        for each in chain
-        if each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
-    ]
-    if covered:
-        await change.disable(_ids(covered), target.disabled_with)
-        await change.end_sessions(_ids(covered))
-    return _ids(each for each in chain if each in covered or (each in before and each.token.disabled))
-
-
-async def _enable(
-    change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
-) -> Sequence[str]:
-    """Enables what the same disable covered, and answers these tokens."""
-    if not target.token.disabled:
-        return []
-    covered = [
-        each
-        for each in chain
-        if each.token.revoked is None
-        and each.token.disabled
-        and (
-            each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
-        )
-    ]
-    authority.require_not_replaced(covered)
-    authority.require_grant(*(rows.wanted(each.token) for each in covered))
-    await change.enable(_ids(covered))
-    return _ids(covered)
-
-
-def _coverage(
-    chain: Sequence[StoredToken], target: StoredToken, *, of_itself: bool, only: str | None
-) -> Sequence[StoredToken]:
-    """What a revocation of one token covers of its chain."""
-    place = chain.index(target)
-    if only == "predecessors":
-        return chain[:place]
-    if not of_itself:
-        return chain
-    # What it rotated to by itself, and so on: a successor that somebody else made is theirs.
-    end = place
-    while end + 1 < len(chain) and chain[end].rotated_by == chain[end].token.id:
-        end += 1
-    return chain[: end + 1]
-
-
-async def _revoke(
-    change: Transaction,
-    authority: Authority,
-    chain: Sequence[StoredToken],
-    covered: Sequence[StoredToken],
-    descendants: Sequence[StoredToken],
-    *,
-    request: c.RevokeToken,
-) -> c.Revoked:
-    """Revokes what is covered; the chain of the token that acts comes last."""
-    holder = authority.holder
-    own = holder.chain if holder else None
-    ended = [each for each in (*descendants, *covered) if not each.is_over]
-    ended.sort(key=lambda each: each.chain == own)
-    if ended and not request.dry_run:
-        await change.revoke(_ids(ended))
-        await change.end_sessions(_ids(ended))
-    ended_ids = set(_ids(ended))
-    shown = [each for each in descendants if each.token.revoked is not None or each.token.id in ended_ids]
-    living = 0
-    if not request.descendants:
-        living = await change.count_living_descendants([chain[0].chain])
-    return c.Revoked(
-        deleted=not request.dry_run,
-        covered=tuple(
-            each.token.id for each in covered if each.token.revoked is not None or each.token.id in ended_ids
-        ),
-        descendants=tuple(_ids(shown)[: c.MAX_DESCENDANTS_LISTED]),
-        living_descendants=living,
-        own_chain=tuple(each.token.id for each in ended if each.chain == own),
-    )
-
-
-async def _revoke_account(change: Transaction, rule: Rule, account: str) -> tuple[int, int]:
-    """Revokes every token of an account, and answers how many those were and how many descendants of theirs live on.
-
-    Raises:
-        Rejected: there is no such account, or the actor may not do this.
-    """
-    if not await change.lock_account(account, to_change=True):
-        raise Rejected(not_found())
-    chains = await change.chains_of_account(account)
-    authority = await change.lock(*chains)
-    authority.require(rule, account=account)
-    ended = [each for each in await change.members(chains) if each.token.revoked is None]
-    authority.require_not_replaced(each for each in ended if not authority.is_holder(each))
-    ended.sort(key=lambda each: authority.holder is not None and each.chain == authority.holder.chain)
-    if ended:
-        await change.revoke(_ids(ended))
-        await change.end_sessions(_ids(ended))
-    return len(ended), await change.count_living_descendants(chains)
-
-
-def narrows(before: NewToken, after: NewToken) -> bool:
-    """Whether an edit takes something away."""
-    starts_later = after.not_before is not None and after.not_before != before.not_before
-    return starts_later or bool(exceeds(after, before))
-
-
-def _limited(authority: Authority) -> StoredToken | None:
-    """The token that acts, if what comes from it shares its rate limit."""
-    holder = authority.holder
-    return holder if holder is not None and holder.token.restrictions.rate_limit is not None else None
-
-
-def _ids(tokens: Any) -> list[str]:
-    return [each.token.id for each in tokens]
 
 
 async def _once(

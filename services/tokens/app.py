@@ -8,6 +8,7 @@ from services.tokens.administration import Administration, Policy
 from services.tokens.handlers import TokensHandlers
 from services.tokens.inventory import Inventory
 from services.tokens.leases import Leases
+from services.tokens.limits import Limits
 from services.tokens.outbox import Outbox
 from services.tokens.prepared import import_prepared
 from services.tokens.sessions import Sessions
@@ -42,6 +43,8 @@ async def run(settings: Settings, stop: Stop) -> None:
         leases = Leases(pool, client, settings.lease_s)
         await leases.listen()
         await stack.enter_async_context(background(leases.watch(), stop))
+        limits = Limits(pool, client, leases.count)
+        await stack.enter_async_context(background(limits.clean_up(), stop))
         outbox = Outbox(pool, client)
         await stack.enter_async_context(background(outbox.deliver(), stop))
         await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
@@ -53,9 +56,9 @@ async def run(settings: Settings, stop: Stop) -> None:
                 "tallystick-tokens",
                 "checks access tokens and manages them",
                 {
-                    **TokensHandlers(tokens, leases).all(),
+                    **TokensHandlers(tokens, leases, limits).all(),
                     **Administration(tokens, leases, outbox.filled, policy).all(),
-                    **Sessions(pool, tokens).all(),
+                    **Sessions(pool, tokens, limits).all(),
                 },
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,

@@ -6,6 +6,7 @@ import msgspec
 
 from services.tokens import rules
 from services.tokens.leases import Leases
+from services.tokens.limits import Limits
 from services.tokens.replies import bad_request, fitting, not_found
 from services.tokens.store import Store
 from shared import contracts as c
@@ -18,17 +19,20 @@ class TokensHandlers:
     """Args:
     store: where tokens are.
     leases: who has to be notified when they change.
+    limits: what is left of their rate limits.
     """
 
-    def __init__(self, store: Store, leases: Leases) -> None:
+    def __init__(self, store: Store, leases: Leases, limits: Limits) -> None:
         self._store = store
         self._leases = leases
+        self._limits = limits
 
     def all(self) -> Handlers:
         return {
             c.VERIFY: self.verify,
             c.VERIFY_MANY: self.verify_many,
             c.TAKE_QUOTA: self.take_quota,
+            c.RETURN_QUOTA: self.return_quota,
             c.REPORT_USE: self.report_use,
             c.TOKENS_STATS: self.stats,
             c.SETTLE: self.settle,
@@ -54,10 +58,11 @@ class TokensHandlers:
         )
         if refusal := judge(verdict.token, demand):
             return msgspec.structs.replace(verdict, code=refusal)
-        limit = verdict.token.restrictions.rate_limit
-        if limit is None:
+        if verdict.token.restrictions.rate_limit is None:
             return verdict
-        quota = await self._store.take_quota(verdict.token.id, limit)
+        quota = await self._limits.take(c.TakeQuota(id=verdict.token.id))
+        if quota is None:
+            return await self.verify(request)  # it was edited just now
         return msgspec.structs.replace(
             verdict, quota=quota, code="active" if quota.granted else "rate_limited"
         )
@@ -67,12 +72,10 @@ class TokensHandlers:
         return fitting(c.Verdicts(verdicts=verdicts), "requests", verdicts)
 
     async def take_quota(self, request: c.TakeQuota) -> c.Quota | Failure:
-        limit = await self._store.rate_limit(request.id)
-        if limit is None:
-            return not_found()
-        return await self._store.take_quota(
-            request.id, limit, wanted=request.wanted, sharing=self._leases.count()
-        )
+        return await self._limits.take(request) or not_found()
+
+    async def return_quota(self, request: c.ReturnQuota) -> c.ReturnedQuota:
+        return await self._limits.give_back(request)
 
     async def report_use(self, request: c.ReportUse) -> c.Taken | Failure:
         if not all(map(rules.may_be_logged, request.refusals)):

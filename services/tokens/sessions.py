@@ -6,6 +6,7 @@ something away from that.
 from services.tokens import operations
 from services.tokens.administration import from_operator
 from services.tokens.authority import Authority, Rejected
+from services.tokens.limits import Limits
 from services.tokens.store import Store
 from shared import contracts as c
 from shared.contracts import Failure, Verdict
@@ -14,9 +15,10 @@ from shared.rpc import Handlers
 
 
 class Sessions:
-    def __init__(self, pool: Pool, store: Store) -> None:
+    def __init__(self, pool: Pool, store: Store, limits: Limits) -> None:
         self._pool = pool
         self._store = store
+        self._limits = limits
 
     def all(self) -> Handlers:
         return {
@@ -46,8 +48,8 @@ class Sessions:
         try:
             Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
             if limit is not None:
-                quota = await self._store.take_quota(verdict.token.id, limit)
-                if not quota.granted:
+                quota = await self._limits.take(c.TakeQuota(id=verdict.token.id))
+                if quota is not None and not quota.granted:
                     return Verdict(code="rate_limited", quota=quota)
             async with self._store.change(actor) as change:
                 (await change.lock()).require(operations.SIGN_IN)

@@ -14,8 +14,6 @@ from shared.contracts import (
     Change,
     ListAccounts,
     ListTokens,
-    Quota,
-    RateLimit,
     Refusal,
     RefusedToken,
     Token,
@@ -99,67 +97,6 @@ class Store:
                 rev=row["rev"],
             )
         return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
-
-    async def rate_limit(self, id: str) -> RateLimit | None:  # noqa: A002  # the field's name
-        token = await self.get(id)
-        return token.restrictions.rate_limit if token else None
-
-    async def take_quota(self, id: str, limit: RateLimit, *, wanted: int = 1, sharing: int = 1) -> Quota:  # noqa: A002
-        """Hands out some of the family's current window of this length, never more than is left of it.
-
-        The windows are PostgreSQL's: aligned to the epoch by its clock. Should that clock be set back, requests
-        go on counting against the later window, so the limit holds.
-
-        Args:
-            id: the token.
-            limit: its rate limit.
-            wanted: how many requests to hand out at most.
-            sharing: among how many edges the rest of the window has to do: one gets no more than half its share,
-                so that what lies unspent at another is little when the window runs out.
-        """
-        unused = "case when excluded.starts > current.starts then $3 else $3 - current.used end"
-        row = await self._pool.fetchrow(
-            f"""
-            with clock as (
-                select extract(epoch from now())::float8 as seconds,
-                    floor(extract(epoch from now()) / $2)::bigint * $2 as starts,
-                    (select family from token where id = $1) as family
-            ), taken as (
-                insert into rate_window as current (family, seconds, starts, used, latest)
-                select family, $2, starts, share, share
-                from clock, least($4, greatest(1, $3 / (2 * $5))) as share
-                on conflict (family, seconds) do update set
-                    starts = greatest(current.starts, excluded.starts),
-                    latest = least($4, greatest(1, ({unused}) / (2 * $5))),
-                    used = $3 - ({unused}) + least($4, greatest(1, ({unused}) / (2 * $5)))
-                    where {unused} > 0
-                returning used, latest
-            )
-            select (select used from taken), (select latest from taken), starts + $2 - seconds as resets_in
-            from clock
-            """,  # noqa: S608  # a constant
-            id,
-            limit.time_window,
-            limit.max_requests,
-            wanted,
-            max(1, sharing),
-        )
-        if row is None or row["used"] is None:
-            resets_in = row["resets_in"] if row else limit.time_window
-            return Quota(
-                granted=0,
-                limit=limit.max_requests,
-                remaining=0,
-                window=limit.time_window,
-                resets_in=max(0.0, resets_in),
-            )
-        return Quota(
-            granted=row["latest"],
-            limit=limit.max_requests,
-            remaining=limit.max_requests - row["used"],
-            window=limit.time_window,
-            resets_in=max(0.0, row["resets_in"]),
-        )
 
     async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
         """Notes when tokens were last used, and what was refused to them; only the newest refusals are kept."""

@@ -1,10 +1,10 @@
 """A rate limit is never exceeded, and not missed by much: over three edges and two replicas that are killed and
-stopped.
+stopped, while the limit is edited and the token rotated.
 
     .venv/bin/python -m tests.proofs.rate_limit --seconds 300
 
 Windows are PostgreSQL's, which runs on this machine: its clock is ours. A request that started and ended within one
-window was admitted in it; more of those than the limit allows are a violation.
+window was admitted in it; more of those than the highest limit that was in force in the window are a violation.
 """
 
 import argparse
@@ -29,11 +29,21 @@ class Admitted(NamedTuple):
     ended: float
 
 
+class LimitInForce(NamedTuple):
+    """A limit, from when an edit to it was sent until an edit to another one had returned."""
+
+    limit: int
+    since: float
+    until: float = float("inf")
+
+
 class History:
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.limits = [LimitInForce(limit, float("-inf"))]
         self.admitted: list[Admitted] = []
         self.statuses: Counter[int] = Counter()
+        self.edits: Counter[str] = Counter()
 
     def within(self) -> Counter[int]:
         """By window, the requests that were certainly admitted in it."""
@@ -43,8 +53,16 @@ class History:
             if each.started // WINDOW_S == each.ended // WINDOW_S
         )
 
+    def highest_limit(self, window: int) -> int:
+        start = window * WINDOW_S
+        return max(
+            each.limit for each in self.limits if each.since < start + WINDOW_S and each.until >= start
+        )
+
     def violations(self) -> dict[int, int]:
-        return {window: count for window, count in self.within().items() if count > self.limit}
+        return {
+            window: count for window, count in self.within().items() if count > self.highest_limit(window)
+        }
 
     def used(self) -> float:
         """Of the limit, how much was admitted in whole windows; what falls on an edge counts for both sides."""
@@ -57,12 +75,19 @@ class History:
         return sum(min(counts[window], self.limit) for window in whole) / (self.limit * len(whole))
 
 
-async def load(port: int, token: str, history: History, until: float) -> None:
+class Family(NamedTuple):
+    """The token that is used now: its id, and its value. One element each."""
+
+    id: list[str]
+    value: list[str]
+
+
+async def load(port: int, family: Family, history: History, until: float) -> None:
     connection = Connection(port)
     try:
         while time.time() < until:
             started = time.time()
-            status = (await connection.send("GET", "/auth?scope=api", token)).status
+            status = (await connection.send("GET", "/auth?scope=api", family.value[0])).status
             history.statuses[status] += 1
             if status == 200:
                 history.admitted.append(Admitted(started, time.time()))
@@ -71,37 +96,93 @@ async def load(port: int, token: str, history: History, until: float) -> None:
         connection.close()
 
 
+async def edit(running: Fleet, family: Family, history: History, chance: random.Random) -> None:
+    """Edits the limit and rotates the token, until cancelled."""
+    for port in itertools.cycle(running.ports):
+        await asyncio.sleep(chance.uniform(0.1, 1))
+        connection = Connection(port)
+        try:
+            if chance.random() < 0.5:
+                await rotate(connection, running, family, history)
+            else:
+                limit = chance.randint(history.limit // 3, history.limit)
+                await edit_limit(connection, running, family, history, limit)
+        finally:
+            connection.close()
+
+
+async def edit_limit(
+    connection: Connection, running: Fleet, family: Family, history: History, limit: int
+) -> None:
+    # In force from now on, whatever the answer will be.
+    history.limits.append(LimitInForce(limit, time.time()))
+    body = json.dumps({"restrictions": _restrictions(limit)}).encode()
+    answer = await connection.send("PATCH", f"/v1/tokens/{family.id[0]}", running.admin, body, timeout_s=8)
+    history.edits[f"edit {answer.status}"] += 1
+    if answer.status == 200:
+        returned = time.time()
+        history.limits[:-1] = [each._replace(until=min(each.until, returned)) for each in history.limits[:-1]]
+
+
+async def rotate(connection: Connection, running: Fleet, family: Family, history: History) -> None:
+    path = f"/v1/tokens/{family.id[0]}/rotate"
+    answer = await connection.send("POST", path, running.admin, b'{"grace": 3600}', timeout_s=8)
+    history.edits[f"rotate {answer.status}"] += 1
+    if answer.status == 201:
+        successor = json.loads(answer.body)
+        family.id[0], family.value[0] = successor["id"], successor["token"]
+
+
 async def prove(
-    *, seconds: float, seed: int | None, limit: int = 300, edges: int = 3, clients: int = 4
+    *,
+    seconds: float,
+    seed: int | None,
+    limit: int = 300,
+    edges: int = 3,
+    clients: int = 4,
+    edits: bool = False,
 ) -> tuple[History, Fleet]:
-    """``seed``: what happens to the fleet; None for nothing."""
+    """Args:
+    seconds: how long requests are sent.
+    seed: what happens to the fleet; None for nothing.
+    limit: requests in a window of `WINDOW_S`; the highest, if it is edited.
+    edges: how many edges run.
+    clients: how many clients each edge has.
+    edits: whether the limit is edited and the token rotated.
+    """
     history = History(limit)
     async with fleet(edges=edges, replicas=2, lease_s=1) as running:
-        token = await _limited(running, limit)
+        family = await _limited(running, limit)
         trouble = asyncio.create_task(
             running.trouble(random.Random(seed), longest_s=2) if seed is not None else asyncio.sleep(0)
         )
+        edited = asyncio.create_task(
+            edit(running, family, history, random.Random(seed)) if edits else asyncio.sleep(0)
+        )
         # Whole windows only.
         until = (time.time() // WINDOW_S + 1) * WINDOW_S + seconds
-        loads = [load(port, token, history, until) for port in running.ports for _ in range(clients)]
+        loads = [load(port, family, history, until) for port in running.ports for _ in range(clients)]
         try:
             await asyncio.gather(*loads)
         finally:
+            edited.cancel()
             trouble.cancel()
-            await asyncio.gather(trouble, return_exceptions=True)
+            await asyncio.gather(edited, trouble, return_exceptions=True)
     return history, running
 
 
-async def _limited(running: Fleet, limit: int) -> str:
-    wanted = {
-        "scopes": ["api"],
-        "restrictions": {"rateLimit": {"maxRequests": limit, "timeWindow": WINDOW_S}},
-    }
+def _restrictions(limit: int) -> dict[str, object]:
+    return {"rateLimit": {"maxRequests": limit, "timeWindow": WINDOW_S}}
+
+
+async def _limited(running: Fleet, limit: int) -> Family:
+    wanted = {"scopes": ["api"], "restrictions": _restrictions(limit)}
     for connection in itertools.cycle([Connection(port) for port in running.ports]):
         answer = await connection.send("POST", "/v1/tokens", running.admin, json.dumps(wanted).encode())
         connection.close()
         if answer.status == 201:
-            return str(json.loads(answer.body)["token"])
+            token = json.loads(answer.body)
+            return Family([token["id"]], [token["token"]])
         await asyncio.sleep(0.05)
     raise RuntimeError("no edges")
 
@@ -114,13 +195,16 @@ def main() -> None:
     arguments = parser.parse_args()
     steady, _ = asyncio.run(prove(seconds=20, seed=None, limit=arguments.limit))
     print(f"undisturbed: {steady.used():.2%} of the limit, {dict(steady.statuses)}")
+    edited, _ = asyncio.run(prove(seconds=arguments.seconds, seed=None, limit=arguments.limit, edits=True))
+    print(f"edited and rotated: {dict(edited.edits)}, {dict(edited.statuses)}")
     history, running = asyncio.run(
-        prove(seconds=arguments.seconds, seed=arguments.seed, limit=arguments.limit)
+        prove(seconds=arguments.seconds, seed=arguments.seed, limit=arguments.limit, edits=True)
     )
-    violations = {**steady.violations(), **history.violations()}
+    violations = {**steady.violations(), **edited.violations(), **history.violations()}
     print(
         f"seed {arguments.seed}: {dict(history.statuses)}; what happened: {dict(Counter(running.happened))}"
     )
+    print(f"edits and rotations: {dict(history.edits)}")
     print(
         f"windows {len(history.within())}, most admitted in one {max(history.within().values())} of {history.limit}"
     )

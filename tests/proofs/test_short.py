@@ -19,6 +19,15 @@ async def test_a_rate_limit_is_never_exceeded_by_any_number_of_edges():
     assert len(fleet.happened) >= 3, "nothing was killed or stopped"
 
 
+async def test_a_rate_limit_is_never_exceeded_while_it_is_edited_and_the_token_rotated():
+    history, fleet = await rate_limit.prove(seconds=8, seed=5, edges=2, limit=200, edits=True)
+    assert history.violations() == {}
+    assert history.statuses[200] > 200
+    assert history.edits["edit 200"] >= 1
+    assert history.edits["rotate 201"] >= 1
+    assert len(fleet.happened) >= 3, "nothing was killed or stopped"
+
+
 async def test_a_rate_limit_is_given_out_in_full_to_a_steady_load():
     history, _ = await rate_limit.prove(seconds=6, seed=None, edges=2, limit=200)
     assert history.violations() == {}

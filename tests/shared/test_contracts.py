@@ -39,6 +39,7 @@ TOKEN_BYTES = (
     '"expires":"2026-01-02T03:04:05Z","disabled":false,"hint":"tly_abcd","created":"2026-01-02T03:04:05Z",'
     '"createdBy":"cli:me","rotatedTo":null,"access":{"time":null,"ip":null},"revoked":null,"revision":0}'
 )
+HOLDER = "holder_" + "0" * 26
 WIRE = [
     (
         c.VerifyToken(digest=DIGEST),
@@ -50,7 +51,7 @@ WIRE = [
     ),
     (
         c.Quota(granted=1, limit=2, remaining=1, window=60, resets_in=3.5),
-        '{"granted":1,"limit":2,"remaining":1,"window":60,"resetsIn":3.5}',
+        '{"granted":1,"limit":2,"remaining":1,"window":60,"resetsIn":3.5,"family":null,"starts":null,"returned":0}',
     ),
     (
         c.CreateToken(token=NEW, digest=DIGEST, hint="tly_abcd", actor=ACTOR),
@@ -95,7 +96,19 @@ WIRE = [
         c.Revoked(deleted=True, covered=("tok_1",)),
         '{"deleted":true,"covered":["tok_1"],"descendants":[],"livingDescendants":0,"ownChain":[]}',
     ),
-    (c.TakeQuota(id="tok_1", wanted=7), '{"id":"tok_1","wanted":7}'),
+    (
+        c.TakeQuota(id="tok_1", wanted=7),
+        '{"id":"tok_1","wanted":7,"waiting":1,"holder":null,"take":1,"unspent":0}',
+    ),
+    (
+        c.ReturnQuota(family="tok_1", holder=HOLDER, take=2, window=60, starts=120, unspent=3),
+        f'{{"family":"tok_1","holder":"{HOLDER}","take":2,"window":60,"starts":120,"unspent":3}}',
+    ),
+    (c.ReturnedQuota(counted=3), '{"counted":3}'),
+    (
+        c.RecallQuota(family="tok_1", window=60, starts=120, limit=50),
+        '{"family":"tok_1","window":60,"starts":120,"limit":50}',
+    ),
     (
         c.Changes(seq=3, changes=(c.Changed(seq=3, key="ab" * 32, rev=2),)),
         '{"seq":3,"changes":[{"seq":3,"key":"' + "ab" * 32 + '","rev":2}]}',

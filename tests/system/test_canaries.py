@@ -17,7 +17,8 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     admin_token = fresh.admin_token
     known: list[str] = []
     answers: list[httpx.Response] = []
-    strangers = {name: token_value.mint() for name in ("header", "query", "encoded", "form", "path", "away")}
+    ways = ("header", "query", "encoded", "form", "path", "away", "basic", "client_secret")
+    strangers = {name: token_value.mint() for name in ways}
     strangers |= {
         "hexadecimal": secrets.token_hex(32),
         "opaque": f"canary.{secrets.token_hex(9)}~of=somebody",
@@ -43,6 +44,7 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
             admin.post("/v1/tokens", content=strangers["form"].encode()),
             admin.post("/oauth2/introspect", data={"token": strangers["form"]}),
             admin.post("/oauth2/revoke", data={"token": strangers["form"]}),
+            *oauth_clients(client, admin_token, strangers),
         ]
         made = admin.post("/v1/tokens", json={"scopes": ["api"]}).json()
         renewed = admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 60}).json()
@@ -95,6 +97,23 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     assert found == set()
     # The search itself works: what may be stored is found.
     assert any(made["id"].encode() in content for content in places.values())
+
+
+def oauth_clients(client: httpx.Client, admin_token: str, strangers: dict[str, str]) -> list[httpx.Response]:
+    """What clients of ``/oauth2/*`` get: the wrong secret, two at once, and one at a path that takes none."""
+    basic, secret = ("orders-api", strangers["basic"]), strangers["client_secret"]
+    right = {"client_id": "orders-api", "client_secret": admin_token, "token": strangers["form"]}
+    return [
+        client.post("/oauth2/introspect", auth=basic, data={"token": strangers["form"]}),
+        client.post("/oauth2/revoke", auth=basic, data={"token": strangers["form"]}),
+        client.post("/oauth2/introspect", data={"token": strangers["form"], "client_secret": secret}),
+        client.post("/oauth2/introspect", auth=basic, data={"token": "x", "client_secret": secret}),
+        client.post("/oauth2/introspect", data={"token": "x", "client_secret": [secret, secret]}),
+        client.post("/oauth2/introspect", data={**right, "scope": secret, "address": secret}),
+        client.post("/oauth2/introspect", data=right),
+        client.get("/v1/stats", auth=basic),
+        client.post("/nowhere", auth=basic, data={"client_secret": secret}),
+    ]
 
 
 def through_the_dashboard(

@@ -18,7 +18,7 @@ from litestar.typing import FieldDefinition
 from msgspec import Struct
 
 from services.edge.docs.examples import EXAMPLES
-from services.edge.errors import KINDS, MEDIA_TYPE, Problem
+from services.edge.errors import KINDS, MEDIA_TYPE, OAUTH2_PATHS, Problem
 from services.edge.gate import ANY, ASKED, FORM, OWN, PUBLIC
 from services.edge.routes.tokens import CreatedToken, UnknownOutcome
 from shared import VERSION, docstrings
@@ -42,9 +42,20 @@ SCHEMES = {
         "description": "For clients that cannot set headers: a URL is kept in histories and logs.",
     },
 }
+CLIENT_SCHEMES = {
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": (
+            "OAuth 2 client authentication (RFC 6749, 2.3.1): any user name, and an access token as the password. "
+            "The same token as `client_secret` in the form is accepted too."
+        ),
+    },
+}
+"""Schemes of the routes under ``/oauth2/``, besides the others."""
 HEADERS = {
     "X-Request-Id": ("string", "This request's own id, as logs and audits show it."),
-    "WWW-Authenticate": ("string", "The challenge of RFC 6750."),
+    "WWW-Authenticate": ("string", "The challenge of RFC 6750; under `/oauth2/` one for Basic too."),
     "Retry-After": ("integer", "Seconds until it makes sense to try again."),
     "RateLimit": ("string", 'What is left of the token\'s limit: `"token";r=remaining;t=seconds`.'),
     "RateLimit-Policy": ("string", 'The token\'s limit: `"token";q=requests;w=seconds`.'),
@@ -94,7 +105,7 @@ def document(app: Litestar) -> Object:
         "components": {
             "schemas": schemas,
             "responses": dict(sorted(refused.items())),
-            "securitySchemes": SCHEMES,
+            "securitySchemes": SCHEMES | CLIENT_SCHEMES,
             "headers": {
                 name: {"description": text, "schema": {"type": kind}}
                 for name, (kind, text) in HEADERS.items()
@@ -145,13 +156,17 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Obje
         "security": []
         if required == PUBLIC
         # OpenAPI 3.1 lets every scheme name the roles it takes.
-        else [{name: [] if required in {OWN, ANY, ASKED} else [required]} for name in SCHEMES],
+        else [{name: [] if required in {OWN, ANY, ASKED} else [required]} for name in _schemes(route)],
         "responses": _successes(handler),
     }
     for media_type, kind in (("application/json", _body(handler)), (FORM, handler.opt.get("form"))):
         if kind is not None:
             operation["requestBody"] = {"required": True, "content": {media_type: _content(kind)}}
     return operation
+
+
+def _schemes(route: HTTPRoute) -> Object:
+    return SCHEMES | (CLIENT_SCHEMES if route.path.startswith(OAUTH2_PATHS) else {})
 
 
 def _requirement(required: str) -> str:

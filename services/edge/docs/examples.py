@@ -9,7 +9,7 @@ from msgspec import Struct
 from services.edge.errors import Problem
 from services.edge.routes.accounts import NewAccount
 from services.edge.routes.operations import Health, Stats
-from services.edge.routes.standards import Introspection, TokenForm
+from services.edge.routes.standards import Introspection, IntrospectionForm, TokenForm
 from services.edge.routes.tokens import AccountRevocation, CreatedToken, Revocation, Rotation, UnknownOutcome
 from shared import contracts as c
 
@@ -92,6 +92,7 @@ _ALL: tuple[Struct, ...] = (
     c.AccountPage(total=1, page=0, pages=1, accounts=(_ACCOUNT,)),
     c.AccountDeleted(account="alice", deleted=True, tokens=2),
     TokenForm(token=_SECRET),
+    IntrospectionForm(token=_SECRET, scope="orders:read", account="alice", address="192.0.2.7"),
     Introspection(
         active=True,
         scope="api:tokens:read metrics",

@@ -6,40 +6,69 @@ from litestar import HttpMethod, MediaType, Response, post, route
 from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
-from services.edge import forward_auth
+from services.edge import forward_auth, introspection
+from services.edge.client_authentication import authenticate_client
 from services.edge.credentials import NONE, forwarded
 from services.edge.errors import Refused
 from services.edge.gate import ANY, ASKED, HttpRequest, form_of, gate_of
-from services.edge.routes.asking import ask
+from services.edge.introspection import read_question
 from services.edge.routes.tokens import end
 from shared import contracts as c
 from shared.scopes import is_scope
 from shared.token_value import digest
 
 
-class TokenForm(Struct):
-    """Which token is meant.
+class TokenForm(Struct, kw_only=True):
+    """The token in question.
 
     Args:
-        token: the token itself.
-        token_type_hint: taken, as the standards have it, and not needed: there is one type.
+        token: the token.
+        token_type_hint: accepted and ignored: there is one type.
+        client_id: accepted and ignored: the client's token says who the client is.
+        client_secret: the client's token, if neither a header nor the query string has it.
     """
 
     token: str
     token_type_hint: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    client_secret: str | UnsetType = UNSET
+
+
+class IntrospectionForm(TokenForm, kw_only=True):
+    """The token in question, and the request that the token came with.
+
+    Args:
+        token: the token.
+        token_type_hint: accepted and ignored: there is one type.
+        client_id: accepted and ignored: the client's token says who the client is.
+        client_secret: the client's token, if neither a header nor the query string has it.
+        scope: the scopes that the token must cover, separated by spaces.
+        account: the account that the request is about.
+        address: the IP address that the request came from.
+        referrer: the Referer header of the request.
+        restrictions: `show` if you check the token's restrictions yourself, as far as you leave out what they need.
+    """
+
+    scope: str | UnsetType = UNSET
+    account: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
+    referrer: str | UnsetType = UNSET
+    restrictions: Literal["show"] | UnsetType = UNSET
 
 
 class Introspection(Struct, kw_only=True):
-    """What a token is (RFC 7662); ``active`` alone for every token that is not honoured.
+    """What a token is (RFC 7662). A token that is not active has no other member than ``active``.
 
     Args:
-        scope: its scopes, separated by spaces.
+        active: whether the token is valid, and may do what was asked about.
+        scope: the scopes that were asked about, else those of the token, separated by spaces.
         client_id: the token's public id.
         sub: the account it is bound to.
         iat: when it was made; this and the other times in seconds since the epoch.
-        nbf: before when it is not honoured.
-        exp: when it ends.
+        nbf: before when it is not valid.
+        exp: when it expires.
         jti: the token's public id.
+        restrictions: the token's restrictions, if the request has `restrictions=show`.
     """
 
     active: bool
@@ -51,6 +80,7 @@ class Introspection(Struct, kw_only=True):
     nbf: int | UnsetType = UNSET
     exp: int | UnsetType = UNSET
     jti: str | UnsetType = UNSET
+    restrictions: c.Restrictions | UnsetType = UNSET
 
 
 @route(
@@ -84,19 +114,25 @@ async def auth(
     return Response(None, status_code=200, headers=forward_auth.headers(token), media_type=MediaType.TEXT)
 
 
-@post("/oauth2/introspect", opt={"scope": "introspect", "form": TokenForm}, status_code=200)
+@post(
+    "/oauth2/introspect",
+    opt={"scope": "introspect", "form": IntrospectionForm, "by": authenticate_client},
+    status_code=200,
+)
 async def introspect(request: HttpRequest) -> Introspection:
-    """Tells what a token is (RFC 7662)."""
-    of_token = digest(_token_parameter(request))
-    if of_token is None:
-        return Introspection(active=False)
-    verdict = await ask(request, c.VERIFY, c.VerifyToken(digest=of_token))
-    token = verdict.token
+    """Tells what a token is (RFC 7662).
+
+    With any of `scope`, `account`, `address` and `referrer`, the token is judged as `/auth` judges a request, and one
+    request of its rate limit is used up. A token with a restriction that cannot be checked, because the field it needs
+    is absent, is not active, unless you send `restrictions=show` and check it yourself.
+    """
+    value, question = _token_parameter(request), read_question(form_of(request))
+    token = await introspection.introspect(gate_of(request), request.scope, value, question)
     if token is None:
         return Introspection(active=False)
     return Introspection(
         active=True,
-        scope=" ".join(token.scopes),
+        scope=" ".join(question.scopes or token.scopes),
         client_id=token.id,
         token_type="Bearer",  # noqa: S106  # a type of token
         sub=token.account if token.account is not None else UNSET,
@@ -104,10 +140,15 @@ async def introspect(request: HttpRequest) -> Introspection:
         nbf=int(token.not_before.timestamp()) if token.not_before is not None else UNSET,
         exp=int(token.expires.timestamp()) if token.expires is not None else UNSET,
         jti=token.id,
+        restrictions=token.restrictions if question.show else UNSET,
     )
 
 
-@post("/oauth2/revoke", opt={"scope": ANY, "account_in": "token", "form": TokenForm}, status_code=200)
+@post(
+    "/oauth2/revoke",
+    opt={"scope": ANY, "account_in": "token", "form": TokenForm, "by": authenticate_client},
+    status_code=200,
+)
 async def revoke(request: HttpRequest) -> Response[None]:
     """Revokes a token (RFC 7009): oneself, or any with scope ``api:tokens:delete``. Unknown ones are no error."""
     of_token = digest(_token_parameter(request))
@@ -124,11 +165,11 @@ def _token_parameter(request: HttpRequest) -> str:
     """The form's ``token``.
 
     Raises:
-        Refused: it has none.
+        Refused: it is missing or empty.
     """
     token = form_of(request).get("token")
     if not token:
-        raise Refused("bad_request", "the form has to hold one token")
+        raise Refused("bad_request", errors=(c.FieldError(field="token", message="must not be empty"),))
     return token
 
 

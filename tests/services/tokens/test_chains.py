@@ -341,6 +341,27 @@ async def test_no_secret_survives_its_account_by_rotating_itself(caller, end: st
         assert not any(await caller.valid(*held)), attempt
 
 
+async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):
+    """A3, for creations: a maker goes on creating tokens for the account."""
+    maker = await caller.create("api")
+    for attempt in range(8):
+        account = f"account{attempt}"
+        await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+        held = [await caller.create("api", account=account, by=maker)]
+
+        async def create_on(account: str = account, held: list[Held] = held) -> None:
+            while isinstance(created := await caller.create("api", account=account, by=maker), Held):
+                held.append(created)
+
+        loops = [asyncio.create_task(create_on()) for _ in range(3)]
+        while len(held) < 5:
+            await asyncio.sleep(0.001)
+        await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, account=account)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*loops)
+        assert not any(await caller.valid(*held)), attempt
+
+
 async def test_fifty_changes_of_one_family_and_account_at_once_wait_for_no_deadlock(caller, database):
     await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alice")
     root = await caller.create("api")

@@ -132,6 +132,58 @@ async def test_a_notice_of_a_change_does_not_hold_the_digest(tokens_service, ope
     assert all(b'"seq"' in each and digest.encode() not in each for each in seen)
 
 
+async def test_a_token_that_is_not_valid_any_more_acts_for_nobody(
+    tokens_service, operator, edge_client, connection
+):
+    """Whatever the edge believes: the tokens service looks it up for each request."""
+    others = [await issue(operator, "*") for _ in range(4)]
+    _, target = await issue(operator, "orders")
+    for (_, token), change in zip(
+        others,
+        (
+            "revoked = now()",
+            "disabled = true",
+            "expires = now() - interval '1 s'",
+            "not_before = now() + interval '1 h'",
+        ),
+        strict=True,
+    ):
+        await connection.execute(f"update token set {change} where id = $1", token.id)  # noqa: S608  # a constant
+    before = await state(connection)
+    for value, _ in others:
+        actor = {"token": token_value.digest(value)}
+        for operation in c.ADMINISTRATIVE:
+            asked = {**question(operation, target, token_value.new_secret().digest), "actor": actor}
+            answer = await edge_client.request(operation.subject, json.dumps(asked).encode(), timeout=2)
+            assert json.loads(answer.data)["code"] == "invalid_token", operation.subject
+    assert await state(connection) == before
+
+
+@pytest.mark.parametrize("way", ["token", "session"])
+async def test_a_change_waits_for_one_that_takes_its_authority_away(
+    tokens_service, operator, edge_client, connection, way: str
+):
+    """It is judged by what is committed when it is made, not by what was there when it came."""
+    value, token = await issue(operator, "admin", "api")
+    digest = token_value.digest(value) or ""
+    actor = Actor(token=digest) if way == "token" else Actor(session="5" * 64)
+    await rpc.call(edge_client, c.SIGN_IN, c.SignIn(session="5" * 64, actor=Actor(token=digest)))
+    async with connection.transaction():
+        if way == "token":
+            await connection.execute("update token set scopes = array['orders'] where id = $1", token.id)
+        else:
+            await connection.execute("delete from session")
+        secret = token_value.new_secret()
+        wanted = c.CreateToken(token=c.NewToken(scopes=("api",)), digest=secret.digest, hint="", actor=actor)
+        asked = asyncio.create_task(rpc.call(edge_client, c.CREATE_TOKEN, wanted))
+        async with asyncio.timeout(5):
+            while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
+                await asyncio.sleep(0.01)
+    reply = await asked
+    assert isinstance(reply, c.Failure)
+    assert reply.code == ("insufficient_scope" if way == "token" else "invalid_token")
+
+
 @pytest.mark.parametrize("way", ["token", "session"])
 async def test_what_an_edge_was_shown_is_judged_by_the_tokens_service(
     tokens_service, operator, edge_client, way: str
