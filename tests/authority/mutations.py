@@ -19,6 +19,7 @@ AUTHORITY = "services/tokens/authority.py"
 CHANGES = "services/tokens/changes.py"
 OPERATIONS = "services/tokens/operations.py"
 SESSIONS = "services/tokens/sessions.py"
+TRANSITIONS = "services/tokens/transitions.py"
 
 
 class Mutation(NamedTuple):
@@ -35,7 +36,7 @@ MUTATIONS = {
     ),
     "A3: chains are not locked": Mutation(CHANGES, "        if chains:\n", "        if chains and False:\n"),
     "the tokens of an account are read before they are locked": Mutation(
-        ADMINISTRATION,
+        TRANSITIONS,
         """    authority = await change.lock(*chains)
     authority.require(rule, account=account)
     ended = [each for each in await change.members(chains) if each.token.revoked is None]
@@ -46,20 +47,20 @@ MUTATIONS = {
 """,
     ),
     "A4: a revocation spares the successors": Mutation(
-        ADMINISTRATION,
+        TRANSITIONS,
         "    if not of_itself:\n        return chain\n",
         "    if not of_itself:\n        return chain[: place + 1]\n",
     ),
     "A4: a disable covers the token alone": Mutation(
-        ADMINISTRATION,
+        TRANSITIONS,
         "covered = [each for each in chain if not each.is_over and not each.token.disabled]",
         "covered = [each for each in [target] if not each.token.disabled]",
     ),
     "A4: a self-revocation covers an administrator's successor": Mutation(
-        ADMINISTRATION, "chain[end].rotated_by == chain[end].token.id", "chain[end].token.rotated_to"
+        TRANSITIONS, "chain[end].rotated_by == chain[end].token.id", "chain[end].token.rotated_to"
     ),
     "A5: a revocation stops at a token past its grace": Mutation(
-        ADMINISTRATION,
+        TRANSITIONS,
         "    if not of_itself:\n        return chain\n",
         "    if not of_itself:\n"
         "        over = [number for number, each in enumerate(chain[:place]) if each.is_over]\n"
@@ -78,11 +79,15 @@ MUTATIONS = {
     ),
     "A6: scopes are judged before the locks only": Mutation(
         ADMINISTRATION,
-        "                authority.require(each, account=_account(each, target), of_itself=authority.is_holder(target))\n",
-        "                pass\n",
+        """                authority.require(
+                    each, account=transitions.account_of(each, target), of_itself=authority.is_holder(target)
+                )
+""",
+        """                pass
+""",
     ),
     "A11: a rotation by a limited token has a count of its own": Mutation(
-        ADMINISTRATION, "limited_by = _limited(authority) or target", "limited_by = target"
+        ADMINISTRATION, "limited_by = transitions.limited_holder(authority) or target", "limited_by = target"
     ),
     "A12: a replaced token changes its chain": Mutation(
         AUTHORITY, "if holder is None or holder.token.rotated_to is None:", "if True:"
@@ -97,18 +102,18 @@ MUTATIONS = {
         OPERATIONS, '    "enable",\n    [WRITE],', '    "enable",\n    [DELETE],'
     ),
     "A14: enabling needs no authority over the token": Mutation(
-        ADMINISTRATION,
+        TRANSITIONS,
         "    authority.require_grant(*(rows.wanted(each.token) for each in covered))\n",
         "",
     ),
     "A15: a session survives a disable": Mutation(
-        ADMINISTRATION,
+        TRANSITIONS,
         "        await change.disable(_ids(covered), target.disabled_with)\n"
         "        await change.end_sessions(_ids(covered))\n",
         "        await change.disable(_ids(covered), target.disabled_with)\n",
     ),
     "A15: a session survives a narrowing": Mutation(
-        ADMINISTRATION, "if not target.is_active or narrows(before, after):", "if not target.is_active:"
+        TRANSITIONS, "if not target.is_active or narrows(before, after):", "if not target.is_active:"
     ),
     "A17: a rejected sign-in starts a session": Mutation(
         SESSIONS,
@@ -138,7 +143,7 @@ MUTATIONS = {
         ADMINISTRATION, "            authority.require_right_to_create()\n", ""
     ),
     "an edit may exceed its editor": Mutation(
-        ADMINISTRATION, "    authority.require_grant(before, after)\n", ""
+        TRANSITIONS, "    authority.require_grant(before, after)\n", ""
     ),
     "a rotation may exceed its rotator": Mutation(
         ADMINISTRATION,
