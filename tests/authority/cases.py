@@ -71,6 +71,14 @@ CASES: Mapping[str, Program] = {
             row="alice",
         ),
     ),
+    "creation while its account is deleted, the creator locked": (
+        *steps(ALICE, create("alice_maker")),
+        at_once(
+            create("x", Grant(("orders",), account="alice"), by("alice_maker")),
+            DELETE_ALICE,
+            row="alice_maker",
+        ),
+    ),
     "creation while its creator is revoked with descendants": (
         *steps(create("root"), create("writer")),
         at_once(
