@@ -175,7 +175,7 @@ async def test_a_change_waits_for_one_that_takes_its_authority_away(
             await connection.execute("delete from session")
         secret = token_value.new_secret()
         wanted = c.CreateToken(token=c.NewToken(scopes=("api",)), digest=secret.digest, hint="", actor=actor)
-        asked = asyncio.create_task(rpc.call(edge_client, c.CREATE_TOKEN, wanted))
+        asked: Any = asyncio.create_task(rpc.call(edge_client, c.CREATE_TOKEN, wanted))
         async with asyncio.timeout(5):
             while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
                 await asyncio.sleep(0.01)
