@@ -628,7 +628,8 @@ class Revoked(Message, frozen=True):
         covered: the ids of the revoked tokens of the chain, oldest first.
         descendants: the ids of the descendants that were revoked with it, where that was asked for; at most
             MAX_DESCENDANTS_LISTED of them.
-        living_descendants: how many tokens created with the covered ones, directly or not, are still valid.
+        living_descendants: how many tokens created with the covered ones, directly or not, are neither revoked nor
+            expired.
         own_chain: the ids among these that belong to the caller's own chain.
     """
 

@@ -95,9 +95,11 @@ class Administration:
 
         async def work(change: Transaction) -> c.Made:
             change.authority.require(operations.CREATE, account=wanted.account)
-            await change.require_account(wanted.account)
+            has_account = wanted.account is None or await change.lock_account(wanted.account)
             authority = await change.lock()
             authority.require(operations.CREATE, account=wanted.account)
+            if not has_account:
+                raise NoSuchAccount
             authority.require_right_to_create()
             authority.require_grant(wanted)
             if request.first_only and (authority.holder is not None or not await change.is_first()):
@@ -187,18 +189,17 @@ class Administration:
 
         async def work(change: Transaction) -> c.Revoked:
             found = await transitions.find_target(change, rule, id=request.id, digest=request.digest)
-            below: Sequence[str] = []
             if request.descendants:
-                below = await change.lock_descendants(found.chain)
-                authority = change.authority
+                await change.lock_descendants(found.chain)
             else:
-                authority = await change.lock(found.chain)
+                await change.lock(found.chain)
+            authority = change.authority
             chain, target = await transitions.locked(change, found)
             of_itself = authority.is_holder(target)
             authority.require(rule, account=target.token.account, of_itself=of_itself)
             transitions.require_revision(target, request.revisions)
             covered = transitions.coverage(chain, target, of_itself=of_itself, only=request.only)
-            descendants = await change.members(below) if below else []
+            descendants = await transitions.descendants(change, covered) if request.descendants else []
             for each in descendants:
                 authority.require(rule, account=each.token.account, of_itself=authority.is_holder(each))
             # A token in its grace period may still revoke itself, with what that covers.

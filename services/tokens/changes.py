@@ -197,36 +197,52 @@ class Transaction:
         )
         return [rows.stored(row) for row in found]
 
-    async def descendants(self, chains: Sequence[str]) -> Sequence[str]:
-        """The chains of all tokens that were created with tokens of these chains, directly or not."""
-        found = await self._connection.fetch(f"{_DESCENDANTS} select chain from descendant where chain <> all($1)", chains, timeout=DESCENDANTS_S)  # noqa: S608  # fmt: skip
+    async def descendants(self, creators: Sequence[str], within: Sequence[str]) -> Sequence[str]:
+        """The chains of all tokens that were created with some tokens, directly or not.
+
+        Args:
+            creators: the ids of these tokens.
+            within: the chains they belong to, which are left out.
+        """
+        found = await self._connection.fetch(
+            f"{_DESCENDANTS} select chain from descendant",  # noqa: S608  # a constant
+            creators,
+            within,
+            timeout=DESCENDANTS_S,
+        )
         return [row["chain"] for row in found]
 
-    async def lock_descendants(self, *chains: str) -> Sequence[str]:
-        """Locks these chains and those of all their descendants, and answers the descendants' chains. None is added
-        later: whoever creates a token with one of them waits for the lock.
+    async def lock_descendants(self, chain: str) -> None:
+        """Locks a chain and those of all its descendants. None is added later: whoever creates a token with one of them
+        waits for the lock.
 
         Raises:
             Rejected: the actor's credential is not valid any more.
         """
-        found: set[str] = set(await self.descendants(chains))
+        found: set[str] = set()
         while True:
             # Locks are taken in order, so a longer list begins with none of them.
             await self._connection.execute("savepoint locks")
-            await self.lock(*chains, *found)
-            now_there = set(await self.descendants(chains))
+            await self.lock(chain, *found)
+            members = [each.token.id for each in await self.chain(chain)]
+            now_there = set(await self.descendants(members, [chain]))
             if now_there <= found:
                 await self._connection.execute("release savepoint locks")
-                return sorted(now_there)
+                return
             found |= now_there
             await self._connection.execute("rollback to savepoint locks")
 
-    async def count_living_descendants(self, chains: Sequence[str]) -> int:
-        """How many tokens that were created with these chains' tokens, directly or not, are valid or may become so."""
+    async def count_living_descendants(self, creators: Sequence[str], within: Sequence[str]) -> int:
+        """How many tokens that were created with some tokens, directly or not, are valid or may become so.
+
+        Args:
+            creators: the ids of these tokens.
+            within: the chains they belong to, which are left out.
+        """
         count: int = await self._connection.fetchval(
-            f"{_DESCENDANTS} select count(*) from descendant join token using (chain)"  # noqa: S608  # constants
-            f" where chain <> all($1) and {rows.LIVING}",
-            chains,
+            f"{_DESCENDANTS} select count(*) from descendant join token using (chain) where {rows.LIVING}",  # noqa: S608
+            creators,
+            within,
             timeout=DESCENDANTS_S,
         )
         return count
@@ -430,13 +446,6 @@ class Transaction:
             )
         )
 
-    async def require_account(self, account: str | None) -> None:
-        """Raises:
-        NoSuchAccount: it does not exist.
-        """
-        if account is not None and not await self.lock_account(account):
-            raise NoSuchAccount
-
     async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
         """The account, locked, and whether it is new."""
         row = await self._connection.fetchrow(
@@ -598,11 +607,12 @@ _OF_SESSION = "id = (select token from session where session.digest = $1 and ses
 
 _DESCENDANTS = """
     with recursive descendant (chain) as (
-        select unnest($1::text[])
+        select chain from token where created_by = any($1::text[]) and chain <> all($2::text[])
         union
         select created.chain from descendant
         join token as member on member.chain = descendant.chain
         join token as created on created.created_by = member.id
+        where created.chain <> all($2)
     )
 """
 

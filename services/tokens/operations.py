@@ -243,7 +243,7 @@ def table() -> str:
     for rule in RULES:
         scopes = " or ".join(f"`{scope}`" for scope in rule.scopes) if rule.scopes else "operators only"
         if rule.is_self_service:
-            scopes += "; none for itself"
+            scopes += "; none for itself, at `/v1/self`"
         cells = [
             rule.name,
             ", ".join(f"`{way}`" for way in rule.ways),

@@ -28,7 +28,10 @@ ACTIVE = """
 LIVING = "revoked is null and (expires is null or expires > now())"
 """The condition under which a token is valid or may become so again by itself or by an edit."""
 
-STORED = f"*, ({ACTIVE}) as is_active, coalesce(expires <= now(), false) as is_expired"
+# Not now(), which is when the transaction began: it may have waited for a lock since.
+STORED = f"*, ({ACTIVE}) as is_active, coalesce(expires <= now(), false) as is_expired".replace(
+    "now()", "clock_timestamp()"
+)
 """The columns of a `StoredToken`."""
 
 

@@ -172,7 +172,7 @@ async def revoke(
     shown = [each for each in descendants if each.token.revoked is not None or each.token.id in ended_ids]
     living = 0
     if not request.descendants:
-        living = await change.count_living_descendants([chain[0].chain])
+        living = await change.count_living_descendants(_ids(covered), [chain[0].chain])
     return c.Revoked(
         deleted=not request.dry_run,
         covered=tuple(
@@ -180,7 +180,11 @@ async def revoke(
         ),
         descendants=tuple(_ids(shown)[: c.MAX_DESCENDANTS_LISTED]),
         living_descendants=living,
-        own_chain=tuple(each.token.id for each in ended if each.chain == own),
+        own_chain=tuple(
+            each.token.id
+            for each in (*shown, *covered)
+            if each.chain == own and (each.token.revoked is not None or each.token.id in ended_ids)
+        ),
     )
 
 
@@ -195,19 +199,28 @@ async def revoke_account(change: Transaction, rule: Rule, account: str) -> tuple
     chains = await change.chains_of_account(account)
     authority = await change.lock(*chains)
     authority.require(rule, account=account)
-    ended = [each for each in await change.members(chains) if each.token.revoked is None]
+    members = await change.members(chains)
+    ended = [each for each in members if each.token.revoked is None]
     authority.require_not_replaced(each for each in ended if not authority.is_holder(each))
     ended.sort(key=lambda each: authority.holder is not None and each.chain == authority.holder.chain)
     if ended:
         await change.revoke(_ids(ended))
         await change.end_sessions(_ids(ended))
-    return len(ended), await change.count_living_descendants(chains)
+    return len(ended), await change.count_living_descendants(_ids(members), chains)
+
+
+async def descendants(change: Transaction, covered: Sequence[StoredToken]) -> Sequence[StoredToken]:
+    """The tokens that were created with those that a revocation covers, directly or not, each with its chain."""
+    if not covered:
+        return []
+    return await change.members(await change.descendants(_ids(covered), [covered[0].chain]))
 
 
 def narrows(before: NewToken, after: NewToken) -> bool:
-    """Whether an edit takes something away."""
+    """Whether an edit takes something away, the rate limit aside: that is judged with each request."""
     starts_later = after.not_before is not None and after.not_before != before.not_before
-    return starts_later or bool(exceeds(after, before))
+    limits = msgspec.structs.replace(before.restrictions, rate_limit=after.restrictions.rate_limit)
+    return starts_later or bool(exceeds(after, msgspec.structs.replace(before, restrictions=limits)))
 
 
 def limited_holder(authority: Authority) -> StoredToken | None:
