@@ -39,9 +39,9 @@ MUTATIONS = {
         TRANSITIONS,
         """    authority = await change.lock(*chains)
     authority.require(rule, account=account)
-    ended = [each for each in await change.members(chains) if each.token.revoked is None]
+    members = await change.members(chains)
 """,
-        """    ended = [each for each in await change.members(chains) if each.token.revoked is None]
+        """    members = await change.members(chains)
     authority = await change.lock(*chains)
     authority.require(rule, account=account)
 """,
