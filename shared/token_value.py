@@ -74,6 +74,11 @@ def digest(value: str) -> str | None:
     return hashlib.sha256(value.encode("ascii")).hexdigest()
 
 
+def is_hex(value: str) -> bool:
+    """Whether the string is a token of EmailEngine's, or its id there, which is the token's digest."""
+    return len(value) == HEX_LENGTH and _HEX.fullmatch(value) is not None
+
+
 def is_ours(value: str) -> bool:
     """Whether the string is a well-formed ``tly_`` token, its checksum included."""
     return _OURS.fullmatch(value) is not None and value[-_CHECKSUM_LENGTH:] == _checksum(

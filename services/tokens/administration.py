@@ -189,7 +189,8 @@ class Administration:
         rule = operations.REVOKE_DESCENDANTS if request.descendants else operations.REVOKE
 
         async def work(change: Transaction) -> c.Revoked:
-            found = await _find(change, rule, id=request.id, digest=request.digest)
+            key = request.digest if request.or_key else None
+            found = await _find(change, rule, id=request.id, digest=request.digest, key=key)
             below: Sequence[str] = []
             if request.descendants:
                 below = await change.lock_descendants(found.chain)
@@ -224,7 +225,7 @@ class Administration:
 
     async def get_token(self, request: c.GetToken) -> c.Token | Failure:
         async def work(authority: Authority) -> c.Token | Failure:
-            found = await self._readable(authority, request.id)
+            found = await self._readable(authority, request.id, request.key)
             if found is None or (found.token.revoked is not None and not request.revoked):
                 return not_found()
             return found.token
@@ -233,8 +234,8 @@ class Administration:
 
     async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
         async def work(authority: Authority) -> c.TokenLog | Failure:
-            found = await self._readable(authority, request.id)
-            return (await self._store.log(request.id) if found else None) or not_found()
+            found = await self._readable(authority, request.id, request.key)
+            return (await self._store.log(found.token.id) if found else None) or not_found()
 
         return await self._read(request.actor, work)
 
@@ -392,13 +393,22 @@ class Administration:
         except Rejected as rejected:
             return rejected.failure
 
-    async def _readable(self, authority: Authority, id: str) -> StoredToken | None:  # noqa: A002
-        """A token, revoked or not.
+    async def _readable(
+        self,
+        authority: Authority,
+        id: str | None,  # noqa: A002  # the field's name
+        key: str | None,
+    ) -> StoredToken | None:
+        """A token by its id or key, revoked or not.
 
         Raises:
             Rejected: it may not be shown.
         """
-        found = await self._store.find(id) if rules.is_token_id(id) else None
+        found = None
+        if id is not None and rules.is_token_id(id):
+            found = await self._store.find(id)
+        elif id is None and key is not None:
+            found = await self._store.find_by_key(key)
         authority.require(
             operations.SHOW,
             account=found.token.account if found else None,
@@ -505,15 +515,19 @@ async def _find(
     *required: Rule,
     id: str | None = None,  # noqa: A002  # the field's name
     digest: str | None = None,
+    key: str | None = None,
 ) -> StoredToken:
     """The token that a change is about, before anything is locked.
 
     Raises:
-        Rejected: the actor may not do this to it, or there is none.
+        Rejected: the actor may not do this to it, there is none, or the digest leads to one and the key to another.
     """
     found = None
     if digest is not None or (id is not None and rules.is_token_id(id)):
         found = await change.find(id=id, digest=digest)
+    by_key = await change.find_by_key(key) if key is not None else None
+    is_ambiguous = found is not None and by_key is not None
+    found = found or by_key
     for rule in required:
         change.authority.require(
             rule,
@@ -522,6 +536,8 @@ async def _find(
         )
     if found is None:
         raise Rejected(not_found())
+    if is_ambiguous:
+        raise Rejected(conflict("this is a token and EmailEngine's id of another one: use the public id"))
     return found
 
 
@@ -661,6 +677,7 @@ async def _revoke(
         descendants=tuple(_ids(shown)[: c.MAX_DESCENDANTS_LISTED]),
         living_descendants=living,
         own_chain=tuple(each.token.id for each in ended if each.chain == own),
+        changed=bool(ended) and not request.dry_run,
     )
 
 
