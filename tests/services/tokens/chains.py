@@ -74,10 +74,11 @@ class Caller:
 
     async def valid(self, *tokens: Held) -> list[bool]:
         """Of each token whether it is valid now."""
-        verdicts = []
-        for each in tokens:
-            verdicts.append(await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest)))
-        return [isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts]
+        return [await self._is_valid(each) for each in tokens]
+
+    async def _is_valid(self, token: Held) -> bool:
+        verdict = await rpc.call(self._edge, c.VERIFY, c.VerifyToken(digest=token.digest))
+        return isinstance(verdict, c.Verdict) and verdict.code == "active"
 
 
 def _held(made: Any, digest: str) -> Any:
