@@ -159,6 +159,30 @@ async def warm(running: Fleet) -> None:
     say("warm check : Litestar with one asyncpg select for each request", found["small"], found["select"])
 
 
+async def hex_tokens(running: Fleet) -> None:
+    """EmailEngine's tokens beside ours, both in the edge's cache."""
+    ours = (await make_tokens(running, 1))[0]
+    theirs = secrets.token_hex(32)
+    await store_tokens(running, [token_value.digest(theirs) or ""])
+    async with served("edge", running) as edge:
+        contenders = {
+            f"{path} {name}": (f"{edge}{path}", token)
+            for path in ("/auth?scope=api", "/auth?scope=other", "/small")
+            for name, token in (("hex", theirs), ("ours", ours))
+        }
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for url, token in contenders.values():
+                answer = await client.get(url, headers={"authorization": f"Bearer {token}"})
+                assert answer.status_code == (403 if "other" in url else 200), url
+        found = await rounds(contenders)
+    for path, what in (
+        ("/auth?scope=api", "warm forward-auth"),
+        ("/auth?scope=other", "403"),
+        ("/small", "warm check on a small JSON route"),
+    ):
+        say(f"{what}, a 64-hex token : a tly_ token", found[f"{path} hex"], found[f"{path} ours"])
+
+
 async def cold(running: Fleet) -> None:
     rounds_, each = 5, 20_000
     tokens = await make_tokens(running, rounds_ * each)
@@ -298,14 +322,18 @@ async def revoking() -> None:
 async def make_tokens(running: Fleet, count: int) -> list[str]:
     """New tokens of scope ``api``, straight into the database."""
     found = [token_value.new_secret() for _ in range(count)]
+    await store_tokens(running, [secret.digest for secret in found])
+    return [secret.value for secret in found]
+
+
+async def store_tokens(running: Fleet, digests: Sequence[str]) -> None:
     connection = await asyncpg.connect(running.database_url("tokens"))
     await connection.executemany(
-        "insert into tokens.token (id, digest, hint, description, scopes, restrictions, created_by, family)"
-        " values ($1, $2, '', '', '{api}', '{}', 'bench', $1)",
-        [(f"tok_{secret.digest[:26]}", bytes.fromhex(secret.digest)) for secret in found],
+        "insert into tokens.token (id, digest, hint, description, scopes, restrictions, created_by, family, chain)"
+        " values ($1, $2, '', '', '{api}', '{}', 'bench', $1, $1)",
+        [(f"tok_{digest[:26]}", bytes.fromhex(digest)) for digest in digests],
     )
     await connection.close()
-    return [secret.value for secret in found]
 
 
 async def fill(running: Fleet, count: int) -> None:
@@ -313,9 +341,10 @@ async def fill(running: Fleet, count: int) -> None:
     connection = await asyncpg.connect(running.database_url("tokens"))
     await connection.execute(
         """
-        insert into tokens.token (id, digest, hint, description, scopes, restrictions, created_by, family)
-        select 'tok_' || substr(md5(n::text), 1, 26), sha256(n::text::bytea), '', '', '{api}', '{}', 'bench', n
-        from generate_series(1, $1) n on conflict do nothing
+        insert into tokens.token (id, digest, hint, description, scopes, restrictions, created_by, family, chain)
+        select id, sha256(n::text::bytea), '', '', '{api}', '{}', 'bench', id, id
+        from generate_series(1, $1) n cross join lateral (select 'tok_' || substr(md5(n::text), 1, 26) as id) as named
+        on conflict do nothing
         """,
         count,
         timeout=300,
@@ -325,7 +354,7 @@ async def fill(running: Fleet, count: int) -> None:
     await connection.close()
 
 
-PARTS = {"warm": warm, "peers": peers, "cold": cold, "many": many, "flood": flood}
+PARTS = {"warm": warm, "hex": hex_tokens, "peers": peers, "cold": cold, "many": many, "flood": flood}
 
 
 async def run(wanted: Sequence[str]) -> None:

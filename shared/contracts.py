@@ -452,7 +452,10 @@ class RotateToken(AdministrativeRequest, frozen=True):
 
 
 class GetLog(AdministrativeRequest, frozen=True):
-    id: str
+    """Names a token by its public id, or by its key where all one has is EmailEngine's id: see `RevokeToken`."""
+
+    id: str | None = None
+    key: Digest | None = None
 
 
 class Change(Message, frozen=True):
@@ -550,9 +553,10 @@ class Exported(Message, frozen=True):
 
 
 class GetToken(AdministrativeRequest, frozen=True):
-    """``revoked``: even if it is revoked."""
+    """Names a token as `GetLog` does. ``revoked``: even if it is revoked."""
 
-    id: str
+    id: str | None = None
+    key: Digest | None = None
     revoked: bool = False
 
 
@@ -576,7 +580,8 @@ class ListTokens(AdministrativeRequest, frozen=True):
     """Pages count from 0, up to MAX_PAGE, and hold 1 to MAX_PAGE_SIZE.
 
     Args:
-        query: only tokens with this in id, description or account.
+        query: only tokens with this in id, description or account, with this hint, or with this digest. White space
+            around it is removed; a query of nothing else matches all.
         account: only tokens bound to this account.
         state: only tokens in this state; without it all that are not revoked.
         scope: only tokens that were given exactly this scope.
@@ -606,6 +611,9 @@ class RevokeToken(AdministrativeRequest, frozen=True):
     """Revokes a token and its rotation chain, by public id, or by digest where all one has is the token itself.
 
     Args:
+        or_key: the digest may be a key instead, the SHA-256 of a token's digest. 64 hexadecimal digits from EmailEngine are
+            a token or its id there, which is its digest; their SHA-256 is a digest or a key. If it is both, of two
+            tokens, the answer is ``conflict``.
         only: ``predecessors`` revokes only the secrets that this token replaced: it ends their grace period.
         descendants: revoke all tokens that were created with these, directly or not, as well.
         dry_run: write nothing, and answer what would be revoked.
@@ -613,6 +621,7 @@ class RevokeToken(AdministrativeRequest, frozen=True):
 
     id: str | None = None
     digest: Digest | None = None
+    or_key: bool | None = None
     only: Literal["predecessors"] | None = None
     descendants: bool = False
     dry_run: bool = False
@@ -631,6 +640,7 @@ class Revoked(Message, frozen=True):
         living_descendants: how many tokens created with the covered ones, directly or not, are neither revoked nor
             expired.
         own_chain: the ids among these that belong to the caller's own chain.
+        changed: whether this revoked a token; false where all of these were revoked before, and of a dry run.
     """
 
     deleted: bool
@@ -638,6 +648,7 @@ class Revoked(Message, frozen=True):
     descendants: tuple[str, ...] = ()
     living_descendants: int = 0
     own_chain: tuple[str, ...] = ()
+    changed: bool = True
 
 
 MAX_DESCENDANTS_LISTED = 10_000

@@ -48,9 +48,13 @@ UNKNOWN_SCOPE = (
     "EmailEngine has no such scope, so it allows nothing there: give --scope with the scopes the token is to have, "
     "or leave the record out (--skip-rejected)"
 )
-ALLOWS_NOTHING = (
-    "allows nothing at EmailEngine, so there is nothing to import: leave the record out (--skip-rejected)"
+ALLOWS_NOTHING = "allows nothing at EmailEngine"
+NOTHING_TO_IMPORT = ", so there is nothing to import: leave the record out (--skip-rejected)"
+WIDER_REFERRER = (
+    "a pattern that does not begin with http://, https:// or '*', does not end with '*', or has upper-case "
+    "letters in its host would match more here than at EmailEngine"
 )
+CHANGE_AND_EXPORT = ": change it there and export again"
 
 # Both alphabets of base64, as EmailEngine reads them.
 _ALPHABETS = str.maketrans("-_", "+/")
@@ -129,24 +133,24 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
     if problems:
         raise NotARecord(*problems, expires=expires)
     record = msgspec.convert(raw, _Record)
-    granted = _granted(record.scopes, record.permissions)
-    replaced = granted is None
-    if granted is None:
-        granted = tuple(scopes) or _unexpressed(record)
-    if isinstance(granted, FieldError):
-        problems.append(granted)
+    scopes_here = granted(record.scopes, record.permissions)
+    replaced = scopes_here is None
+    if scopes_here is None:
+        scopes_here = tuple(scopes) or _unexpressed(record)
+    if isinstance(scopes_here, FieldError):
+        problems.append(scopes_here)
     limits = record.restrictions or _Restrictions()
-    addresses = _addresses(limits.addresses, problems)
-    problems += _referrer_problems(limits.referrers or ())
-    if problems or isinstance(granted, FieldError):
-        raise NotARecord(*problems, expires=expires)
+    addresses = networks(limits.addresses, problems)
+    problems += referrer_problems(limits.referrers or ())
+    if problems or isinstance(scopes_here, FieldError):
+        raise NotARecord(*map(_with_advice, problems), expires=expires)
     return Reading(
         digest=record.id,
         token=NewToken(
             description=record.description or "",
-            scopes=granted,
+            scopes=scopes_here,
             account=record.account,
-            metadata=_metadata(record.metadata),
+            metadata=metadata(record.metadata),
             restrictions=Restrictions(
                 addresses=addresses,
                 # There an empty list of referrers means the same as none.
@@ -184,8 +188,8 @@ def loss(text: str, scopes: Sequence[str] = ()) -> Loss | None:
     narrow: tuple[str, ...] | FieldError | None = None
     if raw.get("permissions") is not None:
         if not fields:
-            granted = _granted(imported, raw["permissions"])
-            narrow = tuple(scopes) or None if granted is None else granted
+            scopes_here = granted(imported, raw["permissions"])
+            narrow = tuple(scopes) or None if scopes_here is None else scopes_here
         fields.append("permissions")
     return (
         Loss(digest, tuple(fields), imported, None if isinstance(narrow, FieldError) else narrow)
@@ -222,8 +226,17 @@ def _unexpressed(record: _Record) -> FieldError:
     return FieldError(field="permissions", message=NO_COUNTERPART)
 
 
-def _granted(scopes: tuple[str, ...], permissions: Any) -> tuple[str, ...] | FieldError | None:
-    """The scopes that allow here what a record's scopes and permissions allow there; None where there are none.
+def _with_advice(problem: FieldError) -> FieldError:
+    """The problem of a record, with what its operator can do."""
+    if problem.message.endswith(ALLOWS_NOTHING):
+        return FieldError(field=problem.field, message=problem.message + NOTHING_TO_IMPORT)
+    if problem.message == WIDER_REFERRER:
+        return FieldError(field=problem.field, message=problem.message + CHANGE_AND_EXPORT)
+    return problem
+
+
+def granted(scopes: tuple[str, ...], permissions: Any) -> tuple[str, ...] | FieldError | None:
+    """The scopes that allow here what scopes and permissions allow at EmailEngine; None where there are none.
 
     A token that allows nothing, or whose permissions EmailEngine cannot read (it denies everything then), is a
     problem.
@@ -283,41 +296,42 @@ def _granted_pairs(grants: Any) -> set[Permission] | None:
     return pairs
 
 
-def _addresses(addresses: tuple[str, ...] | None, problems: list[FieldError]) -> tuple[str, ...] | None:
-    """The same networks without host bits, which EmailEngine ignores."""
+def networks(addresses: tuple[str, ...] | None, problems: list[FieldError]) -> tuple[str, ...] | None:
+    """The same networks without host bits, which EmailEngine ignores.
+
+    Args:
+        addresses: IP addresses and networks; None for everywhere.
+        problems: receives what is wrong with them.
+    """
     if addresses is None:
         return None
     if not addresses:
         problems.append(FieldError(field="restrictions.addresses", message=f"an empty list {ALLOWS_NOTHING}"))
-    networks = []
+    without_host_bits = []
     for index, text in enumerate(addresses):
         try:
             if not _ADDRESS.fullmatch(text):
                 raise ValueError  # noqa: TRY301  # handled as what the library rejects
-            networks.append(str(ip_network(text, strict=False)) if "/" in text else text)
+            without_host_bits.append(str(ip_network(text, strict=False)) if "/" in text else text)
         except ValueError:
             message = (
                 "EmailEngine matches only IP addresses and CIDR networks, so this entry allows nothing there"
             )
             problems.append(FieldError(field=f"restrictions.addresses[{index}]", message=message))
-    return tuple(networks)
+    return tuple(without_host_bits)
 
 
-def _referrer_problems(referrers: tuple[str, ...]) -> Iterator[FieldError]:
+def referrer_problems(referrers: tuple[str, ...]) -> Iterator[FieldError]:
     """EmailEngine compares the whole URL as it is. Tallystick compares neither the query nor, without ``://``, the
     scheme, and takes upper and lower case in scheme and host as the same.
     """
     for index, text in enumerate(referrers):
         scheme_and_host = "/".join(text.split("/")[: 3 if "://" in text else 1])
         if not _REFERRER.fullmatch(text) or scheme_and_host != scheme_and_host.lower():
-            message = (
-                "a pattern that does not begin with http://, https:// or '*', does not end with '*', or has upper-case "
-                "letters in its host would match more here than at EmailEngine: change it there and export again"
-            )
-            yield FieldError(field=f"restrictions.referrers[{index}]", message=message)
+            yield FieldError(field=f"restrictions.referrers[{index}]", message=WIDER_REFERRER)
 
 
-def _metadata(value: str | dict[str, Any] | None) -> dict[str, Any] | None:
+def metadata(value: str | dict[str, Any] | None) -> dict[str, Any] | None:
     """A JSON object decoded; any other text as it is, under the key ``emailengine``."""
     if not isinstance(value, str):
         return value

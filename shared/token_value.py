@@ -22,6 +22,8 @@ _SECRET_LENGTH = 43  # 62**43 > 2**256
 _CHECKSUM_LENGTH = 6  # 62**6 > 2**32
 
 OUR_LENGTH = len(PREFIX) + _SECRET_LENGTH + _CHECKSUM_LENGTH
+HEX_LENGTH = 64
+"""The length of EmailEngine's tokens."""
 
 _OURS = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
@@ -62,14 +64,19 @@ def digest(value: str) -> str | None:
         if not is_ours(value):
             return None
     elif _HEX.fullmatch(value):
-        if len(value) == 64:
+        if len(value) == HEX_LENGTH:
             return hashlib.sha256(bytes.fromhex(value)).hexdigest()
         # One character lost or doubled is a mistyped 64-hex token, not an opaque one: no need to ask anyone.
-        if len(value) in {63, 65}:
+        if len(value) in {HEX_LENGTH - 1, HEX_LENGTH + 1}:
             return None
     if not _OPAQUE.fullmatch(value):
         return None
     return hashlib.sha256(value.encode("ascii")).hexdigest()
+
+
+def is_hex(value: str) -> bool:
+    """Whether the string is a token of EmailEngine's, or its id there, which is the token's digest."""
+    return len(value) == HEX_LENGTH and _HEX.fullmatch(value) is not None
 
 
 def is_ours(value: str) -> bool:

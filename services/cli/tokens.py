@@ -141,7 +141,9 @@ def issue(
 
 @tokens.command("list")
 @click.option("--account", "-a", help="only this account's")
-@click.option("--query", "-q", help="only those with this in id, description or account")
+@click.option(
+    "--query", "-q", help="only those with this in id, description or account, this hint, or EmailEngine's id"
+)
 @click.option("--state", type=click.Choice(get_args(c.TokenState)), help="only those in this state")
 @click.option("--created-by", type=TokenId(), help="only those that this token created")
 @click.option("--page", default=0, show_default=True)

@@ -23,7 +23,7 @@ from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
 from services.edge.json_response import JsonResponse
 from services.edge.parameters import declared_query
 from services.edge.readiness import Readiness
-from services.edge.routes import accounts, docs, operations, standards, tokens
+from services.edge.routes import accounts, docs, emailengine, operations, standards, tokens
 from services.edge.settings import Settings
 from shared import bus, events
 from shared.lifecycle import Stop, background
@@ -62,6 +62,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
 
     handlers = [
         *tokens.HANDLERS,
+        *emailengine.HANDLERS,
         *accounts.HANDLERS,
         *standards.HANDLERS,
         *operations.HANDLERS,

@@ -26,7 +26,7 @@ def problems(body: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
         return [FieldError(field="", message="nested too deeply")]
     if not isinstance(raw, dict):
         return [FieldError(field="", message="not a JSON object")]
-    if _too_large(raw):
+    if is_too_large(raw):
         return [FieldError(field="", message="a number beyond 64 bits")]
     return _of_fields(raw, kind)
 
@@ -68,7 +68,8 @@ def _error(name: str, text: str) -> FieldError:
     )
 
 
-def _too_large(value: object) -> bool:
+def is_too_large(value: object) -> bool:
+    """Whether a number in a decoded value is beyond 64 bits."""
     match value:
         case bool():
             return False
@@ -77,7 +78,7 @@ def _too_large(value: object) -> bool:
         case float():
             return abs(value) >= 2**64 and value.is_integer()
         case list():
-            return any(map(_too_large, value))
+            return any(map(is_too_large, value))
         case dict():
-            return any(map(_too_large, value.values()))
+            return any(map(is_too_large, value.values()))
     return False

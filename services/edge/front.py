@@ -6,6 +6,7 @@ that says by itself that it is none, and a proxy's question about a token that i
 import asyncio
 import itertools
 import re
+from binascii import a2b_hex
 from collections.abc import Coroutine, Iterator
 from hashlib import sha256
 from typing import Any
@@ -20,7 +21,7 @@ from services.edge.errors import OAUTH2_PATHS, Answer, Refused, refusal
 from services.edge.gate import Gate
 from shared import tracing
 from shared.ids import new_id
-from shared.token_value import OUR_LENGTH, digest
+from shared.token_value import HEX_LENGTH, OUR_LENGTH, digest
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
@@ -71,12 +72,14 @@ class Front:
     def _bearer(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, token: bytes
     ) -> Coroutine[Any, Any, None]:
-        # One of ours that was cut off is known by its length: there is nothing to look up.
-        entry = (
-            None
-            if len(token) != OUR_LENGTH and token[:4] == b"tly_"
-            else self._gate.cache.get(sha256(token).digest(), now())
-        )
+        length = len(token)
+        if length == OUR_LENGTH:
+            entry = self._gate.cache.get(sha256(token).digest(), now())
+        elif length == HEX_LENGTH:
+            entry = self._gate.cache.get(_digest_of_64(token), now())
+        else:
+            # One of ours that was cut off is known by its length: there is nothing to look up.
+            entry = None if token[:4] == b"tly_" else self._gate.cache.get(sha256(token).digest(), now())
         # A comma separates two credentials, even if some opaque token that came in a query holds one.
         if entry is None or b"," in token:
             if _needs_token(scope) and _UNAMBIGUOUS.fullmatch(token) and not digest(str(token, "latin-1")):
@@ -167,6 +170,14 @@ class Front:
             await send(message)
 
         return sending
+
+
+def _digest_of_64(token: bytes) -> bytes:
+    """The digest of 64 characters as `shared.token_value.digest` takes it, for a lookup in the cache alone."""
+    try:
+        return sha256(a2b_hex(token)).digest()
+    except ValueError:
+        return sha256(token).digest()
 
 
 def _request_ids() -> Iterator[bytes]:

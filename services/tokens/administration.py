@@ -188,7 +188,8 @@ class Administration:
         rule = operations.REVOKE_DESCENDANTS if request.descendants else operations.REVOKE
 
         async def work(change: Transaction) -> c.Revoked:
-            found = await transitions.find_target(change, rule, id=request.id, digest=request.digest)
+            key = request.digest if request.or_key else None
+            found = await transitions.find_target(change, rule, id=request.id, digest=request.digest, key=key)
             if request.descendants:
                 await change.lock_descendants(found.chain)
             else:
@@ -222,7 +223,7 @@ class Administration:
 
     async def get_token(self, request: c.GetToken) -> c.Token | Failure:
         async def work(authority: Authority) -> c.Token | Failure:
-            found = await self._readable(authority, request.id)
+            found = await self._readable(authority, request.id, request.key)
             if found is None or (found.token.revoked is not None and not request.revoked):
                 return not_found()
             return found.token
@@ -231,8 +232,8 @@ class Administration:
 
     async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
         async def work(authority: Authority) -> c.TokenLog | Failure:
-            found = await self._readable(authority, request.id)
-            return (await self._store.log(request.id) if found else None) or not_found()
+            found = await self._readable(authority, request.id, request.key)
+            return (await self._store.log(found.token.id) if found else None) or not_found()
 
         return await self._read(request.actor, work)
 
@@ -392,13 +393,22 @@ class Administration:
         except Rejected as rejected:
             return rejected.failure
 
-    async def _readable(self, authority: Authority, id: str) -> StoredToken | None:  # noqa: A002
-        """A token, revoked or not.
+    async def _readable(
+        self,
+        authority: Authority,
+        id: str | None,  # noqa: A002  # the field's name
+        key: str | None,
+    ) -> StoredToken | None:
+        """A token by its id or key, revoked or not.
 
         Raises:
             Rejected: it may not be shown.
         """
-        found = await self._store.find(id) if rules.is_token_id(id) else None
+        found = None
+        if id is not None and rules.is_token_id(id):
+            found = await self._store.find(id)
+        elif id is None and key is not None:
+            found = await self._store.find_by_key(key)
         authority.require(
             operations.SHOW,
             account=found.token.account if found else None,

@@ -167,6 +167,14 @@ class Transaction:
         )
         return rows.stored(row) if row else None
 
+    async def find_by_key(self, key: str) -> StoredToken | None:
+        """The same by the SHA-256 of the token's digest."""
+        row = await self._connection.fetchrow(
+            f"select {rows.STORED} from token where sha256(digest) = $1",  # noqa: S608  # a constant
+            bytes.fromhex(key),
+        )
+        return rows.stored(row) if row else None
+
     async def chain(self, chain: str) -> Sequence[StoredToken]:
         """The tokens of a chain, oldest first."""
         found = await self._connection.fetch(

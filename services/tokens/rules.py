@@ -28,10 +28,16 @@ MAX_LIFETIME = timedelta(days=3653)  # ten years with their leap days
 _ACCOUNT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}", re.ASCII)
 
 _TOKEN_ID = re.compile(r"tok_[0-9a-z]{26}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 def is_token_id(text: str) -> bool:
     return _TOKEN_ID.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Whether this may be a token's digest, which is its id at EmailEngine."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def is_account(name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
-from services.tokens import rows
+from services.tokens import rows, rules
 from services.tokens.authority import Authority
 from services.tokens.changes import Transaction, holder
 from services.tokens.rows import StoredToken
@@ -71,6 +71,14 @@ class Store:
         row = await self._pool.fetchrow(
             f"select {rows.STORED} from token where id = $1",  # noqa: S608  # a constant
             id,
+        )
+        return rows.stored(row) if row else None
+
+    async def find_by_key(self, key: str) -> StoredToken | None:
+        """A token by the SHA-256 of its digest, revoked or not."""
+        row = await self._pool.fetchrow(
+            f"select {rows.STORED} from token where sha256(digest) = $1",  # noqa: S608  # a constant
+            bytes.fromhex(key),
         )
         return rows.stored(row) if row else None
 
@@ -232,12 +240,21 @@ class Store:
         in_state = rows.STATES[wanted.state] if wanted.state else "revoked is null"
         condition = f"""
             {in_state} and ($1::text is null or account = $1)
-            and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2)
+            and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2
+                or lower(hint) = lower($6) or digest = $7)
             and ($3::text is null or $3 = any(scopes)) and ($4::text is null or rotated_to = $4)
             and ($5::text is null or created_by = $5)
         """
-        query = None if wanted.query is None else f"%{_escape_like(wanted.query)}%"
-        arguments = wanted.account, query, wanted.scope, wanted.rotated_to, wanted.created_by
+        text = (wanted.query or "").strip()
+        arguments = (
+            wanted.account,
+            f"%{_escape_like(text)}%" if text else None,
+            wanted.scope,
+            wanted.rotated_to,
+            wanted.created_by,
+            text,
+            bytes.fromhex(text) if rules.is_digest(text) else None,
+        )
         total = await self._pool.fetchval(
             f"select count(*) from token where {condition}",  # noqa: S608  # a constant
             *arguments,
@@ -245,7 +262,7 @@ class Store:
         )
         found = await self._pool.fetch(
             f"select * from token where {condition}"  # noqa: S608
-            f" order by {rows.ORDERS[wanted.order]}, id desc limit $6 offset $7",
+            f" order by {rows.ORDERS[wanted.order]}, id desc limit $8 offset $9",
             *arguments,
             wanted.page_size,
             wanted.page * wanted.page_size,

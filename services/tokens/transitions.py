@@ -25,15 +25,26 @@ async def find_target(
     *required: Rule,
     id: str | None = None,  # noqa: A002  # the field's name
     digest: str | None = None,
+    key: str | None = None,
 ) -> StoredToken:
     """The token that a change is about, before anything is locked.
 
+    Args:
+        change: the transaction.
+        required: what the actor has to be allowed to do to it.
+        id: its public id.
+        digest: its digest.
+        key: the key of its digest, as notices of changes have it.
+
     Raises:
-        Rejected: the actor may not do this to it, or there is none.
+        Rejected: the actor may not do this to it, there is none, or the digest leads to one and the key to another.
     """
     found = None
     if digest is not None or (id is not None and rules.is_token_id(id)):
         found = await change.find(id=id, digest=digest)
+    by_key = await change.find_by_key(key) if key is not None else None
+    is_ambiguous = found is not None and by_key is not None
+    found = found or by_key
     for rule in required:
         change.authority.require(
             rule,
@@ -42,6 +53,8 @@ async def find_target(
         )
     if found is None:
         raise Rejected(not_found())
+    if is_ambiguous:
+        raise Rejected(conflict("this is a token and EmailEngine's id of another one: use the public id"))
     return found
 
 
@@ -185,6 +198,7 @@ async def revoke(
             for each in (*shown, *covered)
             if each.chain == own and (each.token.revoked is not None or each.token.id in ended_ids)
         ),
+        changed=bool(ended) and not request.dry_run,
     )
 
 

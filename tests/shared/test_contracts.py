@@ -69,8 +69,8 @@ WIRE = [
     (
         c.RevokeToken(actor=ACTOR, id="tok_1"),
         (
-            f'{{"actor":{ACTOR_BYTES},"id":"tok_1","digest":null,"only":null,"descendants":false,"dryRun":false,'
-            '"revisions":null,"idempotencyKey":null}'
+            f'{{"actor":{ACTOR_BYTES},"id":"tok_1","digest":null,"orKey":null,"only":null,"descendants":false,'
+            '"dryRun":false,"revisions":null,"idempotencyKey":null}'
         ),
     ),
     (
@@ -94,7 +94,7 @@ WIRE = [
     ),
     (
         c.Revoked(deleted=True, covered=("tok_1",)),
-        '{"deleted":true,"covered":["tok_1"],"descendants":[],"livingDescendants":0,"ownChain":[]}',
+        '{"deleted":true,"covered":["tok_1"],"descendants":[],"livingDescendants":0,"ownChain":[],"changed":true}',
     ),
     (
         c.TakeQuota(id="tok_1", wanted=7),

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
+from services.edge.emailengine_form import EmailEngineRestrictions, EmailEngineToken
 from services.edge.errors import Problem
 from services.edge.routes.accounts import NewAccount
+from services.edge.routes.emailengine import AccountTokens, Deletion
 from services.edge.routes.operations import Health, Stats
 from services.edge.routes.standards import Introspection, IntrospectionForm, TokenForm
 from services.edge.routes.tokens import AccountRevocation, CreatedToken, Revocation, Rotation, UnknownOutcome
@@ -81,6 +83,23 @@ _ALL: tuple[Struct, ...] = (
         settled=True,
         edges=3,
         seconds=0.004,
+    ),
+    EmailEngineToken(
+        description="nightly report",
+        scopes="api",
+        account="alice",
+        metadata='{"team": "reports"}',
+        restrictions=EmailEngineRestrictions(addresses="192.0.2.7/24", referrers=False),
+        expires="2030-01-31",
+        ip="192.0.2.7",
+    ),
+    EmailEngineRestrictions(addresses="192.0.2.7/24", referrers=False),
+    Deletion(deleted=True, covered=(_ID,), living_descendants=0, settled=True, edges=3, seconds=0.004),
+    AccountTokens(
+        account="alice",
+        total=1,
+        truncated=False,
+        tokens=(msgspec.structs.replace(_TOKEN, account="alice"),),
     ),
     AccountRevocation(account="alice", tokens=2, living_descendants=0, settled=True, edges=3, seconds=0.004),
     _CHANGE,

@@ -7,6 +7,12 @@ from litestar.params import PathParameter, QueryParameter
 from shared import contracts as c
 
 TokenId = Annotated[str, PathParameter(description="the token's public id, `tok_...`")]
+TokenIdOrDigest = Annotated[
+    str,
+    PathParameter(
+        description="the token's public id, `tok_...`, or EmailEngine's id of an imported token, 64 hexadecimal digits"
+    ),
+]
 Account = Annotated[str, PathParameter(description="the account's name")]
 Page = Annotated[int, QueryParameter(ge=0, le=c.MAX_PAGE, description="which page; the first is 0")]
 PageSize = Annotated[

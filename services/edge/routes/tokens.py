@@ -4,18 +4,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import JSONBody, PathParameter, QueryParameter
+from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from services.edge.errors import etag
 from services.edge.gate import OWN, HttpRequest, gate_of, token_of
 from services.edge.routes import asking
 from services.edge.routes.asking import actor, ask, change, idempotency_key, revisions
-from services.edge.routes.parameters import Account, Page, PageSize, TokenId
+from services.edge.routes.parameters import Account, Page, PageSize, TokenId, TokenIdOrDigest
 from shared import contracts as c
 from shared import token_value
-from shared.settling import Creation
-from shared.token_value import is_ours
+from shared.notices import notice_key
+from shared.settling import Creation, Everywhere
 
 T = TypeVar("T", bound=c.Token)
 
@@ -137,6 +137,23 @@ async def end(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
 ) -> Revocation:
     """Revokes a token. ``options``: of `RevokeToken`."""
+    return revocation(*await revoke_everywhere(request, token_id=token_id, digest=digest, **options))
+
+
+async def revoke_everywhere(
+    request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
+) -> tuple[c.Revoked, Everywhere]:
+    """Revokes a token, named by its id or its digest, and returns when no edge accepts it.
+
+    Args:
+        request: on whose behalf.
+        token_id: the token's public id.
+        digest: the token's digest.
+        options: further fields of `RevokeToken`.
+
+    Raises:
+        Refused: the tokens service rejects it.
+    """
     revoked, everywhere = await change(
         request,
         c.REVOKE_TOKEN,
@@ -151,8 +168,20 @@ async def end(
     )
     if revoked.deleted:
         gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+    return revoked, everywhere
+
+
+def revocation(revoked: c.Revoked, everywhere: Everywhere) -> Revocation:
+    """What HTTP answers to a revocation."""
     return Revocation(
-        **msgspec.structs.asdict(revoked), settled=True, edges=everywhere.edges, seconds=everywhere.seconds
+        deleted=revoked.deleted,
+        covered=revoked.covered,
+        descendants=revoked.descendants,
+        own_chain=revoked.own_chain,
+        living_descendants=revoked.living_descendants,
+        settled=True,
+        edges=everywhere.edges,
+        seconds=everywhere.seconds,
     )
 
 
@@ -170,7 +199,10 @@ async def list_tokens(
     page_size: PageSize = 20,
     search: Annotated[
         str | None,
-        QueryParameter(name="query", description="only those with this in id, description or account"),
+        QueryParameter(
+            name="query",
+            description="only those with this in id, description or account, with this `hint`, or with EmailEngine's id",
+        ),
     ] = None,
     account: Annotated[str | None, QueryParameter(description="only those bound to this account")] = None,
     in_state: Annotated[
@@ -196,9 +228,10 @@ async def list_tokens(
 
 
 @get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read", "account_in": "token"})
-async def show(request: HttpRequest, token_id: TokenId) -> Response[c.Token]:
+async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[c.Token]:
     """Shows one token. Its ETag is its revision."""
-    return _record(await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request))))
+    public_id, key = _named(token_id)
+    return _record(await ask(request, c.GET_TOKEN, c.GetToken(id=public_id, key=key, actor=actor(request))))
 
 
 @patch(
@@ -272,43 +305,17 @@ async def revoke(
 
 
 @get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read", "account_in": "token"})
-async def log(request: HttpRequest, token_id: TokenId) -> c.TokenLog:
+async def log(request: HttpRequest, token_id: TokenIdOrDigest) -> c.TokenLog:
     """The latest changes of a token, and what was refused to it."""
-    return await ask(request, c.GET_LOG, c.GetLog(id=token_id, actor=actor(request)))
+    public_id, key = _named(token_id)
+    return await ask(request, c.GET_LOG, c.GetLog(id=public_id, key=key, actor=actor(request)))
 
 
-# EmailEngine's older names
-
-
-@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body"}, status_code=200)
-async def create_older(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
-    """The same as POST /v1/tokens, answered with 200."""
-    return await make(request, data, status=200)
-
-
-@delete("/v1/token/{token:str}", opt={"scope": "api:tokens:delete", "account_in": "token"}, status_code=200)
-async def revoke_older(
-    request: HttpRequest,
-    token: Annotated[str, PathParameter(description="the token's public id, or the token itself")],
-) -> Revocation:
-    """Revokes by id or by the token itself, which then stands in URLs and logs on the way here: prefer the id."""
-    digest = token_value.digest(token) if is_ours(token) or not token.startswith("tok_") else None
-    return await end(request, token_id=None if digest else token, digest=digest)
-
-
-@get("/v1/tokens/account/{account:str}", opt={"scope": "api:tokens:read", "account_in": "path"})
-async def list_of_account(
-    request: HttpRequest,
-    account: Account,
-    page: Page = 0,
-    page_size: PageSize = 20,
-) -> c.TokenPage:
-    """Lists an account's tokens."""
-    return await ask(
-        request,
-        c.LIST_TOKENS,
-        c.ListTokens(page=page, page_size=page_size, account=account, actor=actor(request)),
-    )
+def _named(name: str) -> tuple[str | None, str | None]:
+    """The public id and the key of a token, of which one is given. EmailEngine's id is a digest, with which one could act
+    for the token, so only its hash is sent on.
+    """
+    return (None, notice_key(bytes.fromhex(name))) if token_value.is_hex(name) else (name, None)
 
 
 @delete(
@@ -379,9 +386,6 @@ HANDLERS: list[Any] = [
     rotate,
     revoke,
     log,
-    create_older,
-    revoke_older,
-    list_of_account,
     revoke_of_account,
     show_self,
     rotate_self,

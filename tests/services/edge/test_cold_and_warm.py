@@ -8,6 +8,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from nats.aio.client import Client
 
 from services.edge.cache import Cache
 from shared import contracts as c
@@ -28,7 +29,10 @@ COMPARED = (
     "cache-control",
     "ratelimit-policy",
 )
-KINDS = ("all", "orders", "of alice", "of null", "from elsewhere", "from here")
+HEX = "0123456789abcdef" * 4
+OPAQUE_64 = "0123456789abcdeg" * 4
+IMPORTED = {"hex": HEX, "HEX": HEX.upper(), "opaque": OPAQUE_64}
+KINDS = ("all", "orders", "of alice", "of null", "from elsewhere", "from here", *IMPORTED)
 
 
 def cache_of(edge: httpx.AsyncClient) -> Cache:
@@ -59,8 +63,23 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
         "of null": await issue(operator, "orders", account="null"),
         **{kind: await issue(operator, "orders", restrictions=limit) for kind, limit in limits.items()},
     }
+    await import_tokens(operator, HEX, OPAQUE_64)
     await leased([edge], operator)
-    return {kind: value for kind, (value, _) in made.items()}
+    return {kind: value for kind, (value, _) in made.items()} | IMPORTED
+
+
+async def import_tokens(operator: Client, *values: str) -> None:
+    """Imports tokens of scope ``orders`` by their digests."""
+    records = tuple(
+        TokenRecord(
+            id=new_id("tok_"),
+            digest=token_value.digest(value) or "",
+            token=c.NewToken(scopes=("orders",)),
+        )
+        for value in values
+    )
+    imported = await rpc.call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=records, actor=ACTOR))
+    assert isinstance(imported, c.Imported), imported
 
 
 def answer_facts(answer: httpx.Response) -> tuple[Any, ...]:
@@ -100,6 +119,9 @@ QUERIES = st.one_of(
     query=QUERIES,
 )
 @example(kind="orders", method="GET", query="scope=orders:")
+@example(kind="hex", method="GET", query="scope=orders")
+@example(kind="HEX", method="HEAD", query="scope=invoices")
+@example(kind="opaque", method="GET", query="scope=orders&account=alice")
 @example(kind="all", method="GET", query="scope=a..b:")
 @example(kind="of null", method="GET", query="scope=orders&account=null")
 @example(kind="of alice", method="GET", query="scope=orders&account=bob&account=alice")
@@ -127,14 +149,31 @@ async def test_the_warm_answers_come_from_the_cache(edge, tokens):
     assert list(entry.answers) == [b"scope=orders"]
 
 
+@pytest.mark.parametrize("kind", ["orders", *IMPORTED])
+async def test_a_known_token_of_any_kind_is_answered_without_the_framework(edge, tokens, kind: str):
+    headers = {"authorization": f"Bearer {tokens[kind]}"}
+    assert (await edge.get("/v1/self", headers=headers)).status_code == 200
+    transport: Any = edge._transport
+    transport.app._app = None
+    for query, status in (("scope=orders:read", 200), ("scope=invoices", 403)):
+        assert (await edge.get(f"/auth?{query}", headers=headers)).status_code == status
+
+
+async def test_upper_and_lower_case_hex_is_one_token(edge, tokens):
+    for kind in ("hex", "HEX"):
+        headers = {"authorization": f"Bearer {tokens[kind]}"}
+        assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
+    assert len(cache_of(edge)) == 1
+    # What was 64 characters before one was lost or doubled is told by its length.
+    for value in (HEX[1:], HEX + "0"):
+        answer = await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+
+
 async def test_a_token_with_a_comma_is_ambiguous_in_a_header_cold_and_warm(edge, operator, tokens_service):
     await ready(edge)
     opaque = "an-opaque-token,with-a-comma"
-    record = TokenRecord(
-        id=new_id("tok_"), digest=token_value.digest(opaque) or "", token=c.NewToken(scopes=("orders",))
-    )
-    imported = await rpc.call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=(record,), actor=ACTOR))
-    assert isinstance(imported, c.Imported), imported
+    await import_tokens(operator, opaque)
     await leased([edge], operator)
     in_header = {"headers": {"authorization": f"Bearer {opaque}"}, "params": {"scope": "orders"}}
     in_query = {"params": {"scope": "orders", "access_token": opaque}}

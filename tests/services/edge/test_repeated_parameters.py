@@ -78,7 +78,6 @@ def test_the_table_has_the_parameters_that_decide():
         ("/auth", "account"),
         ("/v1/tokens", "account"),
         ("/v1/tokens", "state"),
-        ("/v1/tokens/account/alice", "pageSize"),
         ("/v1/accounts", "page"),
         ("/v1/stats", "seconds"),
         ("/admin/tokens", "state"),

@@ -1,0 +1,104 @@
+"""Clients of EmailEngine go on after the move: every kind of record is moved in, then asked for, listed, made anew and
+deleted over EmailEngine's routes, and each answer compared with EmailEngine's.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import Result
+
+from tests.system.conftest import Up
+from tests.system.test_moving_in import CASES, FILE, REJECTED, Case, digest, run, secret
+
+ACCOUNTS = {"acc-a": {"bound", "bound-to-the-same"}, "me@example.com": {"bound-by-address"}}
+EXPIRED = {case.name for case in CASES if case.said and case.said.startswith("skipped")}
+IMPORTED = {case.name for case in CASES} - REJECTED.keys() - EXPIRED
+AT_EMAILENGINE: dict[str, Any] = {
+    "deleted": {"deleted": True},
+    "deleted again": {"deleted": False},
+    "with the deleted token": 401,
+    "unknown": {"deleted": False},
+}
+"""What EmailEngine answers for every record that it has."""
+# What the import and the form reject for the same reason; the form says so with 400.
+STATUS_OF_FORM = dict.fromkeys(REJECTED.keys() | EXPIRED, 400) | {
+    "account-with-a-slash": 404,  # no account has this name, so it is not found, as at EmailEngine
+    "account-too-long": 404,
+    "metadata-text": 400,  # EmailEngine's route takes JSON only
+}
+
+
+@pytest.fixture(scope="module")
+def moved_in(up: Up) -> Result:
+    return run(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
+
+
+@pytest.fixture
+def admin(up: Up, moved_in: Result):
+    assert moved_in.exit_code == 0, moved_in.output
+    with up.client(up.admin_token) as client:
+        yield client
+
+
+def form(case: Case) -> dict[str, Any]:
+    """The request body that would have made this record."""
+    body = {"description": case.name, "scopes": ["api"], **case.fields}
+    if "expires" in body:
+        body["expires"] = datetime.fromtimestamp(body["expires"] / 1000, UTC).date().isoformat()
+    return body
+
+
+def test_there_are_records_of_every_kind():
+    assert len(CASES) >= 35
+    assert len(IMPORTED) >= 20
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_a_record_is_found_by_its_id_and_made_as_it_was_imported(admin: httpx.Client, case: Case):
+    shown = admin.get(f"/v1/tokens/{digest(case.name)}")
+    log = admin.get(f"/v1/tokens/{digest(case.name)}/log")
+    listed = admin.get("/v1/tokens", params={"query": digest(case.name)}).json()
+    is_there = case.name in IMPORTED
+    assert (shown.status_code, log.status_code) == ((200, 200) if is_there else (404, 404))
+    assert [token["hint"] for token in listed["tokens"]] == ([digest(case.name)[:8]] if is_there else [])
+    made = admin.post("/v1/token", json=form(case))
+    assert made.status_code == STATUS_OF_FORM.get(case.name, 200), made.text
+    if made.status_code == 200:
+        assert is_there, "the form takes nothing that the import rejects"
+        for field in ("scopes", "account", "metadata", "restrictions"):
+            assert made.json()[field] == shown.json()[field], field
+        assert (made.json()["expires"] is None) == (shown.json()["expires"] is None)
+        assert admin.delete(f"/v1/token/{made.json()['token']}").json()["deleted"]
+
+
+def test_the_tokens_of_an_account_are_all_in_one_list(admin: httpx.Client):
+    for account, names in ACCOUNTS.items():
+        listed = admin.get(f"/v1/tokens/account/{account}").json()
+        assert {token["hint"] for token in listed["tokens"]} == {digest(name)[:8] for name in names}
+        assert {token["account"] for token in listed["tokens"]} == {account}
+    for _ in range(38):
+        made = admin.post(
+            "/v1/token", json={"description": "x", "scopes": "api", "account": "me@example.com"}
+        )
+        assert made.status_code == 200
+    listed = admin.get("/v1/tokens/account/me@example.com").json()
+    assert (len(listed["tokens"]), listed["truncated"]) == (39, False)
+
+
+@pytest.mark.parametrize("by", ["id", "value"])
+def test_deleting_answers_what_emailengine_answers(up: Up, admin: httpx.Client, by: str):
+    """Half of the records by their ids, half by their values. What was not moved in is not there to be deleted."""
+    named = digest if by == "id" else secret
+    for name in sorted(case.name for case in CASES)[by == "value" :: 2]:
+        with up.client(secret(name)) as holder:
+            first, second = [admin.delete(f"/v1/token/{named(name)}") for _ in range(2)]
+            answers = {
+                "deleted": {"deleted": first.json()["deleted"]},
+                "deleted again": second.json(),
+                "with the deleted token": holder.get("/v1/stats").status_code,
+                "unknown": admin.delete(f"/v1/token/{'ab' * 32}").json(),
+            }
+        expected = AT_EMAILENGINE if name in IMPORTED else {**AT_EMAILENGINE, "deleted": {"deleted": False}}
+        assert (first.status_code, second.status_code, answers) == (200, 200, expected), name
