@@ -54,7 +54,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 "checks access tokens and manages them",
                 {
                     **TokensHandlers(tokens, leases).all(),
-                    **Administration(tokens, leases, outbox.filled, policy).all(),
+                    **Administration(tokens, leases, outbox.filled, policy, producer.measures).all(),
                     **Sessions(pool, tokens).all(),
                 },
                 unavailable=postgres.UNAVAILABLE,
