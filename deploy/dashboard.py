@@ -141,6 +141,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             (Query('tallystick:token_checks:rate5m{result!="ok"}', "{{result}}"),),
         ),
         Panel(
+            "Uses of ended tokens",
+            "Requests per second that presented a token that was revoked, replaced by a rotation, or disabled.",
+            "reqps",
+            (Query(per_second("tallystick_revoked_token_uses_total"), "{{reason}}"),),
+        ),
+        Panel(
             "Requests by status",
             "Requests answered by the edges per second, by HTTP status. 503 means: cannot decide now.",
             "reqps",
@@ -269,6 +275,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 Query(in_range("tallystick_events_dropped_total"), "dropped by producers"),
                 Query(in_range("tallystick_series_dropped_total"), "counts left out"),
                 Query(in_range("tallystick_token_uses_dropped_total"), "uses unreported"),
+                Query(in_range("tallystick_rejections_not_audited_total"), "attempts not audited"),
             ),
             kind="stat",
             decimals=0,

@@ -263,8 +263,23 @@ class Verdict(Message, frozen=True):
 
 
 class RefusedToken(Message, frozen=True):
+    """Which token is not valid, and why.
+
+    Args:
+        id: the token.
+        reason: the first that applies.
+        replaced: whether an expired token was rotated and its grace period is over. A field of its own, since an edge
+            of an earlier version cannot decode a further reason.
+    """
+
     id: str
     reason: Literal["revoked", "disabled", "expired", "not_yet_valid"]
+    replaced: bool = False
+
+    @property
+    def log_reason(self) -> str:
+        """The reason for the token's log and the metrics."""
+        return "replaced" if self.replaced and self.reason == "expired" else self.reason
 
 
 class VerifyMany(Message, frozen=True):
@@ -466,11 +481,32 @@ class Change(Message, frozen=True):
     request_id: str | None
 
 
+class RejectedAttempt(Message, frozen=True):
+    """A change that somebody was not authorized to make.
+
+    Args:
+        time: when.
+        action: the change, such as ``token.revoke.rejected``.
+        code: why it was rejected.
+        actor: the id of the token that acted.
+        address: the client's address.
+        request_id: the HTTP request's id.
+    """
+
+    time: Time
+    action: str
+    code: str
+    actor: str
+    address: str | None
+    request_id: str | None
+
+
 class TokenLog(Message, frozen=True):
-    """The latest changes and refusals, newest first; at most 100 of each."""
+    """The latest changes, rejected requests and rejected attempts to change the token, newest first; at most 100 of each."""
 
     changes: tuple[Change, ...]
     refusals: tuple[Refusal, ...]
+    attempts: tuple[RejectedAttempt, ...] = ()
 
 
 class FindRefusals(AdministrativeRequest, frozen=True):

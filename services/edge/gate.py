@@ -82,6 +82,8 @@ class Gate:
         self.usage.dropped = 0
         for result, count in self.usage.take_results().items():
             self.measures.count("tallystick_token_checks_total", count, result=result)
+        for reason, count in self.usage.take_ended().items():
+            self.measures.count("tallystick_revoked_token_uses_total", count, reason=reason)
 
     async def admit(
         self, scope: Scope, required: str | None, *, account: str | None = None, any_account: bool = False
@@ -122,7 +124,7 @@ class Gate:
             Refused: always.
         """
         token = verdict.token.id if verdict.token else verdict.refused.id if verdict.refused else None
-        reason = verdict.refused.reason if verdict.refused else verdict.code
+        reason = verdict.refused.log_reason if verdict.refused else verdict.code
         if token is None:
             self.usage.results[verdict.code] += 1
         else:
@@ -158,7 +160,7 @@ class Gate:
         address = self.address_of(scope)
         if isinstance(known, Unknown):
             if known.refused is not None:
-                self._note(scope, known.refused.id, known.refused.reason, address)
+                self._note(scope, known.refused.id, known.refused.log_reason, address)
             else:
                 self.usage.results["invalid_token"] += 1
             raise Refused("invalid_token")

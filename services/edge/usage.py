@@ -28,8 +28,10 @@ and no flood of requests where the service rejects everything.
 """
 _EMPTY_BYTES = len(msgspec.json.encode(ReportUse(uses=(), refusals=())))
 
-_AS_TOLD = dict.fromkeys(("revoked", "disabled", "expired", "not_yet_valid"), "invalid_token")
+_AS_TOLD = dict.fromkeys(("revoked", "replaced", "disabled", "expired", "not_yet_valid"), "invalid_token")
 """What the client is told of why its token is not honoured."""
+_ENDED = frozenset({"revoked", "replaced", "disabled"})
+"""Why a token was ended before its time: its use is counted apart."""
 
 
 class Usage:
@@ -46,6 +48,8 @@ class Usage:
         """Whether the last report was not accepted for now."""
         self.results: Counter[str] = Counter()
         """How many requests were judged, by result."""
+        self.ended: Counter[str] = Counter()
+        """How many requests presented a token that was ended before its time, by reason."""
 
     def used(self, token: str, address: str | None) -> None:
         self.results["ok"] += 1
@@ -62,6 +66,8 @@ class Usage:
     def refused(self, token: str, reason: str) -> bool:
         """Counts a refusal, and answers whether there is room to `note` it."""
         self.results[_AS_TOLD.get(reason, reason)] += 1
+        if reason in _ENDED:
+            self.ended[reason] += 1
         # Only where there is room is anything kept by token.
         if len(self._refusals) < MAX_REFUSALS and self._noted[token] < MAX_REFUSALS_OF_ONE:
             self._noted[token] += 1
@@ -86,6 +92,11 @@ class Usage:
         """Since the last time."""
         results, self.results = self.results, Counter()
         return dict(results)
+
+    def take_ended(self) -> dict[str, int]:
+        """Since the last time."""
+        ended, self.ended = self.ended, Counter()
+        return dict(ended)
 
     async def report(self, client: Client) -> None:
         """Runs until cancelled."""

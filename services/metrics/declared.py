@@ -10,6 +10,8 @@ class Metric(NamedTuple):
     labels: the names of its labels.
     per: how many of what is stored make one of what is shown.
     across: how the processes that report a gauge add up.
+    values: the values of its only label, if they are a closed set. A counter shows each of them from the start, at 0:
+        Prometheus sees no increase where a series begins.
     """
 
     name: str
@@ -18,6 +20,7 @@ class Metric(NamedTuple):
     labels: tuple[str, ...] = ()
     per: int = 1
     across: Literal["sum", "max"] = "sum"
+    values: tuple[str, ...] = ()
 
 
 # The original's names stay as its users know them, without a prefix or `_total`.
@@ -65,6 +68,18 @@ TOKENS_EXPIRING = Metric(
     across="max",
 )
 TOKEN_CHECKS = Metric("tallystick_token_checks_total", "counter", "Requests judged, by result", ("result",))
+REVOKED_TOKEN_USES = Metric(
+    "tallystick_revoked_token_uses_total",
+    "counter",
+    "Requests that presented a token that was revoked, replaced by a rotation, or disabled",
+    ("reason",),
+    values=("disabled", "replaced", "revoked"),
+)
+REJECTIONS_NOT_AUDITED = Metric(
+    "tallystick_rejections_not_audited_total",
+    "counter",
+    "Rejected administrative attempts beyond what the audit takes of one actor, or that could not be stored",
+)
 VERIFY_SECONDS = Metric(
     "tallystick_token_verify_seconds", "histogram", "Time an edge waited for the tokens service about a token"
 )
@@ -136,4 +151,6 @@ def series(name: str, labels: dict[str, str]) -> Metric | None:
             right = set(labels) == {"le"} and labels["le"] in BOUNDS if suffix == "_bucket" else not labels
             return metric if right else None
     metric = BY_NAME.get(name)
-    return metric if metric is not None and set(labels) == set(metric.labels) else None
+    if metric is None or set(labels) != set(metric.labels):
+        return None
+    return metric if not metric.values or set(labels.values()) <= set(metric.values) else None

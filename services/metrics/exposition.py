@@ -22,7 +22,9 @@ class Sample(NamedTuple):
 
 
 def text(samples: Iterable[Sample], *, openmetrics: bool = False) -> str:
-    """Every declared metric, each with its HELP and TYPE lines. A counter without labels that never counted is 0."""
+    """Every declared metric, each with its HELP and TYPE lines. A counter that never counted is 0, if it has no labels or
+    a closed set of them.
+    """
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)
@@ -47,9 +49,15 @@ def _lines(metric: Metric, by_name: Mapping[str, list[Sample]], *, openmetrics: 
     if metric.type == "histogram":
         return head + _histogram(metric, by_name)
     found = by_name.get(metric.name, [])
-    if not found and metric.type == "counter" and not metric.labels:
-        found = [Sample(metric.name, "", 0)]
+    if metric.type == "counter":
+        shown = {sample.labels for sample in found}
+        found = [*found, *(Sample(metric.name, each, 0) for each in _expected(metric) if each not in shown)]
     return head + [_line(metric.name, sample.labels, sample.value / metric.per) for sample in found]
+
+
+def _expected(metric: Metric) -> list[str]:
+    """The printed labels that a counter has from the start."""
+    return [labels({metric.labels[0]: value}) for value in metric.values] if metric.labels else [""]
 
 
 def _histogram(metric: Metric, by_name: Mapping[str, list[Sample]]) -> list[str]:

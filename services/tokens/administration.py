@@ -5,6 +5,7 @@ table in `services.tokens.operations`. What an edge says about the actor is a cr
 """
 
 import hashlib
+import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,14 +22,28 @@ from services.tokens.leases import Leases
 from services.tokens.operations import Rule
 from services.tokens.replies import bad_request, conflict, fitting, not_found
 from services.tokens.rows import StoredToken
-from services.tokens.store import Store
+from services.tokens.store import Rejection, Store
 from shared import contracts as c
-from shared.contracts import ADMINISTRATIVE, Failure, FieldError, Operation
+from shared import postgres
+from shared.contracts import ADMINISTRATIVE, Failure, FieldError, NewToken, Operation
 from shared.ids import new_id
+from shared.measures import Measures
 from shared.rpc import Handler, Handlers
 from shared.token_record import TokenRecord
 
+log = logging.getLogger(__name__)
+
 MAX_GRACE_S = 30 * 24 * 3600
+AUDITED_CODES = frozenset(
+    {
+        "insufficient_scope",
+        "account_mismatch",
+        "address_not_allowed",
+        "referrer_not_allowed",
+        "exceeds_authority",
+    }
+)
+"""Why a change is rejected that its actor was not authorized to make."""
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -53,13 +68,22 @@ class Administration:
     leases: who has to be notified when they change.
     announced: called after a change was committed, so that its event is sent at once.
     policy: what the installation allows.
+    measures: where rejected attempts are counted that the audit does not take.
     """
 
-    def __init__(self, store: Store, leases: Leases, announced: Callable[[], None], policy: Policy) -> None:
+    def __init__(
+        self,
+        store: Store,
+        leases: Leases,
+        announced: Callable[[], None],
+        policy: Policy,
+        measures: Measures,
+    ) -> None:
         self._store = store
         self._leases = leases
         self._announced = announced
         self._policy = policy
+        self._measures = measures
 
     def all(self) -> Handlers:
         """Every operation on the edges' subject, where the actor is a credential, and on the operator's."""
@@ -368,12 +392,16 @@ class Administration:
         request: Any,
         work: Callable[[Transaction], Awaitable[R]],
     ) -> R | Failure:
-        """Runs a change in a transaction, once for each Idempotency-Key; a rejection undoes all of it."""
+        """Runs a change in a transaction, once for each Idempotency-Key; a rejection undoes all of it and is audited."""
+        change: Transaction | None = None
         try:
             async with self._store.change(request.actor) as change:
                 reply = await _once(change, operation, rule, request, work)
                 _undo_dry_run(dry_run=getattr(request, "dry_run", False), reply=reply)
         except Rejected as rejected:
+            holder = change.authority.holder if change else None
+            if holder is not None and rejected.failure.code in AUDITED_CODES:
+                await self._audit(_rejection(holder, rule, request, rejected.failure.code))
             return rejected.failure
         except _DryRun as dry_run:
             return dry_run.reply  # type: ignore[return-value]  # of this operation
@@ -385,6 +413,16 @@ class Administration:
             return bad_request(FieldError(field="account", message="no such account"))
         await self._notify(change)
         return reply
+
+    async def _audit(self, rejection: Rejection) -> None:
+        """Stores a rejected attempt in the audit, or counts it. Whether that works makes no difference to the reply."""
+        try:
+            is_stored = await self._store.audit_rejection(rejection)
+        except (*postgres.UNAVAILABLE, *postgres.MALFORMED) as error:
+            log.warning("a rejected attempt was not audited: %s", type(error).__name__)
+            is_stored = False
+        if not is_stored:
+            self._measures.count("tallystick_rejections_not_audited_total")
 
     async def _read(self, actor: c.Actor, work: Callable[[Authority], Awaitable[R | Failure]]) -> R | Failure:
         """Answers a question of somebody who may ask it."""
@@ -497,6 +535,26 @@ def _undo_dry_run(*, dry_run: bool, reply: msgspec.Struct) -> None:
     """
     if dry_run:
         raise _DryRun(reply)
+
+
+def _rejection(holder: StoredToken, rule: Rule, request: Any, code: str) -> Rejection:
+    """What the audit keeps of a rejected attempt."""
+    token_id: str | None = getattr(request, "id", None)
+    new: NewToken | None = getattr(request, "token", None)
+    account: str | None = new.account if new is not None else getattr(request, "account", None)
+    return Rejection(
+        holder=holder,
+        actor=request.actor,
+        action=rule.rejected_action,
+        token=token_id if token_id is not None and rules.is_token_id(token_id) else None,
+        # Of the others it is the new secret's.
+        digest=request.digest if isinstance(request, c.RevokeToken) else None,
+        details={
+            "code": code,
+            "operation": rule.name,
+            **({} if account is None else {"account": account}),
+        },
+    )
 
 
 async def _once(

@@ -57,7 +57,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 "checks access tokens and manages them",
                 {
                     **TokensHandlers(tokens, leases, limits).all(),
-                    **Administration(tokens, leases, outbox.filled, policy).all(),
+                    **Administration(tokens, leases, outbox.filled, policy, producer.measures).all(),
                     **Sessions(pool, tokens, limits).all(),
                 },
                 unavailable=postgres.UNAVAILABLE,

@@ -44,6 +44,11 @@ class Rule(NamedTuple):
         """The types of the events that are announced: one for each row of the audit about a token or an account."""
         return [action for action in self.audit if not action.startswith("session.")]
 
+    @property
+    def rejected_action(self) -> str:
+        """The action in the audit of an attempt that was rejected, such as ``token.revoke.rejected``."""
+        return f"{self.audit[0].partition('.')[0]}.{self.name.split()[0]}.rejected"
+
 
 CREATE = Rule(
     "create",

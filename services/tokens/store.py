@@ -1,8 +1,11 @@
 """What the tokens service reads from PostgreSQL, and what it counts there; changes are in `changes`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from typing import Any, NamedTuple
+
+import msgspec
 
 from services.tokens import rows, rules
 from services.tokens.authority import Authority
@@ -16,6 +19,7 @@ from shared.contracts import (
     ListTokens,
     Refusal,
     RefusedToken,
+    RejectedAttempt,
     Token,
     TokenLog,
     Use,
@@ -28,7 +32,29 @@ SCHEMA = "tokens"
 LIST_S = 2.0
 """How long looking through all tokens may take, in seconds."""
 LOG_LENGTH = 100
-"""Refusals kept, and changes shown, for each token."""
+"""Refusals kept, and changes and rejected attempts shown, for each token."""
+MAX_REJECTIONS_PER_MINUTE = 20
+"""Rejected attempts of one actor in the audit; more are counted only, so that no holder of a token fills the table."""
+
+
+class Rejection(NamedTuple):
+    """A change that the holder of a token was not authorized to make.
+
+    Args:
+        holder: the token that acted.
+        actor: who acted, as the edge says.
+        action: the change that was rejected.
+        token: the id of the token that should have been changed, if the request names one.
+        digest: that token's digest, if the request names it so.
+        details: the code and what else there is to say.
+    """
+
+    holder: StoredToken
+    actor: Actor
+    action: str
+    token: str | None
+    digest: str | None
+    details: Mapping[str, Any]
 
 
 def wanted_migrations() -> list[Migration]:
@@ -66,6 +92,36 @@ class Store:
         async with self._pool.acquire(timeout=0.5) as connection:
             return Authority(actor, await holder(connection, actor))
 
+    async def audit_rejection(self, rejection: Rejection) -> bool:
+        """Stores a rejected attempt in the audit, unless the actor has too many of them; answers whether it did."""
+        actor = rejection.holder.token.id
+        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
+            # Counted and added by one transaction at a time for each actor, over all replicas.
+            await connection.execute(
+                "select pg_advisory_xact_lock(hashtext('tallystick rejections'), hashtext($1))", actor
+            )
+            return bool(
+                await connection.fetchval(
+                    """
+                    insert into audit (token, action, actor, actor_token, address, request_id, details, rejected)
+                    select (select id from token where id = $1 or digest = $2), $3, $4, $4, $5, $6, $7, true
+                    where $8 > (
+                        select count(*) from audit
+                        where actor_token = $4 and at > now() - interval '1 minute' and rejected
+                    )
+                    returning true
+                    """,
+                    rejection.token,
+                    bytes.fromhex(rejection.digest) if rejection.digest else None,
+                    rejection.action,
+                    actor,
+                    rejection.actor.address,
+                    rejection.actor.request_id,
+                    rows.json(rejection.details),
+                    MAX_REJECTIONS_PER_MINUTE,
+                )
+            )
+
     async def find(self, id: str) -> StoredToken | None:  # noqa: A002  # the field's name
         """A token, revoked or not."""
         row = await self._pool.fetchrow(
@@ -101,7 +157,11 @@ class Store:
         if row["refused"] is not None:
             return Verdict(
                 code="invalid_token",
-                refused=RefusedToken(id=row["id"], reason=row["refused"]),
+                refused=RefusedToken(
+                    id=row["id"],
+                    reason=row["refused"],
+                    replaced=row["refused"] == "expired" and row["rotated_to"] is not None,
+                ),
                 rev=row["rev"],
             )
         return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
@@ -166,11 +226,16 @@ class Store:
             )
 
     async def log(self, id: str) -> TokenLog | None:  # noqa: A002
-        """The latest changes of a token and refusals to it, newest first; None if there never was such a token."""
+        """The latest changes of a token, refusals to it and rejected attempts to change it, newest first; None if there
+        never was such a token. Attempts are apart from changes, which a flood of them would push out.
+        """
         if not await self._pool.fetchval("select true from token where id = $1", id):
             return None
         changes = await self._pool.fetch(
-            "select * from audit where token = $1 order by id desc limit $2", id, LOG_LENGTH
+            "select * from audit where token = $1 and not rejected order by id desc limit $2", id, LOG_LENGTH
+        )
+        attempts = await self._pool.fetch(
+            "select * from audit where token = $1 and rejected order by id desc limit $2", id, LOG_LENGTH
         )
         refusals = await self._pool.fetch(
             "select * from refusal where token = $1 order by id desc limit $2", id, LOG_LENGTH
@@ -187,6 +252,17 @@ class Store:
                 for row in changes
             ),
             refusals=tuple(rows.refusal(row) for row in refusals),
+            attempts=tuple(
+                RejectedAttempt(
+                    time=row["at"],
+                    action=row["action"],
+                    code=msgspec.json.decode(row["details"])["code"],
+                    actor=row["actor"],
+                    address=row["address"],
+                    request_id=row["request_id"],
+                )
+                for row in attempts
+            ),
         )
 
     async def refusals_to(self, request_id: str) -> Sequence[Refusal]:

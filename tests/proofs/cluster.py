@@ -112,7 +112,12 @@ async def prove(lives: int, seconds: float) -> bool:
         ended = asyncio.Event()
         living = itertools.takewhile(lambda _: not ended.is_set(), numbers)
         tasks = [asyncio.create_task(users.ask(number)) for number in range(4)]
-        loads = [asyncio.create_task(live(fleet, history, living)) for _ in range(lives)]
+        operator = await stack.enter_async_context(
+            bus.connect(
+                running.nats_url("operator"), "operator", Stop(), wait_s=10, authority=running.authority
+            )
+        )
+        loads = [asyncio.create_task(live(fleet, operator, history, living)) for _ in range(lives)]
         client = await nats.connect(
             running.nats_url("service").split(","),
             inbox_prefix="_INBOX.service",
@@ -157,10 +162,10 @@ async def prove(lives: int, seconds: float) -> bool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     stale = len(history.violations())
-    took = sorted(history.revoke_s)
+    took = sorted(history.call_s)
     print(f"statuses {dict(Counter(status for _, status in users.answers))}, {users.broken} tried again")
     print(
-        f"{len(took)} revocations, p50 {took[len(took) // 2]:.3f} s, longest {took[-1]:.2f} s; stale accepts: {stale}"
+        f"{len(history.returned)} secrets ended, call p50 {took[len(took) // 2]:.3f} s, longest {took[-1]:.2f} s; stale accepts: {stale}"
     )
     print(
         f"events sent {sent}, counted {counted}, lost {max(0, sent - counted)}, doubled {max(0, counted - sent)}"

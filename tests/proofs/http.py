@@ -18,9 +18,18 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(
-        self, method: str, target: str, token: str, body: bytes | None = None, timeout_s: float = 2
+        self,
+        method: str,
+        target: str,
+        token: str,
+        body: bytes | None = None,
+        *,
+        timeout_s: float = 2,
+        key: str | None = None,
     ) -> Answer:
         head = f"{method} {target} HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer {token}\r\n"
+        if key is not None:
+            head += f"Idempotency-Key: {key}\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         try:

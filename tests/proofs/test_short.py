@@ -3,11 +3,15 @@
 from tests.proofs import counting, rate_limit, revocation
 
 
-async def test_a_revoked_token_is_refused_everywhere_once_the_revoke_call_returns():
-    history, fleet = await revocation.prove(revokes=120, seed=7, edges=2, lease_s=0.5)
+async def test_a_token_that_was_ended_is_rejected_everywhere_once_the_call_returns():
+    history, fleet = await revocation.prove(revokes=100, seed=7, edges=2, lease_s=0.5)
     assert history.violations() == []
-    assert len(history.returned) == 120
-    assert history.statuses(after=True)[401] >= 120
+    assert history.lives == 100
+    assert set(revocation.ENDINGS) <= set(history.ended), "each way was taken"
+    assert {"rotated by operator", "rotated by itself"} <= set(history.ended)
+    after = history.statuses(after=True)
+    assert after[401] >= len(history.returned)
+    assert after[403] > 0, "narrowed"
     assert len(fleet.happened) >= 3, "nothing was killed or stopped"
 
 

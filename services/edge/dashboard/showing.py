@@ -99,6 +99,7 @@ ACTIONS = {
 REASONS = {
     "revoked": "it was revoked",
     "disabled": "it was disabled",
+    "replaced": "it was replaced by a rotation",
     "expired": "it had expired",
     "not_yet_valid": "it was not valid yet",
     "insufficient_scope": "its scopes do not cover this",

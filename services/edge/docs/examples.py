@@ -52,6 +52,14 @@ _REFUSAL = c.Refusal(
     route="/v1/stats",
     request_id="req_01m843q3qr6w1ap6798pcsndkt",
 )
+_ATTEMPT = c.RejectedAttempt(
+    time=_CREATED,
+    action="token.edit.rejected",
+    code="exceeds_authority",
+    actor="tok_01m83s0v7pbm5h4t2w9cq8k6xa",
+    address="198.51.100.9",
+    request_id="req_01m843q3qr6w1ap6798pcsndkt",
+)
 _ACCOUNT = c.Account(account="alice", name="Alice", created=_CREATED)
 
 _ALL: tuple[Struct, ...] = (
@@ -104,7 +112,8 @@ _ALL: tuple[Struct, ...] = (
     AccountRevocation(account="alice", tokens=2, living_descendants=0, settled=True, edges=3, seconds=0.004),
     _CHANGE,
     _REFUSAL,
-    c.TokenLog(changes=(_CHANGE,), refusals=(_REFUSAL,)),
+    _ATTEMPT,
+    c.TokenLog(changes=(_CHANGE,), refusals=(_REFUSAL,), attempts=(_ATTEMPT,)),
     NewAccount(account="alice", name="Alice"),
     _ACCOUNT,
     c.AddedAccount(state="new", **msgspec.structs.asdict(_ACCOUNT)),

@@ -14,7 +14,7 @@ from shared import contracts as c
 from shared import rpc, settling, token_value
 from tests.services.conftest import issue
 from tests.services.edge.dashboard.conftest import sign_in
-from tests.services.edge.test_life_of_a_token import admin, bearer, make
+from tests.services.edge.test_life_of_a_token import admin, bearer, flush, make
 
 __all__ = ["admin"]
 
@@ -80,6 +80,11 @@ async def test_it_is_not_carried_out_with_a_token_that_has_ended(
     assert (shown["revision"], shown["rotatedTo"]) == (target["revision"], None)
     assert (await admin.get("/v1/account/late")).status_code == 404
     assert (await admin.get(f"/v1/tokens?createdBy={token.id}")).json()["total"] == 0
+    # The edge has judged it again, too: it counts as rejected there.
+    await flush(admin)
+    log = (await admin.get(f"/v1/tokens/{token.id}/log")).json()
+    expected = "revoked" if end is revoke else "insufficient_scope"
+    assert expected in [refusal["reason"] for refusal in log["refusals"]] or name == "revoke"
 
 
 async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, operator):
