@@ -512,7 +512,7 @@ class Run:
         accounts = {f"{name}-{self.prefix}": name for name in ("alice", "bob", "nobody")}
         rows = await self.system.database.fetch(
             "select action, token, actor, details ->> 'account' as account from tokens.audit"
-            " where token = any($1) or details ->> 'account' = any($2)",
+            " where not rejected and (token = any($1) or details ->> 'account' = any($2))",
             list(names),
             list(accounts),
         )
@@ -578,7 +578,7 @@ class Run:
                     if living := [name for name in (*covered, *descendants) if accepted.get(name)]:
                         raise Mismatch(self.program, number, f"revoked and still accepted: {living}")
         rows = await self.system.database.fetch(
-            "select id, rev, (select count(*) from tokens.audit where token = token.id"
+            "select id, rev, (select count(*) from tokens.audit where token = token.id and not rejected"
             " and split_part(action, '.', 1) = 'token') as audited from tokens.token where id = any($1)",
             list(self.ids.values()),
         )

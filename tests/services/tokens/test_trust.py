@@ -184,6 +184,32 @@ async def test_a_change_waits_for_one_that_takes_its_authority_away(
     assert reply.code == ("insufficient_scope" if way == "token" else "invalid_token")
 
 
+async def test_a_sign_in_waits_for_a_change_that_narrows_its_token(
+    tokens_service, operator, edge_client, connection
+):
+    value, token = await issue(operator, "admin")
+    asked = c.SignIn(session="5" * 64, actor=Actor(token=token_value.digest(value)))
+    async with connection.transaction():
+        await connection.execute("update token set scopes = array['orders'] where id = $1", token.id)
+        signing_in: Any = asyncio.create_task(rpc.call(edge_client, c.SIGN_IN, asked))
+        async with asyncio.timeout(5):
+            while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
+                await asyncio.sleep(0.01)
+    assert (await signing_in).code == "insufficient_scope"
+    assert await connection.fetchval("select count(*) from session") == 0
+
+
+async def test_a_rejected_sign_in_uses_up_no_rate_limit(tokens_service, operator, edge_client):
+    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=2, time_window=86_400))
+    value, token = await issue(operator, "orders", restrictions=limit)
+    for _ in range(3):
+        asked = c.SignIn(session="5" * 64, actor=Actor(token=token_value.digest(value)))
+        verdict: Any = await rpc.call(edge_client, c.SIGN_IN, asked)
+        assert verdict.code == "insufficient_scope"
+    quota: Any = await rpc.call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
+    assert quota.remaining == 1
+
+
 @pytest.mark.parametrize("way", ["token", "session"])
 async def test_what_an_edge_was_shown_is_judged_by_the_tokens_service(
     tokens_service, operator, edge_client, way: str
