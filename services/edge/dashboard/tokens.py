@@ -261,7 +261,14 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
         request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request), **options)
     )
     gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
-    return page(request, "tokens/revoke.html", token=token, revoked=revoked, everywhere=everywhere)
+    return page(
+        request,
+        "tokens/revoke.html",
+        token=token,
+        revoked=revoked,
+        everywhere=everywhere,
+        only_predecessors=options.get("only") is not None,
+    )
 
 
 @shows("/admin/refusals")

@@ -175,6 +175,20 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
     assert (edited.restrictions, edited.metadata) == (c.Restrictions(), None)
 
 
+async def test_a_grace_period_can_be_ended(admin: httpx.AsyncClient, operator):
+    value, token = await issue(operator, "orders", description="leaked")
+    made = await send(admin, f"/admin/tokens/{token.id}/rotate", grace="3600")
+    successor = re.findall(r'data-secret="(/admin/tokens/tok_\w+)"', made.text)[0]
+    assert "End grace period" in (await admin.get(successor)).text
+    ended = await send(admin, f"{successor}/end-grace", successor)
+    assert "1 older secret of “leaked” is rejected" in ended.text
+    statuses = [
+        (await admin.get("/v1/self", headers={"authorization": f"Bearer {each}"})).status_code
+        for each in (value, secret_in(made.text))
+    ]
+    assert statuses == [401, 200]
+
+
 async def test_the_old_secret_s_use_is_shown_after_a_rotation(admin: httpx.AsyncClient, operator):
     value, token = await issue(operator, "orders", description="turning")
     made = await send(admin, f"/admin/tokens/{token.id}/rotate", grace="3600")
