@@ -23,10 +23,12 @@ class Calls:
         self._counts: dict[tuple[str, int, str], int] = {}
 
     def answered(self, method: str, status: int, route: str) -> None:
-        kind = (method if method in METHODS else OTHER, status, route)
         counts = self._counts
-        if kind not in counts and len(counts) >= MAX_KINDS:
-            kind = (kind[0], status, OTHER)
+        kind = (method, status, route)
+        if kind not in counts:  # the first of its kind, or of a method that is counted as another
+            kind = (method if method in METHODS else OTHER, status, route)
+            if kind not in counts and len(counts) >= MAX_KINDS:
+                kind = (kind[0], status, OTHER)
         counts[kind] = counts.get(kind, 0) + 1
 
     def report(self, producer: Producer) -> None:

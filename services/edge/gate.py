@@ -240,6 +240,8 @@ async def authorize(request: HttpRequest) -> None:
         gate: Gate = state["gate"]
         gate.usage.used(entry.token.id, gate.address_of(scope))
         state["token"] = entry.token
+        if not repeated:
+            return
     elif by := opt.get("by"):
         await by(request)
     elif required not in {PUBLIC, ASKED}:
