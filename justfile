@@ -53,7 +53,7 @@ nats-command:
     sh deploy/setup dev
     .venv/bin/pytest tests/examples/proof_nats_command.py
 
-# the recipes of docs/tokens.md for FastAPI, Express and Apache; parts whose programs are missing are skipped
+# the recipes of docs/tokens.md for FastAPI, Express and Apache, whose programs have to be there
 oauth-clients:
     sh deploy/setup dev
     .venv/bin/pytest tests/examples/proof_oauth_clients.py

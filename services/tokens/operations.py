@@ -24,8 +24,8 @@ class Rule(NamedTuple):
         is_self_service: a token needs no scope to do this to itself.
         bound: what an account-bound token may do, and how far any token may go.
         checked: what else is checked in the transaction.
-        audit: the actions in the audit table, one row for each token changed.
-        events: the events that are announced.
+        audit: the actions in the audit table, one row for each token changed; those about tokens and accounts are
+            announced as events of the same type.
         ways: where it is asked for: HTTP routes, dashboard pages, commands.
         is_bound_to_itself: an account-bound token may do this to itself and to no other token.
     """
@@ -38,11 +38,6 @@ class Rule(NamedTuple):
     ways: Sequence[str]
     is_self_service: bool = False
     is_bound_to_itself: bool = False
-
-    @property
-    def events(self) -> Sequence[str]:
-        """The types of the events that are announced: one for each row of the audit about a token or an account."""
-        return [action for action in self.audit if not action.startswith("session.")]
 
     @property
     def rejected_action(self) -> str:

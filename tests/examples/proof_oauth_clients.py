@@ -2,8 +2,8 @@
 
 A command of its own, since it needs what nothing else does: `pip install fastapi` into the environment, node with
 `npm install express openid-client` in a folder that NODE_FOLDER names, and Debian's `apache2` with
-`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A part whose programs are missing is skipped,
-and pytest says so.
+`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A part whose programs are
+missing fails and names them; `-k apache` runs one part alone.
 """
 
 import importlib.util
@@ -30,6 +30,10 @@ from tests.system.conftest import ROOT, Up, environment, folder, up  # noqa: F40
 APACHE = Path(os.environ.get("APACHE_FOLDER", "/"))
 MODULES = APACHE / "usr/lib/apache2/modules"
 NODE = Path(os.environ.get("NODE_FOLDER", "/nonexistent"))
+
+
+def require_openid_client() -> None:
+    assert (NODE / "node_modules/openid-client").exists(), "needs node, and NODE_FOLDER with openid-client"
 
 
 def recipe(language: str) -> str:
@@ -93,8 +97,8 @@ def admits_the_right_ones(up: Up, client: httpx.Client) -> None:  # noqa: F811
     assert client.get("/orders").status_code in {401, 403}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, reason="needs fastapi")
 def test_fastapi_with_authlib(up: Up, tmp_path: Path):  # noqa: F811
+    assert importlib.util.find_spec("fastapi"), "needs fastapi in this environment"
     (tmp_path / "orders.py").write_text(recipe("python"))
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "orders:app"]
@@ -102,18 +106,18 @@ def test_fastapi_with_authlib(up: Up, tmp_path: Path):  # noqa: F811
         admits_the_right_ones(up, client)
 
 
-@pytest.mark.skipif(not (NODE / "node_modules/openid-client").exists(), reason="needs node and openid-client")
 def test_express_with_openid_client(up: Up):  # noqa: F811
+    require_openid_client()
     script = NODE / "recipe.mjs"
     script.write_text(recipe("js"))
     with served(up, free_port(), "node", str(script), cwd=NODE) as client:
         admits_the_right_ones(up, client)
 
 
-@pytest.mark.skipif(not (NODE / "node_modules/openid-client").exists(), reason="needs node and openid-client")
 @pytest.mark.parametrize("method", ["ClientSecretBasic", "ClientSecretPost", "None"])
 def test_openid_client_introspects_and_revokes(up: Up, method: str):  # noqa: F811
     """It encodes the secret of Basic more than it has to (`tly%5F...`), and imported secrets with `+`, `%` and `=`."""
+    require_openid_client()
     script = NODE / "ways.mjs"
     script.write_text(
         """
@@ -146,8 +150,8 @@ def test_openid_client_introspects_and_revokes(up: Up, method: str):  # noqa: F8
         assert done.stdout == (rejected if method == "None" else "true orders:read false\n")
 
 
-@pytest.mark.skipif(not (MODULES / "mod_oauth2.so").exists(), reason="needs apache2 and mod_oauth2")
 def test_apache_with_mod_oauth2(up: Up, folder: Path):  # noqa: F811
+    assert (MODULES / "mod_oauth2.so").exists(), "needs apache2 and libapache2-mod-oauth2"
     port = free_port()
     loaded = ("mpm_event", "authn_core", "authz_core", "oauth2")
     (folder / "www/orders").mkdir(parents=True)
