@@ -49,7 +49,7 @@ class Front:
         request_id = next(self._ids)
         headers, query = scope["headers"], scope["query_string"]
         fields = dict(headers)
-        size = len(scope["raw_path"]) + len(query) + sum(map(len, fields)) + sum(map(len, fields.values()))
+        size = len(scope["raw_path"]) + len(query) + len(b"".join([*fields, *fields.values()]))
         if (
             len(fields) != len(headers)
             or len(headers) > MAX_HEADERS
@@ -66,12 +66,13 @@ class Front:
             and b"access" not in query
             and b"%" not in query
         ):
-            return self._bearer(scope, receive, send, request_id, bearer[7:])
+            return self._bearer(scope, receive, send, request_id, fields)
         return self._check(scope, receive, send, request_id)
 
     def _bearer(
-        self, scope: Any, receive: Receive, send: Send, request_id: bytes, token: bytes
+        self, scope: Any, receive: Receive, send: Send, request_id: bytes, fields: dict[bytes, bytes]
     ) -> Coroutine[Any, Any, None]:
+        token = fields[b"authorization"][7:]
         length = len(token)
         if length == OUR_LENGTH:
             entry = self._gate.cache.get(sha256(token).digest(), now())
@@ -89,8 +90,13 @@ class Front:
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
             if answer is not None:
                 return self._send(answer, scope, request_id, send, "/auth")
-        scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
-        state = {"credential": Credential(token.decode("latin-1")), "entry": entry}
+        del fields[b"authorization"]
+        scope["headers"] = list(fields.items())
+        state = {
+            "credential": Credential(token.decode("latin-1")),
+            "entry": entry,
+            "trace": fields.get(b"traceparent"),
+        }
         return self._pass_on(scope, receive, send, request_id, state)
 
     def _check(
@@ -107,6 +113,7 @@ class Front:
         if code and _needs_token(scope):
             return self._refuse(code, scope, request_id, send)
         scope["headers"], scope["query_string"] = headers, query
+        state["trace"] = dict(headers).get(b"traceparent")
         return self._pass_on(scope, receive, send, request_id, state)
 
     def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
@@ -120,7 +127,8 @@ class Front:
         scope["state"] = state
         state["gate"] = self._gate
         state["request_id"] = request_id.decode()
-        tracing.serve(state["request_id"], _trace(scope["headers"]))
+        trace = state["trace"]
+        tracing.serve(state["request_id"], trace and trace.decode("latin-1"))
         head = scope["method"] == "HEAD"
         if head:
             scope["method"] = "GET"
@@ -203,13 +211,6 @@ class _Unrouted:
             self.found_none = message["status"] == 404 and "token" not in self._state
         if not self.found_none:
             await self._send(message)
-
-
-def _trace(headers: Any) -> str | None:
-    for name, value in headers:
-        if name == b"traceparent":
-            return str(value, "latin-1")
-    return None
 
 
 def _unacceptable(scope: Any) -> Refused | None:
