@@ -129,7 +129,7 @@ class Worker:
         self._uses, self._secrets = [], []
         account = f"life-{life}" if "account" in ending else None
         if account is not None:
-            await self._until(200, "POST", "/v1/account", {"account": account})
+            await self._until({200}, "POST", "/v1/account", {"account": account})
         chain = [await self._create(life, account)]
         await asyncio.sleep(CACHED_S)
         if rotation is not None:
@@ -139,7 +139,7 @@ class Worker:
         self._ended(kind, covered)
         # What that did not cover ends with the rest of its chain.
         if any(secret.number not in self._history.returned for secret in self._secrets):
-            await self._until(200, "DELETE", f"/v1/tokens/{chain[0].id}?descendants=true")
+            await self._until({200}, "DELETE", f"/v1/tokens/{chain[0].id}?descendants=true")
             self._ended("revoke with descendants", self._secrets)
         await asyncio.gather(*self._uses)
         self._history.lives += 1
@@ -148,7 +148,10 @@ class Worker:
 
     async def _create(self, life: int, account: str | None, by: str | None = None) -> Secret:
         wanted: dict[str, Any] = {"scopes": ["api"], **({} if account is None else {"account": account})}
-        answer = await self._until(201, "POST", "/v1/tokens", wanted, by=by)
+        answer = Answer(0)
+        # A 202 says that the outcome is unknown: that token is not used, and another is created.
+        while answer.status != 201:
+            answer = await self._until({201, 202}, "POST", "/v1/tokens", wanted, by=by)
         made = json.loads(answer.body)
         return self._use(life, made["id"], made["token"], account)
 
@@ -205,18 +208,18 @@ class Worker:
             return ending, await self._revoke_with_descendants(life, chain)
         disable = c.EditToken(id=last.id, changes=c.TokenUpdate(disabled=True), actor=OPERATOR)
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "revoke": lambda: self._until(200, "DELETE", path),
+            "revoke": lambda: self._until({200}, "DELETE", path),
             "revoke by operator": lambda: self._operate(
                 c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=last.id, actor=OPERATOR)
             ),
-            "disable": lambda: self._until(200, "PATCH", path, {"disabled": True}),
+            "disable": lambda: self._until({200}, "PATCH", path, {"disabled": True}),
             "disable by operator": lambda: self._operate(c.EDIT_TOKEN.by_operator, disable),
-            "narrow": lambda: self._until(200, "PATCH", path, {"scopes": ["metrics"]}),
+            "narrow": lambda: self._until({200}, "PATCH", path, {"scopes": ["metrics"]}),
             "rotate": lambda: self._rotate(life, last, "operator", 0, kind=ending),
             "delete account": lambda: self._until(
-                200, "DELETE", f"/v1/account/{account}", key=f"delete-{account}"
+                {200}, "DELETE", f"/v1/account/{account}", key=f"delete-{account}"
             ),
-            "revoke all of account": lambda: self._until(200, "DELETE", f"/v1/tokens/account/{account}"),
+            "revoke all of account": lambda: self._until({200}, "DELETE", f"/v1/tokens/account/{account}"),
         }
         await calls[ending]()
         return ending, [last] if ending in {"narrow", "rotate"} else chain
@@ -225,7 +228,7 @@ class Worker:
         last = chain[-1]
         child = await self._create(life, None, by=last.value)
         await asyncio.sleep(CACHED_S)
-        await self._until(200, "DELETE", f"/v1/tokens/{last.id}?descendants=true")
+        await self._until({200}, "DELETE", f"/v1/tokens/{last.id}?descendants=true")
         return [*chain, child]
 
     async def _revoke_itself(
@@ -241,7 +244,7 @@ class Worker:
             status = (await self._send("DELETE", "/v1/self", by=acting.value)).status
         if status == 200:
             return "revoke itself", covered
-        await self._until(200, "DELETE", f"/v1/tokens/{chain[0].id}")
+        await self._until({200}, "DELETE", f"/v1/tokens/{chain[0].id}")
         return "revoke", chain
 
     # Requests
@@ -281,13 +284,13 @@ class Worker:
         content = None if body is None else json.dumps(body).encode()
         return await connection.send(method, target, by or self._fleet.admin, content, timeout_s=10, key=key)
 
-    async def _until(self, status: int, *request: Any, **options: Any) -> Answer:
-        """Asks until a call returns with this status."""
+    async def _until(self, statuses: set[int], *request: Any, **options: Any) -> Answer:
+        """Asks until a call returns with one of these statuses."""
         while True:
             began = time.monotonic()
             answer = await self._send(*request, **options)
-            if answer.status == status:
-                if status == 200:
+            if answer.status in statuses:
+                if answer.status == 200:
                     self._history.call_s.append(time.monotonic() - began)
                 return answer
             if answer.status not in {0, 503}:
