@@ -30,6 +30,8 @@ from tests.authority.programs import Program, Step, to_json
 
 PAUSE_S = 0.025
 """Between two commands that wait for a locked row, so that they queue for it in the order of the program."""
+REST_S = 3.0
+"""For how long nothing may change before a command without an answer counts as ended: longer than it may wait for a lock."""
 
 
 class Mismatch(AssertionError):
@@ -105,8 +107,9 @@ class Run:
         state = State()
         for number, step in enumerate(self.program):
             observations = [self.renamed(each) for each in await self.run(step)]
-            self.system.unknown_outcomes += sum(each.code == UNKNOWN for each in observations)
-            found = await self.look()
+            unknown = sum(each.code == UNKNOWN for each in observations)
+            self.system.unknown_outcomes += unknown
+            found = await (self.look_at_rest() if unknown else self.look())
             after = linearize(state, observations, functools.partial(self.agrees, found))
             if after is None:
                 raise Mismatch(self.program, number, self.explain(state, observations, found))
@@ -124,6 +127,17 @@ class Run:
                     await asyncio.sleep(PAUSE_S)
             return list(await asyncio.gather(*tasks))
         return list(await asyncio.gather(*map(self.observe, step.commands)))
+
+    async def look_at_rest(self) -> Any:
+        """What `look` finds once it has stayed the same: a command that was not answered in time may still be under
+        way.
+        """
+        found, since = await self.look(), time.monotonic()
+        while time.monotonic() - since < REST_S:
+            await asyncio.sleep(0.1)
+            if (again := await self.look()) != found:
+                found, since = again, time.monotonic()
+        return found
 
     async def run_paused(self, step: Step) -> list[Observation]:
         """The first command stops before the last byte of its body, until the others have been answered."""
