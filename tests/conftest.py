@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import nats
 import pytest
+from hypothesis import HealthCheck, settings
 from nats.aio.client import Client
 
 from deploy.embedded import nats as embedded_nats
@@ -40,6 +41,9 @@ POSTGRES_OPTIONS = {
     # Creating and dropping a database goes through all of these: 16 MB instead of 128 MB take a third of the time.
     "shared_buffers": "16MB",
 }
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 USERS_OF_TESTS = {"watcher": User(CORE, ["nothing"], [">"]), "jetstream": User(EVENTS, [">"], [">"])}
 TEMPLATE = f"tallystick_template_{secrets.token_hex(4)}"
 
