@@ -5,7 +5,7 @@ up *options:
     sh deploy/setup
     .venv/bin/tallystick up {{options}}
 
-# run the tests
+# run some tests, in one process; `just check` runs all in several
 test *options:
     sh deploy/setup dev
     .venv/bin/pytest {{options}}
@@ -40,9 +40,13 @@ prove:
     .venv/bin/python -m tests.proofs.revocation
     .venv/bin/python -m tests.proofs.rate_limit
 
-# what CI runs
+# what every change has to pass
 check:
     sh deploy/check
+
+# the longer proofs, which CI runs after the check
+proofs:
+    sh deploy/proofs
 
 # write docs/nats.md anew from the contracts
 nats-reference:

@@ -2,6 +2,9 @@
 
 Each test has a database of its own, cloned from a template that the migrations made once, and a NATS of its own: a
 fresh server where we start it, one emptied of our stream where it was given to us.
+
+With `pytest --numprocesses auto --dist loadgroup`, as `deploy/check` runs it, several processes share the tests. Each
+has a PostgreSQL of its own.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import nats
 import pytest
+from hypothesis import HealthCheck, settings
 from nats.aio.client import Client
 
 from deploy.embedded import nats as embedded_nats
@@ -27,7 +31,19 @@ from services.tokens import store as tokens_store
 from shared import bus
 from shared.contracts import EVENTS_STREAM
 from shared.lifecycle import Stop
+from tests.ports import free_port
 
+POSTGRES_OPTIONS = {
+    # No test cuts the power: a killed server loses nothing that it wrote.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    # Creating and dropping a database goes through all of these: 16 MB instead of 128 MB take a third of the time.
+    "shared_buffers": "16MB",
+}
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 USERS_OF_TESTS = {"watcher": User(CORE, ["nothing"], [">"]), "jetstream": User(EVENTS, [">"], [">"])}
 TEMPLATE = f"tallystick_template_{secrets.token_hex(4)}"
 
@@ -66,6 +82,27 @@ def which_servers() -> str:
     if "TALLYSTICK_TEST_DATABASE_URL" in os.environ and "TALLYSTICK_TEST_NATS_URL" in os.environ:
         return "environment"
     return os.environ.get("TALLYSTICK_TEST_SERVERS", "embedded")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `--numprocesses auto` means: more processes than cores, since tests wait for half of their time. A single one
+    where all tests share one NATS.
+    """
+    return min(2 * len(os.sched_getaffinity(0)), 8) if which_servers() == "embedded" else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the tests of a module that share a fixture in one process of pytest-xdist, so that it is made once."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if isinstance(item, pytest.Function) and any(
+            fixture.scope == "module"
+            for fixtures in item._fixtureinfo.name2fixturedefs.values()
+            for fixture in fixtures
+        ):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
@@ -120,7 +157,7 @@ def _embedded_postgres(folder: Path) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="tally-") as short:
             loop.run_until_complete(embedded_postgres.initialize(data, password, folder / "log"))
             process = loop.run_until_complete(
-                embedded_postgres.start(data, Path(short), password, folder / "log")
+                embedded_postgres.start(data, Path(short), password, folder / "log", options=POSTGRES_OPTIONS)
             )
             try:
                 yield embedded_postgres.url("postgres", password, Path(short), "postgres")
@@ -196,7 +233,7 @@ async def nats_server(tmp_path: Path, nats_given: str | None) -> AsyncIterator[N
 @asynccontextmanager
 async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[Nats]:
     passwords = {user: f"{user}-password" for user in (*USERS, "another", *USERS_OF_TESTS)}
-    port = port or embedded_nats.free_port()
+    port = port or free_port()
     configuration = embedded_nats.configure(folder, port, passwords, extra=USERS_OF_TESTS)
     process = await embedded_nats.start(configuration, port, folder / "log")
     try:

@@ -14,6 +14,7 @@ from deploy import credentials, nats_server
 from deploy.embedded import nats as embedded_nats
 from shared import bus
 from shared.lifecycle import Stop, Unavailable
+from tests.ports import free_port
 from tests.system.conftest import ROOT
 
 CERTIFICATES = {"nats": "localhost,127.0.0.1", "postgres": "db", "proxy": "localhost"}
@@ -130,7 +131,7 @@ def test_services_are_added_and_removed(tmp_path: Path):
 
 
 async def test_with_certificates_each_part_is_spoken_to_encrypted_only(tmp_path: Path):
-    port = embedded_nats.free_port()
+    port = free_port()
     server = f"127.0.0.1:{port}"
     assert credentials.make(tmp_path, nats=server, postgres="db:5432", certificates=CERTIFICATES)
     made = files(tmp_path)

@@ -46,6 +46,7 @@ from shared.contracts import (
 from shared.lifecycle import Stop
 from shared.rpc import serve
 from tests.conftest import Nats, until_async
+from tests.ports import free_port
 from tests.services.conftest import event_stream, metrics_service, tokens_service
 from tests.services.metrics.test_counting import counted
 
@@ -184,7 +185,7 @@ async def test_no_user_has_anything_delivered_where_it_may_not_publish(
 @pytest.fixture
 async def one_account(tmp_path: Path) -> AsyncIterator[str]:
     """A NATS whose JetStream is in the account of the requests, as it must not be: the URL of a user with all rights."""
-    port = embedded_nats.free_port()
+    port = free_port()
     configuration = tmp_path / "server.conf"
     configuration.write_text(
         json.dumps({"listen": f"127.0.0.1:{port}", "jetstream": {"store_dir": str(tmp_path / "store")}})

@@ -17,6 +17,7 @@ from deploy.embedded.processes import spawn
 from deploy.nats_server import USERS, Tls
 from shared import bus
 from shared.lifecycle import Stop, Unavailable
+from tests.ports import free_port
 from tests.system.conftest import ROOT, environment, run
 
 
@@ -35,7 +36,7 @@ def server_certificate(folder: Path, name: str) -> Tls:
 @pytest.fixture(params=["nats"])
 async def address(tmp_path: Path, certificates: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """Where a NATS listens that shows the certificate of this name."""
-    port = embedded_nats.free_port()
+    port = free_port()
     configuration = embedded_nats.configure(
         tmp_path / "nats",
         port,
@@ -57,7 +58,7 @@ async def reached(url: str, authority: str | None) -> bool:
 
 
 async def test_nats_takes_a_new_certificate_without_a_restart(tmp_path: Path, certificates: Path):
-    port = embedded_nats.free_port()
+    port = free_port()
     shown = Tls(tmp_path / "shown.pem", tmp_path / "shown.key", certificates / "authority.pem")
 
     def show(name: str) -> None:
@@ -95,7 +96,7 @@ async def test_a_certificate_for_another_host_will_not_do(address: str, certific
 
 
 async def test_the_edge_speaks_https(certificates: Path):
-    port = embedded_nats.free_port()
+    port = free_port()
     settings = {"certificate": f"{certificates}/edge.pem", "certificate_key": f"{certificates}/edge.key"}
     process = await spawn(
         [sys.executable, "-m", "services", "serve", "edge"],

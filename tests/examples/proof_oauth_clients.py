@@ -19,12 +19,12 @@ import httpx
 import msgspec
 import pytest
 
-from deploy.embedded.nats import free_port
 from shared.contracts import NewToken
 from shared.ids import new_id
 from shared.token_record import TokenRecord
 from shared.token_value import digest
 from tests.conftest import until
+from tests.ports import free_port
 from tests.system.conftest import ROOT, Up, environment, folder, up  # noqa: F401
 
 APACHE = Path(os.environ.get("APACHE_FOLDER", "/"))

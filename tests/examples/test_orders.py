@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from deploy.embedded.nats import free_port
 from tests.conftest import until
+from tests.ports import free_port
 from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
 
 

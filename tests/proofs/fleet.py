@@ -21,6 +21,7 @@ from shared import bus, rpc, token_value
 from shared.contracts import CREATE_TOKEN, TOKENS_STATS, Actor, AskTokensStats, CreateToken, Failure, NewToken
 from shared.lifecycle import Stop
 from tests.conftest import USERS_OF_TESTS
+from tests.ports import free_port
 from tests.system.conftest import ROOT, environment
 from tests.system.test_away import with_children
 
@@ -109,7 +110,7 @@ async def fleet(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
         users = {user: f"{user}password" for user in ("postgres", *embedded_postgres.ROLES)}
         await embedded_postgres.initialize(folder / "pg", users["postgres"], folder / "log")
-        port = embedded_nats.free_port()
+        port = free_port()
         passwords = {user: f"{user}password" for user in (*USERS, *USERS_OF_TESTS)}
         configuration = embedded_nats.configure(folder / "nats", port, passwords, extra=USERS_OF_TESTS)
 
@@ -153,7 +154,7 @@ async def fleet(
         for number in range(replicas):
             start = service("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
             await run(f"tokens {number}", start)
-        ports = [embedded_nats.free_port() for _ in range(edges)]
+        ports = [free_port() for _ in range(edges)]
         for number, edge_port in enumerate(ports):
             await run(f"edge {number}", service("edge", port=str(edge_port), workers=str(workers)))
         admin = await _first_token(nats_url("operator"))

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.embedded.nats import free_port
 from tests.conftest import until
+from tests.ports import free_port
 from tests.system.conftest import ROOT, Up, up  # noqa: F401
 
 CONFIGURATIONS = ROOT / "deploy" / "proxies"

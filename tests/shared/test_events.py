@@ -7,13 +7,13 @@ from pathlib import Path
 import nats
 import pytest
 
-from deploy.embedded.nats import free_port
 from services.metrics.consumer import ensure_stream
 from shared import bus, events
 from shared.contracts import EVENTS_STREAM, AccountState
 from shared.events import MAX_DATA_BYTES, Producer
 from shared.lifecycle import Stop
 from tests.conftest import start_nats, until_async
+from tests.ports import free_port
 from tests.services.conftest import event_stream
 
 __all__ = ["event_stream"]

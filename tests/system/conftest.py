@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from deploy.data_folder import DataFolder, Running
-from deploy.embedded.nats import free_port
 from deploy.embedded.processes import is_running
 from tests.conftest import until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -12,8 +12,8 @@ import asyncpg
 import httpx
 
 from deploy.embedded import postgres, processes
-from deploy.embedded.nats import free_port
 from tests.conftest import Database, start_nats
+from tests.ports import free_port
 from tests.system.conftest import ROOT, environment, run
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.nats import free_port
 from tests.conftest import until
+from tests.ports import free_port
 from tests.system.conftest import Up, run
 
 VECTOR = (

@@ -20,6 +20,7 @@ from deploy.embedded import postgres
 from deploy.embedded.processes import spawn
 from shared.contracts import EVENTS_STREAM
 from tests.conftest import until
+from tests.ports import free_port
 from tests.system.conftest import Up
 
 DATA = Path(__file__).parent / "data"
@@ -53,7 +54,7 @@ async def make_folder(path: Path) -> None:
 async def make_stream(folder: DataFolder) -> datetime:
     """The stream in the default account: one event that was counted, and three that were not. Its time of creation."""
     folder.nats.mkdir()
-    port = embedded_nats.free_port()
+    port = free_port()
     configuration = folder.nats / "server.conf"
     users = [{"user": "metrics", "password": "x"}]
     configuration.write_text(

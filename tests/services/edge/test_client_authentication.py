@@ -93,8 +93,8 @@ def results(client: httpx.AsyncClient) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("password", "readings"),
     [
-        (OURS, (OURS,)),
-        (OURS.replace("_", "%5F"), (OURS, OURS.replace("_", "%5F"))),
+        pytest.param(OURS, (OURS,), id="ours"),
+        pytest.param(OURS.replace("_", "%5F"), (OURS, OURS.replace("_", "%5F")), id="ours, encoded"),
         ("A" * 64, ("A" * 64,)),
         ("imported-value-of-somebody", ("imported-value-of-somebody",)),
         ("imported+value/of==", ("imported+value/of==",)),

@@ -19,11 +19,14 @@ from tests.services.conftest import lifespan
 LITESTAR: Any = create_app(Settings(nats_url="nats://127.0.0.1:1"))._app  # type: ignore[attr-defined]
 HIDDEN = {"/", "/{path:path}", "/docs", "/docs/page.js", "/docs/page.css", "/docs/openapi.json"}
 ROUTES = [(route, handler) for route, handler in documented(LITESTAR)]
-OPERATIONS = [
-    pytest.param(route.path_format, method, handler, id=f"{method} {route.path_format}")
-    for route, handler in ROUTES
-    for method in sorted(handler.http_methods)
-]
+OPERATIONS = sorted(
+    (
+        pytest.param(route.path_format, method, handler, id=f"{method} {route.path_format}")
+        for route, handler in ROUTES
+        for method in handler.http_methods
+    ),
+    key=lambda operation: str(operation.id),
+)
 
 
 @pytest.fixture(scope="module")
