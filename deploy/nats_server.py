@@ -36,6 +36,8 @@ SERVICES = "SERVICES"
 SYSTEM = "$SYS"
 """The account in which NATS servers answer about themselves. Nobody logs in to it."""
 
+_CONSUMERS = (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
+"""The metrics service's consumers of the stream."""
 _VERIFICATION = [VERIFY.subject, VERIFY_MANY.subject]
 _EVENTS_SERVICE = {"service": f"{EVENTS_PREFIX}>", "accounts": [CORE, SERVICES]}
 _EVENTS_IMPORT = {"service": {"account": EVENTS, "subject": f"{EVENTS_PREFIX}>"}}
@@ -114,9 +116,13 @@ class User(NamedTuple):
         }
 
 
+def inbox_prefix(name: str) -> str:
+    """Where the replies to one user's requests go; no other user may listen below it."""
+    return f"_INBOX.{name}"
+
+
 def _inbox(name: str) -> str:
-    """Where the replies to one user's requests go; no other user may listen there."""
-    return f"_INBOX.{name}.>"
+    return f"{inbox_prefix(name)}.>"
 
 
 def _own_events(name: str) -> list[str]:
@@ -124,10 +130,7 @@ def _own_events(name: str) -> list[str]:
 
 
 def _on_consumers(verb: str) -> list[str]:
-    return [
-        f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}.{consumer}"
-        for consumer in (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
-    ]
+    return [f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}.{consumer}" for consumer in _CONSUMERS]
 
 
 def service_user(name: str) -> User:
@@ -190,8 +193,11 @@ USERS: Mapping[str, User] = {
             "$JS.API.>",
             f"$JS.SNAPSHOT.ACK.{EVENTS_STREAM}.>",
             f"$JS.SNAPSHOT.RESTORE.{EVENTS_STREAM}.>",
+            f"$JS.ACK.{EVENTS_STREAM}.>",
         ],
         subscribe=[_inbox("events-operator")],
+        # What the metrics service has not counted is not for others to acknowledge.
+        deny=[f"$JS.ACK.{EVENTS_STREAM}.{consumer}.>" for consumer in _CONSUMERS],
     ),
     "operator": User(
         CORE,
@@ -370,7 +376,7 @@ def subjects() -> list[str]:
         *_on_consumers("MSG.NEXT"),
         *_on_consumers("DELETE"),
         f"$JS.API.CONSUMER.PAUSE.{EVENTS_STREAM}.{STREAM_CONSUMER}",
-        f"$JS.ACK.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *(f"$JS.ACK.{EVENTS_STREAM}.{consumer}.1.1.1.1.0" for consumer in (*_CONSUMERS, "other")),
         *(f"$JS.SNAPSHOT.{verb}.{EVENTS_STREAM}.x" for verb in ("ACK", "RESTORE")),
         *(f"_INBOX.{user}.x" for user in USERS),
         "_INBOX.edge.metrics.x",
