@@ -13,6 +13,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from deploy import nats_server
 from deploy.embedded import nats as embedded_nats
@@ -167,6 +168,45 @@ async def test_the_operator_s_account_changes_neither_the_stream_nor_a_server(tm
         assert [info.config.name for info in await events.jetstream().streams_info()] == [EVENTS_STREAM]
         await client.close()
         await events.close()
+
+
+async def answering(client: Client, subject: str) -> set[str]:
+    """The servers that answer one request."""
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    await client.publish(subject, b"", reply=inbox)
+    servers = set()
+    with suppress(NatsTimeoutError):
+        while True:
+            servers.add(msgspec.json.decode((await answers.next_msg(0.2)).data)["server"]["name"])
+    await answers.unsubscribe()
+    return servers
+
+
+async def test_every_server_of_a_cluster_answers_the_operator(tmp_path: Path):
+    ports = [embedded_nats.free_port() for _ in range(2)]
+    routes = [f"127.0.0.1:{embedded_nats.free_port()}" for _ in ports]
+    processes = []
+    try:
+        for port, listen in zip(ports, routes, strict=True):
+            others = [f"nats://route:x@{each}" for each in routes if each != listen]
+            path = embedded_nats.configure(
+                tmp_path / listen,
+                port,
+                dict.fromkeys(USERS, "x"),
+                name=f"nats-{port}",
+                cluster=nats_server.Cluster(listen, others, "x"),
+            )
+            processes.append(await embedded_nats.start(path, port, tmp_path / "log"))
+        client = await nats.connect(f"nats://operator:x@127.0.0.1:{ports[0]}", inbox_prefix="_INBOX.operator")
+        async with asyncio.timeout(20):
+            while await answering(client, "$SYS.REQ.SERVER.PING") != {f"nats-{port}" for port in ports}:
+                pass
+        await client.close()
+    finally:
+        for process in processes:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_path: Path):

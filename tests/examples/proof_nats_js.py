@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.system.conftest import ROOT, Up, up  # noqa: F401
+from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
 
 NODE = Path(os.environ.get("NODE_FOLDER", "/nonexistent"))
 
@@ -21,7 +21,17 @@ def test_nats_js_verifies_a_token(up: Up):  # noqa: F811
     up.command("services", "add", "mailer")
     (NODE / "mailer.json").write_text(up.command("nats-url", "--role", "mailer", "--json").stdout)
     (NODE / "recipe.mjs").write_text(recipe)
-    done = subprocess.run(
-        ["node", "recipe.mjs"], cwd=NODE, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, "invalid_token\n"), done.stderr
+
+    def verified(token: str) -> str:
+        return subprocess.run(
+            ["node", "recipe.mjs"],
+            cwd=NODE,
+            env={**environment(), "TOKEN": token},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+
+    assert verified(up.command("tokens", "issue", "-s", "orders").stdout.strip()) == "active [ 'orders' ]\n"
+    assert verified("unknown") == "invalid_token undefined\n"
