@@ -76,6 +76,8 @@ TEXTS = [
     "offset",
 ]
 """Fields of a request to a NATS server that hold text, or in which text is a mistake."""
+STORED = "tallystick.events.accomplice.mail.sent"
+"""An event of the attacker's that another user has published."""
 CONSUMERS = [STREAM_CONSUMER, RECONCILIATION_CONSUMER, "evil"]
 
 
@@ -106,6 +108,7 @@ def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, st
         *consumers,
         (f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": group}, "", {}),
         (f"$JS.API.STREAM.MSG.GET.{stream}", {"seq": 1}, target, {}),
+        (f"$JS.API.STREAM.MSG.GET.{stream}", {"last_by_subj": STORED}, target, {}),
         (f"$JS.API.DIRECT.GET.{stream}", {"seq": 1}, target, {}),
         ("$JS.API.STREAM.CREATE.evil", {"name": "evil", "subjects": [target]}, "", {}),
         ("$JS.API.STREAM.CREATE.evil", {"name": "evil", "subjects": ["_INBOX.>"]}, "", {}),
@@ -190,6 +193,9 @@ async def test_no_user_has_anything_delivered_where_it_may_not_publish(
     user: str, nats_server: Nats, event_stream, tokens_service, operator
 ):
     targets = [each for each in TARGETS if not allows(user_named(user), "publish", each)]
+    accomplice = await nats.connect(nats_server.jetstream)
+    await accomplice.jetstream().publish(STORED, EVENT)
+    await accomplice.close()
     client = await nats.connect(nats_server.url(user), error_cb=ignore)
     async with watching(nats_server.watcher) as seen:
         await attack(client, user, targets)
