@@ -57,6 +57,15 @@ nats-command:
     sh deploy/setup dev
     .venv/bin/pytest tests/examples/proof_nats_command.py
 
+# the recipe of docs/services.md for nats.js, which has to be there
+nats-js:
+    sh deploy/setup dev
+    .venv/bin/pytest tests/examples/proof_nats_js.py
+
+# the tests on each supported Python that is there
+pythons *options:
+    sh deploy/pythons {{options}}
+
 # the recipes of docs/tokens.md for FastAPI, Express and Apache, whose programs have to be there
 oauth-clients:
     sh deploy/setup dev

@@ -33,18 +33,56 @@ EVENTS = "EVENTS"
 SERVICES = "SERVICES"
 """The account of everybody else's services: they verify tokens and publish events."""
 
+SYSTEM = "$SYS"
+"""The account in which NATS servers answer about themselves. Nobody logs in to it."""
+
+_CONSUMERS = (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
+"""The metrics service's consumers of the stream."""
 _VERIFICATION = [VERIFY.subject, VERIFY_MANY.subject]
 _EVENTS_SERVICE = {"service": f"{EVENTS_PREFIX}>", "accounts": [CORE, SERVICES]}
 _EVENTS_IMPORT = {"service": {"account": EVENTS, "subject": f"{EVENTS_PREFIX}>"}}
+STREAM_READS = [
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.LIST",
+    f"$JS.API.STREAM.INFO.{EVENTS_STREAM}",
+    f"$JS.API.CONSUMER.NAMES.{EVENTS_STREAM}",
+    f"$JS.API.CONSUMER.LIST.{EVENTS_STREAM}",
+    f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.*",
+]
+"""What `nats stream` and `nats consumer` ask for `ls`, `info` and `report`. Stored messages are not among it: JetStream
+sends them wherever the request says, here to a subject of the account of the requests.
+"""
+SERVER_READS = [
+    "$SYS.REQ.SERVER.PING",
+    *(f"$SYS.REQ.SERVER.PING.{what}" for what in ("VARZ", "JSZ", "ROUTEZ")),
+]
+"""What `nats server` asks for `ping`, `ls`, `info` and `report`. Every server of a cluster answers. ``HEALTHZ`` is not
+among it: it repeats what it was asked, on whatever subject the request named for the answer.
+"""
+CONNECTIONS_READ = "$SYS.REQ.SERVER.PING.CONNZ"
+"""What `nats server report connections` asks. Each account has it from the server, and is told its own connections."""
 _MAX_MEMORY_BYTES = 64 << 20
 _MAX_FILE_BYTES = 4 << 30
 
 ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
     CORE: {
         "exports": [{"service": subject, "accounts": [SERVICES]} for subject in _VERIFICATION],
-        "imports": [_EVENTS_IMPORT],
+        "imports": [
+            _EVENTS_IMPORT,
+            *({"service": {"account": EVENTS, "subject": subject}} for subject in STREAM_READS),
+            *({"service": {"account": SYSTEM, "subject": subject}} for subject in SERVER_READS),
+        ],
     },
-    EVENTS: {"jetstream": "enabled", "exports": [_EVENTS_SERVICE]},
+    EVENTS: {
+        "jetstream": "enabled",
+        "exports": [_EVENTS_SERVICE, *({"service": subject, "accounts": [CORE]} for subject in STREAM_READS)],
+    },
+    SYSTEM: {
+        "exports": [
+            {"service": subject, "response_type": "stream", "accounts": [CORE]} for subject in SERVER_READS
+        ]
+    },
     SERVICES: {
         "imports": [
             _EVENTS_IMPORT,
@@ -78,9 +116,13 @@ class User(NamedTuple):
         }
 
 
+def inbox_prefix(name: str) -> str:
+    """Where the replies to one user's requests go; no other user may listen below it."""
+    return f"_INBOX.{name}"
+
+
 def _inbox(name: str) -> str:
-    """Where the replies to one user's requests go; no other user may listen there."""
-    return f"_INBOX.{name}.>"
+    return f"{inbox_prefix(name)}.>"
 
 
 def _own_events(name: str) -> list[str]:
@@ -88,10 +130,7 @@ def _own_events(name: str) -> list[str]:
 
 
 def _on_consumers(verb: str) -> list[str]:
-    return [
-        f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}.{consumer}"
-        for consumer in (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
-    ]
+    return [f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}.{consumer}" for consumer in _CONSUMERS]
 
 
 def service_user(name: str) -> User:
@@ -147,8 +186,19 @@ USERS: Mapping[str, User] = {
         ],
         subscribe=[_inbox("events")],
     ),
-    # What a person does with the stream: look at it, back it up, or start with a new one.
-    "events-operator": User(EVENTS, publish=["$JS.API.>"], subscribe=[_inbox("events-operator")]),
+    # What a person does with the stream: read it, back it up and restore it, or start with a new one.
+    "events-operator": User(
+        EVENTS,
+        publish=[
+            "$JS.API.>",
+            f"$JS.SNAPSHOT.ACK.{EVENTS_STREAM}.>",
+            f"$JS.SNAPSHOT.RESTORE.{EVENTS_STREAM}.>",
+            f"$JS.ACK.{EVENTS_STREAM}.>",
+        ],
+        subscribe=[_inbox("events-operator")],
+        # What the metrics service has not counted is not for others to acknowledge.
+        deny=[f"$JS.ACK.{EVENTS_STREAM}.{consumer}.>" for consumer in _CONSUMERS],
+    ),
     "operator": User(
         CORE,
         publish=[
@@ -156,6 +206,9 @@ USERS: Mapping[str, User] = {
             "tallystick.v1.operator.>",
             "tallystick.v1.metrics.>",
             "$SRV.>",
+            *STREAM_READS,
+            *SERVER_READS,
+            CONNECTIONS_READ,
         ],
         subscribe=[_inbox("operator")],
     ),
@@ -299,8 +352,21 @@ def subjects() -> list[str]:
         ACKNOWLEDGED,
         *(f"{EVENTS_PREFIX}{user}.{kind}" for user in (*publishers.SERVICES, "service") for kind in kinds),
         f"{EVENTS_PREFIX}thread.started",
-        "$SRV.PING",
-        *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("INFO", "CREATE", "DELETE", "MSG.GET")),
+        *(f"$SRV.{verb}" for verb in ("PING", "INFO", "STATS")),
+        *(f"$SRV.{verb}.tallystick-tokens.id" for verb in ("PING", "INFO", "STATS")),
+        *SERVER_READS,
+        CONNECTIONS_READ,
+        *(f"$SYS.REQ.SERVER.{what}" for what in ("PING.HEALTHZ", "PING.SUBSZ", "id.VARZ")),
+        *(f"$SYS.REQ.SERVER.id.{what}" for what in ("RELOAD", "KICK", "LDM")),
+        "$SYS.REQ.ACCOUNT.EVENTS.CONNZ",
+        "$SYS.REQ.CLAIMS.UPDATE",
+        *STREAM_READS[:-1],
+        f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        "$JS.API.STREAM.INFO.other",
+        "$JS.API.CONSUMER.LIST.other",
+        *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("CREATE", "UPDATE", "DELETE", "PURGE")),
+        *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("MSG.GET", "MSG.DELETE", "SNAPSHOT")),
+        f"$JS.API.STREAM.LEADER.STEPDOWN.{EVENTS_STREAM}",
         f"$JS.API.DIRECT.GET.{EVENTS_STREAM}",
         "$JS.API.STREAM.CREATE.other",
         *_on_consumers("CREATE"),
@@ -308,7 +374,10 @@ def subjects() -> list[str]:
         f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.other",
         f"$JS.API.CONSUMER.DURABLE.CREATE.{EVENTS_STREAM}.{STREAM_CONSUMER}",
         *_on_consumers("MSG.NEXT"),
-        f"$JS.ACK.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *_on_consumers("DELETE"),
+        f"$JS.API.CONSUMER.PAUSE.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *(f"$JS.ACK.{EVENTS_STREAM}.{consumer}.1.1.1.1.0" for consumer in (*_CONSUMERS, "other")),
+        *(f"$JS.SNAPSHOT.{verb}.{EVENTS_STREAM}.x" for verb in ("ACK", "RESTORE")),
         *(f"_INBOX.{user}.x" for user in USERS),
         "_INBOX.edge.metrics.x",
         "_INBOX.x",

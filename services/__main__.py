@@ -12,9 +12,11 @@ from pathlib import Path
 
 import asyncpg
 import click
+import msgspec
 import uvloop
 
 from services.cli import connection, services
+from services.cli.psql import psql
 from services.cli.tokens import tokens
 from shared import VERSION, lifecycle, logs, postgres, settings, token_record, token_value
 from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, EX_UNAVAILABLE
@@ -28,6 +30,7 @@ def program() -> None:
 
 program.add_command(tokens)
 program.add_command(services.services)
+program.add_command(psql)
 
 
 @program.command()
@@ -120,9 +123,11 @@ def migrate(service: str) -> None:
     show_default=True,
     help="the NATS user: operator, events-operator (JetStream), service, or a service that was added",
 )
-def nats_url(role: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="print servers, user, password and inboxPrefix as JSON")
+def nats_url(role: str, as_json: bool) -> None:  # noqa: FBT001  # click names it
     """Print where the running Tallystick's NATS is, with the credentials of one of its users."""
-    click.echo(services.url(role))
+    login = services.login(role)
+    click.echo(msgspec.json.encode(login).decode() if as_json else login.url)
 
 
 def _set_up_logs(service: str) -> None:

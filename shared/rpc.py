@@ -48,6 +48,14 @@ _CODES = {
     "unavailable": "503",
 }
 
+_KINDS = {
+    "bad_request": "bad_request",
+    "overloaded": "overloaded",
+    "unavailable": "failed",
+    "internal": "failed",
+}
+"""What an error is counted as; any other is an answer that the caller has to accept: ``rejected``."""
+
 Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
 Handler = Callable[[Any], Awaitable[msgspec.Struct]]
@@ -208,6 +216,7 @@ async def serve(
                     name=operation.name,
                     subject=operation.subject,
                     handler=server.endpoint(operation, handler),
+                    metadata={},
                 )
             )
         await bus.subscribed(client)
@@ -219,6 +228,60 @@ async def serve(
         await server.finish()
         if client.is_connected:
             await client.flush(1)
+
+
+class Statistics:
+    """What ``$SRV.STATS`` says about one endpoint.
+
+    ``nats.micro`` has its own numbers, which are not ours: it measures how long a request takes until it has a task, and
+    counts the exceptions that escape a handler, of which there are none.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.last_error = ""
+        self.processing_ns = 0
+        self.counts = dict.fromkeys(
+            (
+                "answered",
+                "rejected",
+                "bad_request",
+                "late",
+                "failed",
+                "overloaded",
+                "no_reply",
+                "from_jetstream",
+            ),
+            0,
+        )
+
+    @property
+    def in_hand(self) -> int:
+        return self.requests - sum(self.counts.values())
+
+    def finish(self, began_ns: int, code: str | None, kind: str | None = None) -> None:
+        """Counts a request that has been answered or dropped.
+
+        Args:
+            began_ns: when it was received, by ``time.perf_counter_ns``.
+            code: of the `Failure` that it was answered with; None after a success.
+            kind: one of ``counts``, where the code does not say it.
+        """
+        self.counts[kind or ("answered" if code is None else _KINDS.get(code, "rejected"))] += 1
+        self.processing_ns += time.perf_counter_ns() - began_ns
+        if code is not None:
+            self.errors += 1
+            self.last_error = f"{_status(code)}:{code}"
+
+    def replace(self, stats: EndpointStats) -> dict[str, int]:
+        """Puts these numbers in the place of the library's, and answers the rest, for the field ``data``."""
+        stats.num_requests = self.requests
+        stats.num_errors = self.errors
+        stats.last_error = self.last_error
+        stats.processing_time = self.processing_ns
+        stats.average_processing_time = self.processing_ns // max(self.requests, 1)
+        return {**self.counts, "in_hand": self.in_hand}
 
 
 class Server:
@@ -236,32 +299,46 @@ class Server:
         self._malformed = malformed
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
-        self.counts: dict[str, int] = dict.fromkeys(
-            ("answered", "failed", "overloaded", "late", "no_reply", "bad_request", "from_jetstream"), 0
-        )
+        self.statistics: dict[str, Statistics] = {}
+        """By the operation's name."""
 
-    def stats(self, _: EndpointStats) -> dict[str, int]:
-        return {**self.counts, "in_hand": len(self._tasks)}
+    def stats(self, endpoint: EndpointStats) -> dict[str, int]:
+        return self.statistics[endpoint.name].replace(endpoint)
 
     def endpoint(
         self, operation: Operation[Any, Any], handler: Handler
     ) -> Callable[[Request], Awaitable[None]]:
         decoder = msgspec.json.Decoder(operation.request)
+        statistics = self.statistics[operation.name] = Statistics()
+
+        async def handle(request: Request, began_ns: int) -> None:
+            tracing.received(request.headers)
+            if operation.mutates and self._is_late(request):
+                log.warning(
+                    "%s came too late to be carried out: do the machines' clocks agree?", operation.name
+                )
+                reply: msgspec.Struct = Failure(code="unavailable", message="the request came too late")
+                statistics.finish(began_ns, await _answer(request, reply), "late")
+                return
+            reply = await self._reply(request, operation, decoder, handler)
+            statistics.finish(began_ns, await _answer(request, reply))
 
         async def take(request: Request) -> None:
+            began_ns = time.perf_counter_ns()
+            statistics.requests += 1
             if not request._msg.reply:  # noqa: SLF001  # nats.micro has no name for it
-                self.counts["no_reply"] += 1
+                statistics.finish(began_ns, "bad_request", "no_reply")
             elif _is_from_jetstream(request._msg):  # noqa: SLF001
-                self.counts["from_jetstream"] += 1
                 if not request._msg.reply.startswith("$JS."):  # noqa: SLF001
                     await _answer(
                         request, Failure(code="bad_request", message="a header that only NATS may set")
                     )
+                statistics.finish(began_ns, "bad_request", "from_jetstream")
             elif len(self._tasks) >= self._limit:
-                self.counts["overloaded"] += 1
-                await _answer(request, Failure(code="overloaded", message="too many requests in hand"))
+                reply = Failure(code="overloaded", message="too many requests in hand")
+                statistics.finish(began_ns, await _answer(request, reply))
             else:
-                task = asyncio.create_task(self._handle(request, operation, decoder, handler))
+                task = asyncio.create_task(handle(request, began_ns))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -271,48 +348,35 @@ class Server:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2)
 
-    async def _handle(
+    async def _reply(
         self,
         request: Request,
         operation: Operation[Any, Any],
         decoder: msgspec.json.Decoder[Any],
         handler: Handler,
-    ) -> None:
-        tracing.received(request.headers)
-        if operation.mutates and self._is_late(request):
-            self.counts["late"] += 1
-            log.warning("%s came too late to be carried out: do the machines' clocks agree?", operation.name)
-            await _answer(request, Failure(code="unavailable", message="the request came too late"))
-            return
+    ) -> msgspec.Struct:
         try:
             async with asyncio.timeout(operation.timeout_s):
-                reply = await self._reply(request.data, operation.max_bytes, decoder, handler)
+                return await _decode_and_handle(request.data, operation.max_bytes, decoder, handler)
         except TimeoutError:
-            self.counts["failed"] += 1
-            reply = Failure(
+            return Failure(
                 code="unavailable", message="the deadline passed", outcome_unknown=operation.mutates
             )
         except self._unavailable as error:
-            self.counts["failed"] += 1
             log.warning("%s: unavailable: %s", operation.name, type(error).__name__)
-            reply = Failure(
+            return Failure(
                 code="unavailable", message="a part this needs is away", outcome_unknown=operation.mutates
             )
         except self._malformed as error:
-            self.counts["bad_request"] += 1
             log.warning("%s: a value that does not fit: %s", operation.name, type(error).__name__)
-            reply = Failure(code="bad_request", message="a value is out of range, or holds a NUL character")
+            return Failure(code="bad_request", message="a value is out of range, or holds a NUL character")
         except Exception:
-            self.counts["failed"] += 1
             log.exception("%s failed", operation.name)
-            reply = Failure(
+            return Failure(
                 code="internal",
                 message="this should not have happened; the service's log says more",
                 outcome_unknown=operation.mutates,
             )
-        else:
-            self.counts["answered"] += 1
-        await _answer(request, reply)
 
     def _is_late(self, request: Request) -> bool:
         deadline = (request.headers or {}).get(DEADLINE_HEADER, "")
@@ -320,18 +384,17 @@ class Server:
         readable = deadline.isascii() and deadline.isdecimal() and len(deadline) < 20
         return readable and (time.time() - self._clocks_s) * 1000 > int(deadline)
 
-    async def _reply(
-        self, data: bytes, max_bytes: int, decoder: msgspec.json.Decoder[Any], handler: Handler
-    ) -> msgspec.Struct:
-        if len(data) > max_bytes:
-            self.counts["bad_request"] += 1
-            return Failure(code="bad_request", message=f"over {max_bytes} bytes")
-        try:
-            decoded = decoder.decode(data)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            self.counts["bad_request"] += 1
-            return Failure(code="bad_request", message=without_input(str(error)))
-        return await handler(decoded)
+
+async def _decode_and_handle(
+    data: bytes, max_bytes: int, decoder: msgspec.json.Decoder[Any], handler: Handler
+) -> msgspec.Struct:
+    if len(data) > max_bytes:
+        return Failure(code="bad_request", message=f"over {max_bytes} bytes")
+    try:
+        decoded = decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        return Failure(code="bad_request", message=without_input(str(error)))
+    return await handler(decoded)
 
 
 def _is_from_jetstream(message: Msg) -> bool:
@@ -345,16 +408,23 @@ def _is_from_jetstream(message: Msg) -> bool:
     )
 
 
-async def _answer(request: Request, reply: msgspec.Struct) -> None:
+async def _answer(request: Request, reply: msgspec.Struct) -> str | None:
+    """Sends the reply. Answers the code of the failure that it is, or that took its place; None for a success."""
     headers = None
-    if isinstance(reply, Failure):
-        headers = {ERROR_CODE_HEADER: _CODES.get(reply.code, "500"), ERROR_HEADER: reply.code}
+    code = reply.code if isinstance(reply, Failure) else None
+    if code is not None:
+        headers = {ERROR_CODE_HEADER: _status(code), ERROR_HEADER: code}
     payload = msgspec.json.encode(reply)
     if len(payload) > batches.MAX_MESSAGE_BYTES:
         log.error("an answer of %d bytes is more than a message holds", len(payload))
-        await _answer(request, Failure(code="internal", message="the answer is larger than a message"))
-        return
+        return await _answer(request, Failure(code="internal", message="the answer is larger than a message"))
     try:
         await request.respond(payload, headers=headers)
     except (NatsError, OSError) as error:
         log.warning("an answer could not be sent: %s", type(error).__name__)
+        return "unavailable"
+    return code
+
+
+def _status(code: str) -> str:
+    return _CODES.get(code, "500")

@@ -11,7 +11,7 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -231,10 +231,14 @@ async def nats_server(tmp_path: Path, nats_given: str | None) -> AsyncIterator[N
 
 
 @asynccontextmanager
-async def start_nats(folder: Path, *, port: int | None = None) -> AsyncIterator[Nats]:
+async def start_nats(
+    folder: Path, *, port: int | None = None, extra: Mapping[str, User] | None = None
+) -> AsyncIterator[Nats]:
     passwords = {user: f"{user}-password" for user in (*USERS, "another", *USERS_OF_TESTS)}
     port = port or free_port()
-    configuration = embedded_nats.configure(folder, port, passwords, extra=USERS_OF_TESTS)
+    configuration = embedded_nats.configure(
+        folder, port, passwords, extra={**USERS_OF_TESTS, **(extra or {})}
+    )
     process = await embedded_nats.start(configuration, port, folder / "log")
     try:
         yield Nats(

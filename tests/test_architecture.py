@@ -46,6 +46,7 @@ def test_only_entry_points_read_the_environment():
     allowed = {
         "services/__main__.py",
         "services/cli/connection.py",
+        "services/cli/psql.py",  # hands its own environment on to psql
         "services/edge/server.py",
         "deploy/up.py",  # hands its own environment on to its children
         "deploy/cluster/local.py",  # so does this

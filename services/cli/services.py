@@ -3,10 +3,11 @@
 import asyncio
 
 import click
+import msgspec
 from nats.errors import Error as NatsError
 
 from deploy.data_folder import DataFolder
-from deploy.nats_server import USERS
+from deploy.nats_server import USERS, inbox_prefix
 from services.cli import connection
 from shared import bus, publishers
 from shared.lifecycle import EX_DATAERR, EX_UNAVAILABLE, Stop, Unavailable
@@ -42,7 +43,7 @@ def add(name: str) -> None:
             f"{name}: added; 'tallystick nats-url --role {name}' prints its URL once 'tallystick up' runs"
         )
         return
-    where = url(name)
+    where = login(name).url
     if added:
         _wait_until_known(where, name)
     click.echo(where)
@@ -66,15 +67,37 @@ def remove(name: str) -> None:
     click.echo(f"{name}: removed")
 
 
-def url(role: str) -> str:
-    """The NATS URL of one of the users of the `up` that runs; exits 65 where there is no such user."""
+class NatsLogin(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a NATS client needs, each part by itself, since some ignore the credentials in a URL.
+
+    Args:
+        servers: ``nats://host:port`` of each server.
+        user: the NATS user.
+        password: the user's password.
+        inbox_prefix: of the subjects on which the client receives replies; the user may subscribe to no other.
+    """
+
+    servers: tuple[str, ...]
+    user: str
+    password: str
+    inbox_prefix: str
+
+    @property
+    def url(self) -> str:
+        return self.servers[0].replace("://", f"://{self.user}:{self.password}@")
+
+
+def login(role: str) -> NatsLogin:
+    """How one of the users logs in to the NATS of the `up` that runs; exits 65 where there is no such user."""
     running = connection.running()
     password = _folder().credentials().nats.get(role)
     if password is None or (role in USERS and role not in FOR_OTHERS):
         connection.fail(
             f"no NATS user {role!r} for others: 'tallystick services add {role}' adds a service", EX_DATAERR
         )
-    return f"nats://{role}:{password}@{running.nats}"
+    return NatsLogin(
+        servers=(f"nats://{running.nats}",), user=role, password=password, inbox_prefix=inbox_prefix(role)
+    )
 
 
 def _folder() -> DataFolder:

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from deploy.embedded import nats as embedded_nats
-from deploy.nats_server import USERS, allows
+from deploy.nats_server import CONNECTIONS_READ, SERVER_READS, STREAM_READS, USERS, allows
 from deploy.nats_server import user as user_named
 from services.metrics.consumer import ensure_stream
 from shared import bus, rpc
@@ -63,6 +63,22 @@ TARGETS = [
 ]
 MARKER = "of the attacker"
 EVENT = json.dumps({"marker": MARKER, "data": {}}).encode()
+HEALTH = "$SYS.REQ.SERVER.PING.HEALTHZ"
+TEXTS = [
+    "marker",
+    "server_name",
+    "account",
+    "stream",
+    "consumer",
+    "subject",
+    "acc",
+    "user",
+    "state",
+    "offset",
+]
+"""Fields of a request to a NATS server that hold text, or in which text is a mistake."""
+STORED = "tallystick.events.accomplice.mail.sent"
+"""An event of the attacker's that another user has published."""
 CONSUMERS = [STREAM_CONSUMER, RECONCILIATION_CONSUMER, "evil"]
 
 
@@ -93,6 +109,7 @@ def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, st
         *consumers,
         (f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": group}, "", {}),
         (f"$JS.API.STREAM.MSG.GET.{stream}", {"seq": 1}, target, {}),
+        (f"$JS.API.STREAM.MSG.GET.{stream}", {"last_by_subj": STORED}, target, {}),
         (f"$JS.API.DIRECT.GET.{stream}", {"seq": 1}, target, {}),
         ("$JS.API.STREAM.CREATE.evil", {"name": "evil", "subjects": [target]}, "", {}),
         ("$JS.API.STREAM.CREATE.evil", {"name": "evil", "subjects": ["_INBOX.>"]}, "", {}),
@@ -115,6 +132,12 @@ def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, st
             {},
         ),
         (f"tallystick.events.{user}.thread.started", EVENT, "", {}),
+        # Whoever reads has the answer sent to the target, with the attacker's words in it where it repeats any.
+        *(
+            (subject.replace("*", "x"), {**dict.fromkeys(TEXTS, MARKER), **filters}, target, {})
+            for subject in (*STREAM_READS, *SERVER_READS, CONNECTIONS_READ, HEALTH)
+            for filters in ({}, {"server_name": ""}, {"server_name": "", "offset": 0})
+        ),
         (f"$JS.API.STREAM.SNAPSHOT.{stream}", {"deliver_subject": target, "no_consumers": True}, "", {}),
     ]
 
@@ -171,6 +194,9 @@ async def test_no_user_has_anything_delivered_where_it_may_not_publish(
     user: str, nats_server: Nats, event_stream, tokens_service, operator
 ):
     targets = [each for each in TARGETS if not allows(user_named(user), "publish", each)]
+    accomplice = await nats.connect(nats_server.jetstream)
+    await accomplice.jetstream().publish(STORED, EVENT)
+    await accomplice.close()
     client = await nats.connect(nats_server.url(user), error_cb=ignore)
     async with watching(nats_server.watcher) as seen:
         await attack(client, user, targets)
@@ -232,11 +258,11 @@ async def test_what_jetstream_delivers_is_nobody_s_request(one_account: str, hea
                 name="evil", deliver_subject=VERIFY.subject, deliver_group="tallystick-tokens"
             )
             await client.jetstream().add_consumer(EVENTS_STREAM, config)
-            await until_async(lambda: server.counts["from_jetstream"])
+            await until_async(lambda: server.statistics[VERIFY.name].counts["from_jetstream"])
         assert await rpc.call(client, VERIFY, VerifyToken(digest="1" * 64)) == Verdict(
             code="invalid_token", token=None
         )
-        assert server.counts["from_jetstream"] == 1
+        assert server.statistics[VERIFY.name].counts["from_jetstream"] == 1
     assert handled == ["1" * 64]
 
 

@@ -1,4 +1,5 @@
-"""The example for the `nats` command line: `.venv/bin/pytest tests/examples/proof_nats_command.py`.
+"""The example and the docs' commands for the `nats` command line:
+`.venv/bin/pytest tests/examples/proof_nats_command.py`.
 
 A command of its own, since `nats` (of nats-io/natscli) comes with neither PyPI nor Debian.
 """
@@ -6,6 +7,7 @@ A command of its own, since `nats` (of nats-io/natscli) comes with neither PyPI 
 import subprocess
 
 from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+from tests.system.test_docs_commands import Reader, blocks, reader  # noqa: F401
 
 
 def test_the_script_tells_who_may(up: Up):  # noqa: F811
@@ -26,3 +28,11 @@ def test_the_script_tells_who_may(up: Up):  # noqa: F811
     assert verified(f"{value}\n", "orders:read") == 0
     assert verified(f"{value}\n", "invoices") == 1
     assert verified("unknown-but-long-enough\n", "orders:read") == 1
+
+
+def test_the_commands_of_the_docs_run(reader: Reader):  # noqa: F811
+    in_docs = [block.text for block in blocks() if block.needs == "nats"]
+    assert in_docs
+    for text in in_docs:
+        done = reader.run(text)
+        assert done.returncode == 0, (text, done.stdout, done.stderr)

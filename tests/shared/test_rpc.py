@@ -2,6 +2,8 @@ import asyncio
 import contextvars
 import logging
 import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +13,8 @@ from shared import bus, logs, rpc, tracing
 from shared.contracts import Failure, Message, Operation
 from shared.lifecycle import Stop
 from tests.conftest import until_async
+
+PAUSE_S = 0.05
 
 
 class Question(Message, frozen=True):
@@ -44,6 +48,10 @@ async def echo(question: Question) -> Answer | Failure:
             raise Away
         case "no":
             return Failure(code="not_found", message="no")
+        case "long":
+            return Answer(text="x" * 2_000_000)
+        case "pause":
+            await asyncio.sleep(PAUSE_S)
         case "slow":
             await asyncio.Event().wait()
     return Answer(text=question.text)
@@ -106,7 +114,9 @@ async def test_unknown_fields_are_skipped(server, operator):
 
 async def test_a_request_without_a_reply_subject_is_counted(server, operator):
     await operator.publish(ECHO.subject, b'{"text":"x"}')
-    await until_async(lambda: server.counts["no_reply"] == 1)
+    await until_async(lambda: server.statistics[ECHO.name].counts["no_reply"] == 1)
+    stats = await statistics(operator, ECHO.name)
+    assert (stats["num_requests"], stats["num_errors"], stats["last_error"]) == (1, 1, "400:bad_request")
 
 
 async def answer_to_a_change_late_by(operator: Client, late_s: float):
@@ -118,8 +128,9 @@ async def answer_to_a_change_late_by(operator: Client, late_s: float):
 async def test_a_change_that_comes_too_late_is_not_carried_out(server, operator):
     answer = await answer_to_a_change_late_by(operator, rpc.CLOCKS_S + 1)
     assert answer["code"] == "unavailable"
-    assert server.counts["late"] == 1
-    assert server.counts["answered"] == 0
+    stats = await statistics(operator, CHANGE.name)
+    assert stats["data"] == {**NOTHING, "late": 1, "in_hand": 0}
+    assert (stats["num_errors"], stats["last_error"]) == (1, "503:unavailable")
 
 
 async def test_clocks_may_differ_a_little(server, operator):
@@ -158,17 +169,81 @@ async def ask(client: Client, text: str) -> Answer | Failure:
 
 async def test_beyond_the_bound_it_says_overloaded(server, operator):
     slow = [asyncio.create_task(ask(operator, "slow")) for _ in range(4)]
-    await until_async(lambda: server.stats(None)["in_hand"] == 4)
+    await until_async(lambda: server.statistics[ECHO.name].in_hand == 4)
     failure = await rpc.call(operator, ECHO, Question(text="x"))
     assert isinstance(failure, Failure)
     assert failure.code == "overloaded"
     await asyncio.gather(*slow)
+    stats = await statistics(operator, ECHO.name)
+    assert (stats["num_requests"], stats["num_errors"]) == (5, 5)
+    assert stats["data"] == {**NOTHING, "overloaded": 1, "failed": 4, "in_hand": 0}
 
 
 async def test_services_are_found_on_the_bus(server, operator):
     for verb in ("PING", "INFO", "STATS"):
         message = await operator.request(f"$SRV.{verb}.echo", timeout=1)
-        assert msgspec.json.decode(message.data)["name"] == "echo"
+        answer = msgspec.json.decode(message.data)
+        assert (answer["name"], answer["metadata"]) == ("echo", {})
+        # ADR-32 has an object there, which may be empty, and no null.
+        assert all(endpoint.get("metadata", {}) == {} for endpoint in answer.get("endpoints", ()))
+
+
+async def statistics(operator: Client, endpoint: str) -> dict[str, Any]:
+    """What ``$SRV.STATS`` says about one endpoint, once nothing is in hand."""
+    while True:
+        answer = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=1)).data)
+        (stats,) = (each for each in answer["endpoints"] if each["name"] == endpoint)
+        if not stats["data"]["in_hand"]:
+            return dict(stats)
+
+
+NOTHING = dict.fromkeys(
+    ("answered", "rejected", "bad_request", "late", "failed", "overloaded", "no_reply", "from_jetstream"), 0
+)
+
+
+@pytest.mark.parametrize(
+    ("texts", "counts", "last_error"),
+    [
+        ([], {}, ""),
+        (["x", "y"], {"answered": 2}, ""),
+        (["no"] * 3 + ["x"], {"rejected": 3, "answered": 1}, "404:not_found"),
+        (["fail", "x"], {"failed": 1, "answered": 1}, "500:internal"),
+        (["no", "away"], {"failed": 1, "rejected": 1}, "503:unavailable"),
+        (["away", "long"], {"failed": 2}, "500:internal"),
+        (["fail", 1], {"failed": 1, "bad_request": 1}, "400:bad_request"),
+    ],
+    ids=str,
+)
+async def test_requests_and_errors_are_counted_by_endpoint(server, operator, texts, counts, last_error):
+    """ADR-32: an error is an answer with the error headers, or none."""
+    for text in texts:
+        await operator.request(ECHO.subject, msgspec.json.encode({"text": text}), timeout=2)
+    stats = await statistics(operator, ECHO.name)
+    assert stats["num_requests"] == len(texts)
+    assert stats["num_errors"] == len(texts) - counts.get("answered", 0)
+    assert stats["last_error"] == last_error
+    assert stats["data"] == {**NOTHING, **counts, "in_hand": 0}
+    assert stats["average_processing_time"] == stats["processing_time"] // max(len(texts), 1)
+    other = await statistics(operator, CHANGE.name)
+    assert (other["num_requests"], other["num_errors"], other["processing_time"]) == (0, 0, 0)
+    assert other["data"] == {**NOTHING, "in_hand": 0}
+
+
+async def test_processing_lasts_until_the_answer(server, operator):
+    """As long as the handler, which `nats.micro` does not wait for."""
+    for _ in range(2):
+        await rpc.call(operator, ECHO, Question(text="pause"))
+    stats = await statistics(operator, ECHO.name)
+    assert 2 * PAUSE_S * 1e9 <= stats["processing_time"] < 1e10
+    assert PAUSE_S * 1e9 <= stats["average_processing_time"] == stats["processing_time"] // 2
+
+
+async def test_a_service_says_since_when_it_runs(server, operator):
+    answer = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=1)).data)
+    started = datetime.fromisoformat(answer["started"])
+    assert started.utcoffset() == timedelta()
+    assert timedelta(seconds=-1) < datetime.now(UTC) - started < timedelta(seconds=30)
 
 
 async def test_a_second_and_a_late_reply_are_ignored(side, operator):

@@ -6,6 +6,7 @@ import json
 from urllib.parse import urlsplit
 
 import nats
+import pytest
 
 from shared import events
 from shared.contracts import AccountState
@@ -43,6 +44,38 @@ def test_a_service_that_was_added_verifies_tokens_and_reports_events_as_itself(u
     assert asyncio.run(report(url, "mailer", source="another")) == 1
     with up.client(up.admin_token) as admin:
         until(lambda: 'events{event="account.state"} 1\n' in admin.get("/metrics").text)
+
+
+@pytest.mark.parametrize("role", ["operator", "events-operator", "service", "parts"])
+def test_a_client_that_reads_no_credentials_from_a_url_gets_them_one_by_one(up: Up, role: str):  # noqa: F811
+    assert up.running
+    up.command("services", "add", "parts")
+    printed = up.command("nats-url", "--role", role, "--json").stdout
+    login = json.loads(printed)
+    assert login == {
+        "servers": [f"nats://{up.running.nats}"],
+        "user": role,
+        "password": login["password"],
+        "inboxPrefix": f"_INBOX.{role}",
+    }
+
+    async def listens() -> None:
+        client = await nats.connect(
+            login["servers"],
+            user=login["user"],
+            password=login["password"],
+            inbox_prefix=login["inboxPrefix"],
+        )
+        # The server answers in order: after two answers it has judged the subscription.
+        await client.subscribe(client.new_inbox())
+        await client.flush()
+        await client.flush()
+        assert client.last_error is None
+        await client.close()
+
+    asyncio.run(listens())
+    url = up.command("nats-url", "--role", role).stdout.strip()
+    assert url == login["servers"][0].replace("//", f"//{role}:{login['password']}@")
 
 
 async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:

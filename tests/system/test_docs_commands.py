@@ -1,0 +1,276 @@
+"""The commands of README and docs: each block runs as it stands there, or says what it needs that is not here."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from deploy import nats_server
+from services.__main__ import program
+from shared.contracts import EVENTS_STREAM
+from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+
+NEEDS = {
+    "docker": "a container engine",
+    "emailengine": "an EmailEngine to move from",
+    "kubernetes": "a cluster",
+    "nats": "the `nats` command line; `tests/deploy/test_permissions.py` asks what it asks",
+    "network": "installs packages, and runs every test: `.ci/run` does it",
+    "prometheus": "Prometheus; `just prometheus` starts it",
+}
+"""What a block may need that is not on every machine, and what tries it instead."""
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(
+    r"(?:^ *<!-- needs: (?P<needs>.*?) -->\n)?^(?P<indent> *)```(?P<language>sh|console)\n(?P<text>.*?)^(?P=indent)```",
+    re.MULTILINE | re.DOTALL,
+)
+_SECRET = re.compile(r"\b(?:tok_[0-9a-z]{26}|tly_[0-9A-Za-z]{49})\b")
+
+
+class Block(NamedTuple):
+    page: str
+    language: str
+    needs: str | None
+    text: str
+
+
+def blocks() -> list[Block]:
+    return [
+        Block(
+            page.name,
+            found["language"],
+            found["needs"],
+            re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
+        )
+        for page in PAGES
+        for found in _BLOCK.finditer(page.read_text())
+    ]
+
+
+def spans(*beginnings: str) -> list[tuple[str, str]]:
+    """Commands within a line of text, with the page that they are on."""
+    return [
+        (page.name, span)
+        for page in PAGES
+        for span in re.findall(
+            r"`([^`\n]+(?:\n[^`\n]+)?)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        )
+        if span.startswith(beginnings)
+    ]
+
+
+def test_every_block_of_commands_is_found():
+    """One in another language, or with a mark that is none, would never be tried."""
+    for page in PAGES:
+        text = page.read_text()
+        fences = re.findall(r"^ *```(\S*)$", text, re.MULTILINE)
+        assert not {"bash", "shell", "zsh"} & set(fences), page.name
+        in_page = [block for block in blocks() if block.page == page.name]
+        assert len(in_page) == fences.count("sh") + fences.count("console"), page.name
+        assert text.count("<!-- needs:") == sum(block.needs is not None for block in in_page), page.name
+    assert {block.needs for block in blocks()} - {None} == NEEDS.keys()
+
+
+class Reader:
+    """Somebody who pastes the commands of the docs into a shell, in a clone in which `deploy/setup` has run."""
+
+    def __init__(self, up: Up, clone: Path) -> None:  # noqa: F811
+        self.clone = clone
+        self.address = up.http
+        shutil.copytree(
+            ROOT / "deploy", clone / "deploy", ignore=shutil.ignore_patterns("secrets", "__pycache__")
+        )
+        for name in ("services", "shared", "examples"):
+            (clone / name).symlink_to(ROOT / name)
+        binaries = clone / ".venv/bin"
+        binaries.mkdir(parents=True)
+        self._write_program(binaries / "tallystick", f'exec "{sys.executable}" -m services "$@"')
+        self._write_program(binaries / "python", f'exec "{sys.executable}" "$@"')
+        (clone / ".curlrc").write_text("silent\nfail-with-body\nnoproxy = *\nmax-time = 20\n")
+        self.environment = {
+            **environment(data_dir=str(up.data)),
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "PYTHONPATH": str(clone),
+            "CURL_HOME": str(clone),
+            "TOKEN": up.admin_token,
+        }
+        self.admin_id = self.issue("*", describe=True)
+        self.environment["METRICS_TOKEN"] = self.issue("metrics")
+        self.environment["ORDERS_API_TOKEN"] = self.issue("introspect")
+
+    def _write_program(self, path: Path, line: str) -> None:
+        path.write_text(f"#!/bin/sh\n{line}\n")
+        path.chmod(0o755)
+
+    def issue(self, scope: str, *, describe: bool = False) -> str:
+        done = self.run(f"tallystick tokens issue --scope '{scope}'" + (" --json" if describe else ""))
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["id"]) if describe else done.stdout.strip()
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        """One command or script; addresses of the docs are those of the `up` that runs."""
+        for address in ("http://127.0.0.1:3000", "https://tokens.example"):
+            command = command.replace(address, self.address)
+        return subprocess.run(
+            ["sh", "-euc", command],
+            cwd=self.clone,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def reader(up: Up) -> Iterator[Reader]:  # noqa: F811
+    with tempfile.TemporaryDirectory(prefix="tally-") as clone:
+        yield Reader(up, Path(clone))
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in blocks() if not block.needs))
+def test_the_commands_of_a_page_run_one_after_the_other(reader: Reader, page: str):
+    # The id of a token on the page is another one here.
+    here: dict[str, str] = {}
+    for block in blocks():
+        if block.page != page or block.needs:
+            continue
+        if block.language == "sh":
+            done = reader.run(block.text)
+            assert done.returncode == 0, (block.text, done.stdout, done.stderr)
+            continue
+        for command, printed in commands(block.text):
+            done = reader.run(with_ids(command, here, reader.admin_id))
+            assert done.returncode == (22 if '"status":4' in printed else 0), (
+                command,
+                done.stdout,
+                done.stderr,
+            )
+            assert keys(done.stdout) >= keys(printed), (command, done.stdout)
+            here |= zip(_SECRET.findall(printed), _SECRET.findall(done.stdout), strict=False)
+
+
+def commands(console: str) -> list[tuple[str, str]]:
+    """Each command of a `console` block, and what it printed there."""
+    parts = re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]
+    found = [re.fullmatch(r"((?:[^\n]*\\\n)*[^\n]*)\n(.*)", part, re.DOTALL) for part in parts]
+    return [(match[1], match[2]) for match in found if match]
+
+
+def with_ids(command: str, here: Mapping[str, str], other: str) -> str:
+    """The command with the ids of this installation."""
+    return _SECRET.sub(lambda found: here.get(found[0], other), command)
+
+
+def keys(printed: str) -> set[str]:
+    """What an answer's reader looks for: the fields of JSON, the names of metrics."""
+    return set(re.findall(r'"(\w+)":', printed)) | set(re.findall(r"^# TYPE \w+ \w+$", printed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("span", dict.fromkeys(span for _, span in spans("tallystick psql ")))
+def test_the_sql_of_the_docs_runs(reader: Reader, span: str):
+    """As it stands there; a change, in a transaction that is rolled back."""
+    before, quoted, sql = span.replace("\n", " ").partition('-c "')
+    assert quoted, span
+    done = reader.run(f'{before} -v ON_ERROR_STOP=1 -c "begin" -c "{sql} -c "rollback"')
+    assert done.returncode == 0, (span, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "span",
+    dict.fromkeys(
+        span for _, span in spans("tallystick ", ".venv/bin/tallystick ") if "..." not in span[-4:]
+    ),
+)
+def test_commands_and_options_in_the_text_exist(span: str):
+    words = shlex.split(span.replace("[", "").replace("]", ""))[1:]
+    command: click.Command = program
+    while isinstance(command, click.Group):
+        assert words, span
+        command = command.commands[words.pop(0)]
+    options = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    if not command.context_settings.get("ignore_unknown_options"):
+        assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, span
+
+
+def test_programs_modules_and_recipes_in_the_text_exist():
+    recipes = re.findall(r"^([a-z-]+)[^:\n]*:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE)
+    for page, span in spans(".venv/bin/", "just ", "sh ", "deploy/", "python -m "):
+        words = span.split()
+        if words[0] == "just":
+            assert words[1] in recipes, (page, span)
+        elif words[0] == "python":
+            # Without .venv it would be another Python; in a container there is one only.
+            raise AssertionError((page, span))
+        elif words[1:2] == ["-m"]:
+            assert find_spec(words[2]), (page, span)
+        elif words[0] in {"sh", ".venv/bin/pytest"}:
+            assert (ROOT / words[1]).exists(), (page, span)
+        elif len(words) > 1 and words[0].startswith("deploy/"):
+            assert os.access(ROOT / words[0], os.X_OK), (page, span)
+
+
+def test_scripts_can_be_run():
+    scripts = [
+        path
+        for folder in ("deploy", "examples", ".ci")
+        for path in (ROOT / folder).iterdir()
+        if path.is_file()
+    ]
+    scripts = [path for path in scripts if path.read_bytes().startswith(b"#!/bin/sh")]
+    assert len(scripts) > 4
+    assert [path.name for path in scripts if not os.access(path, os.X_OK)] == []
+
+
+NATS_COMMANDS = {
+    "micro": ("operator", ["$SRV.PING", "$SRV.INFO.x", "$SRV.STATS.x.y"]),
+    "server": ("operator", [*nats_server.SERVER_READS, nats_server.CONNECTIONS_READ]),
+    "stream ls": ("operator", ["$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"]),
+    "stream info": ("operator", [f"$JS.API.STREAM.INFO.{EVENTS_STREAM}"]),
+    "stream report": ("operator", ["$JS.API.STREAM.LIST", f"$JS.API.STREAM.INFO.{EVENTS_STREAM}"]),
+    "consumer": (
+        "operator",
+        [f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}" for verb in ("LIST", "NAMES", "INFO")][:2],
+    ),
+    "stream get": ("events-operator", [f"$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}"]),
+    "stream view": (
+        "events-operator",
+        [
+            f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.pager.tallystick.events.>",
+            f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.pager",
+            f"$JS.ACK.{EVENTS_STREAM}.pager.1.1.1.1.0",
+        ],
+    ),
+    "stream backup": (
+        "events-operator",
+        [f"$JS.API.STREAM.SNAPSHOT.{EVENTS_STREAM}", f"$JS.SNAPSHOT.ACK.{EVENTS_STREAM}.x"],
+    ),
+    "stream restore": (
+        "events-operator",
+        [f"$JS.API.STREAM.RESTORE.{EVENTS_STREAM}", f"$JS.SNAPSHOT.RESTORE.{EVENTS_STREAM}.x"],
+    ),
+    "stream rm": ("events-operator", [f"$JS.API.STREAM.DELETE.{EVENTS_STREAM}"]),
+}
+"""The user that runs a command of `nats`, and what the command publishes."""
+
+
+def test_each_command_of_nats_has_a_user_who_may_run_it():
+    for page, span in spans("nats "):
+        words = span.split()
+        user, subjects = NATS_COMMANDS.get(words[1]) or NATS_COMMANDS[" ".join(words[1:3])]
+        for subject in subjects:
+            assert nats_server.allows(nats_server.USERS[user], "publish", subject), (page, span, subject)
