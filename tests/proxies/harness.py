@@ -44,9 +44,7 @@ PROGRAMS = {
         ("nginx", "-g", "daemon off; pid {folder}/pid; error_log stderr;", "-p", "{folder}", "-c"),
         "Debian's nginx-light",
     ),
-    "caddy": Program(
-        "Caddyfile", ("caddy", "run", "--adapter", "caddyfile", "--config"), "Debian's caddy"
-    ),
+    "caddy": Program("Caddyfile", ("caddy", "run", "--adapter", "caddyfile", "--config"), "Debian's caddy"),
     "haproxy": Program("haproxy.cfg", ("haproxy", "-db", "-f"), "Debian's haproxy"),
     "envoy": Program(
         "envoy.yaml",
@@ -121,7 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _echo(self) -> None:
         self.close_connection = True
-        accept = b64encode(sha1(f"{self.headers['sec-websocket-key']}{WEBSOCKET_GUID}".encode()).digest())
+        key = f"{self.headers['sec-websocket-key']}{WEBSOCKET_GUID}".encode()
+        accept = b64encode(sha1(key, usedforsecurity=False).digest())
         self.wfile.write(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
