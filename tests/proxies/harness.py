@@ -55,7 +55,7 @@ PROGRAMS = {
 
 
 class Application(ThreadingHTTPServer):
-    """Answers every request with what it got, and a WebSocket with what it sends."""
+    """Answers every request with what it got, with the status that its path names, and a WebSocket with what it sends."""
 
     daemon_threads = True
 
@@ -97,7 +97,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "sha256": digest.hexdigest(),
             }
         ).encode()
-        self.send_response(200)
+        status = self.path.removeprefix("/status/")
+        self.send_response(int(status) if status.isdecimal() else 200)
         self.send_header("access-control-allow-origin", "https://page.example")
         self.send_header("content-length", str(len(payload)))
         self.end_headers()

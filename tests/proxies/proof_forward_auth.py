@@ -133,6 +133,30 @@ def test_an_identity_that_the_client_made_up_does_not_arrive(up: Up, proxy: Prox
             assert "spoofed" not in str(proxy.ask("/", wrong, spoofed))
 
 
+def test_a_client_cannot_have_its_identity_removed(proxy: Proxy, token: str):
+    """By naming its headers as ones of the connection (RFC 9110, section 7.6.1)."""
+    for names in ("close, X-Token-Id, X-Token-Account, X-Token-Scopes", "x-token-scopes", "keep-alive, X-Token-Id"):
+        headers = assert_passed(proxy.ask("/", token, [("Connection", names)]))
+        assert headers["x-token-scopes"] == "orders"
+    with unreached(proxy.application):
+        assert proxy.ask("/", token, [("Connection", "Authorization")]).status in {200, 401} - {200}
+
+
+def test_what_the_application_answers_arrives(proxy: Proxy, token: str):
+    for status in (201, 400, 401, 403, 404, 418, 429, 500, 503):
+        reply = proxy.ask(f"/status/{status}", token)
+        assert (reply.status, reply.json["target"]) == (status, f"/status/{status}")
+
+
+def test_of_two_tokens_none_is_chosen(proxy: Proxy, token: str):
+    with unreached(proxy.application):
+        assert proxy.ask("/", token, [("Authorization", f"Bearer {WRONG}")]).status in {400, 401}
+        assert proxy.ask("/", None, [("Authorization", f"Bearer {WRONG}, Bearer {token}")]).status == 400
+    if proxy.name != "nginx":  # version 1.22 knows only the first
+        with unreached(proxy.application):
+            assert proxy.ask("/", token, [("Authorization", f"Bearer {token}")]).status == 400
+
+
 def test_a_long_request_passes_and_the_check_gets_only_what_it_needs(proxy: Proxy, token: str):
     before = len(proxy.relay.checks())
     headers = [
