@@ -55,7 +55,7 @@ PROGRAMS = {
 
 
 class Application(ThreadingHTTPServer):
-    """Answers every request with what it got, with the status that its path names, and a WebSocket with what it sends."""
+    """Answers every request with what it got, with the status that its path names, and after any upgrade with what it is sent."""
 
     daemon_threads = True
 
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.server.requests += 1
-        if self.headers.get("upgrade") == "websocket":
+        if "upgrade" in self.headers:
             return self._echo()
         digest, size = hashlib.sha256(), 0
         for block in self._body():
@@ -123,8 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
         key = f"{self.headers['sec-websocket-key']}{WEBSOCKET_GUID}".encode()
         accept = b64encode(sha1(key, usedforsecurity=False).digest())
         self.wfile.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "
+            + self.headers["upgrade"].encode()
+            + b"\r\nSec-WebSocket-Accept: "
+            + accept
+            + b"\r\n\r\n"
         )
         self.wfile.write(json.dumps([self.path, dict(self.headers.items())]).encode() + b"\n")
         while block := self.connection.recv(4096):
