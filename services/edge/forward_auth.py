@@ -33,14 +33,14 @@ _UNRESTRICTED = Restrictions()
 def read_question(scope: Scope) -> None:
     """Rewrites a check under `BEFORE_TARGET` to the same check at `FORWARD_AUTH_PATH`.
 
-    Scope and account are taken from `QUESTION_HEADERS`, where an empty account is none and a header that comes twice is
-    a repeated parameter, which is rejected. Of the client's query string only the token is kept.
+    Scope and account are taken from `QUESTION_HEADERS`. One that comes twice is a repeated parameter, which is rejected.
+    Of the client's query string only the token is kept.
     """
     question = [
         parameter + quote(value, safe="*:~@").encode()
         for header, parameter in QUESTION_HEADERS.items()
         for name, value in scope["headers"]
-        if name == header and (value or parameter != b"account=")
+        if name == header
     ]
     scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
     scope["query_string"] = b"&".join([*question, *token_parts(scope["query_string"])])
