@@ -31,8 +31,12 @@ NEEDED_BY_THE_CHECK = {
     *("accept", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms"),
 }
 PREFLIGHT = (("Origin", "https://page.example"), ("Access-Control-Request-Method", "GET"))
-WEBSOCKET = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
-WEBSOCKET += (("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),)
+WEBSOCKET = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
 WRONG = "f" * 64
 TIMEOUT_S = 2.0
 """How long each configuration waits for the edge."""
@@ -291,7 +295,7 @@ def undecided(up: Up) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-ONCE = {"rateLimit": {"maxRequests": 1, "timeWindow": 86400}}
+ONCE = {"maxRequests": 1, "timeWindow": 86400}
 REJECTIONS: dict[str, tuple[int, Callable[[Up], str | None]]] = {
     "no token": (401, lambda _: None),
     "a wrong token": (401, lambda _: WRONG),
@@ -300,7 +304,7 @@ REJECTIONS: dict[str, tuple[int, Callable[[Up], str | None]]] = {
     "another account": (403, lambda up: issue(up, "orders", account="alice")),
     "another address": (403, lambda up: issue(up, "orders", addresses=["10.0.0.0/8"])),
     "another page": (403, lambda up: issue(up, "orders", referrers=["https://page.example/*"])),
-    "over the limit": (429, lambda up: issue(up, "orders", **ONCE)),
+    "over the limit": (429, lambda up: issue(up, "orders", rateLimit=ONCE)),
     "undecided": (503, lambda up: issue(up, "orders")),
 }
 
