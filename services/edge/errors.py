@@ -24,6 +24,10 @@ BASIC_CHALLENGE = 'Basic realm="tallystick"'
 OAUTH2_PATHS = "/oauth2/"
 """Under this prefix clients may authenticate as OAuth 2 clients do; see `services.edge.client_authentication`."""
 
+FORWARD_AUTH_PATH = "/auth"
+PROBLEM_HEADER = "x-token-problem"
+"""Holds the body of a refusal of `FORWARD_AUTH_PATH`: nginx's auth_request can pass on headers only."""
+
 
 def etag(token: Token) -> str:
     """The entity tag of a token's record: its revision."""
@@ -205,6 +209,8 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     found = problem(as_refused(error), oauth2=oauth2)
     # Litestar derives the content type from the media type.
     headers = {name: value for name, value in found.headers.items() if name != "content-type"}
+    if request.scope["path"] == FORWARD_AUTH_PATH:
+        headers[PROBLEM_HEADER] = found.body.decode("latin-1")
     kind = _WithBasicChallenge if oauth2 and found.status == 401 else Response[bytes]
     return kind(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
 

@@ -2,23 +2,56 @@
 where the token has no restrictions, from what was answered to the same question before.
 
 Whatever is unusual about a question is left to the route in `services.edge.routes.standards`, which says the same.
+
+Envoy appends the target of the client's request to the path of its check, so there the question is read from headers
+that Envoy sets: the target, with its query string, is the client's and decides nothing.
 """
 
 import re
+from urllib.parse import quote
 
 from services.edge.cache import Entry
-from services.edge.errors import Answer, Refused, made, refusal
+from services.edge.credentials import token_parts
+from services.edge.errors import FORWARD_AUTH_PATH, PROBLEM_HEADER, Answer, Refused, made, refusal
 from services.edge.gate import Gate, Scope
 from shared.contracts import Restrictions, Token
 from shared.judgement import Demand, judge
 from shared.scopes import is_scope
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
+REFUSED_METHODS = {"CONNECT", "TRACE"}
 REMEMBERED = 32
 """Answers kept with each token."""
+BEFORE_TARGET = f"{FORWARD_AUTH_PATH}/"
+"""A check whose path begins with this is one of Envoy's, and the rest of it is the client's request target."""
+QUESTION_HEADERS = {b"x-tallystick-scope": b"scope=", b"x-tallystick-account": b"account="}
 
 _QUESTION = re.compile(rb"scope=([a-z0-9_.:-]{1,128})(?:&account=([A-Za-z0-9._~@-]{1,128}))?")
 _UNRESTRICTED = Restrictions()
+
+
+def read_question(scope: Scope) -> None:
+    """Rewrites a check under `BEFORE_TARGET` to the same check at `FORWARD_AUTH_PATH`.
+
+    Scope and account are taken from `QUESTION_HEADERS`. One that comes twice is a repeated parameter, which is rejected.
+    Of the client's query string only the token is kept.
+    """
+    question = [
+        parameter + quote(value, safe="*:~@").encode()
+        for header, parameter in QUESTION_HEADERS.items()
+        for name, value in scope["headers"]
+        if name == header
+    ]
+    scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
+    scope["query_string"] = b"&".join([*question, *token_parts(scope["query_string"])])
+    if scope["method"] not in METHODS | REFUSED_METHODS:
+        scope["method"] = "GET"  # the verdict is the same for every method, made-up ones too
+
+
+def rejection(refused: Refused) -> Answer:
+    """A refusal whose body is in a header too, for proxies that discard the body."""
+    found = refusal(refused)
+    return found._replace(headers=(*found.headers, (PROBLEM_HEADER.encode(), found.body)))
 
 
 def answer(gate: Gate, scope: Scope, entry: Entry, request_id: bytes) -> Answer | None:
@@ -58,7 +91,7 @@ def _judged(entry: Entry, query: bytes) -> tuple[str | None, Answer] | None:
     if refused is None:
         found = made(200, headers(token))
     else:
-        found = refusal(Refused(refused, scope=scope if refused == "insufficient_scope" else None))
+        found = rejection(Refused(refused, scope=scope if refused == "insufficient_scope" else None))
     if len(entry.answers) < REMEMBERED:
         entry.answers[query] = refused, found
     return refused, found

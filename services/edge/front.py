@@ -17,7 +17,7 @@ from services.edge import client_authentication, forward_auth
 from services.edge.calls import UNROUTED
 from services.edge.coherence import now
 from services.edge.credentials import Credential, take
-from services.edge.errors import OAUTH2_PATHS, Answer, Refused, refusal
+from services.edge.errors import FORWARD_AUTH_PATH, OAUTH2_PATHS, Answer, Refused, refusal
 from services.edge.gate import Gate
 from shared import tracing
 from shared.ids import new_id
@@ -57,7 +57,11 @@ class Front:
             or not fields.get(b"host")  # granian shows a missing one as an empty one
             or fields.get(b"transfer-encoding", b"chunked") != b"chunked"
         ) and (refused := _unacceptable(scope)):
-            return self._send(refusal(refused), scope, request_id, send)
+            answered = forward_auth.rejection if scope["path"].startswith(FORWARD_AUTH_PATH) else refusal
+            return self._send(answered(refused), scope, request_id, send)
+        if scope["path"].startswith(forward_auth.BEFORE_TARGET):
+            forward_auth.read_question(scope)
+            query = scope["query_string"]
         bearer = fields.get(b"authorization", b"")
         # The usual case, in which all there is to do is to look the token up.
         if (
@@ -86,10 +90,10 @@ class Front:
             if _needs_token(scope) and _UNAMBIGUOUS.fullmatch(token) and not digest(str(token, "latin-1")):
                 return self._refuse("invalid_token", scope, request_id, send)
             return self._check(scope, receive, send, request_id)
-        if scope["path"] == "/auth":
+        if scope["path"] == FORWARD_AUTH_PATH:
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
             if answer is not None:
-                return self._send(answer, scope, request_id, send, "/auth")
+                return self._send(answer, scope, request_id, send, FORWARD_AUTH_PATH)
         del fields[b"authorization"]
         scope["headers"] = list(fields.items())
         state = {

@@ -21,6 +21,7 @@ from deploy.nats_server import CORE, USERS, User
 from services.metrics.consumer import ensure_stream
 from shared.contracts import EVENTS_STREAM, STREAM_CONSUMER
 from tests.conftest import Nats, start_nats
+from tests.ports import free_port
 from tests.services.conftest import event_stream, tokens_service
 
 __all__ = ["event_stream", "tokens_service"]
@@ -184,8 +185,8 @@ async def answering(client: Client, subject: str) -> set[str]:
 
 
 async def test_every_server_of_a_cluster_answers_the_operator(tmp_path: Path):
-    ports = [embedded_nats.free_port() for _ in range(2)]
-    routes = [f"127.0.0.1:{embedded_nats.free_port()}" for _ in ports]
+    ports = [free_port() for _ in range(2)]
+    routes = [f"127.0.0.1:{free_port()}" for _ in ports]
     processes = []
     try:
         for port, listen in zip(ports, routes, strict=True):
@@ -211,7 +212,7 @@ async def test_every_server_of_a_cluster_answers_the_operator(tmp_path: Path):
 
 async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_path: Path):
     """An installation that is upgraded reloads NATS, which has never heard of them."""
-    port = embedded_nats.free_port()
+    port = free_port()
     passwords = dict.fromkeys(USERS, "x")
     path = embedded_nats.configure(tmp_path / "nats", port, passwords)
     after = path.read_text()

@@ -178,6 +178,52 @@ def test_a_target(up: Up, target: str, stranger: int, known: int):  # noqa: F811
 
 
 @pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "",
+            "/",
+            "//",
+            "/a/",
+            "/a%2Fb",
+            "/%2e%2e/v1/self",
+            "/../health/live",
+            "/../../docs",
+            "/..;/metrics",
+        ),
+        *(
+            "a%00b",
+            "%",
+            "%ff",
+            ";x=1",
+            "\\v1\\self",
+            "auth",
+            "/v1/self",
+            "/health/live",
+            "/{x}/*",
+            "?",
+            "??",
+            "#",
+            "*",
+        ),
+        *(
+            "?scope=x",
+            "/a?scope=metrics&scope=api",
+            "/a?account=x",
+            "?page=0&page=1",
+            f"/{'a' * 7000}?{'b' * 1000}",
+        ),
+    ],
+)
+def test_a_check_of_envoy_with_the_target_of_a_client(up: Up, target: str):  # noqa: F811
+    line, scope = f"GET /auth/{target}", "X-Tallystick-Scope: api\r\n"
+    assert answered(up, line, scope) == 200
+    assert answered(up, line) == 400
+    for stranger in (NONE, f"Authorization: Bearer {'f' * 64}\r\n"):
+        assert answered(up, line, scope, stranger) == 401
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
         ("get /v1/self", 405),
@@ -185,6 +231,8 @@ def test_a_target(up: Up, target: str, stranger: int, known: int):  # noqa: F811
         ("GET  /v1/self", 400),
         ("GET /v1/self x", 400),
         ("PROPFIND /v1/self", 405),
+        ("PROPFIND /auth/x", 400),
+        ("TRACE /auth/x", 405),
         (f"{'A' * 5000} /v1/self", 405),
         ("POST /health/live", 405),
         ("POST /docs", 405),

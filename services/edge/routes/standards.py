@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from services.edge import forward_auth, introspection
 from services.edge.client_authentication import authenticate_client
 from services.edge.credentials import NONE, forwarded
-from services.edge.errors import Refused
+from services.edge.errors import FORWARD_AUTH_PATH, Refused
 from services.edge.gate import ANY, ASKED, HttpRequest, form_of, gate_of
 from services.edge.introspection import read_question
 from services.edge.routes.tokens import end
@@ -84,7 +84,7 @@ class Introspection(Struct, kw_only=True):
 
 
 @route(
-    "/auth",
+    FORWARD_AUTH_PATH,
     http_method=[
         HttpMethod.GET,
         HttpMethod.POST,
@@ -103,7 +103,13 @@ async def auth(
         str | None, QueryParameter(description="the account that the request is about")
     ] = None,
 ) -> Response[None]:
-    """May this request pass? For a proxy that asks before it lets one through."""
+    """May this request pass? For a proxy that asks before it lets one through.
+
+    A path that begins with `/auth/` is answered too, for Envoy, which appends the client's target. There the scope and
+    the account are read from the headers `X-Tallystick-Scope` and `X-Tallystick-Account` and never from the query.
+
+    A refusal has its body in `X-Token-Problem` too, for proxies that pass on headers only.
+    """
     if not is_scope(wanted):
         raise Refused("bad_request", "the query has to name one scope")
     state = request.scope["state"]
