@@ -1053,7 +1053,10 @@ class ThreadStarted(Message, frozen=True):
 
 
 class ThreadStopped(Message, frozen=True):
+    """``unexpected``: it did not end by itself in order; whoever started it saw it crash or be killed."""
+
     thread: str
+    unexpected: bool = False
 
 
 class ThreadHeartbeat(Message, frozen=True):
