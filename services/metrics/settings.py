@@ -40,8 +40,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     thread: Annotated[
         str | None,
         Meta(
-            min_length=1,
-            max_length=128,
-            description="the id under which `tallystick up` counts this process; without it the service counts itself",
+            description="the id under which `tallystick up` counts this process; without it the service counts itself"
         ),
     ] = None

@@ -8,7 +8,16 @@ from services.edge.dashboard import showing
 from services.tokens import inventory
 from services.tokens.inventory import Inventory
 from shared import postgres, rpc, token_value
-from shared.contracts import LIST_TOKENS, ROTATE_TOKEN, Actor, ListTokens, Made, RotateToken, TokenPage
+from shared.contracts import (
+    LIST_TOKENS,
+    ROTATE_TOKEN,
+    Actor,
+    ListTokens,
+    Made,
+    RotateToken,
+    TokenPage,
+    TokenState,
+)
 from shared.lifecycle import ended_by_cancelling
 from shared.measures import Measures
 from tests.conftest import Database, until_async
@@ -61,16 +70,11 @@ async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
             *values,
         )
     await connection.close()
-    pages = [
-        await rpc.call(
-            operator,
-            LIST_TOKENS.by_operator,
-            ListTokens(actor=Actor(name="test"), page_size=1000, state=state),
-        )
-        for state in (None, "revoked")
-    ]
     expected = dict.fromkeys(inventory.STATES, 0)
-    for page in pages:
+    states: list[TokenState | None] = [None, "revoked"]  # without a state, all that are not revoked
+    for state in states:
+        request = ListTokens(actor=Actor(name="test"), page_size=1000, state=state)
+        page = await rpc.call(operator, LIST_TOKENS.by_operator, request)
         assert isinstance(page, TokenPage)
         for token in page.tokens:
             expected[showing.state(token, now).replace(" ", "_")] += 1
