@@ -5,11 +5,13 @@ dashboard, what led to no route) are reported apart, so that nobody's API calls 
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from litestar.routes import BaseRoute
+from litestar.utils import normalize_path
 
 from shared import batches
 from shared.contracts import ApiCall, ApiCalls
@@ -37,7 +39,9 @@ _EMPTY_BYTES = len(msgspec.json.encode(ApiCalls(calls=())))
 _PARAMETER = object()
 _TEMPLATE = object()
 _MAX_SEGMENTS = 16
-"""More than any route has: what a client sends bounds no search."""
+"""More than any route has: a long path takes no longer than a wrong one."""
+_MAX_PATH = 1024
+_CACHED = 1024
 
 
 class Routes:
@@ -56,17 +60,18 @@ class Routes:
                 if not isinstance(component, str) and component.type is Path:
                     node[Path] = True
             node[_TEMPLATE] = route.path_format
+        self.template = lru_cache(_CACHED)(self._template)
 
-    def template(self, path: str) -> str:
+    def _template(self, path: str) -> str:
         """The route's template, whichever methods it has; `UNROUTED` where no route is."""
         if path in self._plain:
             return path
-        segments = [segment for segment in path.split("/", _MAX_SEGMENTS) if segment]
-        plain = "/" + "/".join(segments)
-        if plain in self._plain:
-            return plain
+        if len(path) > _MAX_PATH:
+            return UNROUTED
+        if path.endswith("/") or "//" in path:
+            return self.template(normalize_path(path))
         node: Any = self._root
-        for segment in segments:
+        for segment in path.split("/", _MAX_SEGMENTS)[1:]:
             node = node.get(segment) or node.get(_PARAMETER)
             if node is None:
                 return UNROUTED

@@ -1,17 +1,20 @@
 """The processes that `up` starts are counted as its parent sees them, whatever is killed."""
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 
 from deploy import threads as module
 from deploy import up as up_module
 from deploy.embedded import processes
+from deploy.embedded.nats import free_port
 from deploy.threads import Journal, Threads
 from deploy.up import _Supervisor
 from services.metrics import declared
@@ -19,6 +22,7 @@ from shared import bus, rpc
 from shared.contracts import EXPOSITION, AskExposition, Exposition
 from shared.lifecycle import Stop
 from tests.services.conftest import event_stream, metrics_service
+from tests.system.conftest import environment
 
 __all__ = ["event_stream", "metrics_service"]
 
@@ -85,6 +89,35 @@ async def test_workers_are_threads_that_end_with_their_process(
         await counted(operator, **{STARTS: OWN + 3, STOPS: 0, 'threads{type="edge",recent="yes"}': 3})
         child.terminate()
         await counted(operator, AT_ONCE_S, **{STARTS: OWN + 3, STOPS: 3, LOST: 0})
+
+
+async def test_an_edge_s_workers_are_counted_as_up_does(
+    metrics_service, nats_server, operator, database, tmp_path: Path
+):
+    """The workers send heartbeats under the ids that `up` reports; one that is killed ends the edge."""
+    threads = Threads(tmp_path / "threads.json")
+    async with publishing(threads, nats_server):
+        thread = threads.started("edge", workers=2)
+        settings = {"thread": thread, "nats_url": nats_server.edge, "port": str(free_port()), "workers": "2"}
+        child = await threads.watch(
+            thread,
+            processes.spawn(
+                [sys.executable, "-m", "services", "serve", "edge"], environment=environment(**settings)
+            ),
+        )
+        async with asyncio.timeout(30), asyncpg.create_pool(database.metrics, min_size=1) as pool:
+            while await alive(pool) != {f"{thread}.1", f"{thread}.2"}:
+                await asyncio.sleep(0.05)
+        await counted(operator, **{STARTS: OWN + 2, STOPS: 0})
+        children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text()
+        os.kill(int(children.split()[-1]), signal.SIGKILL)
+        await counted(operator, **{STARTS: OWN + 2, STOPS: 2, LOST: 2})
+
+
+async def alive(pool: asyncpg.Pool) -> set[str]:
+    """The edge's threads that have sent a heartbeat."""
+    rows = await pool.fetch("select thread from metrics.thread where type = 'edge' and seen > started")
+    return {row["thread"] for row in rows}
 
 
 async def test_a_process_that_cannot_be_started_counts_as_stopped(
