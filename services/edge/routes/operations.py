@@ -30,7 +30,7 @@ class Stats(Struct):
 
     Args:
         accounts: how many there are.
-        connections: accounts by the state they reported last.
+        connections: accounts by the state they reported last. EmailEngine's states are always there.
         counters: what happened in the last seconds, by kind.
     """
 

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.metrics import app, declared, store
-from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode
+from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode, lose
 from services.metrics.exposition import Sample, labels, text
 from services.metrics.store import StreamRecreated
 from shared import bus, postgres, publishers, rpc
@@ -295,6 +295,20 @@ def test_a_thread_that_is_reported_twice_counts_once(events: list[Message]):
         b"unexpected" in event.payload for event in events
     )
     assert state.threads["t"].ended is not None
+
+
+def test_silence_may_have_been_a_pause_and_a_reported_end_is_final():
+    state, tally = State(), Tally()
+    heartbeat = message(3, "thread.heartbeat", 3, threads=[STARTED])
+    apply([decode(message(1, "thread.started", 1, **STARTED))], state, tally)
+    state.threads["t"] = lose(state.threads["t"], datetime(2026, 1, 1, 1, tzinfo=UTC), tally)
+    apply([decode(stopped(2)), decode(heartbeat)], state, tally)
+    assert (
+        tally.counters[declared.THREAD_STARTS.name, ""] == tally.counters[declared.THREAD_STOPS.name, ""] == 1
+    )
+    state.threads["t"] = state.threads["t"]._replace(seen=datetime(2026, 1, 1, tzinfo=UTC))
+    apply([decode(message(4, "thread.heartbeat", 4, threads=[STARTED]))], state, tally)
+    assert tally.counters[declared.THREAD_STARTS.name, ""] == 2
 
 
 async def test_the_states_of_the_original_s_connections_are_always_there(metrics_service, stream, operator):
