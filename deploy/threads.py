@@ -1,7 +1,7 @@
 """The processes that `tallystick up` starts and sees end, reported as threads: each start and each end counts once, also
 where `up` or NATS is killed in between.
 
-A report is stored in a file before it is published, under its final number, and removed when the event stream has stored
+A report is stored in a file, with its number, before it is published, and removed when the event stream has stored
 it. What ran when `up` was killed is reported as ended by the next `up`, since the kernel ends it with its parent. The
 processes send their heartbeats under the same ids.
 """
@@ -37,14 +37,10 @@ class Journal(msgspec.Struct):
     """What is stored.
 
     Args:
-        boot: of the events; it stays, as the numbers go on.
-        n: the number of the last event.
         running: the threads of each process that was started, by an id of its own.
         unsent: the events that the stream may not have stored.
     """
 
-    boot: str
-    n: int = 0
     running: dict[str, list[str]] = {}
     unsent: list[Event] = []
 
@@ -57,6 +53,7 @@ class Threads:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._journal = _read(file)
+        self._boot, self._n = new_id("boot_"), 0
         self._filled, self._emptied = asyncio.Event(), asyncio.Event()
         self._watching: set[asyncio.Task[None]] = set()
         for process in list(self._journal.running):
@@ -129,23 +126,23 @@ class Threads:
                     log.debug("report not stored yet: %s", type(error).__name__)
                     await asyncio.sleep(0.1)
                     continue
-                unsent.remove(event)
+                unsent.pop(0)
                 self._save()
             self._emptied.set()
             await self._filled.wait()
 
     def _report(self, kind: str, data: ThreadStarted | ThreadStopped) -> None:
-        journal = self._journal
-        journal.n += 1
-        if len(journal.unsent) >= MAX_UNSENT:
+        unsent = self._journal.unsent
+        self._n += 1
+        if len(unsent) >= MAX_UNSENT:
             log.error("NATS takes no reports of threads: one is dropped")
             return
-        journal.unsent.append(
+        unsent.append(
             Event(
                 type=kind,
                 source=SOURCE,
-                boot=journal.boot,
-                n=journal.n,
+                boot=self._boot,
+                n=self._n,
                 time=datetime.now(UTC),
                 data=msgspec.to_builtins(data),
             )
@@ -164,4 +161,4 @@ def _read(file: Path) -> Journal:
         pass
     except msgspec.MsgspecError:
         log.exception("cannot read %s: what ran before is counted as stopped when its heartbeats end", file)
-    return Journal(boot=new_id("boot_"))
+    return Journal()

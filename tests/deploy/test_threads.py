@@ -169,7 +169,7 @@ async def test_reports_wait_for_nats_and_for_no_longer_than_there_is_room(
 
 async def test_a_file_that_cannot_be_read_is_begun_again(tmp_path: Path, caplog):
     file = tmp_path / "threads.json"
-    file.write_text('{"boot":')
-    Threads(file).started("tokens")
+    file.write_text('{"running":')
+    thread = Threads(file).started("tokens")
     assert "counted as stopped when its heartbeats end" in caplog.text
-    assert msgspec.json.decode(file.read_bytes(), type=Journal).n == 1
+    assert msgspec.json.decode(file.read_bytes(), type=Journal).running == {thread: [thread]}
