@@ -96,7 +96,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         _stat(
             "Undecided",
-            "The share of all requests that got a 503: cannot decide now.",
+            "The share of all API requests that got a 503: cannot decide now.",
             "percentunit",
             "tallystick:undecided:ratio_rate5m",
             decimals=2,
@@ -148,20 +148,32 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Requests by status",
-            "Requests answered by the edges per second, by HTTP status. 503 means: cannot decide now.",
+            "API requests answered by the edges per second, by HTTP status. 503 means: cannot decide now.",
             "reqps",
             (Query("tallystick:api_call:rate5m", "{{statusCode}}"),),
             stacked=True,
         ),
         Panel(
             "Busiest routes",
-            "The ten routes with the most requests per second.",
+            "The ten API routes with the most requests per second.",
             "reqps",
             (
                 Query(
                     f"topk(10, sum without (statusCode) ({per_second('api_call')}))", "{{method}} {{route}}"
                 ),
             ),
+        ),
+        Panel(
+            "Other requests",
+            "Health checks, scrapes, API reference and dashboard per second, and requests that led to no route.",
+            "reqps",
+            (
+                Query(
+                    f"sum without (method, code) ({per_second('tallystick_http_requests_total')})",
+                    "{{handler}}",
+                ),
+            ),
+            stacked=True,
         ),
         Panel(
             "Asking the tokens service",
@@ -208,15 +220,19 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Tokens by state",
-            "All tokens there are. expiring is active and ends within a week.",
+            "All tokens, each in one state. expiring is valid, without a successor, and ends within a week.",
             "none",
             (Query(shown("tallystick_tokens"), "{{state}}"),),
+            stacked=True,
         ),
         Panel(
             "Tokens that expire",
-            "Tokens honoured now that expire within so many days.",
+            "Valid tokens without a successor that expire within so many days, and those of them that are in use.",
             "none",
-            (Query(shown("tallystick_tokens_expiring"), "within {{days}} d"),),
+            (
+                Query(shown("tallystick_tokens_expiring"), "within {{days}} d"),
+                Query(shown("tallystick_tokens_expiring_in_use"), "in use, within {{days}} d"),
+            ),
         ),
         Panel(
             "Remembered tokens",
@@ -315,7 +331,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Threads starting and stopping",
-            "Per second. Lost: stopped without saying so. Unmatched: a stop of a thread nobody saw starting.",
+            "Per second. Lost: crashed, killed or silent. Unmatched: a stop of a thread nobody saw starting.",
             "cps",
             (
                 Query(per_second("thread_starts"), "started"),

@@ -57,6 +57,7 @@ class DataFolder:
         self.log = self.path / "log"
         self.postgres = self.path / "postgres"
         self.nats = self.path / "nats"
+        self.threads = self.path / "threads.json"
         self._running = self.path / "running.json"
 
     def open(self) -> int:
@@ -113,7 +114,7 @@ class DataFolder:
             yield known
             after = msgspec.json.encode(known)
             if after != before:
-                _write_private(path, after)
+                write_private(path, after)
         finally:
             os.close(lock)
 
@@ -134,7 +135,7 @@ class DataFolder:
             os.close(lock)
 
     def announce(self, running: Running) -> None:
-        _write_private(self._running, msgspec.json.encode(running))
+        write_private(self._running, msgspec.json.encode(running))
 
     def withdraw(self) -> None:
         self._running.unlink(missing_ok=True)
@@ -164,7 +165,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Writes a file that only this user can read, whole or not at all."""
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

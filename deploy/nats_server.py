@@ -212,6 +212,8 @@ USERS: Mapping[str, User] = {
         ],
         subscribe=[_inbox("operator")],
     ),
+    # `tallystick up`, about the processes that it starts and sees end.
+    "up": User(CORE, publish=_own_events("up"), subscribe=[_inbox("up")]),
     "service": service_user("service"),
 }
 """The users of every installation."""

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 
 from deploy.data_folder import RELOAD, AlreadyRunning, DataFolder, Running
 from deploy.embedded import nats, postgres, processes
+from deploy.threads import Threads
 from shared import VERSION, bus, rpc, sign_in_link, token_value
 from shared.contracts import (
     CREATE_TOKEN,
@@ -78,13 +79,22 @@ async def up(options: Options, stop: Stop) -> None:
         def nats_url(user: str) -> str:
             return f"nats://{user}:{credentials.nats[user]}@{nats_address}"
 
-        def start_service(service: str, **settings: str) -> Start:
-            environment = _environment(service, nats_url(service), settings)
-            return lambda: processes.spawn(
-                [sys.executable, "-m", "services", "serve", service],
-                environment=environment,
-                keep_open=(children,),
-            )
+        threads = Threads(folder.threads)
+
+        def start_service(service: str, *, workers: int | None = None, **settings: str) -> Start:
+            if workers is not None:
+                settings["workers"] = str(workers)
+
+            async def start() -> asyncio.subprocess.Process:
+                thread = threads.started(service, workers)
+                spawning = processes.spawn(
+                    [sys.executable, "-m", "services", "serve", service],
+                    environment=_environment(service, nats_url(service), {**settings, "thread": thread}),
+                    keep_open=(children,),
+                )
+                return await threads.watch(thread, spawning)
+
+            return start
 
         def database_url(role: str) -> str:
             return postgres.url(role, credentials.postgres[role], postgres_socket)
@@ -117,6 +127,8 @@ async def up(options: Options, stop: Stop) -> None:
                 nats_process[0].send_signal(signal.SIGHUP)
 
         asyncio.get_running_loop().add_signal_handler(RELOAD, reload)
+        reporting = await stack.enter_async_context(bus.connect(nats_url("up"), "up", stop, wait_s=START_S))
+        await stack.enter_async_context(threads.published(reporting))
         await postgres.provision(postgres_socket, credentials.postgres["postgres"], credentials.postgres)
         for service, start in (
             (
@@ -128,9 +140,7 @@ async def up(options: Options, stop: Stop) -> None:
             ("tokens", start_service("tokens", database_url=database_url("tokens"))),
             (
                 "edge",
-                start_service(
-                    "edge", host=options.host, port=str(options.port), workers=str(options.workers)
-                ),
+                start_service("edge", workers=options.workers, host=options.host, port=str(options.port)),
             ),
         ):
             await stack.enter_async_context(supervised.child(service, start, signal.SIGTERM))

@@ -603,7 +603,7 @@ MAX_PAGE_SIZE = 1_000
 TokenState = Literal["active", "disabled", "expired", "expiring", "rotated", "revoked", "not_yet_valid"]
 """What can be asked for in a list. A token may be in several: ``rotated`` and still ``active`` for its grace.
 
-``expiring`` is active and ends within EXPIRING_DAYS.
+``expiring`` is active, has no successor, and ends within EXPIRING_DAYS.
 """
 EXPIRING_DAYS = 7
 
@@ -1053,7 +1053,10 @@ class ThreadStarted(Message, frozen=True):
 
 
 class ThreadStopped(Message, frozen=True):
+    """``unexpected``: it did not end by itself in order; whoever started it saw it crash or be killed."""
+
     thread: str
+    unexpected: bool = False
 
 
 class ThreadHeartbeat(Message, frozen=True):

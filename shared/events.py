@@ -145,22 +145,29 @@ class Producer:
         self.send(kind, data)
 
     @asynccontextmanager
-    async def thread(self, kind: str) -> AsyncIterator[None]:
+    async def thread(self, kind: str, supervised: str | None = None) -> AsyncIterator[None]:
         """Counts a thread as started, alive and stopped around the block.
+
+        Args:
+            kind: the thread's type.
+            supervised: the thread's id, where whoever started this process reports its start and its end; only its
+                heartbeats are then sent from here.
 
         Raises:
             ValueError: ``kind`` is empty or too long.
         """
         if not 0 < len(kind) <= MAX_NAME:
             raise ValueError(f"a thread's type has 1 to {MAX_NAME} characters")
-        started = ThreadStarted(thread=new_id("thr_"), type=kind)
+        started = ThreadStarted(thread=supervised or new_id("thr_"), type=kind)
         self._threads[started.thread] = started
-        self.send("thread.started", started)
+        if supervised is None:
+            self.send("thread.started", started)
         try:
             yield
         finally:
             del self._threads[started.thread]
-            self.send("thread.stopped", ThreadStopped(thread=started.thread))
+            if supervised is None:
+                self.send("thread.stopped", ThreadStopped(thread=started.thread))
 
     async def deliver(self) -> None:
         """Publishes what is in the buffer, one after the other: a later number overtaking an earlier one would

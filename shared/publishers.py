@@ -11,8 +11,9 @@ SERVICES: Mapping[str, Sequence[str]] = {
     "edge": ("thread.*", "api.calls", "metrics.reported"),
     "tokens": ("thread.*", "token.*", "account.added", "account.deleted", "metrics.reported"),
     "metrics": ("thread.*", "metrics.reported"),
+    "up": ("thread.*",),
 }
-"""The event types of each service of Tallystick itself."""
+"""The event types of each service of Tallystick itself, and of `tallystick up`, which starts them on one machine."""
 
 RESERVED: Sequence[str] = ("token.>", "api.>", "metrics.>", "account.added", "account.deleted")
 """The event types that no other service may publish: Tallystick's own counters are made of them."""

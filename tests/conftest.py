@@ -68,6 +68,7 @@ class Nats(NamedTuple):
     events: str
     events_operator: str
     operator: str
+    up: str
     service: str
     another: str
     """A service that was added."""

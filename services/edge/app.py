@@ -49,7 +49,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 bus.connect(settings.nats_url, "edge", stop, authority=settings.nats_authority)
             )
             producer = await stack.enter_async_context(events.producer(client, "edge"))
-            await stack.enter_async_context(producer.thread("edge"))
+            await stack.enter_async_context(producer.thread("edge", settings.thread))
             gate.connect(client)
             gate.measured_by(producer)
             stack.push_async_callback(gate.usage.flush, client)

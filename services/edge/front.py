@@ -11,10 +11,11 @@ from collections.abc import Coroutine, Iterator
 from hashlib import sha256
 from typing import Any
 
-from litestar.types import ASGIApp, Message, Receive, Send
+from litestar import Litestar
+from litestar.types import Message, Receive, Send
 
 from services.edge import client_authentication, forward_auth
-from services.edge.calls import UNROUTED
+from services.edge.calls import Routes
 from services.edge.coherence import now
 from services.edge.credentials import Credential, take
 from services.edge.errors import FORWARD_AUTH_PATH, OAUTH2_PATHS, Answer, Refused, refusal
@@ -37,15 +38,16 @@ OFFERED = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
 
 class Front:
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+    def __init__(self, app: Litestar, gate: Gate) -> None:
         self._app = app
+        self._routes = Routes(app.routes)
         self._gate = gate
         self._ids = _request_ids()
 
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # What can be told at once is told without a coroutine for each step.
         if scope["type"] != "http":
-            return self._app(scope, receive, send)  # type: ignore[return-value]  # a coroutine, as all of them
+            return self._app(scope, receive, send)
         request_id = next(self._ids)
         headers, query = scope["headers"], scope["query_string"]
         fields = dict(headers)
@@ -149,8 +151,9 @@ class Front:
             await self._app(again, receive, send)
 
     async def _send(
-        self, answer: Answer, scope: Any, request_id: bytes, send: Send, route: str = UNROUTED
+        self, answer: Answer, scope: Any, request_id: bytes, send: Send, route: str | None = None
     ) -> None:
+        route = route or self._routes.template(scope["path"])
         self._gate.calls.answered(scope["method"], answer.status, route)
         headers = [*answer.headers, (b"x-request-id", request_id)]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -165,7 +168,8 @@ class Front:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 method = "HEAD" if head else scope["method"]
-                calls.answered(method, message["status"], scope.get("path_template", UNROUTED))
+                route = scope.get("path_template") or self._routes.template(scope["path"])
+                calls.answered(method, message["status"], route)
                 headers = [*message["headers"], (b"x-request-id", request_id)]
                 if "rate_limit" in state:
                     headers += state["rate_limit"]

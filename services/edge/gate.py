@@ -59,8 +59,8 @@ class Gate:
     def __init__(self, cache: Cache, trusted_proxies: tuple[Network, ...]) -> None:
         self.cache = cache
         self.usage = Usage()
-        self.calls = Calls()
         self.measures = Measures()
+        self.calls = Calls(self.measures)
         self._trusted = trusted_proxies
 
     def connect(self, client: Client) -> None:

@@ -1,5 +1,6 @@
 """The HTTP server around the edge: granian, in as many worker processes as asked for."""
 
+import multiprocessing
 import os
 import resource
 import socket
@@ -8,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
@@ -16,6 +18,7 @@ from litestar.types import ASGIApp
 from services.edge.app import create_app
 from services.edge.settings import Settings
 from shared import logs
+from shared.ids import worker_thread
 from shared.lifecycle import die_with_parent
 from shared.settings import load
 
@@ -75,7 +78,15 @@ def worker() -> ASGIApp:
     logs.set_up("edge", load(logs.Settings, os.environ))
     settings = load(Settings, os.environ)
     threading.Thread(target=_bound_unread, args=(settings.port,), daemon=True).start()
+    if settings.thread:
+        settings = msgspec.structs.replace(settings, thread=worker_thread(settings.thread, _worker_number()))
     return create_app(settings)
+
+
+def _worker_number() -> int:
+    """Which of the workers that granian has started this process is, from 1. granian itself tells no application."""
+    number: int = multiprocessing.current_process()._identity[-1]  # noqa: SLF001
+    return number
 
 
 def _bound_unread(port: int) -> None:

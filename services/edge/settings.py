@@ -41,6 +41,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="path of this server's certificate chain (PEM): it then speaks HTTPS only"),
     ] = None
     certificate_key: Annotated[str | None, Meta(description="path of that certificate's key (PEM)")] = None
+    thread: Annotated[
+        str | None,
+        Meta(
+            description="the id under which `tallystick up` counts this process; without it the service counts itself"
+        ),
+    ] = None
 
     def trusted_networks(self) -> tuple[Network, ...]:
         """Raises:

@@ -49,7 +49,7 @@ async def run(settings: Settings, stop: Stop) -> None:
         await stack.enter_async_context(background(consumer.run(), stop))
         recount = Recount(pool, stream_client, consumer.has_time)
         await stack.enter_async_context(background(recount.keep(), stop))
-        await stack.enter_async_context(producer.thread("metrics"))
+        await stack.enter_async_context(producer.thread("metrics", settings.thread))
         await stack.enter_async_context(
             rpc.serve(
                 client,

@@ -57,10 +57,22 @@ class Message(NamedTuple):
 
 
 class Thread(NamedTuple):
+    """Args:
+    seen: when it was last heard of.
+    ended: when it was reported as stopped, or counted as stopped because its heartbeats had ended.
+    """
+
     type: str
     seen: datetime
     ended: datetime | None
     started: datetime | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its end was reported. Silence may have been a pause, a report is final: a heartbeat that arrives after it
+        was overtaken by it.
+        """
+        return self.ended is not None and self.ended == self.seen
 
 
 class DeadLetter(NamedTuple):
@@ -358,12 +370,15 @@ def _started(started: ThreadStarted, at: datetime, state: State, tally: Tally) -
     known = state.threads.get(started.thread)
     if known is None or known.type == "":
         tally.add(declared.THREAD_STARTS)
+        ended = known.ended if known else None
         # A stop that overtook its start has left a row: then it is over already.
-        state.threads[started.thread] = Thread(started.type, at, known.ended if known else None, at)
+        state.threads[started.thread] = Thread(started.type, ended or at, ended, at)
 
 
 def _alive(beat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
     known = state.threads.get(beat.thread)
+    if known is not None and known.is_stopped:
+        return
     if known is None or known.ended is not None:
         # Never seen, or believed dead: it runs, so starts minus stops must say so.
         tally.add(declared.THREAD_STARTS)
@@ -373,8 +388,12 @@ def _alive(beat: ThreadStarted, at: datetime, state: State, tally: Tally) -> Non
 def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:
     known = state.threads.get(stopped.thread)
     if known is not None and known.ended is not None:
-        return  # counted when its heartbeats ended
+        # Counted already: when its heartbeats ended, or by another report of the same end.
+        state.threads[stopped.thread] = known._replace(seen=known.ended)
+        return
     tally.add(declared.THREAD_STOPS)
+    if stopped.unexpected:
+        tally.add(declared.THREADS_LOST)
     if known is None:
         tally.add(declared.UNMATCHED_STOPS)
     state.threads[stopped.thread] = Thread(

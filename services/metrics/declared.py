@@ -29,18 +29,28 @@ THREAD_STOPS = Metric("thread_stops", "counter", "Number of stopped threads")
 THREADS = Metric(
     "threads",
     "gauge",
-    "Threads alive, by type, and whether they started in the last minute",
+    "Threads alive, by type, and whether they started in the last ten minutes",
     ("type", "recent"),
 )
 UNRESPONSIVE = Metric("unresponsive_workers", "gauge", "Threads alive whose heartbeats are late")
-API_CALL = Metric("api_call", "counter", "Requests answered by the edges", ("method", "statusCode", "route"))
+API_CALL = Metric(
+    "api_call", "counter", "API requests answered by the edges", ("method", "statusCode", "route")
+)
 EVENTS = Metric("events", "counter", "Events counted, by type", ("event",))
 
+HTTP_REQUESTS = Metric(
+    "tallystick_http_requests_total",
+    "counter",
+    "Requests answered by the edges that were not for the API: health checks, scrapes, API reference, dashboard",
+    ("handler", "method", "code"),
+)
 ACCOUNTS = Metric("tallystick_accounts", "gauge", "Accounts by the state last reported", ("state",))
 ACCOUNTS_ADDED = Metric("tallystick_accounts_added_total", "counter", "Accounts added")
 ACCOUNTS_DELETED = Metric("tallystick_accounts_deleted_total", "counter", "Accounts deleted")
 THREADS_LOST = Metric(
-    "tallystick_threads_lost_total", "counter", "Threads counted as stopped when their heartbeats ended"
+    "tallystick_threads_lost_total",
+    "counter",
+    "Threads that stopped without reporting it: crashed, killed, or silent for too long",
 )
 UNMATCHED_STOPS = Metric(
     "tallystick_thread_unmatched_stops_total", "counter", "Stops of threads nobody saw starting"
@@ -59,11 +69,20 @@ SERIES_DROPPED = Metric(
     "tallystick_series_dropped_total", "counter", "Counts of unknown metrics, or of labels beyond the budget"
 )
 
-TOKENS = Metric("tallystick_tokens", "gauge", "Tokens by state", ("state",), across="max")
+TOKENS = Metric(
+    "tallystick_tokens", "gauge", "Tokens by state; each token is in exactly one", ("state",), across="max"
+)
 TOKENS_EXPIRING = Metric(
     "tallystick_tokens_expiring",
     "gauge",
-    "Tokens honoured now that expire within so many days",
+    "Valid tokens without a successor that expire within so many days",
+    ("days",),
+    across="max",
+)
+TOKENS_EXPIRING_IN_USE = Metric(
+    "tallystick_tokens_expiring_in_use",
+    "gauge",
+    "Those of tallystick_tokens_expiring that were made to live longer and were used in the last 30 days",
     ("days",),
     across="max",
 )

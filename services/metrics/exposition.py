@@ -23,15 +23,14 @@ class Sample(NamedTuple):
 
 def text(samples: Iterable[Sample], *, openmetrics: bool = False) -> str:
     """Every declared metric, each with its HELP and TYPE lines. A counter that never counted is 0, if it has no labels or
-    a closed set of them.
+    a closed set of them. The text format has an empty line between metrics, as the original's output has;
+    OpenMetrics allows none.
     """
     by_name: dict[str, list[Sample]] = {}
     for sample in samples:
         by_name.setdefault(sample.name, []).append(sample)
-    lines: list[str] = []
-    for metric in ALL:
-        lines += _lines(metric, by_name, openmetrics=openmetrics)
-    return "\n".join([*lines, *(["# EOF"] if openmetrics else []), ""])
+    families = ["\n".join(_lines(metric, by_name, openmetrics=openmetrics)) for metric in ALL]
+    return "\n".join([*families, "# EOF", ""]) if openmetrics else "\n\n".join(families) + "\n"
 
 
 def labels(values: Mapping[str, str]) -> str:

@@ -22,6 +22,10 @@ FRESH_S = 4 * HEARTBEAT_S
 WORDS_BYTES = 18_000
 MAX_WORDS = 100
 OTHER = "other"
+CONNECTIONS = dict.fromkeys(
+    ("init", "connected", "connecting", "authenticationError", "connectError", "unset", "disconnected"), 0
+)
+"""The states that the original's ``connections`` has at all times."""
 
 
 class MetricsHandlers:
@@ -61,7 +65,7 @@ class MetricsHandlers:
                 code="bad_request", errors=(FieldError(field="seconds", message=f"0 to {MAX_SECONDS}"),)
             )
         return c.MetricsStats(
-            connections=largest(await store.accounts_by_state(self._pool)),
+            connections=CONNECTIONS | largest(await store.accounts_by_state(self._pool)),
             counters=await store.recent(self._pool, request.seconds),
         )
 

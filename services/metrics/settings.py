@@ -37,3 +37,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat: Annotated[
         str | None, Meta(description="a file that is touched every second for as long as this service serves")
     ] = None
+    thread: Annotated[
+        str | None,
+        Meta(
+            description="the id under which `tallystick up` counts this process; without it the service counts itself"
+        ),
+    ] = None

@@ -326,11 +326,11 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
 
 
 async def threads(pool: Pool, late_s: float) -> tuple[dict[str, dict[str, int]], int]:
-    """The threads alive, by whether they started in the last minute and by type; how many of them are late with
+    """The threads alive, by whether they started in the last ten minutes and by type; how many of them are late with
     their heartbeats.
     """
     rows = await pool.fetch(
-        "select type, started > now() - interval '1 minute' as recent, count(*),"
+        "select type, started > now() - interval '10 minutes' as recent, count(*),"
         " count(*) filter (where seen < now() - make_interval(secs => $1)) as late"
         " from thread where ended is null group by 1, 2 order by 1, 2",
         late_s,

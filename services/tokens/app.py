@@ -48,7 +48,7 @@ async def run(settings: Settings, stop: Stop) -> None:
         outbox = Outbox(pool, client)
         await stack.enter_async_context(background(outbox.deliver(), stop))
         await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
-        await stack.enter_async_context(producer.thread("tokens"))
+        await stack.enter_async_context(producer.thread("tokens", settings.thread))
         policy = Policy(settings.self_rotation_max_grace_s, settings.max_tokens_per_creator)
         await stack.enter_async_context(
             rpc.serve(

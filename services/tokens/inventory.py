@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
-from services.tokens import rows
+from shared.contracts import EXPIRING_DAYS as SOON_DAYS
 from shared.measures import Measures
 from shared.postgres import UNAVAILABLE, Pool
 
@@ -14,40 +14,57 @@ EVERY_S = 5.0
 SHARE = 0.02
 """Of the time, at most this much is spent on counting: a table of millions is counted less often."""
 EXPIRING_DAYS = (1, 7, 30)
-_COUNTS = {
-    **{
-        f"tallystick_tokens:{state}": f"count(*) filter (where {condition})"
-        for state, condition in rows.STATES.items()
-    },
-    **{
-        f"tallystick_tokens_expiring:{days}": (
-            f"count(*) filter (where {rows.ACTIVE} and expires <= now() + interval '{days} days')"
-        )
-        for days in EXPIRING_DAYS
-    },
+IN_USE_DAYS = 30
+"""A token that was used within so many days is in use: somebody will miss it. A monthly job still counts."""
+
+# The order is that of `state` in services/edge/dashboard/showing.py.
+STATES = {
+    "revoked": "revoked is not null",
+    "expired": "expires <= now()",
+    "disabled": "disabled",
+    "not_yet_valid": "not_before > now()",
+    "rotated": "rotated_to is not null",
+    "expiring": f"expires <= now() + interval '{SOON_DAYS} days'",
+    "active": "true",
 }
+"""The states that are counted: a token is in the first one whose condition it meets, so the counts add up to all tokens."""
+_EXPIRING = "state in ('active', 'expiring') and expires <= now() + interval '{days} days'"
+_IN_USE = (
+    f"{_EXPIRING} and last_used > now() - interval '{IN_USE_DAYS} days'"
+    # One that was made for less time than that is meant to end.
+    " and expires - created > interval '{days} days'"
+)
+_COUNTED = {
+    **{f"tallystick_tokens:{state}": f"state = '{state}'" for state in STATES},
+    **{f"tallystick_tokens_expiring:{days}": _EXPIRING.format(days=days) for days in EXPIRING_DAYS},
+    **{f"tallystick_tokens_expiring_in_use:{days}": _IN_USE.format(days=days) for days in EXPIRING_DAYS},
+}
+_CASES = " ".join(f"when {condition} then '{state}'" for state, condition in STATES.items())
+_COUNTS = ", ".join(
+    f'count(*) filter (where {condition}) as "{name}"' for name, condition in _COUNTED.items()
+)
+_QUERY = f"select {_COUNTS} from (select *, case {_CASES} end as state from token) as token"  # noqa: S608  # constants
 
 
 class Inventory:
     def __init__(self, pool: Pool, measures: Measures) -> None:
         self._pool = pool
         self._counts: dict[str, int] = {}
-        for state in rows.STATES:
+        for state in STATES:
             name = "tallystick_tokens"
             measures.gauge(name, partial(self._of, f"{name}:{state}"), state=state)
-        for days in EXPIRING_DAYS:
-            name = "tallystick_tokens_expiring"
-            measures.gauge(name, partial(self._of, f"{name}:{days}"), days=str(days))
+        for name in ("tallystick_tokens_expiring", "tallystick_tokens_expiring_in_use"):
+            for days in EXPIRING_DAYS:
+                measures.gauge(name, partial(self._of, f"{name}:{days}"), days=str(days))
 
     async def keep(self) -> None:
         """Runs until cancelled."""
-        counts = ", ".join(f'{count} as "{name}"' for name, count in _COUNTS.items())
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
             with suppress(*UNAVAILABLE):
                 # It reads the whole table; what waits for it is nobody's request.
-                row = await self._pool.fetchrow(f"select {counts} from token", timeout=10)  # noqa: S608  # constants
+                row = await self._pool.fetchrow(_QUERY, timeout=10)
                 self._counts = dict(row) if row else {}
                 await self._pool.execute("delete from use_by_day where day < now() - interval '9 days'")
                 await self._pool.execute("delete from session where expires <= now()")

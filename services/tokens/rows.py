@@ -67,7 +67,7 @@ STATES: Mapping[TokenState, str] = {
     "active": ACTIVE,
     "disabled": "revoked is null and disabled",
     "expired": "revoked is null and expires <= now()",
-    "expiring": f"{ACTIVE} and expires <= now() + interval '{EXPIRING_DAYS} days'",
+    "expiring": f"{ACTIVE} and rotated_to is null and expires <= now() + interval '{EXPIRING_DAYS} days'",
     "rotated": "revoked is null and rotated_to is not null",
     "revoked": "revoked is not null",
     "not_yet_valid": "revoked is null and not_before > now()",

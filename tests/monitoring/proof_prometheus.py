@@ -167,6 +167,14 @@ async def test_promtool_finds_fault_with_nothing_but_the_names_of_the_original(m
     assert await promtool("\n".join([*ours, ""])) == ""
 
 
+async def test_prometheus_knows_the_original_s_counters_as_counters(monitored: Monitored):
+    for name in ("thread_starts", "thread_stops", "api_call", "events"):
+        async with asyncio.timeout(30):
+            while len(found := await monitored.prometheus.api("targets/metadata", metric=name)) < 2:
+                await asyncio.sleep(0.2)
+        assert [each["type"] for each in found] == ["counter", "counter"]
+
+
 async def promtool(text: str) -> str:
     """What `promtool check metrics` says."""
     process = await asyncio.create_subprocess_exec(

@@ -22,10 +22,18 @@ VECTOR_TOKEN = "2aa97ad0456d6624a55d30780aa2ff61bfb7edc6fa00935b40814b271e718660
 
 
 def thread_starts(up: Up, token: str) -> int:
+    return threads_counted(up, token)[0]
+
+
+def threads_counted(up: Up, token: str) -> tuple[int, int]:
+    """How many threads have started and stopped."""
     with up.client(token) as client:
-        match = re.search(r"^thread_starts (\d+)$", client.get("/metrics").text, re.MULTILINE)
-    assert match
-    return int(match[1])
+        text = client.get("/metrics").text
+    starts = re.search(r"^thread_starts (\d+)$", text, re.MULTILINE)
+    stops = re.search(r"^thread_stops (\d+)$", text, re.MULTILINE)
+    assert starts
+    assert stops
+    return int(starts[1]), int(stops[1])
 
 
 def status(up: Up, token: str) -> int | None:
@@ -63,7 +71,7 @@ def test_killed_it_leaves_nothing_behind_and_the_next_start_works(fresh: Up):
     until(lambda: not fresh.processes(), 5)
     fresh.start().ready()
     assert status(fresh, token) == 200
-    until(lambda: thread_starts(fresh, token) == 6)
+    until(lambda: threads_counted(fresh, token) == (6, 3))
 
 
 @pytest.mark.parametrize(
@@ -109,18 +117,21 @@ def test_a_killed_child_is_started_again_and_nothing_is_uncounted(
     up: Up, words: tuple[str, ...], which: int, threads: int
 ):
     token = up.admin_token
-    counted = [thread_starts(up, token)]
+    until(lambda: thread_starts(up, token) >= 3)
+    counted = [threads_counted(up, token)]
+    expected = (counted[0][0] + threads, counted[0][1] + threads)
     pid = up.pids(*words)[which]
     os.kill(pid, signal.SIGKILL)
     until(lambda: pid not in up.pids(*words) and up.pids(*words), 20)
     until(lambda: status(up, token) == 200, 20)
 
     def counts_again() -> bool:
-        counted.append(thread_starts(up, token))
-        return counted[-1] >= counted[0] + threads
+        counted.append(threads_counted(up, token))
+        return counted[-1] >= expected
 
     until(counts_again)
     assert counted == sorted(counted)
+    assert counted[-1] == expected
 
 
 def test_a_prepared_token_is_imported_once_and_no_other_is_made(fresh: Up):

@@ -102,10 +102,15 @@ def test_metrics_look_as_the_original_s_page_shows_them(admin: httpx.Client):
     answer = admin.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
-    start = lines.index("# HELP thread_starts Number of started threads")
-    assert lines[start + 1 : start + 3] == ["# TYPE thread_starts counter", "thread_starts 3"]
-    stop = lines.index("# HELP thread_stops Number of stopped threads")
-    assert lines[stop + 1 : stop + 3] == ["# TYPE thread_stops counter", "thread_stops 0"]
+    assert lines[:7] == [
+        "# HELP thread_starts Number of started threads",
+        "# TYPE thread_starts counter",
+        "thread_starts 3",
+        "",
+        "# HELP thread_stops Number of stopped threads",
+        "# TYPE thread_stops counter",
+        "thread_stops 0",
+    ]
     families = {family.name: family for family in text_string_to_metric_families(answer.text)}
     assert families["thread_starts"].samples[0].value == 3
 

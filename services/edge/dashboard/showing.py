@@ -66,7 +66,7 @@ def size(number_of_bytes: float) -> str:
 
 
 def state(token: Token, now: datetime) -> str:
-    """What a token is at this moment, the most important first; `services.tokens.rows` has the conditions."""
+    """What a token is at this moment, the most important first; `services.tokens.inventory` counts in the same order."""
     ends, begins = token.expires, token.not_before
     found = {
         "revoked": token.revoked is not None,

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from services.edge.errors import Refused
 from services.edge.gate import ANY, PUBLIC, HttpRequest
+from services.edge.negotiation import coding_weight, media_type_weight
 from services.edge.routes.asking import ask
 from shared import VERSION
 from shared import contracts as c
@@ -29,7 +30,7 @@ class Stats(Struct):
 
     Args:
         accounts: how many there are.
-        connections: accounts by the state they reported last.
+        connections: accounts by the state they reported last. EmailEngine's states are always there.
         counters: what happened in the last seconds, by kind.
     """
 
@@ -75,11 +76,14 @@ def _nats_version(client: Client) -> str:
 
 @get("/metrics", opt={"scope": "metrics", "media_types": [TEXT_FORMAT, OPENMETRICS]}, media_type=TEXT_FORMAT)
 async def metrics(request: HttpRequest) -> Response[bytes]:
-    """The counters in Prometheus' text format, or in OpenMetrics for whoever accepts that."""
-    openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+    """The counters in Prometheus' text format 0.0.4, or in OpenMetrics for clients that do not accept that."""
+    accept = ",".join(request.headers.getall("accept", []))
+    # Prometheus prefers OpenMetrics and accepts both. In OpenMetrics a counter's samples end in `_total`, so it would
+    # store `thread_starts`, `api_call` and `events` without their type.
+    openmetrics = media_type_weight(accept, TEXT_FORMAT) == 0 < media_type_weight(accept, OPENMETRICS)
     exposition = await ask(request, c.EXPOSITION, c.AskExposition(openmetrics=openmetrics))
     headers = {"vary": "accept, accept-encoding", "cache-control": "no-store"}
-    compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
+    compressed = coding_weight(",".join(request.headers.getall("accept-encoding", [])), "gzip") > 0
     if compressed:
         headers["content-encoding"] = "gzip"
     return Response(
@@ -87,15 +91,6 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
         media_type=OPENMETRICS if openmetrics else TEXT_FORMAT,
         headers=headers,
     )
-
-
-def _accepts_gzip(accepted: str) -> bool:
-    """Whether the header names gzip, and not with a weight of 0 (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip() == "gzip":
-            return weight.replace(" ", "").removeprefix("q=") not in {"0", "0.0", "0.00", "0.000"}
-    return False
 
 
 @get("/health/live", opt={"scope": PUBLIC})

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import msgspec
@@ -13,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.metrics import app, declared, store
-from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode
+from services.metrics.counters import Decoded, Message, NotAnEvent, State, Tally, apply, decode, lose
 from services.metrics.exposition import Sample, labels, text
 from services.metrics.store import StreamRecreated
 from shared import bus, postgres, publishers, rpc
@@ -242,9 +242,104 @@ async def test_a_thread_that_falls_silent_counts_as_stopped(metrics_service, str
 
 def message(seq: int, kind: str, n: int, **data) -> Message:
     event = {"source": "s", "boot": "b", "n": n, "type": kind, "data": data}
-    return Message(
-        seq, f"tallystick.events.{kind}", msgspec.json.encode(event), datetime(2026, 1, 1, tzinfo=UTC)
+    stored = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seq)
+    return Message(seq, f"tallystick.events.{kind}", msgspec.json.encode(event), stored)
+
+
+def stopped(n: int, **data) -> Message:
+    return message(n, "thread.stopped", n, thread="t", **data)
+
+
+STARTED = {"thread": "t", "type": "w"}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        # Whoever started a thread reports it, and so does the thread; or reports came again after a restart.
+        [
+            message(1, "thread.started", 1, **STARTED),
+            message(2, "thread.started", 2, **STARTED),
+            stopped(3),
+            stopped(4),
+        ],
+        # Its last heartbeat is overtaken by the report of its end.
+        [
+            message(1, "thread.started", 1, **STARTED),
+            stopped(2, unexpected=True),
+            message(3, "thread.heartbeat", 3, threads=[STARTED]),
+            stopped(4, unexpected=True),
+        ],
+        # Its first heartbeat overtakes the report of its start, and the report of its end both.
+        [
+            message(1, "thread.heartbeat", 1, threads=[STARTED]),
+            message(2, "thread.started", 2, **STARTED),
+            stopped(3),
+            message(4, "thread.started", 4, **STARTED),
+            message(5, "thread.heartbeat", 5, threads=[STARTED]),
+        ],
+        [
+            stopped(1),
+            message(2, "thread.started", 2, **STARTED),
+            message(3, "thread.heartbeat", 3, threads=[STARTED]),
+        ],
+    ],
+)
+def test_a_thread_that_is_reported_twice_counts_once(events: list[Message]):
+    state, tally = State(), Tally()
+    for event in events:  # in batches of their own
+        apply([decode(event)], state, tally)
+    assert tally.counters[declared.THREAD_STARTS.name, ""] == 1
+    assert tally.counters[declared.THREAD_STOPS.name, ""] == 1
+    assert tally.counters[declared.THREADS_LOST.name, ""] == any(
+        b"unexpected" in event.payload for event in events
     )
+    assert state.threads["t"].ended is not None
+
+
+def test_silence_may_have_been_a_pause_and_a_reported_end_is_final():
+    state, tally = State(), Tally()
+    heartbeat = message(3, "thread.heartbeat", 3, threads=[STARTED])
+    apply([decode(message(1, "thread.started", 1, **STARTED))], state, tally)
+    state.threads["t"] = lose(state.threads["t"], datetime(2026, 1, 1, 1, tzinfo=UTC), tally)
+    apply([decode(stopped(2)), decode(heartbeat)], state, tally)
+    assert (
+        tally.counters[declared.THREAD_STARTS.name, ""] == tally.counters[declared.THREAD_STOPS.name, ""] == 1
+    )
+    state.threads["t"] = state.threads["t"]._replace(seen=datetime(2026, 1, 1, tzinfo=UTC))
+    apply([decode(message(4, "thread.heartbeat", 4, threads=[STARTED]))], state, tally)
+    assert tally.counters[declared.THREAD_STARTS.name, ""] == 2
+
+
+async def test_the_states_of_the_original_s_connections_are_always_there(metrics_service, stream, operator):
+    async def connections() -> dict[str, int]:
+        stats = await rpc.call(operator, METRICS_STATS, AskMetricsStats(seconds=60))
+        assert isinstance(stats, MetricsStats)
+        return stats.connections
+
+    none = dict.fromkeys(
+        ["init", "connected", "connecting", "authenticationError", "connectError", "unset", "disconnected"], 0
+    )
+    assert await connections() == none
+    for n, state in enumerate(("connected", "syncing"), 1):
+        await send(stream, "account.state", n, account=state, state=state)
+    await counted(operator, {"tallystick_accountsconnected": 1, "tallystick_accountssyncing": 1})
+    assert await connections() == none | {"connected": 1, "syncing": 1}
+
+
+async def test_a_thread_is_recent_for_ten_minutes(metrics_service, stream, operator, database):
+    for thread, minutes in (("t1", 9), ("t2", 11)):
+        await send(stream, "thread.started", minutes, thread=thread, type="worker")
+    await counted(operator, {"threadsworkeryes": 2})
+    connection = await asyncpg.connect(database.owner)
+    for thread, minutes in (("t1", 9), ("t2", 11)):
+        await connection.execute(
+            "update metrics.thread set started = now() - make_interval(mins => $2) where thread = $1",
+            thread,
+            minutes,
+        )
+    await connection.close()
+    await counted(operator, {"threadsworkeryes": 1, "threadsworkerno": 1})
 
 
 @given(st.lists(st.tuples(st.sampled_from(["thread.started", "thread.stopped"]), st.integers(0, 5))))
@@ -284,8 +379,14 @@ def test_the_original_s_counters_are_printed_as_its_page_shows_them():
     printed = text([Sample("thread_starts", "", 7)])
     assert printed.startswith(
         "# HELP thread_starts Number of started threads\n# TYPE thread_starts counter\nthread_starts 7\n"
+        "\n"
+        "# HELP thread_stops Number of stopped threads\n# TYPE thread_stops counter\nthread_stops 0\n"
     )
-    assert "\n# TYPE thread_stops counter\nthread_stops 0\n" in printed
+    families = printed.split("\n\n")
+    assert [family.split()[2] for family in families] == [metric.name for metric in declared.ALL]
+    assert printed.endswith("\n")
+    assert not printed.endswith("\n\n")
+    assert "\n\n" not in text([], openmetrics=True)
 
 
 def test_labels_are_escaped():
@@ -336,11 +437,11 @@ async def test_gauges_whose_sum_is_no_number_keep_nobody_from_a_scrape(stream, m
 
 async def test_answered_requests_are_counted_by_method_status_and_route(stream, metrics_service, operator):
     calls = [
-        {"method": "GET", "statusCode": 200, "route": "/v1/stats", "count": 3},
-        {"method": "GET", "statusCode": 401, "route": "/v1/stats", "count": 2},
+        {"method": "get", "statusCode": 200, "route": "/v1/stats", "count": 3},
+        {"method": "get", "statusCode": 401, "route": "/v1/stats", "count": 2},
     ]
     await send(stream, "api.calls", 1, calls=calls)
-    await counted(operator, {"api_call_totalGET200/v1/stats": 3, "api_call_totalGET401/v1/stats": 2})
+    await counted(operator, {"api_call_totalget200/v1/stats": 3, "api_call_totalget401/v1/stats": 2})
     stats = await rpc.call(operator, METRICS_STATS, AskMetricsStats(seconds=60))
     assert isinstance(stats, MetricsStats)
     assert (stats.counters["apiCall:success"], stats.counters["apiCall:fail"]) == (3, 2)

@@ -1,29 +1,137 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
+import asyncpg
+
+from services.edge.dashboard import showing
+from services.tokens import inventory
 from services.tokens.inventory import Inventory
-from shared import postgres
+from shared import postgres, rpc, token_value
+from shared.contracts import (
+    LIST_TOKENS,
+    ROTATE_TOKEN,
+    Actor,
+    ListTokens,
+    Made,
+    RotateToken,
+    TokenPage,
+    TokenState,
+)
 from shared.lifecycle import ended_by_cancelling
 from shared.measures import Measures
-from tests.conftest import until_async
+from tests.conftest import Database, until_async
 from tests.services.conftest import issue
 
 
-async def test_tokens_are_counted_by_state_and_by_when_they_expire(tokens_service, operator, database):
-    await issue(operator, "api")
-    await issue(operator, "api", expires=datetime.now(UTC) + timedelta(days=3))
+async def counted(database: Database, total: int) -> dict[str, int]:
+    """What the inventory shows, from the moment it has counted so many tokens."""
     measures = Measures()
+    shown: dict[str, int] = {}
+
+    def has_counted() -> bool:
+        for gauge in measures.take().gauges:
+            shown[
+                f"{gauge.name.removeprefix('tallystick_tokens')} {next(iter(gauge.labels.values()))}".strip()
+            ] = int(gauge.value)
+        return sum(shown[state] for state in inventory.STATES) == total
+
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
         keeping = asyncio.create_task(Inventory(pool, measures).keep())
-
-        def shown() -> dict[str, float]:
-            return {
-                f"{gauge.name} {next(iter(gauge.labels.values()))}": gauge.value
-                for gauge in measures.take().gauges
-            }
-
-        await until_async(lambda: shown()["tallystick_tokens active"] == 2)
-        found = shown()
+        await until_async(has_counted)
         await ended_by_cancelling(keeping)
-    assert found["tallystick_tokens revoked"] == 0
-    assert [found[f"tallystick_tokens_expiring {days}"] for days in (1, 7, 30)] == [0, 1, 1]
+    return shown
+
+
+async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
+    tokens_service, operator, database
+):
+    """Every combination of what a token may be."""
+    hour = timedelta(hours=1)
+    now = datetime.now(UTC)
+    combinations = list(
+        product(
+            (None, now - hour),  # revoked
+            (None, now - hour, now + hour, now + timedelta(days=3), now + timedelta(days=90)),  # expires
+            (False, True),  # disabled
+            (None, now - hour, now + hour),  # not before
+            (False, True),  # rotated
+        )
+    )
+    for _ in combinations:
+        await issue(operator, "api")
+    connection = await asyncpg.connect(database.tokens)
+    await connection.execute("set search_path to tokens")
+    ids = [row["id"] for row in await connection.fetch("select id from token order by id")]
+    for id_, values in zip(ids, combinations, strict=True):
+        await connection.execute(
+            "update token set revoked = $2, expires = $3, disabled = $4, not_before = $5, rotated_to = case when $6 then id end where id = $1",
+            id_,
+            *values,
+        )
+    await connection.close()
+    expected = dict.fromkeys(inventory.STATES, 0)
+    states: list[TokenState | None] = [None, "revoked"]  # without a state, all that are not revoked
+    for state in states:
+        request = ListTokens(actor=Actor(name="test"), page_size=1000, state=state)
+        page = await rpc.call(operator, LIST_TOKENS.by_operator, request)
+        assert isinstance(page, TokenPage)
+        for token in page.tokens:
+            expected[showing.state(token, now).replace(" ", "_")] += 1
+    shown = await counted(database, len(combinations))
+    assert {state: shown[state] for state in inventory.STATES} == expected
+    assert sum(expected.values()) == len(combinations)
+    assert all(expected.values())
+
+
+async def test_a_rotated_token_neither_is_active_nor_expires(tokens_service, operator, database):
+    await issue(operator, "api")
+    await issue(operator, "api", expires=datetime.now(UTC) + timedelta(days=3))
+    before = await counted(database, 2)
+    assert (before["active"], before["expiring"]) == (1, 1)
+    assert [before[f"_expiring {days}"] for days in inventory.EXPIRING_DAYS] == [0, 1, 1]
+    for _ in range(3):
+        _, token = await issue(operator, "api")
+        await rotate(operator, token.id)
+    after = await counted(database, 8)
+    assert after["rotated"] == 3
+    assert {name: after[name] for name in after if "expiring" in name} == {
+        name: before[name] for name in before if "expiring" in name
+    }
+    assert after["active"] == 4
+
+
+async def rotate(operator, id_: str) -> None:
+    secret = token_value.new_secret()
+    made = await rpc.call(
+        operator,
+        ROTATE_TOKEN.by_operator,
+        RotateToken(id=id_, digest=secret.digest, hint=secret.hint, grace=3600, actor=Actor(name="test")),
+    )
+    assert isinstance(made, Made), made
+
+
+async def test_only_tokens_in_use_that_were_made_for_longer_are_a_reason_to_act(
+    tokens_service, operator, database
+):
+    now = datetime.now(UTC)
+    lives = {
+        "used": (now - timedelta(days=27), now - timedelta(days=20)),
+        "never used": (now - timedelta(days=27), None),
+        "used long ago": (now - timedelta(days=90), now - timedelta(days=40)),
+        "made for five days": (now - timedelta(days=2), now),
+    }
+    for description in lives:
+        await issue(operator, "api", description=description, expires=now + timedelta(days=3))
+    connection = await asyncpg.connect(database.tokens)
+    for description, (created, used) in lives.items():
+        await connection.execute(
+            "update tokens.token set created = $2, last_used = $3 where description = $1",
+            description,
+            created,
+            used,
+        )
+    await connection.close()
+    shown = await counted(database, len(lives))
+    assert [shown[f"_expiring {days}"] for days in inventory.EXPIRING_DAYS] == [0, 4, 4]
+    assert [shown[f"_expiring_in_use {days}"] for days in inventory.EXPIRING_DAYS] == [0, 1, 0]
