@@ -15,6 +15,7 @@ import click
 import uvloop
 
 from services.cli import connection, services
+from services.cli.accounts import accounts
 from services.cli.tokens import tokens
 from shared import VERSION, lifecycle, logs, postgres, settings, token_record, token_value
 from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, EX_UNAVAILABLE
@@ -27,6 +28,7 @@ def program() -> None:
 
 
 program.add_command(tokens)
+program.add_command(accounts)
 program.add_command(services.services)
 
 

@@ -11,11 +11,11 @@ import nats
 import pytest
 
 from services.edge.routes import emailengine
-from services.tokens.rules import MAX_REFERRER, MAX_REFERRERS
 from shared import contracts as c
 from shared import rpc
 from shared.ids import new_id
 from shared.notices import notice_key
+from shared.rules import MAX_REFERRER, MAX_REFERRERS
 from shared.token_record import TokenRecord
 from tests.services.conftest import issue
 
