@@ -356,7 +356,7 @@ class Store:
             and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2
                 or lower(hint) = lower($6) or digest = $7)
             and ($3::text is null
-                or exists (select from unnest(scopes) as given where given = $3 or starts_with(given, $3 || ':')))
+                or $3 = any(scopes) or ' ' || array_to_string(scopes, ' ') like '% ' || $9 || ':%')
             and ($4::text is null or rotated_to = $4) and ($5::text is null or created_by = $5)
             and ($8::timestamptz is null or coalesce(last_used, created) < $8)
         """
@@ -370,6 +370,7 @@ class Store:
             text,
             bytes.fromhex(text) if rules.is_digest(text) else None,
             wanted.unused_since,
+            _escape_like(wanted.scope or ""),
         )
         total = (
             place.total
@@ -380,10 +381,10 @@ class Store:
                 timeout=LIST_S,
             )
         )
-        beyond = f" and {order.beyond('$11', '$12')}" if place else ""
+        beyond = f" and {order.beyond('$12', '$13')}" if place else ""
         found = await self._pool.fetch(
             f"select *, ({order.key})::text as place from token where {condition}{beyond}"  # noqa: S608
-            f" order by {order.sql} limit $9 offset $10",
+            f" order by {order.sql} limit $10 offset $11",
             *arguments,
             wanted.page_size + 1,
             0 if place else wanted.page * wanted.page_size,

@@ -114,7 +114,8 @@ def test_what_a_terminal_obeys_is_not_repeated():
 def test_the_answer_is_bounded_in_size_and_time():
     names = {f"scopes{number}": 1 for number in range(20_000)}
     began = time.process_time()
-    for value in (names, {"scopes": [1] * 20_000}, {"restrictions": {"addresses": [[]] * 20_000}}):
+    values: list[Any] = [names, {"scopes": [1] * 20_000}, {"restrictions": {"addresses": [[]] * 20_000}}]
+    for value in values:
         found = validation.problems(value, NewToken, NOW)
         assert len(found) == validation.MAX_ERRORS + 1
         assert found[-1].field == ""

@@ -206,7 +206,7 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
     )
     await connection.execute("update token set created = now() - interval '90 days' where id = $1", unused.id)
     now = datetime.now(UTC)
-    for http, nats, found in (
+    cases: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
         ({"scope": "orders"}, {"scope": "orders"}, {exact.id, below.id}),
         ({"scope": "orders:read"}, {"scope": "orders:read"}, {below.id}),
         ({"scope": "order"}, {"scope": "order"}, {beside.id}),
@@ -220,7 +220,8 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
             )
             for days, expected in ((100, set()), (60, {unused.id}), (7, {unused.id, exact.id}))
         ),
-    ):
+    ]
+    for http, nats, found in cases:
         page = await listed(admin, "/v1/tokens", **http)
         assert {each["id"] for each in page["tokens"]} == found, http
         reply = await over_nats(operator, c.LIST_TOKENS, **nats)
@@ -305,7 +306,9 @@ async def test_a_log_of_large_changes_is_cut_where_a_message_ends(admin):
     for number in range(70):
         metadata = {"text": str(number % 10) * 7000}
         assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"metadata": metadata})).status_code == 200
-    path, after, lengths = f"/v1/tokens/{made['id']}/log", {}, []
+    path = f"/v1/tokens/{made['id']}/log"
+    after: dict[str, str] = {}
+    lengths = []
     while True:
         page = await listed(admin, path, **after)
         lengths.append(len(page["changes"]))

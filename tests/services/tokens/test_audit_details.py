@@ -168,7 +168,7 @@ async def test_a_token_that_was_revoked_before_its_record_said_by_whom_says_so(c
     maker = await caller.create("*")
     await caller.revoke(token, by=maker)
     await connection.execute("update token set revoked_by = null")
-    sql = (files("services.tokens") / "migrations" / "0009_logs.sql").read_text()
+    sql = (files("services.tokens") / "migrations" / "0009_lists.sql").read_text()
     await connection.execute(sql.partition("add column revoked_by text;")[2].partition("create index")[0])
     found = await connection.fetch("select id, revoked_by from token where revoked_by is not null")
     assert [tuple(row) for row in found] == [(token.id, maker.id)]
