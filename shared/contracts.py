@@ -986,12 +986,12 @@ class GetAccountLog(AdministrativeRequest, frozen=True, omit_defaults=True):
 
 
 class AccountLog(Message, frozen=True):
-    """Changes of an account and rejected attempts to change it, newest first; at most 100 of each. What happened to its
+    """Changes of an account, and rejected attempts that named it, newest first; at most 100 of each. What happened to its
     tokens is in their logs.
 
     Args:
         changes: when it was added and deleted.
-        attempts: the rejected attempts.
+        attempts: rejected attempts to add or delete it, to create a token for it, or to revoke all of its tokens.
         next: the cursor of older entries; null if there are none.
     """
 

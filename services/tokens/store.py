@@ -269,7 +269,7 @@ class Store:
         )
 
     async def account_log(self, account: str, after: LogPlace) -> AccountLog | None:
-        """Changes of an account and rejected attempts to change it, newest first; None if nothing is known of it."""
+        """Changes of an account, and rejected attempts that named it, newest first; None if nothing is known of it."""
         of_account = "token is null and details ->> 'account' = $1"
         changes = await self._entries("audit", f"{of_account} and not rejected", account, after.changes)
         attempts = await self._entries("audit", f"{of_account} and rejected", account, after.attempts)
