@@ -16,6 +16,7 @@ import msgspec
 import uvloop
 
 from services.cli import connection, services
+from services.cli.accounts import accounts
 from services.cli.psql import psql
 from services.cli.tokens import tokens
 from shared import VERSION, lifecycle, logs, postgres, settings, token_record, token_value
@@ -29,6 +30,7 @@ def program() -> None:
 
 
 program.add_command(tokens)
+program.add_command(accounts)
 program.add_command(services.services)
 program.add_command(psql)
 

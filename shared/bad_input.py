@@ -1,10 +1,18 @@
 """What both the edge and the services have to mind about input, whichever way it came."""
 
+import difflib
+import json
 import re
+from collections.abc import Iterable
 
 MAX_DEPTH = 64
 """How many lists and objects may stand within one another: whatever walks through them has a stack of its own to mind."""
+SHORTEST_TOKEN = 16
+"""Characters of the shortest value that may be a token."""
 _QUOTED = re.compile(r"(Invalid enum value) '.*'", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}", re.ASCII)
+_PRINTABLE = re.compile(r"[\x20-\x7e]*", re.ASCII)
+_NETWORK = re.compile(r"(?=.*[.:])[0-9a-fA-F.:]{1,45}(/[0-9]{1,3})?", re.ASCII)
 
 
 def too_deep(value: object) -> bool:
@@ -26,3 +34,48 @@ def _parts(value: object) -> list[object]:
 def without_input(message: str) -> str:
     """What msgspec says of input that does not fit, without what the input held; an enum's value is the one it quotes."""
     return _QUOTED.sub(r"\1", message)
+
+
+def shown_value(value: object) -> str | None:
+    """A value as an error may repeat it; None where it may be a token, or anything that a terminal obeys."""
+    if isinstance(value, str):
+        is_short = len(value) < SHORTEST_TOKEN and _PRINTABLE.fullmatch(value)
+        return json.dumps(value) if is_short or _NETWORK.fullmatch(value) else None
+    if isinstance(value, bool | int | float):
+        text = json.dumps(value)
+        return text if len(text) < SHORTEST_TOKEN else None
+    return None
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that an unknown one was probably meant to be."""
+    names = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name[:64].lower(), names, n=1)
+    return names[found[0]] if found else None
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> tuple[str, str]:
+    """How an error names a field or parameter that nobody knows.
+
+    Args:
+        kind: what it is: ``field`` or ``parameter``.
+        name: its name.
+        known: the names there are.
+
+    Returns:
+        The name, empty where it may be a token; and the message.
+    """
+    known = list(known)
+    meant = nearest(name, known) if isinstance(name, str) else None
+    text = name if isinstance(name, str) and _may_be_shown(name, meant) else ""
+    if meant is not None:
+        return text, f"unknown {kind}; did you mean {meant}?"
+    if not known:
+        return text, f"unknown {kind}; there are none here"
+    return text, f"unknown {kind}; known are {', '.join(known)}"
+
+
+def _may_be_shown(name: str, meant: str | None) -> bool:
+    """Whether a name is one, and not a token in the place of a name."""
+    is_word = not any(map(str.isdigit, name))
+    return _NAME.fullmatch(name) is not None and (len(name) < SHORTEST_TOKEN or is_word or meant is not None)

@@ -152,6 +152,7 @@ class Token(Message, frozen=True):
     access: Access
     revoked: Time | None = None
     revision: int = 0
+    revoked_by: str | None = None
 
 
 class NewToken(Message, frozen=True, forbid_unknown_fields=True):
@@ -466,19 +467,41 @@ class RotateToken(AdministrativeRequest, frozen=True):
     idempotency_key: str | None = None
 
 
-class GetLog(AdministrativeRequest, frozen=True):
-    """Names a token by its public id, or by its key where all one has is EmailEngine's id: see `RevokeToken`."""
+Cursor = Annotated[str, Meta(max_length=1024)]
+"""Where a list goes on: the ``next`` of the answer before. Opaque; it fits only a request with the same filters."""
+
+
+class GetLog(AdministrativeRequest, frozen=True, omit_defaults=True):
+    """Names a token by its public id, or by its key where all one has is EmailEngine's id: see `RevokeToken`.
+
+    Args:
+        after: only older entries: the ``next`` of the answer before.
+    """
 
     id: str | None = None
     key: Digest | None = None
+    after: Cursor | None = None
 
 
 class Change(Message, frozen=True):
+    """A change, from the audit.
+
+    Args:
+        time: when.
+        action: the change, such as ``token.updated``.
+        actor: the id of the token that acted, or the operator's name.
+        address: the client's address.
+        request_id: the HTTP request's id.
+        details: what it changed: in ``changes`` each field with its value before (``from``) and after (``to``), and
+            further members that depend on the action. Changes that were made before version 0.2 may have none.
+    """
+
     time: Time
     action: str
     actor: str
     address: str | None
     request_id: str | None
+    details: dict[str, Any] = {}
 
 
 class RejectedAttempt(Message, frozen=True):
@@ -502,11 +525,19 @@ class RejectedAttempt(Message, frozen=True):
 
 
 class TokenLog(Message, frozen=True):
-    """The latest changes, rejected requests and rejected attempts to change the token, newest first; at most 100 of each."""
+    """Changes, rejected requests and rejected attempts to change the token, newest first; at most 100 of each.
+
+    Args:
+        changes: the changes.
+        refusals: the rejected requests, of which only the latest 100 are kept.
+        attempts: the rejected attempts.
+        next: the cursor of older entries; null if there are none.
+    """
 
     changes: tuple[Change, ...]
     refusals: tuple[Refusal, ...]
     attempts: tuple[RejectedAttempt, ...] = ()
+    next: Cursor | None = None
 
 
 class FindRefusals(AdministrativeRequest, frozen=True):
@@ -612,17 +643,21 @@ TokenOrder = Literal["created", "used", "expires", "description"]
 """Newest first; last used first; first to expire first; by description."""
 
 
-class ListTokens(AdministrativeRequest, frozen=True):
-    """Pages count from 0, up to MAX_PAGE, and hold 1 to MAX_PAGE_SIZE.
+class ListTokens(AdministrativeRequest, frozen=True, omit_defaults=True):
+    """Pages count from 0, up to MAX_PAGE, and hold 1 to MAX_PAGE_SIZE. A page by its number moves when tokens are created
+    or revoked in between; one by a cursor does not.
 
     Args:
+        after: the ``next`` of the page before, instead of a page's number. The filters have to be the same.
         query: only tokens with this in id, description or account, with this hint, or with this digest. White space
             around it is removed; a query of nothing else matches all.
         account: only tokens bound to this account.
         state: only tokens in this state; without it all that are not revoked.
-        scope: only tokens that were given exactly this scope.
+        scope: only tokens that were given this scope or one below it: ``orders`` finds ``orders:read`` too.
         rotated_to: only the token whose successor this is.
         created_by: only tokens that this token created, by id.
+        unused_since: only tokens that were neither used nor created since then.
+        order: how they are sorted. Under ``used``, a token that is used between two pages may be left out.
     """
 
     page: int = 0
@@ -633,14 +668,27 @@ class ListTokens(AdministrativeRequest, frozen=True):
     scope: str | None = None
     rotated_to: str | None = None
     created_by: str | None = None
+    unused_since: Time | None = None
     order: TokenOrder = "created"
+    after: Cursor | None = None
 
 
 class TokenPage(Message, frozen=True):
+    """A page of a list.
+
+    Args:
+        total: how many tokens match; with a cursor, how many matched when the first page was asked for.
+        page: the page's number, from 0.
+        pages: how many pages there are.
+        tokens: the tokens.
+        next: the cursor of the next page; null on the last one.
+    """
+
     total: int
     page: int
     pages: int
     tokens: tuple[Token, ...]
+    next: Cursor | None = None
 
 
 class RevokeToken(AdministrativeRequest, frozen=True):
@@ -900,19 +948,56 @@ class GetAccount(AdministrativeRequest, frozen=True):
     account: str
 
 
-class ListAccounts(AdministrativeRequest, frozen=True):
-    """``query``: only accounts with this in account or name."""
+class ListAccounts(AdministrativeRequest, frozen=True, omit_defaults=True):
+    """Sorted by name, in pages as those of `ListTokens`.
+
+    Args:
+        query: only accounts with this in account or name. White space around it is removed; a query of nothing else
+            matches all.
+        after: the ``next`` of the page before, instead of a page's number.
+    """
 
     page: int = 0
     page_size: int = 20
     query: str | None = None
+    after: Cursor | None = None
 
 
 class AccountPage(Message, frozen=True):
+    """A page of a list, as `TokenPage`."""
+
     total: int
     page: int
     pages: int
     accounts: tuple[Account, ...]
+    next: Cursor | None = None
+
+
+class GetAccountLog(AdministrativeRequest, frozen=True, omit_defaults=True):
+    """The log of an account, which may be deleted by now.
+
+    Args:
+        account: the account.
+        after: only older entries: the ``next`` of the answer before.
+    """
+
+    account: str
+    after: Cursor | None = None
+
+
+class AccountLog(Message, frozen=True):
+    """Changes of an account, and rejected attempts that named it, newest first; at most 100 of each. What happened to its
+    tokens is in their logs.
+
+    Args:
+        changes: when it was added and deleted.
+        attempts: rejected attempts to add or delete it, to create a token for it, or to revoke all of its tokens.
+        next: the cursor of older entries; null if there are none.
+    """
+
+    changes: tuple[Change, ...]
+    attempts: tuple[RejectedAttempt, ...] = ()
+    next: Cursor | None = None
 
 
 class DeleteAccount(AdministrativeRequest, frozen=True):
@@ -930,6 +1015,7 @@ class AccountDeleted(Message, frozen=True):
 ADD_ACCOUNT = Operation("tallystick.v1.edge.accounts.add", AddAccount, AddedAccount, mutates=True)
 GET_ACCOUNT = Operation("tallystick.v1.edge.accounts.get", GetAccount, Account)
 LIST_ACCOUNTS = Operation("tallystick.v1.edge.accounts.list", ListAccounts, AccountPage)
+GET_ACCOUNT_LOG = Operation("tallystick.v1.edge.accounts.log", GetAccountLog, AccountLog)
 DELETE_ACCOUNT = Operation("tallystick.v1.edge.accounts.delete", DeleteAccount, AccountDeleted, settles=True)
 
 ADMINISTRATIVE: tuple[Operation[Any, Any], ...] = (
@@ -946,6 +1032,7 @@ ADMINISTRATIVE: tuple[Operation[Any, Any], ...] = (
     ADD_ACCOUNT,
     GET_ACCOUNT,
     LIST_ACCOUNTS,
+    GET_ACCOUNT_LOG,
     DELETE_ACCOUNT,
 )
 """What edges ask for on behalf of a client. An operator asks for the same with `Operation.by_operator`."""

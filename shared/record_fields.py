@@ -1,17 +1,20 @@
-"""Checks a token record field by field, so that all its faults are reported at once."""
+"""Checks decoded JSON against a type field by field, so that all its faults are reported at once. msgspec stops at the
+first; the types are declared once, as its Structs.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
+from msgspec import UNSET
 
-from shared.bad_input import without_input
+from shared.bad_input import shown_value, unknown_name, without_input
 from shared.contracts import FieldError
 
 _PATH = re.compile(r" - at `\$(.*)`$")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}", re.ASCII)
 
 
 class NotARecord(Exception):
@@ -36,51 +39,156 @@ def describe(problem: FieldError) -> str:
     return f"{problem.field}: {problem.message}" if problem.field else problem.message
 
 
-def problems(value: Any, kind: type[msgspec.Struct], path: str = "") -> Iterator[FieldError]:
-    """What keeps a decoded value from being a struct of this kind: fields that are unknown, missing or of the
-    wrong type, at every depth.
+class Valid(NamedTuple):
+    """An object's fields that fit their types, the others left out.
+
+    Args:
+        kind: the struct that the object was to be.
+        path: where it is.
+        fields: its fields, by their names in JSON.
     """
-    if not isinstance(value, dict):
-        yield FieldError(field=path, message="expected an object")
-        return
-    prefix = f"{path}." if path else ""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for name in value:
-        if name not in fields:
-            yield FieldError(field=prefix + _shown(name), message=UNKNOWN_FIELD)
-    for name, field in fields.items():
-        nested = _nested_struct(field.type)
-        if name not in value:
-            if field.required:
-                yield FieldError(field=prefix + name, message="missing")
-        elif nested and isinstance(value[name], dict):
-            yield from problems(value[name], nested, prefix + name)
-        else:
-            yield from _wrong_type(value[name], field.type, prefix + name)
+
+    kind: type[msgspec.Struct]
+    path: str
+    fields: dict[str, Any]
 
 
+class Unknown(NamedTuple):
+    """A field that its struct does not have.
+
+    Args:
+        prefix: where its object is, with a dot after it.
+        name: its name, which may be anything.
+        kind: the struct.
+    """
+
+    prefix: str
+    name: Any
+    kind: type[msgspec.Struct]
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether a message may not have it. A record may have none."""
+        return self.kind.__struct_config__.forbid_unknown_fields
+
+    def error(self, message: str = "") -> FieldError:
+        """The fault; without a message it names the nearest known field."""
+        known = self.kind.__struct_encode_fields__
+        name, text = unknown_name("field", self.name, known)
+        return FieldError(field=self.prefix + (name or HIDDEN_NAME), message=message or text)
+
+
+Findings = Generator[FieldError | Unknown | Valid, None, Any]
+"""What is wrong with a value, and each object in it as far as it is right. Returns the value without what is wrong;
+UNSET if nothing of it is left.
+"""
+
+HIDDEN_NAME = "(a name that is not shown)"
 UNKNOWN_FIELD = (
     "unknown field, which may narrow the token: update Tallystick, or leave the record out (--skip-rejected)"
 )
 
 
-def _wrong_type(value: Any, kind: Any, path: str) -> Iterator[FieldError]:
+def problems(value: Any, kind: type[msgspec.Struct], path: str = "") -> Iterator[FieldError]:
+    """What keeps a decoded value from being a record of this kind: fields that are unknown, missing or of the wrong
+    type, at every depth.
+    """
+    for finding in findings(value, kind, path):
+        match finding:
+            case FieldError():
+                yield finding
+            case Unknown():
+                yield finding.error(UNKNOWN_FIELD)
+
+
+def valid(value: Any, kind: type[msgspec.Struct]) -> Any:
+    """A value without what keeps it from being of this kind; UNSET if nothing of it is left."""
+    checking = findings(value, kind)
+    while True:
+        try:
+            next(checking)
+        except StopIteration as end:
+            return end.value
+
+
+def findings(value: Any, kind: Any, path: str = "") -> Findings:
+    """See `Findings`. The faults come in the order of the declaration, unknown fields after the others."""
+    options = _options(kind)
+    struct = next((each for each in options if _is_struct(each)), None)
+    if struct is not None and isinstance(value, dict):
+        return (yield from _of_object(value, struct, path))
+    item = next(filter(None, map(_item_type, options)), None)
+    if item is not None and isinstance(value, list):
+        return (yield from _of_list(value, kind, item, path))
+    return (yield from _of_leaf(value, kind, path))
+
+
+def _of_object(value: dict[Any, Any], kind: type[msgspec.Struct], path: str) -> Findings:
+    prefix = f"{path}." if path else ""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    valid: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in value:
+            part = yield from findings(value[name], field.type, prefix + name)
+            if part is not UNSET:
+                valid[name] = part
+        elif field.required:
+            yield FieldError(field=prefix + name, message="missing")
+    for name in value:
+        if name not in fields:
+            yield Unknown(prefix, name, kind)
+    yield Valid(kind, path, valid)
+    return valid if all(name in valid for name, field in fields.items() if field.required) else UNSET
+
+
+def _of_list(value: list[Any], kind: Any, item: Any, path: str) -> Findings:
+    valid = []
+    is_valid = True
+    for index, each in enumerate(value):
+        part = yield from findings(each, item, f"{path}[{index}]")
+        is_valid = is_valid and part == each
+        # What takes its place keeps the indices of the others right.
+        valid.append("" if part is UNSET else part)
+    if is_valid:
+        return (yield from _of_leaf(value, kind, path))
+    return valid if _fits(valid, kind) else UNSET
+
+
+def _of_leaf(value: Any, kind: Any, path: str) -> Findings:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         message = without_input(str(error))
         inner = _PATH.search(message)
-        yield FieldError(field=path + (inner[1] if inner else ""), message=_PATH.sub("", message))
+        shown = None if inner else shown_value(value)
+        text = _PATH.sub("", message) + (f": {shown}" if shown else "")
+        yield FieldError(field=path + (inner[1] if inner else ""), message=text)
+        return UNSET
+    return value
 
 
-def _nested_struct(kind: Any) -> type[msgspec.Struct] | None:
-    """The struct in ``Struct`` or ``Struct | None``."""
-    for part in (kind, *get_args(kind)):
-        if isinstance(part, type) and issubclass(part, msgspec.Struct):
-            return part
-    return None
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
-def _shown(name: Any) -> str:
-    """A field's name, where it is safe to print."""
-    return name if isinstance(name, str) and _NAME.fullmatch(name) else "(a name that is not shown)"
+def _options(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, without their annotations."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return tuple(option for each in get_args(kind) for option in _options(each))
+    return (kind,)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _item_type(kind: Any) -> Any:
+    """The type of the items of a ``tuple[X, ...]``."""
+    arguments = get_args(kind)
+    return arguments[0] if get_origin(kind) is tuple and arguments[-1] is Ellipsis else None

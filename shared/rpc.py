@@ -20,9 +20,9 @@ from nats.errors import Error as NatsError
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
 
-from shared import VERSION, batches, bus, tracing
+from shared import VERSION, batches, bus, tracing, validation
 from shared.bad_input import without_input
-from shared.contracts import Failure, Operation
+from shared.contracts import Failure, FieldError, Operation
 
 log = logging.getLogger(__name__)
 
@@ -393,8 +393,17 @@ async def _decode_and_handle(
     try:
         decoded = decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        return Failure(code="bad_request", message=without_input(str(error)))
+        faults = tuple(_faults(data, decoder.type)) if isinstance(error, msgspec.ValidationError) else ()
+        return Failure(code="bad_request", message=without_input(str(error)), errors=faults)
     return await handler(decoded)
+
+
+def _faults(data: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
+    """Everything that is wrong with a request that is JSON; its decoder stops at the first fault."""
+    try:
+        return validation.problems(msgspec.json.decode(data), kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return []
 
 
 def _is_from_jetstream(message: Msg) -> bool:

@@ -61,8 +61,11 @@ def read(field: str, environment: Mapping[str, str]) -> str | None:
     if name in environment:
         raise SettingsError(f"{name} and {name}_FILE are both set")
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        # Editors on Windows write a byte order mark.
+        return Path(file).read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name}_FILE is not UTF-8") from None
+    except OSError as error:
         raise SettingsError(f"{name}_FILE cannot be read: {type(error).__name__}") from None
 
 

@@ -112,6 +112,8 @@ def read_lines(file: Any) -> list[Line]:
     ]
     if not lines:
         fail("no record", EX_DATAERR)
+    if token_record.stripped(lines[0].text).startswith("["):
+        fail("the file is a JSON array: write a record a line, as jq -c '.[]' does", EX_DATAERR)
     return lines
 
 

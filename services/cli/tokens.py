@@ -1,15 +1,16 @@
 """`tallystick tokens ...`: managing access tokens over NATS."""
 
-import json
 import sys
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
 
+from services.cli.arguments import FieldOption, Metadata, Rate, Time, TokenCommand, TokenId, update
 from services.cli.connection import ask, change, create, fail, http, operator
+from services.cli.lists import in_pages, show_pages
+from services.cli.output import as_ascii, show_record
 from services.cli.token_import import import_tokens
 from shared import contracts as c
 from shared import sign_in_link, token_value
@@ -21,72 +22,28 @@ CLEARABLE = ("metadata", "expires", "not-before", "addresses", "referrers", "rat
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Time(click.ParamType[datetime]):
-    """A time with its zone."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            return msgspec.convert(value, c.Time)
-        except msgspec.ValidationError:
-            self.fail("a time with its zone, as in 2027-01-31T00:00:00Z", param, ctx)
-
-
-class TokenId(click.ParamType[str]):
-    """A token's public id; its secret has no place among arguments, which other programs see."""
-
-    name = "tok_..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        del param, ctx
-        if not str(value).startswith("tok_"):
-            fail(
-                "name a token by its id (tok_...), never by the token itself: arguments are seen by others",
-                EX_DATAERR,
-            )
-        return str(value)
-
-
-class Rate(click.ParamType[c.RateLimit]):
-    """``100/60``: requests in a window of seconds."""
-
-    name = "requests/seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> c.RateLimit:
-        requests, _, window = str(value).partition("/")
-        if not (requests.isdecimal() and window.isdecimal()):
-            self.fail("requests/seconds, as in 100/60", param, ctx)
-        return c.RateLimit(max_requests=int(requests), time_window=int(window))
-
-
-class Metadata(click.ParamType[dict[str, Any]]):
-    """A JSON object."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        try:
-            return msgspec.json.decode(value, type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError):
-            self.fail("a JSON object", param, ctx)
-
-
 def what_it_may(command: F) -> F:
     """The options for what `issue` and `edit` both set."""
     for option in reversed(
         [
             click.option("--description", "-d", help="what it is for"),
-            click.option("--metadata", type=Metadata(), help="a JSON object of your own"),
-            click.option("--expires", type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z"),
-            click.option("--not-before", type=Time(), help="when it begins"),
+            click.option("--metadata", cls=FieldOption, type=Metadata(), help="a JSON object of your own"),
+            click.option(
+                "--expires", cls=FieldOption, type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z"
+            ),
+            click.option("--not-before", cls=FieldOption, type=Time(), help="when it begins"),
             click.option(
                 "--address", "addresses", multiple=True, help="a network it works from; may be repeated"
             ),
             click.option(
                 "--referrer", "referrers", multiple=True, help="a page it works from; may be repeated"
             ),
-            click.option("--rate-limit", type=Rate(), help="as in 100/60: requests in a window of seconds"),
+            click.option(
+                "--rate-limit",
+                cls=FieldOption,
+                type=Rate(),
+                help="as in 100/60: requests in a window of seconds",
+            ),
         ]
     ):
         command = option(command)
@@ -105,8 +62,16 @@ def tokens() -> None:
 tokens.add_command(import_tokens)
 
 
-@tokens.command()
-@click.option("--scope", "-s", "scopes", multiple=True, required=True, help="what it may do; may be repeated")
+@tokens.command(cls=TokenCommand)
+@click.option(
+    "--scope",
+    "-s",
+    "scopes",
+    cls=FieldOption,
+    multiple=True,
+    required=True,
+    help="what it may do; may be repeated",
+)
 @click.option("--account", "-a", help="the only account it works for")
 @what_it_may
 @as_json
@@ -145,54 +110,57 @@ def issue(
     "--query", "-q", help="only those with this in id, description or account, this hint, or EmailEngine's id"
 )
 @click.option("--state", type=click.Choice(get_args(c.TokenState)), help="only those in this state")
+@click.option("--scope", "-s", help="only those that were given this scope or one below it")
 @click.option("--created-by", type=TokenId(), help="only those that this token created")
-@click.option("--page", default=0, show_default=True)
-@click.option("--page-size", default=100, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="print the whole records, a line each")
-def list_tokens(*, page: int, as_json: bool, **wanted: Any) -> None:
+@click.option("--unused-since", type=Time(), help="only those neither used nor created since this time")
+@click.option(
+    "--order",
+    type=click.Choice(get_args(c.TokenOrder)),
+    default="created",
+    show_default=True,
+    help="newest first, last used first, first to expire first, or by description",
+)
+@in_pages
+def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:
     """List tokens, newest first; without the revoked ones unless asked for."""
-    found = ask(c.LIST_TOKENS, c.ListTokens(page=page, actor=operator(), **wanted))
-    for token in found.tokens:
-        if as_json:
-            click.echo(_ascii(token))
-        else:
-            # Shown as Python would quote it: a description may hold anything, a terminal obeys some of it.
-            click.echo(f"{token.id}  {token.hint}…  {','.join(token.scopes)}  {token.description!r}")
-    if not as_json:
-        click.echo(f"{found.total} tokens, page {found.page + 1} of {max(found.pages, 1)}", err=True)
+
+    def show(found: c.TokenPage) -> None:
+        for token in found.tokens:
+            if as_json:
+                click.echo(as_ascii(token))
+            else:
+                # Shown as Python would quote it: a description may hold anything, a terminal obeys some of it.
+                click.echo(f"{token.id}  {token.hint}…  {','.join(token.scopes)}  {token.description!r}")
+
+    request = c.ListTokens(actor=operator(), **wanted)
+    show_pages(c.LIST_TOKENS, request, show, noun="tokens", show_all=show_all, as_json=as_json)
 
 
 @tokens.command()
 @token_id
 def show(token_id: str) -> None:
-    """Show a token's record."""
-    _show(ask(c.GET_TOKEN, c.GetToken(id=token_id, actor=operator())))
+    """Show a token's record, a revoked one's too."""
+    show_record(ask(c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=operator())))
 
 
 @tokens.command()
 @token_id
-def log(token_id: str) -> None:
-    """Show a token's latest changes, and what was refused to it."""
-    _show(ask(c.GET_LOG, c.GetLog(id=token_id, actor=operator())))
+@click.option("--after", help="older entries: the `next` of the ones before")
+def log(token_id: str, after: str | None) -> None:
+    """Show a token's latest changes with what they changed, and what was refused to it."""
+    show_record(ask(c.GET_LOG, c.GetLog(id=token_id, after=after, actor=operator())))
 
 
-@tokens.command()
+@tokens.command(cls=TokenCommand)
 @token_id
 @click.option("--scope", "-s", "scopes", multiple=True, help="what it may do instead; may be repeated")
 @what_it_may
 @click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="take this away; may be repeated")
 @click.option("--disable/--enable", "disabled", default=None)
-def edit(token_id: str, clear: tuple[str, ...], **given: Any) -> None:
+def edit(token_id: str, **given: Any) -> None:
     """Change what is given and leave the rest."""
-    fields = {name: value for name, value in given.items() if value not in (None, ())}
-    fields |= dict.fromkeys(name.replace("-", "_") for name in clear)
-    limits = {name: fields.pop(name) for name in c.Restrictions.__struct_fields__ if name in fields}
-    if limits.get("rate_limit") is not None:
-        limits["rate_limit"] = c.RateLimitUpdate(**msgspec.structs.asdict(limits["rate_limit"]))
-    if limits:
-        fields["restrictions"] = c.RestrictionsUpdate(**limits)
-    wanted = c.TokenUpdate(**fields)
-    _show(ask(c.EDIT_TOKEN, c.EditToken(id=token_id, changes=wanted, actor=operator())))
+    wanted = update(given)
+    show_record(ask(c.EDIT_TOKEN, c.EditToken(id=token_id, changes=wanted, actor=operator())))
 
 
 @tokens.command()
@@ -304,16 +272,11 @@ def check(file: Any) -> None:
         sys.exit(EX_DATAERR)
 
 
-def _show(record: msgspec.Struct) -> None:
-    # As JSON, so that nothing in a description reaches the terminal as anything but text.
-    click.echo(msgspec.json.format(_ascii(record), indent=2))
-
-
 def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
     made = created.made.token if created.made else None
     if as_json:
         record: dict[str, Any] = msgspec.to_builtins(made) if made else {"committed": "unknown"}
-        click.echo(_ascii({**record, "settled": created.everywhere is not None, "token": value}))
+        click.echo(as_ascii({**record, "settled": created.everywhere is not None, "token": value}))
     elif made and sys.stdout.isatty():
         click.echo(f"{made.id}  {', '.join(made.scopes)}\n\n  {value}\n\nIt is not shown again.")
     else:
@@ -322,8 +285,3 @@ def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
         fail("it is not known whether the token exists: try it before you rely on it", EX_TEMPFAIL)
     if created.everywhere is None:
         click.echo("not every edge has confirmed this yet; it takes a lease at most", err=True)
-
-
-def _ascii(record: object) -> str:
-    """JSON with everything beyond ASCII escaped."""
-    return json.dumps(msgspec.to_builtins(record))

@@ -21,7 +21,7 @@ from services.edge.docs.document import document
 from services.edge.front import TOKEN_NEEDED, Front
 from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
 from services.edge.json_response import JsonResponse
-from services.edge.parameters import declared_query
+from services.edge.parameters import query_of
 from services.edge.readiness import Readiness
 from services.edge.routes import accounts, docs, emailengine, operations, standards, tokens
 from services.edge.settings import Settings
@@ -92,8 +92,8 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 raise RuntimeError(f"{each.path} is public where nothing is")
             if [layer for layer in handler.ownership_layers if layer.before_request] != [app]:
                 raise RuntimeError(f"{each.path} would go round the gate")
-            handler.opt["query"] = declared_query(handler)
-            if handler.opt.get("account_in") == "query" and "account" not in handler.opt["query"]:
+            handler.opt["query"] = query_of(handler, is_public=handler.opt["scope"] == PUBLIC)
+            if handler.opt.get("account_in") == "query" and "account" not in handler.opt["query"].declared:
                 raise RuntimeError(
                     f"{each.path} takes its account from a query parameter that it does not declare"
                 )

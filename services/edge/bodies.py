@@ -5,30 +5,53 @@ from typing import Any
 
 import msgspec
 
-from shared.bad_input import too_deep, without_input
+from shared import validation
+from shared.bad_input import too_deep
 from shared.contracts import FieldError
 
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def problems(body: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
     """Everything in a body that does not fit a type, by field; empty when it fits."""
+    try:
+        raw = _decoded(body)
+    except _Unreadable as error:
+        return [FieldError(field="", message=str(error))]
+    return validation.problems(raw, kind)
+
+
+class _Unreadable(Exception):
+    """A body holds no object that can be read; the text says why."""
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    """The body's object.
+
+    Raises:
+        _Unreadable: there is none.
+    """
+    if body.startswith(_BYTE_ORDER_MARKS):
+        raise _Unreadable(
+            "begins with a byte order mark: send JSON in UTF-8 without one (RFC 8259, section 8.1)"
+        )
     if _NUL.search(body):
-        return [FieldError(field="", message="a NUL character")]
+        raise _Unreadable("a NUL character")
     try:
         raw = msgspec.json.decode(body)
         nested = too_deep(raw)
     except RecursionError:
         nested = True
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return [FieldError(field="", message="not JSON in UTF-8")]
+        raise _Unreadable("not JSON in UTF-8") from None
     if nested:
-        return [FieldError(field="", message="nested too deeply")]
+        raise _Unreadable("nested too deeply")
     if not isinstance(raw, dict):
-        return [FieldError(field="", message="not a JSON object")]
+        raise _Unreadable("not a JSON object")
     if is_too_large(raw):
-        return [FieldError(field="", message="a number beyond 64 bits")]
-    return _of_fields(raw, kind)
+        raise _Unreadable("a number beyond 64 bits")
+    return raw
 
 
 def loosely(body: bytes) -> dict[str, Any]:
@@ -38,34 +61,6 @@ def loosely(body: bytes) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     return raw if isinstance(raw, dict) else {}
-
-
-def _of_fields(raw: dict[str, Any], kind: type[msgspec.Struct]) -> list[FieldError]:
-    found = []
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for name, field in fields.items():
-        if name in raw:
-            try:
-                msgspec.convert(raw[name], field.type, strict=True)
-            except msgspec.ValidationError as error:
-                found.append(_error(name, without_input(str(error))))
-        elif field.required:
-            found.append(FieldError(field=name, message="missing"))
-    # A name nobody knows may be anything, a token too, so it is not repeated.
-    if raw.keys() - fields.keys():
-        known = ", ".join(fields)
-        found.append(FieldError(field="", message=f"a field that is none of {known}"))
-    return found
-
-
-def _error(name: str, text: str) -> FieldError:
-    message, _, path = text.partition(" - at `$")
-    if not path.endswith("`"):
-        message, path = text, ""
-    return FieldError(
-        field=name + path.removesuffix("`"),
-        message="an unknown field" if "unknown field" in message else message,
-    )
 
 
 def is_too_large(value: object) -> bool:

@@ -248,7 +248,14 @@ def as_refused(error: Exception) -> Refused:
             return Refused("internal")
 
 
-_PARAMETERS = {"in_state": "state", "page_size": "pageSize"}
+_PARAMETERS = {
+    "in_state": "state",
+    "page_size": "pageSize",
+    "granted": "scope",
+    "search": "query",
+    "unused_since": "unusedSince",
+    "dry_run": "dryRun",
+}
 """Query parameters that handlers know by another name."""
 
 

@@ -21,7 +21,7 @@ from services.edge.quotas import Quotas
 from services.edge.usage import Usage
 from shared import addresses
 from shared.addresses import Network
-from shared.contracts import Quota, Restrictions, Token, Verdict
+from shared.contracts import FieldError, Quota, Restrictions, Token, Verdict
 from shared.events import Producer
 from shared.judgement import Demand, judge
 from shared.measures import Measures
@@ -220,7 +220,8 @@ async def authorize(request: HttpRequest) -> None:
     - ``or_scope``: another scope that admits as well; the tokens service then judges what the request changes.
     - ``account_in``: ``path``, ``query`` or ``body``, where it names an account; ``token`` if it names a token, whose
       account the tokens service knows.
-    - ``query``: the names of its query parameters, which `app` takes from its signature. None may come twice.
+    - ``query``: its query parameters, which `app` takes from its signature. None may come twice, and no other at all.
+    - ``other_parameters``: ``ignored`` for a route that other query parameters may be sent to.
     - ``body``: the type of its JSON body.
     - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
     - ``by``: the function that authorizes the request instead, for a route with other credentials than a token in
@@ -233,28 +234,28 @@ async def authorize(request: HttpRequest) -> None:
     opt = scope["route_handler"].opt
     required: str = opt["scope"]  # `app` sees to it that every route names one
     state = scope["state"]
-    repeated = parameters.keep_declared(scope, opt["query"]) if scope["query_string"] else ()
+    faults = parameters.read_query(scope, opt["query"]) if scope["query_string"] else ()
     entry: Entry | None = state["entry"]
     if entry is not None and required in entry.admitted and not opt["reads_body"]:
         # What `admit` found for an unrestricted token before.
         gate: Gate = state["gate"]
         gate.usage.used(entry.token.id, gate.address_of(scope))
         state["token"] = entry.token
-        if not repeated:
+        if not faults:
             return
     elif by := opt.get("by"):
         await by(request)
     elif required not in {PUBLIC, ASKED}:
-        await _admit_to_route(request, required, repeated)
-    if repeated:
-        raise parameters.repetition(repeated)
+        await _admit_to_route(request, required, faults)
+    if faults:
+        raise Refused("bad_request", errors=faults)
     if kind := opt.get("body"):
         await _check_body(request, kind)
     elif kind := opt.get("form"):
         state["form"] = await _read_form(request, kind)
 
 
-async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[str, ...]) -> None:
+async def _admit_to_route(request: HttpRequest, required: str, faults: tuple[FieldError, ...]) -> None:
     """Admits a request to a route that declares its scope, and caches that for an unrestricted token.
 
     Only these scopes are remembered with a token: there are as many as routes, while a proxy's client may ask
@@ -280,8 +281,8 @@ async def _admit_to_route(request: HttpRequest, required: str, repeated: tuple[s
         token = await gate.admit(scope, demanded, account=account, any_account=any_account)
     except Refused as refused:
         # The request names two accounts, so none can be called the wrong one.
-        if refused.code == "account_mismatch" and "account" in repeated:
-            raise parameters.repetition(repeated) from None
+        if refused.code == "account_mismatch" and any(fault.field == "account" for fault in faults):
+            raise Refused("bad_request", errors=faults) from None
         raise
     if (
         entry is not None

@@ -6,7 +6,6 @@ table in `services.tokens.operations`. What an edge says about the actor is a cr
 
 import hashlib
 import logging
-import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,16 +14,17 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from services.tokens import imports, operations, rows, rules, transitions
+from services.tokens import cursors, imports, operations, rows, transitions
 from services.tokens.authority import MAX_LIVING_SECRETS, Authority, Rejected
 from services.tokens.changes import AlreadyExists, KeyReused, NoSuchAccount, Transaction
+from services.tokens.cursors import LogPlace, NotACursor, Place
 from services.tokens.leases import Leases
 from services.tokens.operations import Rule
 from services.tokens.replies import bad_request, conflict, fitting, not_found
 from services.tokens.rows import StoredToken
-from services.tokens.store import Rejection, Store
+from services.tokens.store import FIRST, Rejection, Store
 from shared import contracts as c
-from shared import postgres
+from shared import postgres, rules
 from shared.contracts import ADMINISTRATIVE, Failure, FieldError, NewToken, Operation
 from shared.ids import new_id
 from shared.measures import Measures
@@ -46,6 +46,8 @@ AUDITED_CODES = frozenset(
 """Why a change is rejected that its actor was not authorized to make."""
 
 R = TypeVar("R", bound=msgspec.Struct)
+
+NO_SUCH_ACCOUNT = FieldError(field="account", message="no such account")
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 
@@ -101,6 +103,7 @@ class Administration:
             c.ADD_ACCOUNT: self.add_account,
             c.GET_ACCOUNT: self.get_account,
             c.LIST_ACCOUNTS: self.list_accounts,
+            c.GET_ACCOUNT_LOG: self.get_account_log,
             c.DELETE_ACCOUNT: self.delete_account,
         }
         return {
@@ -114,16 +117,16 @@ class Administration:
 
     async def create_token(self, request: c.CreateToken) -> c.Made | Failure:
         wanted = rules.in_utc(request.token)
-        if problems := rules.problems(wanted, datetime.now(UTC)):
-            return bad_request(*problems)
+        problems = rules.problems(wanted, datetime.now(UTC))
 
         async def work(change: Transaction) -> c.Made:
             change.authority.require(operations.CREATE, account=wanted.account)
-            has_account = wanted.account is None or await change.lock_account(wanted.account)
+            # The name of none is not looked up: it may be anything.
+            is_lockable = wanted.account is not None and rules.is_account(wanted.account)
+            has_account = not is_lockable or await change.lock_account(wanted.account or "")
             authority = await change.lock()
             authority.require(operations.CREATE, account=wanted.account)
-            if not has_account:
-                raise NoSuchAccount
+            transitions.reject([*problems, *([] if has_account else [NO_SUCH_ACCOUNT])])
             authority.require_right_to_create()
             authority.require_grant(wanted)
             if request.first_only and (authority.holder is not None or not await change.is_first()):
@@ -257,7 +260,8 @@ class Administration:
     async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
         async def work(authority: Authority) -> c.TokenLog | Failure:
             found = await self._readable(authority, request.id, request.key)
-            return (await self._store.log(found.token.id) if found else None) or not_found()
+            place = _log_place(request.after)
+            return (await self._store.log(found.token.id, place) if found else None) or not_found()
 
         return await self._read(request.actor, work)
 
@@ -286,14 +290,9 @@ class Administration:
 
         async def work(authority: Authority) -> c.TokenPage | Failure:
             authority.require(operations.LIST, account=request.account)
-            total, tokens = await self._store.list(request)
-            page = c.TokenPage(
-                total=total,
-                page=request.page,
-                pages=math.ceil(total / request.page_size),
-                tokens=tuple(tokens),
-            )
-            return fitting(page, "pageSize", tokens)
+            total, page, pages, tokens, following = await self._store.list(request, _place(request))
+            reply = c.TokenPage(total=total, page=page, pages=pages, tokens=tuple(tokens), next=following)
+            return fitting(reply, "pageSize", tokens)
 
         return await self._read(request.actor, work)
 
@@ -356,14 +355,21 @@ class Administration:
 
         async def work(authority: Authority) -> c.AccountPage | Failure:
             authority.require(operations.LIST_ACCOUNTS)
-            total, accounts = await self._store.accounts(request)
-            page = c.AccountPage(
-                total=total,
-                page=request.page,
-                pages=math.ceil(total / request.page_size),
-                accounts=tuple(accounts),
+            total, page, pages, accounts, following = await self._store.accounts(request, _place(request))
+            reply = c.AccountPage(
+                total=total, page=page, pages=pages, accounts=tuple(accounts), next=following
             )
-            return fitting(page, "pageSize", accounts)
+            return fitting(reply, "pageSize", accounts)
+
+        return await self._read(request.actor, work)
+
+    async def get_account_log(self, request: c.GetAccountLog) -> c.AccountLog | Failure:
+        async def work(authority: Authority) -> c.AccountLog | Failure:
+            authority.require(operations.SHOW_ACCOUNT, account=request.account)
+            if not rules.is_account(request.account):
+                return not_found()
+            place = _log_place(request.after)
+            return await self._store.account_log(request.account, place) or not_found()
 
         return await self._read(request.actor, work)
 
@@ -410,7 +416,7 @@ class Administration:
         except AlreadyExists:
             return conflict("this token exists already")
         except NoSuchAccount:
-            return bad_request(FieldError(field="account", message="no such account"))
+            return bad_request(NO_SUCH_ACCOUNT)
         await self._notify(change)
         return reply
 
@@ -600,13 +606,38 @@ def _fingerprint(request: Any) -> bytes:
     return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
 
 
+def _place(request: c.ListTokens | c.ListAccounts) -> Place | None:
+    """Where the page begins that is asked for by a cursor.
+
+    Raises:
+        Rejected: the cursor is not valid.
+    """
+    try:
+        return cursors.place(request)
+    except NotACursor as error:
+        raise Rejected(bad_request(FieldError(field="after", message=str(error)))) from None
+
+
+def _log_place(after: str | None) -> LogPlace:
+    """Before which entries the page of a log begins.
+
+    Raises:
+        Rejected: the cursor is not valid.
+    """
+    try:
+        return FIRST if after is None else cursors.decode(after, LogPlace)
+    except NotACursor as error:
+        raise Rejected(bad_request(FieldError(field="after", message=str(error)))) from None
+
+
 def _listing_problems(request: c.ListTokens | c.ListAccounts) -> list[FieldError]:
     problems = _paging_problems(request)
     for field in ("query", "account", "scope", "rotated_to", "created_by"):
         text: str | None = getattr(request, field, None)
         if text is not None and (len(text) > rules.MAX_DESCRIPTION or "\0" in text):
+            name = next(each for each in msgspec.structs.fields(request) if each.name == field).encode_name
             problems.append(
-                FieldError(field=field, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
+                FieldError(field=name, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
             )
     return problems
 
@@ -615,6 +646,8 @@ def _paging_problems(request: Any) -> list[FieldError]:
     problems = []
     if not 0 <= request.page <= c.MAX_PAGE:
         problems.append(FieldError(field="page", message=f"0 to {c.MAX_PAGE}"))
+    if request.page and request.after is not None:
+        problems.append(FieldError(field="page", message="not with after, which says where the page begins"))
     if not 1 <= request.page_size <= c.MAX_PAGE_SIZE:
         problems.append(FieldError(field="pageSize", message=f"1 to {c.MAX_PAGE_SIZE}"))
     return problems

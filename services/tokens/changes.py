@@ -15,7 +15,6 @@ import msgspec
 from services.tokens import rows
 from services.tokens.authority import Authority
 from services.tokens.rows import StoredToken
-from services.tokens.rules import canonical
 from shared.contracts import (
     Account,
     AccountAdded,
@@ -28,6 +27,7 @@ from shared.contracts import (
 )
 from shared.notices import notice_key
 from shared.postgres import Connection
+from shared.rules import canonical
 from shared.token_record import TokenRecord
 
 DESCENDANTS_S = 4.0
@@ -309,7 +309,7 @@ class Transaction:
             imported=imported,
             disabled_with=None,
         )
-        await self._record("token.created", [added.id])
+        await self._record("token.created", [added.id], _created(added))
         return added
 
     async def update(self, old: Token, wanted: NewToken) -> None:
@@ -328,7 +328,7 @@ class Transaction:
             wanted.not_before,
             wanted.expires,
         )
-        await self._record("token.updated", [old.id], {"changes": _difference(rows.wanted(old), wanted)})
+        await self._record("token.updated", [old.id], _difference(rows.wanted(old), wanted))
 
     async def disable(self, ids: Sequence[str], number: int | None) -> None:
         """Disables tokens together.
@@ -344,13 +344,13 @@ class Transaction:
             ids,
             number,
         )
-        await self._record("token.disabled", ids)
+        await self._record("token.disabled", ids, _changes(disabled=(False, True)))
 
     async def enable(self, ids: Sequence[str]) -> None:
         await self._connection.execute(
             "update token set disabled = false, disabled_with = null, rev = rev + 1 where id = any($1)", ids
         )
-        await self._record("token.enabled", ids)
+        await self._record("token.enabled", ids, _changes(disabled=(True, False)))
 
     async def rotate(self, old: StoredToken, new: TokenRecord, grace_s: int, *, family: str) -> Token:
         """Adds the successor, and lets the old token end with the grace period or its own expiry, whichever is first.
@@ -368,24 +368,33 @@ class Transaction:
             new, chain=old.chain, family=family, imported=old.is_imported, disabled_with=old.disabled_with
         )
         holder = self.authority.holder
-        await self._connection.execute(
+        expires = await self._connection.fetchval(
             "update token set rotated_to = $2, rotated_by = $4, rev = rev + 1,"
-            " expires = least(expires, now() + make_interval(secs => $3)) where id = $1",
+            " expires = least(expires, now() + make_interval(secs => $3)) where id = $1 returning expires",
             old.token.id,
             added.id,
             float(grace_s),
             holder.token.id if holder else None,
         )
-        await self._record("token.rotated", [old.token.id], {"to": added.id, "grace": grace_s})
-        await self._record("token.created", [added.id])
+        changed = _changes(rotatedTo=(None, added.id), expires=(old.token.expires, expires))
+        await self._record("token.rotated", [old.token.id], {"to": added.id, "grace": grace_s, **changed})
+        await self._record("token.created", [added.id], {"rotatedFrom": old.token.id, **_created(added)})
         return added
 
     async def revoke(self, ids: Sequence[str]) -> None:
         """Revokes tokens for good."""
-        await self._connection.execute(
-            "update token set revoked = now(), rev = rev + 1 where id = any($1)", ids, timeout=DESCENDANTS_S
+        revoked = await self._connection.fetchval(
+            """
+            with ended as (
+                update token set revoked = now(), revoked_by = $2, rev = rev + 1 where id = any($1)
+            )
+            select now()
+            """,
+            ids,
+            self.authority.name,
+            timeout=DESCENDANTS_S,
         )
-        await self._record("token.revoked", ids)
+        await self._record("token.revoked", ids, _changes(revoked=(None, revoked)))
 
     async def end_sessions(self, ids: Sequence[str]) -> None:
         """Ends the sessions and the sign-in links of tokens that lost something: they do not come back with it."""
@@ -437,7 +446,7 @@ class Transaction:
             float(seconds),
         )
         if made:
-            await self._audit("session.link_made", [id])
+            await self._audit("session.link_made", [id], {"seconds": seconds})
         return bool(made)
 
     # Accounts
@@ -468,14 +477,17 @@ class Transaction:
             if row is None:  # deleted in between
                 return await self.add_account(account, name)
             return rows.account(row), False
-        await self._audit("account.added", [None], {"account": account})
+        await self._audit("account.added", [None], {"account": account, **_changes(name=(None, name))})
         self._announced.append(("account.added", AccountAdded(account=account)))
         return rows.account(row), True
 
     async def delete_account(self, account: str, tokens: int) -> None:
         """Deletes an account whose tokens are revoked."""
-        await self._connection.execute("delete from account where account = $1", account)
-        await self._audit("account.deleted", [None], {"account": account, "tokens": tokens})
+        name = await self._connection.fetchval(
+            "delete from account where account = $1 returning name", account
+        )
+        details = {"account": account, "tokens": tokens, **_changes(name=(name, None))}
+        await self._audit("account.deleted", [None], details)
         self._announced.append(("account.deleted", AccountDeletedEvent(account=account)))
 
     # What is recorded about each change
@@ -625,7 +637,28 @@ _DESCENDANTS = """
 """
 
 
+def _created(token: Token) -> dict[str, Any]:
+    """What a new token has that a token without anything has not."""
+    return _difference(NewToken(), rows.wanted(token))
+
+
 def _difference(before: NewToken, after: NewToken) -> dict[str, Any]:
     """Each field that differs, as it was and as it is."""
-    old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
-    return {name: {"from": old[name], "to": new[name]} for name in old if old[name] != new[name]}
+    old, new = _fields(before), _fields(after)
+    return _changes(**{name: (old[name], new[name]) for name in old})
+
+
+def _fields(token: NewToken) -> dict[str, Any]:
+    """The fields by their names in JSON, each restriction as one."""
+    fields: dict[str, Any] = msgspec.to_builtins(token)
+    restrictions = fields.pop("restrictions")
+    return fields | {f"restrictions.{name}": value for name, value in restrictions.items()}
+
+
+def _changes(**fields: tuple[Any, Any]) -> dict[str, Any]:
+    """What the audit's details say of the fields that changed, from the value of each before and after."""
+    return {
+        "changes": {
+            name: {"from": before, "to": after} for name, (before, after) in fields.items() if before != after
+        }
+    }

@@ -4,12 +4,12 @@ import asyncio
 
 import msgspec
 
-from services.tokens import rules
 from services.tokens.leases import Leases
 from services.tokens.limits import Limits
 from services.tokens.replies import bad_request, fitting, not_found
 from services.tokens.store import Store
 from shared import contracts as c
+from shared import rules
 from shared.contracts import Failure, FieldError
 from shared.judgement import Demand, judge
 from shared.rpc import Handlers

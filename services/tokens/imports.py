@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.tokens import rules
 from services.tokens.changes import AlreadyExists, NoSuchAccount, Transaction
 from shared import contracts as c
-from shared import record_fields
+from shared import record_fields, rules
 from shared.contracts import FieldError, ImportNotice
 from shared.token_record import TokenRecord
 

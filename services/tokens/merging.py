@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from services.tokens import rules
-from shared import record_fields
+from shared import record_fields, rules
 from shared.contracts import FieldError, NewToken, TokenUpdate
 
 

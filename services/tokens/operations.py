@@ -164,7 +164,7 @@ ADD_ACCOUNT = Rule(
     "its own account",
     "",
     ["account.added"],
-    ["POST /v1/account", "/admin/accounts"],
+    ["POST /v1/account", "/admin/accounts", "accounts add"],
 )
 SHOW_ACCOUNT = Rule(
     "show an account",
@@ -172,7 +172,13 @@ SHOW_ACCOUNT = Rule(
     "its own account",
     "",
     [],
-    ["GET /v1/account/{account}", "/admin/accounts/{account}/delete"],
+    [
+        "GET /v1/account/{account}",
+        "GET /v1/account/{account}/log",
+        "/admin/accounts/{account}/delete",
+        "accounts show",
+        "accounts log",
+    ],
 )
 LIST_ACCOUNTS = Rule(
     "list accounts",
@@ -180,7 +186,7 @@ LIST_ACCOUNTS = Rule(
     "not at all",
     "",
     [],
-    ["GET /v1/accounts", "/admin/accounts"],
+    ["GET /v1/accounts", "/admin/accounts", "accounts list"],
 )
 DELETE_ACCOUNT = Rule(
     "delete an account",
@@ -188,7 +194,7 @@ DELETE_ACCOUNT = Rule(
     "its own account",
     "the account exists; revokes its tokens",
     ["account.deleted", "token.revoked"],
-    ["DELETE /v1/account/{account}", "/admin/accounts/{account}/delete"],
+    ["DELETE /v1/account/{account}", "/admin/accounts/{account}/delete", "accounts delete"],
 )
 SIGN_IN = Rule(
     "sign in to the dashboard",

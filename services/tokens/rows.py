@@ -10,8 +10,10 @@ from shared.contracts import (
     EXPIRING_DAYS,
     Access,
     Account,
+    Change,
     NewToken,
     Refusal,
+    RejectedAttempt,
     Restrictions,
     Token,
     TokenOrder,
@@ -74,11 +76,42 @@ STATES: Mapping[TokenState, str] = {
 }
 """The condition for each state; constants, so that PostgreSQL can match them with partial indexes."""
 
-ORDERS: Mapping[TokenOrder, str] = {
-    "created": "id desc",
-    "used": "last_used desc nulls last",
-    "expires": "expires nulls last",
-    "description": "lower(description)",
+
+class Order(NamedTuple):
+    """How a list is sorted: by a key that is never null and then by id, both in one direction, so that a row's place is
+    found by one comparison.
+
+    Args:
+        key: the key, in SQL.
+        type: its type.
+        descending: the direction.
+    """
+
+    key: str
+    type: str
+    descending: bool = False
+
+    @property
+    def sql(self) -> str:
+        direction = "desc" if self.descending else "asc"
+        return f"{self.key} {direction}, id {direction}"
+
+    def beyond(self, key: str, id: str) -> str:  # noqa: A002  # the column's name
+        """The condition for the rows after one.
+
+        Args:
+            key: the parameter with that row's key, as text.
+            id: the parameter with its id.
+        """
+        return f"({self.key}, id) {'<' if self.descending else '>'} ({key}::text::{self.type}, {id}::text)"
+
+
+ORDERS: Mapping[TokenOrder, Order] = {
+    "created": Order("id", "text", descending=True),
+    "used": Order("coalesce(last_used, '-infinity')", "timestamptz", descending=True),
+    "expires": Order("coalesce(expires, 'infinity')", "timestamptz"),
+    # As much of it as a cursor has room for.
+    "description": Order("left(lower(description), 64)", "text"),
 }
 
 
@@ -100,6 +133,7 @@ def token(row: asyncpg.Record) -> Token:
         access=Access(time=row["last_used"], ip=row["last_ip"]),
         revoked=row["revoked"],
         revision=row["rev"],
+        revoked_by=row["revoked_by"],
     )
 
 
@@ -132,6 +166,28 @@ def wanted(of: Token) -> NewToken:
 
 def account(row: asyncpg.Record) -> Account:
     return Account(account=row["account"], name=row["name"], created=row["created"])
+
+
+def change(row: asyncpg.Record) -> Change:
+    return Change(
+        time=row["at"],
+        action=row["action"],
+        actor=row["actor"],
+        address=row["address"],
+        request_id=row["request_id"],
+        details=msgspec.json.decode(row["details"]) if row["details"] else {},
+    )
+
+
+def attempt(row: asyncpg.Record) -> RejectedAttempt:
+    return RejectedAttempt(
+        time=row["at"],
+        action=row["action"],
+        code=msgspec.json.decode(row["details"])["code"],
+        actor=row["actor"],
+        address=row["address"],
+        request_id=row["request_id"],
+    )
 
 
 def refusal(row: asyncpg.Record) -> Refusal:

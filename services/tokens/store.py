@@ -1,25 +1,28 @@
 """What the tokens service reads from PostgreSQL, and what it counts there; changes are in `changes`."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import asyncpg
 import msgspec
 
-from services.tokens import rows, rules
+from services.tokens import cursors, rows
 from services.tokens.authority import Authority
 from services.tokens.changes import Transaction, holder
+from services.tokens.cursors import LogPlace, Place
 from services.tokens.rows import StoredToken
+from shared import rules
 from shared.contracts import (
     Account,
+    AccountLog,
     Actor,
-    Change,
     ListAccounts,
     ListTokens,
     Refusal,
     RefusedToken,
-    RejectedAttempt,
     Token,
     TokenLog,
     Use,
@@ -28,11 +31,17 @@ from shared.contracts import (
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 from shared.token_record import TokenRecord
 
+T = TypeVar("T")
+
 SCHEMA = "tokens"
 LIST_S = 2.0
 """How long looking through all tokens may take, in seconds."""
 LOG_LENGTH = 100
 """Refusals kept, and changes and rejected attempts shown, for each token."""
+MAX_LOG_BYTES = 500_000
+"""How much of a log's page the details of its changes may take: a message holds more, but not that of every change."""
+FIRST = LogPlace(changes=2**63 - 1, attempts=2**63 - 1, refusals=2**63 - 1)
+"""The place before the newest entries of a log."""
 MAX_REJECTIONS_PER_MINUTE = 20
 """Rejected attempts of one actor in the audit; more are counted only, so that no holder of a token fills the table."""
 
@@ -55,6 +64,24 @@ class Rejection(NamedTuple):
     token: str | None
     digest: str | None
     details: Mapping[str, Any]
+
+
+class Listing(NamedTuple, Generic[T]):
+    """A page of a list.
+
+    Args:
+        total: how many rows match.
+        page: the page's number.
+        pages: how many pages there are.
+        items: what is on it.
+        next: the cursor of the next page.
+    """
+
+    total: int
+    page: int
+    pages: int
+    items: Sequence[T]
+    next: str | None
 
 
 def wanted_migrations() -> list[Migration]:
@@ -225,45 +252,54 @@ class Store:
                 LOG_LENGTH,
             )
 
-    async def log(self, id: str) -> TokenLog | None:  # noqa: A002
-        """The latest changes of a token, refusals to it and rejected attempts to change it, newest first; None if there
-        never was such a token. Attempts are apart from changes, which a flood of them would push out.
+    async def log(self, id: str, after: LogPlace) -> TokenLog | None:  # noqa: A002
+        """Changes of a token, refusals to it and rejected attempts to change it, newest first; None if there never was such
+        a token. Attempts are apart from changes, which a flood of them would push out.
         """
         if not await self._pool.fetchval("select true from token where id = $1", id):
             return None
-        changes = await self._pool.fetch(
-            "select * from audit where token = $1 and not rejected order by id desc limit $2", id, LOG_LENGTH
-        )
-        attempts = await self._pool.fetch(
-            "select * from audit where token = $1 and rejected order by id desc limit $2", id, LOG_LENGTH
-        )
-        refusals = await self._pool.fetch(
-            "select * from refusal where token = $1 order by id desc limit $2", id, LOG_LENGTH
-        )
+        changes = await self._entries("audit", "token = $1 and not rejected", id, after.changes)
+        attempts = await self._entries("audit", "token = $1 and rejected", id, after.attempts)
+        refusals = await self._entries("refusal", "token = $1", id, after.refusals)
         return TokenLog(
-            changes=tuple(
-                Change(
-                    time=row["at"],
-                    action=row["action"],
-                    actor=row["actor"],
-                    address=row["address"],
-                    request_id=row["request_id"],
-                )
-                for row in changes
-            ),
-            refusals=tuple(rows.refusal(row) for row in refusals),
-            attempts=tuple(
-                RejectedAttempt(
-                    time=row["at"],
-                    action=row["action"],
-                    code=msgspec.json.decode(row["details"])["code"],
-                    actor=row["actor"],
-                    address=row["address"],
-                    request_id=row["request_id"],
-                )
-                for row in attempts
-            ),
+            changes=tuple(map(rows.change, changes.rows)),
+            refusals=tuple(map(rows.refusal, refusals.rows)),
+            attempts=tuple(map(rows.attempt, attempts.rows)),
+            next=_following(changes, attempts, refusals),
         )
+
+    async def account_log(self, account: str, after: LogPlace) -> AccountLog | None:
+        """Changes of an account, and rejected attempts that named it, newest first; None if nothing is known of it."""
+        of_account = "token is null and details ->> 'account' = $1"
+        changes = await self._entries("audit", f"{of_account} and not rejected", account, after.changes)
+        attempts = await self._entries("audit", f"{of_account} and rejected", account, after.attempts)
+        if not changes.rows and not attempts.rows and after == FIRST:
+            return None
+        return AccountLog(
+            changes=tuple(map(rows.change, changes.rows)),
+            attempts=tuple(map(rows.attempt, attempts.rows)),
+            next=_following(changes, attempts),
+        )
+
+    async def _entries(self, table: str, condition: str, value: str, before: int) -> "_Entries":
+        """The newest entries of a log before one, as many as a message has room for.
+
+        Args:
+            table: where they are.
+            condition: which ones, about ``$1``.
+            value: what ``$1`` is.
+            before: the number of that entry; 0 for none of them.
+        """
+        if before == 0:
+            return _Entries([], 0)
+        found = await self._pool.fetch(
+            f"select * from {table} where {condition} and id < $2 order by id desc limit $3",  # noqa: S608  # constants
+            value,
+            before,
+            LOG_LENGTH + 1,
+        )
+        shown = _within(found[:LOG_LENGTH], MAX_LOG_BYTES)
+        return _Entries(shown, shown[-1]["id"] if len(shown) < len(found) else 0)
 
     async def refusals_to(self, request_id: str) -> Sequence[Refusal]:
         """What the tokens' logs hold about a request."""
@@ -311,15 +347,18 @@ class Store:
             created=token.created,
         )
 
-    async def list(self, wanted: ListTokens) -> tuple[int, Sequence[Token]]:
-        """How many tokens match, and one page of them, newest first."""
+    async def list(self, wanted: ListTokens, place: Place | None) -> Listing[Token]:
+        """A page of the tokens that match."""
+        order = rows.ORDERS[wanted.order]
         in_state = rows.STATES[wanted.state] if wanted.state else "revoked is null"
         condition = f"""
             {in_state} and ($1::text is null or account = $1)
             and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2
                 or lower(hint) = lower($6) or digest = $7)
-            and ($3::text is null or $3 = any(scopes)) and ($4::text is null or rotated_to = $4)
-            and ($5::text is null or created_by = $5)
+            and ($3::text is null
+                or $3 = any(scopes) or ' ' || array_to_string(scopes, ' ') like '% ' || $9 || ':%')
+            and ($4::text is null or rotated_to = $4) and ($5::text is null or created_by = $5)
+            and ($8::timestamptz is null or coalesce(last_used, created) < $8)
         """
         text = (wanted.query or "").strip()
         arguments = (
@@ -330,37 +369,53 @@ class Store:
             wanted.created_by,
             text,
             bytes.fromhex(text) if rules.is_digest(text) else None,
+            wanted.unused_since,
+            _escape_like(wanted.scope or ""),
         )
-        total = await self._pool.fetchval(
-            f"select count(*) from token where {condition}",  # noqa: S608  # a constant
-            *arguments,
-            timeout=LIST_S,
+        total = (
+            place.total
+            if place
+            else await self._pool.fetchval(
+                f"select count(*) from token where {condition}",  # noqa: S608  # constants
+                *arguments,
+                timeout=LIST_S,
+            )
         )
+        beyond = f" and {order.beyond('$12', '$13')}" if place else ""
         found = await self._pool.fetch(
-            f"select * from token where {condition}"  # noqa: S608
-            f" order by {rows.ORDERS[wanted.order]}, id desc limit $8 offset $9",
+            f"select *, ({order.key})::text as place from token where {condition}{beyond}"  # noqa: S608
+            f" order by {order.sql} limit $10 offset $11",
             *arguments,
-            wanted.page_size,
-            wanted.page * wanted.page_size,
+            wanted.page_size + 1,
+            0 if place else wanted.page * wanted.page_size,
+            *((place.key, place.id) if place else ()),
             timeout=LIST_S,
         )
-        return total, [rows.token(row) for row in found]
+        return _listing(wanted, place, total, found, rows.token)
 
     async def account(self, account: str) -> Account | None:
         row = await self._pool.fetchrow("select * from account where account = $1", account)
         return rows.account(row) if row else None
 
-    async def accounts(self, wanted: ListAccounts) -> tuple[int, Sequence[Account]]:
-        condition = "$1::text is null or account ilike $1 or name ilike $1"
-        query = None if wanted.query is None else f"%{_escape_like(wanted.query)}%"
-        total = await self._pool.fetchval(f"select count(*) from account where {condition}", query)  # noqa: S608
-        found = await self._pool.fetch(
-            f"select * from account where {condition} order by account limit $2 offset $3",  # noqa: S608  # a constant
-            query,
-            wanted.page_size,
-            wanted.page * wanted.page_size,
+    async def accounts(self, wanted: ListAccounts, place: Place | None) -> Listing[Account]:
+        """A page of the accounts that match."""
+        condition = "($1::text is null or account ilike $1 or name ilike $1)"
+        text = (wanted.query or "").strip()
+        query = f"%{_escape_like(text)}%" if text else None
+        total = (
+            place.total
+            if place
+            else await self._pool.fetchval(f"select count(*) from account where {condition}", query)  # noqa: S608
         )
-        return total, [rows.account(row) for row in found]
+        found = await self._pool.fetch(
+            f"select *, account as id, '' as place from account where {condition}{' and account > $4' if place else ''}"  # noqa: S608  # constants
+            " order by account limit $2 offset $3",
+            query,
+            wanted.page_size + 1,
+            0 if place else wanted.page * wanted.page_size,
+            *((place.id,) if place else ()),
+        )
+        return _listing(wanted, place, total, found, rows.account)
 
     async def count_accounts(self) -> int:
         count: int = await self._pool.fetchval("select count(*) from account")
@@ -369,6 +424,61 @@ class Store:
     async def version(self) -> str:
         version: str = await self._pool.fetchval("select current_setting('server_version')")
         return version
+
+
+class _Entries(NamedTuple):
+    """Entries of a log, and the number of the one before which there are more; 0 if there are none."""
+
+    rows: Sequence[asyncpg.Record]
+    more_before: int
+
+
+def _following(changes: _Entries, attempts: _Entries, refusals: _Entries | None = None) -> str | None:
+    """The cursor of a log's older entries."""
+    place = LogPlace(
+        changes=changes.more_before,
+        attempts=attempts.more_before,
+        refusals=refusals.more_before if refusals else 0,
+    )
+    return cursors.encode(place) if any(msgspec.structs.astuple(place)) else None
+
+
+def _within(found: Sequence[asyncpg.Record], max_bytes: int) -> Sequence[asyncpg.Record]:
+    """The first rows whose details take no more than so many bytes together, and the first one in any case."""
+    for index, row in enumerate(found):
+        max_bytes -= len(row.get("details") or "")
+        if max_bytes < 0 and index:
+            return found[:index]
+    return found
+
+
+def _listing(
+    wanted: ListTokens | ListAccounts,
+    place: Place | None,
+    total: int,
+    found: Sequence[asyncpg.Record],
+    read: Callable[[asyncpg.Record], T],
+) -> Listing[T]:
+    """A page of a list.
+
+    Args:
+        wanted: what was asked for.
+        place: where the page begins, if it was asked for by a cursor.
+        total: how many rows match.
+        found: the page's rows with their ``id`` and ``place``, and one more if there are more.
+        read: makes an item of a row.
+    """
+    page = place.page if place else wanted.page
+    shown = found[: wanted.page_size]
+    following = None
+    if len(found) > len(shown):
+        last = shown[-1]
+        following = cursors.encode(
+            Place(
+                filters=cursors.filters(wanted), page=page + 1, total=total, id=last["id"], key=last["place"]
+            )
+        )
+    return Listing(total, page, math.ceil(total / wanted.page_size), tuple(map(read, shown)), following)
 
 
 def _escape_like(text: str) -> str:

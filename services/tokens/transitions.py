@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.tokens import rows, rules
+from services.tokens import rows
 from services.tokens.attenuation import exceeds
 from services.tokens.authority import Authority, Rejected
 from services.tokens.changes import Transaction
@@ -17,6 +17,7 @@ from services.tokens.operations import Rule
 from services.tokens.replies import bad_request, conflict, not_found
 from services.tokens.rows import StoredToken
 from shared import contracts as c
+from shared import rules
 from shared.contracts import Failure, FieldError, NewToken
 
 

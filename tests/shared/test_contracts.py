@@ -37,7 +37,8 @@ TOKEN_BYTES = (
     '{"id":"tok_1","description":"","scopes":["api"],"account":null,"metadata":null,"restrictions":'
     '{"addresses":null,"referrers":null,"rateLimit":{"maxRequests":1,"timeWindow":60}},"notBefore":null,'
     '"expires":"2026-01-02T03:04:05Z","disabled":false,"hint":"tly_abcd","created":"2026-01-02T03:04:05Z",'
-    '"createdBy":"cli:me","rotatedTo":null,"access":{"time":null,"ip":null},"revoked":null,"revision":0}'
+    '"createdBy":"cli:me","rotatedTo":null,"access":{"time":null,"ip":null},"revoked":null,"revision":0,'
+    '"revokedBy":null}'
 )
 HOLDER = "holder_" + "0" * 26
 WIRE = [

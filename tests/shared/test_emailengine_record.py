@@ -207,7 +207,7 @@ def test_permissions_that_allow_nothing_or_cannot_be_read_are_rejected_whatever_
         ({"someFutureNarrowing": 1}, ["someFutureNarrowing"]),
         (limits(methods=["GET"]), ["restrictions.methods"]),
         (limits(rateLimit={"maxRequests": 1, "timeWindow": 1, "burst": 2}), ["restrictions.rateLimit.burst"]),
-        ({"a": 1, **limits(b=1)}, ["a", "restrictions.b"]),
+        ({"a": 1, **limits(b=1)}, ["restrictions.b", "a"]),
         ({"\x1b[31m": 1}, ["(a name that is not shown)"]),
     ],
 )

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings, target
 from hypothesis import strategies as st
 
-from services.tokens.rules import MAX_REFERRER
 from shared.judgement import MAX_REFERRER_BYTES, matches, referrer_allowed
+from shared.rules import MAX_REFERRER
 
 PADDED = 30_000
 """What the matcher searches for long segments, in characters."""

@@ -81,8 +81,11 @@ def test_a_secret_s_file_has_to_be_readable(tmp_path: Path):
     assert (
         settings.load(EdgeSettings, {"TALLYSTICK_NATS_URL_FILE": f"{tmp_path}/good"}).nats_url == "nats://x"
     )
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbfnats://x\r\n")
+    marked = settings.load(EdgeSettings, {"TALLYSTICK_NATS_URL_FILE": f"{tmp_path}/marked"})
+    assert marked.nats_url == "nats://x"
     for wrong in (f"{tmp_path}/bad", f"{tmp_path}/none", str(tmp_path), ""):
-        with pytest.raises(SettingsError, match="TALLYSTICK_NATS_URL_FILE cannot be read"):
+        with pytest.raises(SettingsError, match=r"TALLYSTICK_NATS_URL_FILE (cannot be read|is not UTF-8)"):
             settings.load(EdgeSettings, {"TALLYSTICK_NATS_URL_FILE": wrong})
     with pytest.raises(SettingsError, match="both set"):
         settings.load(EdgeSettings, {**NATS, "TALLYSTICK_NATS_URL_FILE": f"{tmp_path}/good"})

@@ -21,10 +21,10 @@ def packed(**fields: object) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode({"id": DIGEST, **fields})).decode()
 
 
-def ran(up: Up, *arguments: str, given: str | bytes = "") -> Result:  # noqa: F811
+def ran(up: Up, *arguments: str, given: str | bytes = "", group: str = "tokens") -> Result:  # noqa: F811
     assert up.running
     environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
-    return CliRunner().invoke(program, ["tokens", *arguments], input=given, env=environment)
+    return CliRunner().invoke(program, [group, *arguments], input=given, env=environment)
 
 
 @pytest.mark.parametrize(

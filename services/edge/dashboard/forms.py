@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
+from shared import rules
 from shared.contracts import (
     FieldError,
     NewToken,
@@ -85,8 +86,15 @@ def _fields(token: Token | NewToken) -> Form:
     return fields
 
 
-def read(form: Form, now: datetime) -> Filled:
-    """What a form says. What the tokens service judges is not judged here; only what it could not be told."""
+def read(form: Form, now: datetime, stored: Token | None = None) -> Filled:
+    """What a form says. If some of it cannot be read, the rules judge the rest, so that all is reported at once; else the
+    tokens service does.
+
+    Args:
+        form: the form.
+        now: the time.
+        stored: the token that is edited.
+    """
     problems: list[FieldError] = []
 
     def attempt(field: str, read_field: Any) -> Any:
@@ -111,6 +119,11 @@ def read(form: Form, now: datetime) -> Filled:
         not_before=attempt("notBefore", _not_before),
         expires=attempt("expires", _expires),
     )
+    if problems:
+        # An expiry that is kept may have passed.
+        is_kept = stored is not None and _local(token.expires) == _local(stored.expires)
+        judged = structs.replace(token, expires=None) if is_kept else token
+        problems += rules.problems(rules.in_utc(judged), now, stored=stored.restrictions if stored else None)
     return Filled(token, tuple(problems))
 
 
@@ -180,20 +193,38 @@ def _merge_patch(before: Any, after: Any) -> Any:
     }
 
 
-def by_field(problems: tuple[FieldError, ...]) -> dict[str, list[str]]:
-    """Problems by the field of the form at which they are shown; under an empty name those of no field."""
-    shown: dict[str, list[str]] = {}
+def by_field(problems: tuple[FieldError, ...], form: Form) -> dict[str, list[str]]:
+    """Problems by the field of the form at which they are shown, in the order of the page; under an empty name those of
+    no field.
+    """
+    shown: dict[str, list[str]] = {field: [] for field in ("", *_FIELDS)}
     for problem in problems:
-        parts = re.split(r"[.\[]", problem.field.removeprefix("restrictions."))
-        field = parts[0] if parts[0] in _FIELDS else ""
-        text = problem.message if field else f"{problem.field}: {problem.message}"
-        shown.setdefault(field, []).append(text)
-    return shown
+        path = problem.field.removeprefix("restrictions.")
+        name = re.split(r"[.\[]", path)[0]
+        if name not in _FIELDS:
+            shown[""].append(f"{problem.field}: {problem.message}".removeprefix(": "))
+        elif place := re.fullmatch(r"\w+\[([0-9]+)\]", path):
+            shown[name].append(f"{_place(form, name, int(place[1]))}: {problem.message}")
+        else:
+            shown[name].append(problem.message)
+    return {
+        field: [*texts[:MAX_SHOWN], *([f"{len(texts) - MAX_SHOWN} more"] if len(texts) > MAX_SHOWN else [])]
+        for field, texts in shown.items()
+        if texts
+    }
 
 
-_FIELDS = {
-    "description", "scopes", "account", "metadata", "addresses", "referrers", "rateLimit", "notBefore", "expires",
-}  # fmt: skip
+MAX_SHOWN = 10
+"""Problems that are shown at one field."""
+_FIELDS = (
+    "description", "scopes", "account", "expires", "addresses", "referrers", "rateLimit", "notBefore", "metadata",
+)  # fmt: skip
+
+
+def _place(form: Form, field: str, index: int) -> str:
+    """Where an item of a list stands in the form; blank lines count."""
+    filled = [number for number, line in enumerate(form.get(field, "").splitlines(), 1) if line.strip()]
+    return f"line {filled[index]}" if index < len(filled) else f"{field.removesuffix('s')} {index + 1}"
 
 
 def _lines(text: str) -> tuple[str, ...] | None:

@@ -18,7 +18,7 @@ from services.edge.gate import HttpRequest, gate_of
 from services.edge.routes.asking import actor, ask, change, create
 from services.edge.routes.parameters import TokenId
 from shared import contracts as c
-from shared import token_value
+from shared import rules, token_value
 from shared.settling import Creation, Everywhere
 
 PAGE_SIZE = 25
@@ -108,7 +108,8 @@ async def make(request: HttpRequest) -> Page:
     sent = await sessions.form(request)
     filled = forms.read(sent, datetime.now(UTC))
     if filled.problems:
-        return _form(request, sent, filled.problems)
+        unknown = await _unknown_account(request, filled.token.account)
+        return _form(request, sent, (*filled.problems, *unknown))
     secret = token_value.new_secret()
     try:
         created = await create(
@@ -170,7 +171,7 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
     """Changes it, if nobody else did since the form was opened."""
     token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
     sent = await sessions.form(request)
-    filled = forms.read(sent, datetime.now(UTC))
+    filled = forms.read(sent, datetime.now(UTC), token)
     if sent.get("revision") != str(token.revision):
         return _stale(request, sent, filled.token, token)
     if filled.problems:
@@ -316,17 +317,33 @@ def _stale(request: HttpRequest, sent: Form, wanted: c.NewToken, current: c.Toke
 def _form(
     request: HttpRequest, form: Form, problems: tuple[c.FieldError, ...] = (), token: c.Token | None = None
 ) -> Page:
+    shown = forms.by_field(problems, form)
+    first_wrong = next((field for field in shown if field), "")
     return page(
         request,
         "tokens/form.html",
         status=400 if problems else 200,
         form=form,
-        problems=forms.by_field(problems),
+        problems=shown,
+        focus=first_wrong or ("" if token else "description"),
         token=token,
         suggested=forms.SUGGESTED,
         expiries=forms.EXPIRIES,
         windows=forms.WINDOWS,
     )
+
+
+async def _unknown_account(request: HttpRequest, account: str | None) -> tuple[c.FieldError, ...]:
+    """What is wrong with the account of a form that is not sent on, where nothing else says so."""
+    if account is None or not rules.is_account(account):
+        return ()
+    try:
+        await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
+    except Refused as refused:
+        if refused.code != "not_found":
+            raise
+        return (c.FieldError(field="account", message="no such account"),)
+    return ()
 
 
 def _problems(refused: Refused) -> tuple[c.FieldError, ...]:

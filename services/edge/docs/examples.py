@@ -43,7 +43,14 @@ _TOKEN = c.Token(
     rotated_to=None,
     access=_ACCESS,
 )
-_CHANGE = c.Change(time=_CREATED, action="token.created", actor="cli:alice", address=None, request_id=None)
+_CHANGE = c.Change(
+    time=_CREATED,
+    action="token.updated",
+    actor="cli:alice",
+    address=None,
+    request_id=None,
+    details={"changes": {"scopes": {"from": ["metrics"], "to": ["api:tokens:read", "metrics"]}}},
+)
 _REFUSAL = c.Refusal(
     id=_ID,
     time=_CREATED,
@@ -118,6 +125,18 @@ _ALL: tuple[Struct, ...] = (
     _ACCOUNT,
     c.AddedAccount(state="new", **msgspec.structs.asdict(_ACCOUNT)),
     c.AccountPage(total=1, page=0, pages=1, accounts=(_ACCOUNT,)),
+    c.AccountLog(
+        changes=(
+            c.Change(
+                time=_CREATED,
+                action="account.added",
+                actor="cli:alice",
+                address=None,
+                request_id=None,
+                details={"account": "alice", "changes": {"name": {"from": None, "to": "Alice"}}},
+            ),
+        ),
+    ),
     c.AccountDeleted(account="alice", deleted=True, tokens=2),
     TokenForm(token=_SECRET),
     IntrospectionForm(token=_SECRET, scope="orders:read", account="alice", address="192.0.2.7"),

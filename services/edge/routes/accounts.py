@@ -1,14 +1,14 @@
 """Accounts that tokens can be bound to."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import delete, get, post
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
 from services.edge.gate import HttpRequest
 from services.edge.routes.asking import actor, ask, change, idempotency_key
-from services.edge.routes.parameters import Account, Page, PageSize
+from services.edge.routes.parameters import Account, After, Page, PageSize
 from shared import contracts as c
 
 
@@ -33,17 +33,33 @@ async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccoun
 
 
 @get("/v1/accounts", opt={"scope": "api:accounts:read"})
-async def list_accounts(request: HttpRequest, page: Page = 0, page_size: PageSize = 20) -> c.AccountPage:
+async def list_accounts(
+    request: HttpRequest,
+    *,
+    page: Page = 0,
+    page_size: PageSize = 20,
+    search: Annotated[
+        str | None, QueryParameter(name="query", description="only those with this in account or name")
+    ] = None,
+    after: After = None,
+) -> c.AccountPage:
     """Lists accounts by name."""
-    return await ask(
-        request, c.LIST_ACCOUNTS, c.ListAccounts(page=page, page_size=page_size, actor=actor(request))
-    )
+    wanted = c.ListAccounts(page=page, page_size=page_size, query=search, after=after, actor=actor(request))
+    return await ask(request, c.LIST_ACCOUNTS, wanted)
 
 
 @get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
 async def show(request: HttpRequest, account: Account) -> c.Account:
     """Shows one account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
+
+
+@get("/v1/account/{account:str}/log", opt={"scope": "api:accounts:read", "account_in": "path"})
+async def log(request: HttpRequest, account: Account, after: After = None) -> c.AccountLog:
+    """When an account was added and deleted, and rejected attempts to do so; a deleted account's too."""
+    return await ask(
+        request, c.GET_ACCOUNT_LOG, c.GetAccountLog(account=account, after=after, actor=actor(request))
+    )
 
 
 @delete(
@@ -59,4 +75,4 @@ async def remove(request: HttpRequest, account: Account) -> c.AccountDeleted:
     return deleted
 
 
-HANDLERS: list[Any] = [add, list_accounts, show, remove]
+HANDLERS: list[Any] = [add, list_accounts, show, log, remove]

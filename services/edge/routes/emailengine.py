@@ -19,6 +19,8 @@ from services.edge.routes.tokens import CreatedToken, make, revocation, revoke_e
 from shared import contracts as c
 from shared import token_value
 
+AS_EMAILENGINE: dict[str, Any] = {"other_parameters": "ignored"}
+"""EmailEngine answers a request with query parameters that it does not know."""
 MAX_LISTED = 1000
 PART_SIZES = (MAX_LISTED, 500, 250, 125, 25, 5, 1)
 """How many tokens a part of a list holds. Each divides the one before, so a smaller part may follow larger ones."""
@@ -60,7 +62,7 @@ class AccountTokens(msgspec.Struct):
     tokens: tuple[c.Token, ...]
 
 
-@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body"}, status_code=200)
+@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body", **AS_EMAILENGINE}, status_code=200)
 async def create(request: HttpRequest, data: JSONBody[EmailEngineToken]) -> Response[CreatedToken]:
     """Makes a token from EmailEngine's request body and shows its secret, once.
 
@@ -77,7 +79,7 @@ async def create(request: HttpRequest, data: JSONBody[EmailEngineToken]) -> Resp
 
 @delete(
     "/v1/token/{token:str}",
-    opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",)},
+    opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",), **AS_EMAILENGINE},
     status_code=200,
 )
 async def revoke(
@@ -129,7 +131,10 @@ def _digest(name: str) -> str | None:
     return token_value.digest(name)
 
 
-@get("/v1/tokens/account/{account:str}", opt={"scope": "api:tokens:read", "account_in": "path"})
+@get(
+    "/v1/tokens/account/{account:str}",
+    opt={"scope": "api:tokens:read", "account_in": "path", **AS_EMAILENGINE},
+)
 async def list_of_account(request: HttpRequest, account: Account) -> AccountTokens:
     """Lists an account's tokens, newest first and up to 1,000, in one answer."""
     sizes = iter(PART_SIZES)

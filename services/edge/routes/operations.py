@@ -74,7 +74,16 @@ def _nats_version(client: Client) -> str:
     return f"{version.major}.{version.minor}.{version.patch}"
 
 
-@get("/metrics", opt={"scope": "metrics", "media_types": [TEXT_FORMAT, OPENMETRICS]}, media_type=TEXT_FORMAT)
+@get(
+    "/metrics",
+    opt={
+        "scope": "metrics",
+        "media_types": [TEXT_FORMAT, OPENMETRICS],
+        # Scrapers are told parameters for other exporters too, as `name[]`: they only choose from the answer.
+        "other_parameters": "ignored",
+    },
+    media_type=TEXT_FORMAT,
+)
 async def metrics(request: HttpRequest) -> Response[bytes]:
     """The counters in Prometheus' text format 0.0.4, or in OpenMetrics for clients that do not accept that."""
     accept = ",".join(request.headers.getall("accept", []))

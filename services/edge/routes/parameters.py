@@ -14,6 +14,12 @@ TokenIdOrDigest = Annotated[
     ),
 ]
 Account = Annotated[str, PathParameter(description="the account's name")]
+After = Annotated[
+    str | None,
+    QueryParameter(
+        description="where to go on: the `next` of the answer before, whose filters have to be the same"
+    ),
+]
 Page = Annotated[int, QueryParameter(ge=0, le=c.MAX_PAGE, description="which page; the first is 0")]
 PageSize = Annotated[
     int, QueryParameter(name="pageSize", ge=1, le=c.MAX_PAGE_SIZE, description="how many on a page")

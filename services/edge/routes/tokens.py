@@ -1,5 +1,6 @@
 """Access tokens: make, list, show, edit, rotate, revoke."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -7,11 +8,11 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
-from services.edge.errors import etag
+from services.edge.errors import Refused, etag
 from services.edge.gate import OWN, HttpRequest, gate_of, token_of
 from services.edge.routes import asking
 from services.edge.routes.asking import actor, ask, change, idempotency_key, revisions
-from services.edge.routes.parameters import Account, Page, PageSize, TokenId, TokenIdOrDigest
+from services.edge.routes.parameters import Account, After, Page, PageSize, TokenId, TokenIdOrDigest
 from shared import contracts as c
 from shared import token_value
 from shared.notices import notice_key
@@ -209,19 +210,52 @@ async def list_tokens(
         Literal[c.TokenState, ""],  # not None, which "null" would be read as
         QueryParameter(name="state", description="only those in this state; without it all but revoked ones"),
     ] = "",
+    granted: Annotated[
+        str | None,
+        QueryParameter(
+            name="scope",
+            description="only those that were given this scope or one below it: `orders` finds `orders:read` too",
+        ),
+    ] = None,
     created_by: Annotated[
         str | None,
         QueryParameter(name="createdBy", description="only those that the token with this id created"),
     ] = None,
+    unused_since: Annotated[
+        datetime | None,
+        QueryParameter(
+            name="unusedSince",
+            description="only those that were neither used nor created since this time, as in 2027-01-31T00:00:00Z",
+        ),
+    ] = None,
+    order: Annotated[
+        c.TokenOrder,
+        QueryParameter(
+            description="`created`: newest first; `used`: last used first; `expires`: first to expire first; `description`"
+        ),
+    ] = "created",
+    after: After = None,
 ) -> c.TokenPage:
-    """Lists tokens, newest first."""
+    """Lists tokens, newest first unless `order` says otherwise.
+
+    Pages move when tokens are created or revoked in between. To see every token once, follow the cursors: send `next` of
+    each answer as `after` of the next request, with the same filters, until it is null.
+    """
+    if unused_since is not None and unused_since.tzinfo is None:
+        raise Refused(
+            "bad_request", errors=(c.FieldError(field="unusedSince", message="a time with its zone"),)
+        )
     wanted = c.ListTokens(
         page=page,
         page_size=page_size,
         query=search,
         account=account,
         state=in_state or None,
+        scope=granted,
         created_by=created_by,
+        unused_since=unused_since,
+        order=order,
+        after=after,
         actor=actor(request),
     )
     return await ask(request, c.LIST_TOKENS, wanted)
@@ -229,9 +263,10 @@ async def list_tokens(
 
 @get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read", "account_in": "token"})
 async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[c.Token]:
-    """Shows one token. Its ETag is its revision."""
+    """Shows one token, a revoked one too. Its ETag is its revision."""
     public_id, key = _named(token_id)
-    return _record(await ask(request, c.GET_TOKEN, c.GetToken(id=public_id, key=key, actor=actor(request))))
+    wanted = c.GetToken(id=public_id, key=key, revoked=True, actor=actor(request))
+    return _record(await ask(request, c.GET_TOKEN, wanted))
 
 
 @patch(
@@ -305,10 +340,13 @@ async def revoke(
 
 
 @get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read", "account_in": "token"})
-async def log(request: HttpRequest, token_id: TokenIdOrDigest) -> c.TokenLog:
-    """The latest changes of a token, and what was refused to it."""
+async def log(request: HttpRequest, token_id: TokenIdOrDigest, after: After = None) -> c.TokenLog:
+    """The latest changes of a token with what they changed, and what was refused to it.
+
+    With `after`, the `next` of the answer before, the entries that came before those.
+    """
     public_id, key = _named(token_id)
-    return await ask(request, c.GET_LOG, c.GetLog(id=public_id, key=key, actor=actor(request)))
+    return await ask(request, c.GET_LOG, c.GetLog(id=public_id, key=key, after=after, actor=actor(request)))
 
 
 def _named(name: str) -> tuple[str | None, str | None]:

@@ -90,8 +90,8 @@ async def test_an_edit_changes_what_it_names_and_nothing_else(
         ({"restrictions": {"addresses": []}}, "restrictions.addresses"),
         ({"scopes": []}, "scopes"),
         ({"scopes": None}, "scopes"),
-        ({"restrictions": {"colour": 1}}, "restrictions"),
-        ({"account": "alice"}, ""),
+        ({"restrictions": {"colour": 1}}, "restrictions.colour"),
+        ({"account": "alice"}, "account"),
         ({"expires": "2020-01-01T00:00:00Z"}, "expires"),
     ],
 )

@@ -100,7 +100,8 @@ async def test_a_repeated_query_parameter_is_rejected_on_every_route(admin):
                 assert f"{name}: {REPEATED}" in answer.text
             else:
                 assert answer.json()["code"] == "bad_request"
-                assert answer.json()["errors"] == [{"field": name, "message": REPEATED}]
+                named = [each for each in answer.json()["errors"] if each["field"] == name]
+                assert named == [{"field": name, "message": REPEATED}]
         once = await admin.request(method, f"{path}?{name}=1&other=1&other=2&other")
         assert REPEATED not in once.text, (method, path, name)
 

@@ -3,11 +3,11 @@
 import asyncpg
 import msgspec
 
-from services.tokens.rules import MAX_REFERRER, MAX_REFERRERS
 from shared import contracts as c
 from shared import rpc
 from shared.batches import MAX_MESSAGE_BYTES
 from shared.contracts import Actor, Failure, FieldError, Restrictions, VerifyToken
+from shared.rules import MAX_REFERRER, MAX_REFERRERS
 from shared.token_value import digest
 from tests.services.conftest import issue
 
@@ -81,7 +81,7 @@ async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(t
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
     assert failure.errors[0] == FieldError(
-        field="records[0].token.restrictions.addresses[0]", message="not an IP address or CIDR network"
+        field="records[0].token.restrictions.addresses[0]", message='"x": not an IP address or CIDR network'
     )
     assert f"{900 * 150 - len(failure.errors)} more are left out" in failure.message
     assert MAX_MESSAGE_BYTES - 2000 < len(msgspec.json.encode(failure)) <= MAX_MESSAGE_BYTES

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from services.tokens.attenuation import exceeds
 from services.tokens.rows import wanted
-from services.tokens.rules import problems
 from shared.contracts import Access, NewToken, RateLimit, Restrictions, Token
 from shared.judgement import Demand, judge
+from shared.rules import problems
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES = ("*", "api", "api:tokens", "api:tokens:read", "metrics", "orders:read")

@@ -64,8 +64,8 @@ async def test_one_rejected_record_keeps_all_out_and_all_faults_are_told(tokens_
     assert isinstance(reply, Failure)
     assert [error.field for error in reply.errors] == [
         "records[1].token.scopes",
-        "records[3].colour",
         "records[3].digest",
+        "records[3].colour",
         "records[2].token.account",
         "records[4]",
     ]

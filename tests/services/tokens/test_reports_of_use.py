@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from services.tokens.rules import MAX_LOGGED
 from shared import contracts as c
 from shared import rpc
 from shared.contracts import Failure, Refusal, ReportUse, Use
+from shared.rules import MAX_LOGGED
 from tests.services.conftest import issue
 
 NOW = datetime.now(UTC)

@@ -32,6 +32,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     c.ADD_ACCOUNT.subject: {"account": "mallory"},
     c.GET_ACCOUNT.subject: {"account": "alice"},
     c.LIST_ACCOUNTS.subject: {},
+    c.GET_ACCOUNT_LOG.subject: {"account": "alice"},
     c.DELETE_ACCOUNT.subject: {"account": "alice"},
 }
 ACTORS: list[tuple[Any, str]] = [

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from shared.addresses import network
-from shared.bad_input import too_deep
+from shared.bad_input import shown_value, too_deep
 from shared.contracts import FieldError, NewToken, RateLimit, Refusal, Restrictions
 from shared.scopes import MAX_COUNT, is_scope
 
@@ -55,7 +55,7 @@ def problems(token: NewToken, now: datetime, *, stored: Restrictions | None = No
             been stored under wider limits.
     """
     found = [FieldError(field="description", message=text) for text in _description(token.description)]
-    found += [FieldError(field="scopes", message=text) for text in _scopes(token.scopes)]
+    found += _scopes(token.scopes)
     if token.account is not None and not is_account(token.account):
         found.append(FieldError(field="account", message="1 to 128 characters that a URL path may hold"))
     if token.metadata is not None and too_deep(token.metadata):
@@ -102,13 +102,15 @@ def _description(text: str) -> Iterator[str]:
         yield "a NUL character"
 
 
-def _scopes(scopes: tuple[str, ...]) -> Iterator[str]:
+def _scopes(scopes: tuple[str, ...]) -> Iterator[FieldError]:
     if not scopes:
-        yield "at least one scope"
+        yield FieldError(field="scopes", message="at least one scope")
     if len(scopes) > MAX_COUNT:
-        yield f"over {MAX_COUNT} scopes"
-    if not all(is_scope(scope) for scope in scopes):
-        yield "a scope is '*' or lower-case segments joined by ':'"
+        yield FieldError(field="scopes", message=f"over {MAX_COUNT} scopes")
+    for index, scope in enumerate(scopes[:MAX_COUNT]):
+        if not is_scope(scope):
+            message = _named(scope, "a scope is '*' or lower-case segments joined by ':'")
+            yield FieldError(field=f"scopes[{index}]", message=message)
 
 
 def _restrictions(restrictions: Restrictions, stored: Restrictions | None) -> Iterator[FieldError]:
@@ -125,9 +127,15 @@ def _restrictions(restrictions: Restrictions, stored: Restrictions | None) -> It
             yield FieldError(field=name, message=f"over {most} entries")
         for index, value in enumerate(values[:most]):
             if text := problem(value):
-                yield FieldError(field=f"{name}[{index}]", message=text)
+                yield FieldError(field=f"{name}[{index}]", message=_named(value, text))
     if restrictions.rate_limit is not None:
         yield from _rate_limit(restrictions.rate_limit)
+
+
+def _named(value: str, text: str) -> str:
+    """What is wrong with a value, which is repeated where that gives nothing away."""
+    shown = shown_value(value)
+    return f"{shown}: {text}" if shown else text
 
 
 def _address_problem(text: str) -> str | None:
