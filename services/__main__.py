@@ -14,7 +14,7 @@ import asyncpg
 import click
 import uvloop
 
-from services.cli import connection, services
+from services.cli import connection, counting, services
 from services.cli.tokens import tokens
 from shared import VERSION, lifecycle, logs, postgres, settings, token_record, token_value
 from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, EX_UNAVAILABLE
@@ -28,6 +28,7 @@ def program() -> None:
 
 program.add_command(tokens)
 program.add_command(services.services)
+program.add_command(counting.counting)
 
 
 @program.command()

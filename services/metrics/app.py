@@ -9,7 +9,7 @@ from services.metrics.handlers import MetricsHandlers
 from services.metrics.recount import Recount
 from services.metrics.settings import Settings
 from shared import bus, events, postgres, rpc
-from shared.lifecycle import Stop, background, beat
+from shared.lifecycle import READY, Stop, background, beat
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,19 @@ async def run(settings: Settings, stop: Stop) -> None:
                 client,
                 "tallystick-metrics",
                 "counts events and renders them for Prometheus",
-                MetricsHandlers(pool).all(),
+                MetricsHandlers(pool, lambda: producer.stream_health).all(),
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
             )
         )
         if settings.heartbeat:
-            await stack.enter_async_context(background(beat(settings.heartbeat), stop))
+
+            def status() -> str:
+                if consumer.refusal:
+                    return f"not counting until an operator decides: {consumer.refusal}"
+                health = producer.stream_health
+                return READY if health == "writable" else f"the event stream is {health}"
+
+            await stack.enter_async_context(background(beat(settings.heartbeat, status), stop))
         log.info("ready")
         await stop.wait()
