@@ -1136,7 +1136,7 @@ class ApiCall(Message, frozen=True):
     """``route``: its template, as in ``/v1/tokens/{token_id}``."""
 
     method: str
-    status_code: int
+    status_code: Annotated[int, Meta(ge=0, le=999)]
     route: str
     count: Annotated[int, Meta(ge=0, le=2**40)]
 

@@ -45,7 +45,13 @@ async def run(settings: Settings, stop: Stop) -> None:
             wait_s=settings.wait_s,
         )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
-        consumer = Consumer(pool, stream_client, producer.measures, settings.stream_max_bytes)
+        consumer = Consumer(
+            pool,
+            stream_client,
+            producer.measures,
+            max_bytes=settings.stream_max_bytes,
+            replicas=settings.stream_replicas,
+        )
         await stack.enter_async_context(background(consumer.run(), stop))
         recount = Recount(pool, stream_client, consumer.has_time)
         await stack.enter_async_context(background(recount.keep(), stop))

@@ -151,13 +151,17 @@ class Consumer:
     client: a connection to the NATS account that holds the event stream.
     measures: where to show how far behind this is.
     max_bytes: how large the stream may become.
+    replicas: how many nodes keep it.
     """
 
-    def __init__(self, pool: Pool, client: Client, measures: Measures, max_bytes: int) -> None:
+    def __init__(
+        self, pool: Pool, client: Client, measures: Measures, *, max_bytes: int, replicas: int = 1
+    ) -> None:
         self._pool = pool
         self._client = client
         self._stream: JetStreamContext = client.jetstream()
         self._max_bytes = max_bytes
+        self._replicas = replicas
         self._position = Position(datetime.min.replace(tzinfo=UTC), 0, None)
         self._epoch = 0
         self._watch = Watch(LEASE_S)
@@ -232,7 +236,12 @@ class Consumer:
         self._epoch = 0
 
     async def _found(self) -> Found:
-        info = await self._stream.stream_info(EVENTS_STREAM)
+        try:
+            info = await self._stream.stream_info(EVENTS_STREAM)
+        except NotFoundError:
+            # Somebody deleted it. Events have to be stored again, whatever becomes of counting them.
+            await ensure_stream(self._client, max_bytes=self._max_bytes, replicas=self._replicas)
+            info = await self._stream.stream_info(EVENTS_STREAM)
         stream = Stream.of(info.state)
         return Found(_created(info.created), stream.first_seq, stream.last_seq)
 

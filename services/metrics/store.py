@@ -137,7 +137,8 @@ async def position(connection: Connection, stream: str, epoch: int, found: Found
             # The second count begins with the stored counters again.
             await connection.execute("delete from recount where stream = $1", stream)
         row = await connection.fetchrow(
-            "select created, seq, digest, holes_until, bare_until from stream_position where stream = $1",
+            "select created, seq, case when digest_seq = seq then digest end as digest, holes_until, bare_until"
+            " from stream_position where stream = $1",
             stream,
         )
         if row is None:
@@ -198,7 +199,7 @@ async def move(
     """
     moved = await connection.fetchval(
         "update stream_position set seen = now(), seq = coalesce($4, seq), digest = coalesce($5, digest),"
-        " stored = coalesce($6, stored) where stream = $1 and epoch = $2 and seq = $3 returning true",
+        " digest_seq = coalesce($4, digest_seq), stored = coalesce($6, stored) where stream = $1 and epoch = $2 and seq = $3 returning true",
         stream,
         epoch,
         before,

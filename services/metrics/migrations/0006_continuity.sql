@@ -1,7 +1,9 @@
 -- What tells whether the stream still is the one that was counted so far, and who may count it.
 alter table stream_position
-    -- SHA-256 of the last counted message, and when the stream stored it, which is the latest moment by its clock.
+    -- SHA-256 of the last counted message, its sequence, which differs from seq where a former version counted on, and
+    -- when the stream stored it, which is the latest moment by its clock.
     add column digest bytea,
+    add column digest_seq bigint,
     add column stored timestamptz,
     -- Why nobody counts until an operator decides, and since when.
     add column refusal text,

@@ -210,16 +210,39 @@ async def test_a_recreated_stream_is_counted_only_when_an_operator_decided(
     await connection.close()
 
 
-async def test_a_stream_that_is_recreated_while_it_is_counted_is_noticed(
-    database, nats_server, stream, operator, event_stream
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_a_stream_that_is_deleted_while_it_is_counted_is_noticed(
+    *, by_hand: bool, database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 1, account="x")
         await counted(operator, {"tallystick_accounts_added_total": 1})
         config = (await stream.stream_info(EVENTS_STREAM)).config
         await stream.delete_stream(EVENTS_STREAM)
-        await stream.add_stream(config)
+        if by_hand:
+            await stream.add_stream(config)
         await refused(operator, "recreated")
+        await send(stream, "account.added", 2, account="x")
+        await resume(operator)
+        await counted(operator, {"tallystick_accounts_added_total": 2})
+
+
+async def test_events_counted_by_a_former_version_are_no_reason_to_refuse(
+    database, nats_server, stream, operator, event_stream
+):
+    """It moves the position and remembers no message."""
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    for n in (2, 3):
+        await send(stream, "account.added", n, account="x")
+    last = (await stream.stream_info(EVENTS_STREAM)).state.last_seq
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute("update metrics.stream_position set seq = $1", last)
+    await connection.close()
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 4, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 2, declared.COUNTING_REFUSED.name: 0})
 
 
 async def test_events_that_were_removed_uncounted_are_noticed(

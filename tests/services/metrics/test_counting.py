@@ -24,6 +24,7 @@ from shared.contracts import (
     AskExposition,
     AskMetricsStats,
     Exposition,
+    Failure,
     MetricsStats,
 )
 from shared.lifecycle import Stop
@@ -49,8 +50,11 @@ async def send(stream, kind: str, n: int | None = None, source: str = "", **data
 
 
 async def counters(operator) -> dict[str, float]:
+    deadline = asyncio.get_running_loop().time() + 15
     reply = await rpc.call(operator, EXPOSITION, AskExposition())
-    assert isinstance(reply, Exposition)
+    while isinstance(reply, Failure) and asyncio.get_running_loop().time() < deadline:
+        reply = await rpc.call(operator, EXPOSITION, AskExposition())
+    assert isinstance(reply, Exposition), reply
     return {
         sample.name + "".join(sample.labels.values()): sample.value
         for family in text_string_to_metric_families(reply.text)
