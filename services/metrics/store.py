@@ -134,8 +134,8 @@ async def position(connection: Connection, stream: str, epoch: int, found: Found
                 found.first_seq - 1,
                 found.last_seq,
             )
-            # The second count begins with the stored counters again.
-            await connection.execute("delete from recount where stream = $1", stream)
+            # The second count is of a former stream now: it begins with the stored counters again.
+            await connection.execute("update recount set created = '-infinity' where stream = $1", stream)
         row = await connection.fetchrow(
             "select created, seq, case when digest_seq = seq then digest end as digest, holes_until, bare_until"
             " from stream_position where stream = $1",
@@ -289,7 +289,10 @@ async def recounted(connection: Connection, stream: str) -> Recounted | None:
 
 async def recount_position(connection: Connection, stream: str) -> int | None:
     """The last message that was counted a second time; None if none was."""
-    seq: int | None = await connection.fetchval("select seq from recount where stream = $1", stream)
+    seq: int | None = await connection.fetchval(
+        "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
+        stream,
+    )
     return seq
 
 
