@@ -64,7 +64,7 @@ async def ours(database: str, nats: str, kind: str) -> float:
         bus.connect(nats, "jetstream", Stop(), wait_s=10) as client,
     ):
         await pool.execute(f"truncate {TABLES}")
-        counting = asyncio.create_task(Consumer(pool, client, Measures(), 1 << 30).run())
+        counting = asyncio.create_task(Consumer(pool, client, Measures(), max_bytes=1 << 30).run())
         began = time.perf_counter()
         counted = "select value from counter where name = 'events' and labels = $1"
         while await pool.fetchval(counted, f'event="{kind}"') != EVENTS:

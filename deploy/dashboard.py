@@ -282,6 +282,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             alarm=10000,
         ),
         Panel(
+            "Counting stopped",
+            "Refused: an operator has to decide about another stream. Unwritable: the event stream stores nothing.",
+            "none",
+            (
+                Query(f"max(tallystick_counting_refused{JOB})", "refused"),
+                Query(f"1 - min(tallystick_stream_writable{JOB})", "unwritable"),
+            ),
+            kind="stat",
+            decimals=0,
+            alarm=1,
+        ),
+        Panel(
             "Set aside, missing, dropped",
             "In the time looked at: messages that were no events, events nobody received, events and counts dropped.",
             "none",

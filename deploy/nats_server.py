@@ -173,7 +173,12 @@ USERS: Mapping[str, User] = {
         CORE,
         # An edge receives verdicts in its inbox, too: the metrics service reaches only its own part of it.
         publish=[*_own_events("metrics"), "_INBOX.edge.metrics.>", "_INBOX.operator.>"],
-        subscribe=["tallystick.v1.metrics.>", "$SRV.>", _inbox("metrics")],
+        subscribe=[
+            "tallystick.v1.metrics.>",
+            "tallystick.v1.operator.metrics.>",
+            "$SRV.>",
+            _inbox("metrics"),
+        ],
     ),
     "events": User(
         EVENTS,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nats.aio.client import Client
 
 from deploy.data_folder import RELOAD, AlreadyRunning, DataFolder, Running
-from deploy.embedded import nats, postgres, processes
+from deploy.embedded import nats, postgres, processes, stream_watch
 from deploy.threads import Threads
 from shared import VERSION, bus, rpc, sign_in_link, token_value
 from shared.contracts import (
@@ -149,6 +149,9 @@ async def up(options: Options, stop: Stop) -> None:
         async with bus.connect(nats_url("operator"), "operator", stop, wait_s=START_S) as client:
             await _ready(client, options)
             token, link = await _first_token(client)
+        await stack.enter_async_context(
+            stream_watch.watching(nats_url("operator"), folder.nats, nats_process, stop)
+        )
         folder.announce(
             Running(
                 pid=os.getpid(),

@@ -15,7 +15,7 @@ import click
 import msgspec
 import uvloop
 
-from services.cli import connection, services
+from services.cli import connection, counting, services
 from services.cli.accounts import accounts
 from services.cli.psql import psql
 from services.cli.tokens import tokens
@@ -33,6 +33,7 @@ program.add_command(tokens)
 program.add_command(accounts)
 program.add_command(services.services)
 program.add_command(psql)
+program.add_command(counting.counting)
 
 
 @program.command()

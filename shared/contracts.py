@@ -1104,10 +1104,38 @@ class Exposition(Message, frozen=True):
         return gzip.decompress(self.gzip).decode()
 
 
+class AskCounting(Message, frozen=True):
+    pass
+
+
+class Counting(Message, frozen=True):
+    """Whether events are counted and stored.
+
+    Args:
+        refusal: why nobody counts until an operator decides; None while nothing is to be decided.
+        stream: ``writable``; ``full``: it is at its limit; ``failing``: NATS answers and the stream stores nothing.
+    """
+
+    refusal: str | None
+    stream: Literal["writable", "full", "failing"]
+
+
+class ResumeCounting(AdministrativeRequest, frozen=True):
+    """The decision to count the stream that is there, from the first message that it holds."""
+
+
+class Resumed(Message, frozen=True):
+    """``refusal``: what was decided; None if there was nothing to decide."""
+
+    refusal: str | None
+
+
 TOKENS_STATS = Operation("tallystick.v1.tokens.stats", AskTokensStats, TokensStats)
 METRICS_STATS = Operation("tallystick.v1.metrics.stats", AskMetricsStats, MetricsStats)
 METRICS_HISTORY = Operation("tallystick.v1.metrics.history", AskHistory, History)
 EXPOSITION = Operation("tallystick.v1.metrics.exposition", AskExposition, Exposition)
+COUNTING = Operation("tallystick.v1.metrics.counting", AskCounting, Counting)
+RESUME_COUNTING = Operation("tallystick.v1.operator.metrics.resume", ResumeCounting, Resumed, mutates=True)
 
 
 # Events
@@ -1198,7 +1226,7 @@ class ApiCall(Message, frozen=True):
     """``route``: its template, as in ``/v1/tokens/{token_id}``."""
 
     method: str
-    status_code: int
+    status_code: Annotated[int, Meta(ge=0, le=999)]
     route: str
     count: Annotated[int, Meta(ge=0, le=2**40)]
 

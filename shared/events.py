@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -39,6 +39,7 @@ from shared.lifecycle import ended_by_cancelling
 from shared.measures import MICRO, Measures
 
 T = TypeVar("T")
+StreamHealth = Literal["writable", "full", "failing"]
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
@@ -50,6 +51,11 @@ MAX_TYPE = 200
 """Characters of an event's type."""
 MAX_NAME = 128
 """Characters of a source, and of a thread's type."""
+
+FAILING_S = 5.0
+"""The stream takes no events if it has taken none for this long while NATS answers: an election takes as long."""
+STREAM_FULL = 10077
+"""JetStream's error for a stream at its limit."""
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63})+", re.ASCII)
 
@@ -84,6 +90,7 @@ class Producer:
     def __init__(self, client: Client, source: str, buffer: int = BUFFER) -> None:
         if not (publishers.is_name(publishers.publisher(source)) and len(source) <= MAX_NAME):
             raise ValueError(f"not the name of a NATS user, or more than {MAX_NAME} characters: {source!r}")
+        self._client = client
         self._stream = client.jetstream()
         self._denials = Denials(client)
         self._denied: set[str] = set()
@@ -97,6 +104,8 @@ class Producer:
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._taken = asyncio.Event()
+        self._failing_since: float | None = None
+        self._is_full = False
         self._threads: dict[str, ThreadStarted] = {}
         self.measures = Measures()
         self.before_report: list[Callable[[], None]] = []
@@ -189,12 +198,28 @@ class Producer:
                         )
                 except NOT_STORED as error:
                     log.debug("event not stored yet: %s", type(error).__name__)
+                    self._fail(error)
                     await asyncio.sleep(0.1)
                     continue
+                self._failing_since = None
                 self._buffer.popleft()
                 self._taken.set()
             self._emptied.set()
             await self._filled.wait()
+
+    def _fail(self, error: Exception) -> None:
+        if not self._client.is_connected:
+            self._failing_since = None  # not the stream: NATS is away
+        elif self._failing_since is None:
+            self._failing_since = time.monotonic()
+        self._is_full = isinstance(error, APIError) and error.err_code == STREAM_FULL
+
+    @property
+    def stream_health(self) -> StreamHealth:
+        """Whether the stream stores what this sends; a service sends heartbeats every HEARTBEAT_S."""
+        if self._failing_since is None or time.monotonic() - self._failing_since < FAILING_S:
+            return "writable"
+        return "full" if self._is_full else "failing"
 
     def _drop(self) -> None:
         self.dropped += 1

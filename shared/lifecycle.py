@@ -15,6 +15,8 @@ EX_SOFTWARE = 70  # we are at fault
 EX_TEMPFAIL = 75  # the outcome is unknown
 EX_CONFIG = 78  # a setting is wrong
 
+READY = "ready"
+
 log = logging.getLogger(__name__)
 
 
@@ -97,11 +99,15 @@ async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIter
         await ended_by_cancelling(task)
 
 
-async def beat(file: str) -> None:
-    """Touches a file every second: one that grows old tells that this process hangs. Runs until cancelled."""
+async def beat(file: str, status: Callable[[], str] = lambda: READY) -> None:
+    """Writes a service's status to a file every second, until cancelled. A file that grows old tells that this process
+    hangs; one that does not hold READY, that it runs and somebody has to act.
+    """
     path = Path(file)
+    new = path.with_name(f"{path.name}.new")
     while True:
-        path.touch()
+        new.write_text(f"{status()}\n")
+        new.replace(path)  # a health check reads it at any moment
         await asyncio.sleep(1)
 
 

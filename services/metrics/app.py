@@ -9,7 +9,7 @@ from services.metrics.handlers import MetricsHandlers
 from services.metrics.recount import Recount
 from services.metrics.settings import Settings
 from shared import bus, events, postgres, rpc
-from shared.lifecycle import Stop, background, beat
+from shared.lifecycle import READY, Stop, background, beat
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,13 @@ async def run(settings: Settings, stop: Stop) -> None:
             wait_s=settings.wait_s,
         )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
-        consumer = Consumer(pool, stream_client, producer.measures, settings.stream_max_bytes)
+        consumer = Consumer(
+            pool,
+            stream_client,
+            producer.measures,
+            max_bytes=settings.stream_max_bytes,
+            replicas=settings.stream_replicas,
+        )
         await stack.enter_async_context(background(consumer.run(), stop))
         recount = Recount(pool, stream_client, consumer.has_time)
         await stack.enter_async_context(background(recount.keep(), stop))
@@ -55,12 +61,19 @@ async def run(settings: Settings, stop: Stop) -> None:
                 client,
                 "tallystick-metrics",
                 "counts events and renders them for Prometheus",
-                MetricsHandlers(pool).all(),
+                MetricsHandlers(pool, lambda: producer.stream_health).all(),
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
             )
         )
         if settings.heartbeat:
-            await stack.enter_async_context(background(beat(settings.heartbeat), stop))
+
+            def status() -> str:
+                if consumer.refusal:
+                    return f"not counting until an operator decides: {consumer.refusal}"
+                health = producer.stream_health
+                return READY if health == "writable" else f"the event stream is {health}"
+
+            await stack.enter_async_context(background(beat(settings.heartbeat, status), stop))
         log.info("ready")
         await stop.wait()

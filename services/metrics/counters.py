@@ -122,6 +122,8 @@ class State:
     accounts: dict[str, str | None] = field(default_factory=dict)
     counters: Series = field(default_factory=Series)
     gauges: Series = field(default_factory=lambda: Series(budget=GAUGE_BYTES))
+    bare_until: datetime | None = None
+    """Up to when the stream stored unnumbered events that were counted before it was begun again."""
 
 
 @dataclass
@@ -355,7 +357,11 @@ def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
 
 def _is_new(event: Decoded, state: State, tally: Tally) -> bool:
     if event.source is None or event.boot is None or event.n is None:
-        return True  # a bare event: the stream's sequence, which never repeats a batch, is its identity
+        # A bare event: the stream's sequence, which never repeats a batch, is its identity.
+        if state.bare_until is not None and event.message.stored <= state.bare_until:
+            tally.add(declared.DUPLICATES)
+            return False
+        return True
     last = state.sources.get((event.source, event.boot), 0)
     if event.n <= last:
         tally.add(declared.DUPLICATES)

@@ -145,6 +145,14 @@ LOOP_LAG = Metric(
 STREAM_LAG = Metric(
     "tallystick_stream_lag_events", "gauge", "Events in the stream that are not counted yet", across="max"
 )
+COUNTING_REFUSED = Metric(
+    "tallystick_counting_refused",
+    "gauge",
+    "1 while nothing is counted until an operator decides, since the stream is not the one counted so far",
+)
+STREAM_WRITABLE = Metric(
+    "tallystick_stream_writable", "gauge", "0 while NATS answers and the event stream stores nothing, else 1"
+)
 RECOUNTED = Metric(
     "tallystick_recounted_messages_total", "counter", "Messages of the stream that were counted a second time"
 )

@@ -1,7 +1,8 @@
 """What the metrics service answers to each request. Any replica answers, since PostgreSQL has it all."""
 
 import gzip
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 
 from services.metrics import declared, store
 from services.metrics.counters import LINE_BYTES
@@ -9,9 +10,11 @@ from services.metrics.exposition import Sample, labels, text
 from shared import batches
 from shared import contracts as c
 from shared.contracts import Failure, FieldError
-from shared.events import HEARTBEAT_S
+from shared.events import HEARTBEAT_S, StreamHealth
 from shared.postgres import Pool
 from shared.rpc import Handlers
+
+log = logging.getLogger(__name__)
 
 MAX_SECONDS = 7 * 24 * 3600
 LATE_S = 2 * HEARTBEAT_S + 1
@@ -29,15 +32,34 @@ CONNECTIONS = dict.fromkeys(
 
 
 class MetricsHandlers:
-    def __init__(self, pool: Pool) -> None:
+    """Args:
+    pool: where the counters are.
+    stream_health: whether the stream stores what this process sends.
+    """
+
+    def __init__(self, pool: Pool, stream_health: Callable[[], StreamHealth]) -> None:
         self._pool = pool
+        self._stream_health = stream_health
 
     def all(self) -> Handlers:
         return {
             c.EXPOSITION: self.exposition,
             c.METRICS_STATS: self.stats,
             c.METRICS_HISTORY: self.history,
+            c.COUNTING: self.counting,
+            c.RESUME_COUNTING: self.resume_counting,
         }
+
+    async def counting(self, _: c.AskCounting) -> c.Counting:
+        return c.Counting(refusal=await store.refusal(self._pool), stream=self._stream_health())
+
+    async def resume_counting(self, request: c.ResumeCounting) -> c.Resumed:
+        refusal = await store.accept(self._pool)
+        if refusal is not None:
+            log.warning(
+                "%s decided to count the stream that is there, after: %s", request.actor.name, refusal
+            )
+        return c.Resumed(refusal=refusal)
 
     async def exposition(self, request: c.AskExposition) -> c.Exposition:
         threads, late = await store.threads(self._pool, LATE_S)
@@ -45,6 +67,8 @@ class MetricsHandlers:
             *await store.counters(self._pool),
             *await store.gauges(self._pool, FRESH_S),
             *await store.comparison(self._pool),
+            Sample(declared.COUNTING_REFUSED.name, "", await store.refusal(self._pool) is not None),
+            Sample(declared.STREAM_WRITABLE.name, "", self._stream_health() == "writable"),
             *(
                 Sample(declared.THREADS.name, labels({"type": kind, "recent": recent}), number)
                 for recent, numbers in threads.items()

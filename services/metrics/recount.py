@@ -149,7 +149,11 @@ class Recount:
         events = [event for message in messages if (event := _event(message, tally)) is not None]
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             wanted = mentioned(events).sources
-            state = State(sources=await store.recounted_sources(connection, wanted), counters=series)
+            state = State(
+                sources=await store.recounted_sources(connection, wanted),
+                counters=series,
+                bare_until=await store.bare_until(connection, EVENTS_STREAM),
+            )
             apply(events, state, tally)
             added = Counter({key: n for key, n in tally.counters.items() if key[0] not in BY_THE_CLOCK})
             await store.move_recount(connection, EVENTS_STREAM, found.seq, found.seq + len(messages))

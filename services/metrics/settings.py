@@ -24,7 +24,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1 << 20,
             le=1 << 62,
-            description="size of the event stream on NATS; full, it refuses events, in bytes",
+            description="limit of the event stream on NATS, in bytes; full of uncounted events, it accepts no more",
         ),
     ] = 1 << 30
     stream_replicas: Annotated[
@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
     ] = None
     heartbeat: Annotated[
-        str | None, Meta(description="a file that is touched every second for as long as this service serves")
+        str | None, Meta(description="a file that is written every second for as long as this service serves")
     ] = None
     thread: Annotated[
         str | None,

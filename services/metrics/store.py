@@ -8,9 +8,11 @@ from importlib.resources import files
 
 import asyncpg
 
-from services.metrics.counters import GAUGE_BYTES, Mentioned, Series, State, Tally, Thread
+from services.metrics.continuity import Found, Position, digest
+from services.metrics.counters import GAUGE_BYTES, Mentioned, Message, Series, State, Tally, Thread
 from services.metrics.declared import BY_NAME, RECOUNT_DIFFERENCE, RECOUNT_TIME, RECOUNTED
 from services.metrics.exposition import Sample
+from services.metrics.silence import Lease
 from shared.postgres import Connection, Migration, Pool, migrate, migrations
 
 SCHEMA = "metrics"
@@ -29,23 +31,46 @@ async def bring_up_to_date(connection: Connection) -> list[Migration]:
     return await migrate(connection, SCHEMA, wanted_migrations())
 
 
-class StreamRecreated(Exception):
-    """The stream is not the one that was counted: going on would count twice or lose what is missing."""
-
-
 class NotTheOwner(Exception):
     """Another process moved the position: this one must stop writing."""
 
 
-async def take_over(connection: Connection, stream: str, created: datetime, lease_s: float) -> int | None:
-    """The epoch of a new owner, which ends those of all before it; None while another one counts."""
+async def lease(connection: Connection, stream: str) -> Lease | None:
+    """The owner's last sign of life; None if nobody ever counted."""
+    row = await connection.fetchrow(
+        "select epoch, seen, seen = '-infinity' as resigned, refusal from stream_position where stream = $1",
+        stream,
+    )
+    return Lease(**row) if row else None
+
+
+async def begin(connection: Connection, stream: str, created: datetime, seq: int) -> int | None:
+    """Makes this process the first owner and answers its epoch; None if another one was faster.
+
+    Args:
+        connection: to the database.
+        stream: the stream's name.
+        created: when it was created.
+        seq: up to which it holds nothing.
+    """
     epoch: int | None = await connection.fetchval(
-        "insert into stream_position (stream, created, seq, epoch, seen) values ($1, $2, 0, 1, now())"
-        " on conflict (stream) do update set epoch = stream_position.epoch + 1, seen = now()"
-        " where stream_position.seen < now() - make_interval(secs => $3) returning epoch",
+        "insert into stream_position (stream, created, seq, epoch, seen) values ($1, $2, $3, 1, now())"
+        " on conflict do nothing returning epoch",
         stream,
         created,
-        lease_s,
+        seq,
+    )
+    return epoch
+
+
+async def take_over(connection: Connection, stream: str, last: Lease) -> int | None:
+    """The epoch of a new owner, which ends those of all before it; None if the owner of this lease lives."""
+    epoch: int | None = await connection.fetchval(
+        "update stream_position set epoch = epoch + 1, seen = now()"
+        " where stream = $1 and epoch = $2 and seen = $3 and refusal is null returning epoch",
+        stream,
+        last.epoch,
+        last.seen,
     )
     return epoch
 
@@ -56,23 +81,77 @@ async def resign(connection: Connection, stream: str, epoch: int) -> None:
     )
 
 
-async def position(connection: Connection, stream: str, created: datetime, last_seq: int) -> int:
-    """Up to which sequence this stream is counted.
+async def refuse(connection: Connection, stream: str, epoch: int, reason: str) -> None:
+    """Has nobody count until an operator decides."""
+    await connection.execute(
+        "update stream_position set refusal = $3, refused = now(), seen = '-infinity'"
+        " where stream = $1 and epoch = $2",
+        stream,
+        epoch,
+        reason,
+    )
+
+
+async def refusal(pool: Pool) -> str | None:
+    """Why nobody counts; None while nothing is to be decided."""
+    reason: str | None = await pool.fetchval(
+        "select max(refusal) from stream_position where refusal is not null"
+    )
+    return reason
+
+
+async def accept(pool: Pool) -> str | None:
+    """The operator's decision to count the stream that is there. Answers the refusal that this ended."""
+    reason: str | None = await pool.fetchval(
+        "with refused as (select stream, refusal from stream_position where refusal is not null for update)"
+        " update stream_position set refusal = null, refused = null, start_over = true from refused"
+        " where stream_position.stream = refused.stream returning refused.refusal"
+    )
+    return reason
+
+
+async def position(connection: Connection, stream: str, epoch: int, found: Found) -> Position:
+    """Up to where the stream is counted. If an operator decided so, that is where the stream that is there begins.
 
     Raises:
-        NotTheOwner: somebody took the position away, to begin anew.
-        StreamRecreated: it is another stream than the one counted so far.
+        NotTheOwner: another process took over.
     """
-    row = await connection.fetchrow("select created, seq from stream_position where stream = $1", stream)
-    if row is None:
-        raise NotTheOwner
-    seq: int = row["seq"]
-    if row["created"] != created or seq > last_seq:
-        raise StreamRecreated(
-            f"the stream {stream} was recreated (counted up to {seq} of the one made {row['created']:%Y-%m-%d %H:%M:%S}): "
-            "restore it, or see docs/operating.md for how to begin with the new one"
+    async with connection.transaction():
+        starts_over = await connection.fetchval(
+            "select start_over from stream_position where stream = $1 and epoch = $2 for update",
+            stream,
+            epoch,
         )
-    return seq
+        if starts_over is None:
+            raise NotTheOwner
+        if starts_over:
+            await connection.execute(
+                "update stream_position set start_over = false, created = $2, seq = $3, holes_until = $4, digest = null,"
+                # A copy of the same stream repeats what was counted; a new stream repeats nothing.
+                " bare_until = case when created = $2 then greatest(bare_until, stored) end where stream = $1",
+                stream,
+                found.created,
+                found.first_seq - 1,
+                found.last_seq,
+            )
+            # The second count is of a former stream now: it begins with the stored counters again.
+            await connection.execute("update recount set created = '-infinity' where stream = $1", stream)
+        row = await connection.fetchrow(
+            "select created, seq, case when digest_seq = seq then digest end as digest, holes_until, bare_until"
+            " from stream_position where stream = $1",
+            stream,
+        )
+        if row is None:
+            raise NotTheOwner
+        return Position(**row)
+
+
+async def bare_until(connection: Connection, stream: str) -> datetime | None:
+    """See `Position`."""
+    moment: datetime | None = await connection.fetchval(
+        "select bare_until from stream_position where stream = $1", stream
+    )
+    return moment
 
 
 async def load(connection: Connection, wanted: Mentioned) -> State:
@@ -110,16 +189,23 @@ async def series(connection: Connection) -> tuple[Series, Series]:
     )
 
 
-async def move(connection: Connection, stream: str, epoch: int, before: int, after: int) -> None:
-    """Raises:
-    NotTheOwner: another process took over, or the position is not where this one left it.
+async def move(
+    connection: Connection, stream: str, epoch: int, before: int, last: Message | None = None
+) -> None:
+    """Gives a sign of life and moves the position to the last counted message, if there is one.
+
+    Raises:
+        NotTheOwner: another process took over, or the position is not where this one left it.
     """
     moved = await connection.fetchval(
-        "update stream_position set seq = $4, seen = now() where stream = $1 and epoch = $2 and seq = $3 returning true",
+        "update stream_position set seen = now(), seq = coalesce($4, seq), digest = coalesce($5, digest),"
+        " digest_seq = coalesce($4, digest_seq), stored = coalesce($6, stored) where stream = $1 and epoch = $2 and seq = $3 returning true",
         stream,
         epoch,
         before,
-        after,
+        last.seq if last else None,
+        digest(last) if last else None,
+        last.stored if last else None,
     )
     if not moved:
         raise NotTheOwner
@@ -199,6 +285,15 @@ async def recounted(connection: Connection, stream: str) -> Recounted | None:
         return None
     rows = await connection.fetch("select name, labels, value from recount_counter", timeout=10)
     return Recounted(row["seq"], Counter({(each["name"], each["labels"]): each["value"] for each in rows}))
+
+
+async def recount_position(connection: Connection, stream: str) -> int | None:
+    """The last message that was counted a second time; None if none was."""
+    seq: int | None = await connection.fetchval(
+        "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
+        stream,
+    )
+    return seq
 
 
 async def begin_recount(connection: Connection, stream: str, without: Iterable[str]) -> None:
@@ -285,13 +380,15 @@ async def comparison(pool: Pool) -> list[Sample]:
     return [Sample(name, "", value) for name, value in shown.items() if value is not None]
 
 
-async def silent_threads(connection: Connection, silence_s: float) -> tuple[datetime, dict[str, Thread]]:
-    """The database's time, and the threads that have not been heard of for that long."""
-    now: datetime = await connection.fetchval("select now()")
-    rows = await connection.fetch(
-        "select * from thread where ended is null and seen < now() - make_interval(secs => $1)", silence_s
-    )
-    return now, {row["thread"]: _thread(row) for row in rows}
+async def living_threads(connection: Connection) -> list[str]:
+    rows = await connection.fetch("select thread from thread where ended is null")
+    return [row["thread"] for row in rows]
+
+
+async def stream_time(connection: Connection) -> datetime:
+    """The time of the last counted message, by the stream's clock."""
+    moment: datetime = await connection.fetchval("select stream_time()")
+    return moment
 
 
 async def save_lost(connection: Connection, threads: dict[str, Thread], tally: Tally) -> None:
@@ -301,8 +398,10 @@ async def save_lost(connection: Connection, threads: dict[str, Thread], tally: T
 
 async def forget_old(connection: Connection) -> None:
     """What nobody will ask for any more."""
-    await connection.execute("delete from recent_count where minute < now() - interval '8 days'")
-    await connection.execute("delete from thread where ended < now() - interval '1 day'")
+    await connection.execute(
+        "delete from recent_count where minute < (select stream_time()) - interval '8 days'"
+    )
+    await connection.execute("delete from thread where ended < (select stream_time()) - interval '1 day'")
     await connection.execute("delete from gauge where at < now() - interval '1 hour'")
 
 
@@ -315,7 +414,8 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
     """What the gauges of all processes show together; those that fell silent do not count."""
     rows = await pool.fetch(
         "select name, labels, sum(value) as sum, max(value) as max from gauge"
-        " where at > now() - make_interval(secs => $1) group by name, labels order by name, labels",
+        # One that is later than now was written before the database's clock was set back.
+        " where at > now() - make_interval(secs => $1) and at <= now() group by name, labels order by name, labels",
         fresh_s,
     )
     return [
@@ -330,9 +430,10 @@ async def threads(pool: Pool, late_s: float) -> tuple[dict[str, dict[str, int]],
     their heartbeats.
     """
     rows = await pool.fetch(
-        "select type, started > now() - interval '10 minutes' as recent, count(*),"
-        " count(*) filter (where seen < now() - make_interval(secs => $1)) as late"
-        " from thread where ended is null group by 1, 2 order by 1, 2",
+        "with clock as (select stream_time() as now)"
+        " select type, coalesce(started > now - interval '10 minutes' and started <= now, false) as recent,"
+        " count(*), count(*) filter (where seen < now - make_interval(secs => $1)) as late"
+        " from thread cross join clock where ended is null group by 1, 2 order by 1, 2",
         late_s,
     )
     found: dict[str, dict[str, int]] = {"no": {}, "yes": {}}
@@ -348,9 +449,12 @@ async def accounts_by_state(pool: Pool) -> dict[str, int]:
 
 async def recent(pool: Pool, seconds: int) -> dict[str, int]:
     rows = await pool.fetch(
-        "select name, sum(value)::bigint as value from recent_count"
-        " where minute > now() - make_interval(secs => $1) - interval '1 minute' group by name order by name",
+        "select name, least(sum(value), $2)::bigint as value from recent_count"
+        " where minute > (select stream_time()) - make_interval(secs => $1) - interval '1 minute'"
+        " and minute <= (select stream_time())"
+        " group by name order by name",
         float(seconds),
+        MOST_COUNTED,
     )
     return {row["name"]: row["value"] for row in rows}
 
@@ -358,9 +462,11 @@ async def recent(pool: Pool, seconds: int) -> dict[str, int]:
 async def history(pool: Pool, kind: str, minutes: int) -> dict[str, tuple[int, ...]]:
     """Counts of the last minutes by name, for names that begin with ``kind``; oldest first, this minute last."""
     rows = await pool.fetch(
-        "select name, value, (extract(epoch from date_trunc('minute', now()) - minute) / 60)::int as ago"
+        "select name, value,"
+        " (extract(epoch from date_trunc('minute', (select stream_time())) - minute) / 60)::int as ago"
         " from recent_count where starts_with(name, $1)"
-        " and minute > date_trunc('minute', now()) - make_interval(mins => $2) and minute <= now()",
+        " and minute > date_trunc('minute', (select stream_time())) - make_interval(mins => $2)"
+        " and minute <= (select stream_time())",
         kind,
         minutes,
     )

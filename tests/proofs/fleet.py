@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +54,7 @@ class Fleet:
     admin: a token that may do everything.
     parts: all processes.
     nats_url, database_url: where those are, for a user or a role.
+    nats_folder: where NATS keeps its stream.
     """
 
     def __init__(
@@ -61,27 +62,46 @@ class Fleet:
         ports: list[int],
         admin: str,
         parts: list[Part],
+        *,
         nats_url: Callable[[str], str],
         database_url: Callable[[str], str],
+        nats_folder: Path,
     ) -> None:
         self.ports = ports
         self.admin = admin
         self.parts = parts
         self.nats_url = nats_url
         self.database_url = database_url
+        self.nats_folder = nats_folder
         self.happened: list[str] = []
 
     def named(self, prefix: str) -> list[Part]:
         return [part for part in self.parts if part.name.startswith(prefix)]
 
-    async def trouble(self, chance: random.Random, longest_s: float) -> None:
-        """Kills, stops and restarts one part at a time at random, until cancelled; then all of them run."""
+    async def trouble(
+        self,
+        chance: random.Random,
+        longest_s: float,
+        *,
+        more: Sequence[Callable[["Fleet"], Awaitable[None]]] = (),
+    ) -> None:
+        """Kills, stops and restarts one part at a time at random, until cancelled; then all of them run.
+
+        Args:
+            chance: decides what happens.
+            longest_s: for how long at most a part is away.
+            more: what else may happen.
+        """
         stopped: Part | None = None
         try:
             while True:
                 await asyncio.sleep(chance.uniform(0.1, 1))
                 part = chance.choice(self.parts)
-                if chance.random() < 0.5:
+                if more and chance.random() < 0.3:
+                    happen = chance.choice(more)
+                    self.happened.append(happen.__name__.replace("_", " "))
+                    await happen(self)
+                elif chance.random() < 0.5:
                     self.happened.append(f"kill {part.name}")
                     part.process[0].kill()
                     await part.process[0].wait()
@@ -104,7 +124,13 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    *, edges: int, replicas: int, lease_s: float = 5, workers: int = 1, counters: int = 1
+    *,
+    edges: int,
+    replicas: int,
+    lease_s: float = 5,
+    workers: int = 1,
+    counters: int = 1,
+    stream_max_bytes: int = 1 << 30,
 ) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
@@ -148,7 +174,10 @@ async def fleet(
         await embedded_postgres.provision(folder / "pg", users["postgres"], users)
         for number in range(counters):
             start = service(
-                "metrics", database_url=database_url("metrics"), events_nats_url=nats_url("events")
+                "metrics",
+                database_url=database_url("metrics"),
+                events_nats_url=nats_url("events"),
+                stream_max_bytes=str(stream_max_bytes),
             )
             await run(f"metrics {number}", start)
         for number in range(replicas):
@@ -158,7 +187,9 @@ async def fleet(
         for number, edge_port in enumerate(ports):
             await run(f"edge {number}", service("edge", port=str(edge_port), workers=str(workers)))
         admin = await _first_token(nats_url("operator"))
-        yield Fleet(ports, admin, parts, nats_url, database_url)
+        yield Fleet(
+            ports, admin, parts, nats_url=nats_url, database_url=database_url, nats_folder=folder / "nats"
+        )
 
 
 async def _first_token(url: str) -> str:

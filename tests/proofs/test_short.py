@@ -45,3 +45,11 @@ async def test_counters_stay_exact_through_crashes():
     assert found.accounted == found.stored
     assert found.difference == 0
     assert len(found.happened) >= 1, "nothing was killed or stopped"
+
+
+async def test_counters_are_exact_after_an_older_copy_of_the_stream_was_restored():
+    found = await counting.restore(count=600, sources=2)
+    assert found.while_refused == found.counted_before
+    assert found.counted == found.acknowledged
+    assert found.went_down == []
+    assert found.difference == 0

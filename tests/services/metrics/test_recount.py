@@ -109,7 +109,10 @@ async def test_what_the_stream_does_not_hold_any_more_is_left_out(
         for n in range(1, 6):
             await send(stream, "account.added", n, account="a")
         await counted(operator, {"tallystick_accounts_added_total": 5})
-    await stream.purge_stream(EVENTS_STREAM, keep=1)
+    connection = await asyncpg.connect(database.owner)
+    position = await connection.fetchval("select seq from metrics.stream_position")
+    await connection.close()
+    await stream.purge_stream(EVENTS_STREAM, seq=position)
     monkeypatch.setattr(recount, "LOOK_S", 0.05)
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 6, account="a")
