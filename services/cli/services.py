@@ -81,6 +81,7 @@ def _folder() -> DataFolder:
     folder = DataFolder(connection.data_dir())
     if not folder.path.is_dir():
         connection.fail(f"{folder.path} is not there: start 'tallystick up' first", EX_UNAVAILABLE)
+    folder.is_new()  # refuses another program's folder
     return folder
 
 

@@ -1,22 +1,23 @@
 """The HTTP server around the edge: granian, in as many worker processes as asked for."""
 
+import multiprocessing
 import os
 import resource
 import socket
 import threading
-import time
-from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
+from granian.net import SocketHolder  # type: ignore[attr-defined]
+from granian.server import MPServer
 from litestar.types import ASGIApp
 
 from services.edge.app import create_app
 from services.edge.settings import Settings
 from shared import logs
 from shared.lifecycle import die_with_parent
+from shared.listening import resolve
 from shared.settings import load
 
 HEADER_TIMEOUT_MS = 8_000
@@ -28,21 +29,37 @@ OTHER_FILES = 200
 """What a process has open besides its connections, at most."""
 
 
+class _Server(MPServer):
+    """granian with one listening socket for all workers.
+
+    By itself it opens one for each, and the connections that wait in it are reset when that worker is replaced.
+    """
+
+    def __init__(self, listener: socket.socket, **options: Any) -> None:
+        super().__init__("services.edge.server:worker", **options)
+        self._listener = listener
+
+    def _init_shared_socket(self) -> None:
+        self._sso = None
+        self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[assignment, call-arg]
+
+
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the trusted proxies are no networks, or there is a certificate without its key.
+        SettingsError: the trusted proxies are no networks, or the certificate cannot be used.
+        Unavailable: the address is taken, or not this machine's.
     """
     settings.trusted_networks()  # refused here, not in each worker
-    certificate, key = settings.certificate_files()
-    Granian(
-        "services.edge.server:worker",
-        factory=True,
-        address=settings.host,
-        port=settings.port,
+    certificate = settings.certificate_files()
+    listener = resolve(settings.host, settings.port).open()
+    # The connections inherit it: the kernel ends one whose client takes nothing any more.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+    listener.listen(BACKLOG)
+    server = _Server(
+        listener,
         workers=settings.workers,
-        backlog=BACKLOG,
         # What granian calls so bounds the connections, idle ones too: its default of 1024 among all workers would let
         # that many strangers keep everyone else out.
         backpressure=_connections(settings.connections),
@@ -52,10 +69,17 @@ def run(settings: Settings) -> None:
         loop=Loops.uvloop,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
         workers_kill_timeout=3,
-        ssl_cert=certificate,
-        ssl_key=key,
-        log_level="warning",  # type: ignore[arg-type]
-    ).serve()
+        ssl_cert=certificate and certificate.chain,
+        ssl_key=certificate and certificate.key,
+        ssl_protocol_min=SSLProtocols.tls12 if settings.tls_min_version == "1.2" else SSLProtocols.tls13,
+        log_level="warning",
+    )
+    if certificate:
+        # On this signal granian replaces its workers one after the other, and each reads the certificate.
+        renewed = server.signal_handler_reload
+        threading.Thread(target=certificate.watch, args=(renewed,), daemon=True).start()
+    # Its own loader imports from the current folder.
+    server.serve(target_loader=worker, wrap_loader=False)
 
 
 def _connections(wanted: int) -> int:
@@ -71,27 +95,7 @@ def _connections(wanted: int) -> int:
 
 def worker() -> ASGIApp:
     """The entry point of one worker process."""
-    die_with_parent()
+    if parent := multiprocessing.parent_process():
+        die_with_parent(parent.pid or 0)
     logs.set_up("edge", load(logs.Settings, os.environ))
-    settings = load(Settings, os.environ)
-    threading.Thread(target=_bound_unread, args=(settings.port,), daemon=True).start()
-    return create_app(settings)
-
-
-def _bound_unread(port: int) -> None:
-    """Has the kernel end connections whose client takes nothing any more. granian opens the listening socket, from
-    which they all inherit this, after the application has started, and offers no other way to it.
-    """
-    while not any(_bounded(file, port) for file in Path("/proc/self/fd").iterdir()):
-        time.sleep(0.05)
-
-
-def _bounded(file: Path, port: int) -> bool:
-    with suppress(OSError):
-        if file.is_socket():
-            with socket.socket(fileno=os.dup(int(file.name))) as found:
-                listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and found.getsockname()[1] == port:
-                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-                    return True
-    return False
+    return create_app(load(Settings, os.environ))

@@ -15,7 +15,6 @@ import pytest
 
 from deploy.data_folder import DataFolder, Running
 from deploy.embedded.nats import free_port
-from deploy.embedded.processes import is_running
 from tests.conftest import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,7 +26,17 @@ GREETING = " is up at "
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without settings of ours, and these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
+    clean["PYTHONPATH"] = str(ROOT)  # this clone's code, wherever the process runs
     return {**clean, **{f"TALLYSTICK_{name.upper()}": value for name, value in settings.items()}}
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 class Up:
