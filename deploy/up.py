@@ -178,7 +178,7 @@ class _Supervisor:
             yield current
         finally:
             await ended_by_cancelling(watching)
-            await processes.stop(current[0], stop_signal, timeout_s=2)
+            await processes.stop(current[0], stop_signal, timeout_s=3)
 
     async def _watch(self, name: str, start: Start, current: list[asyncio.subprocess.Process]) -> None:
         loop = asyncio.get_running_loop()

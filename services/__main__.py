@@ -60,6 +60,8 @@ def up(
     edge.trusted_networks()
     if prepared := settings.read("prepared_token", os.environ):
         token_record.decode(prepared)
+    if certificate := edge.certificate_files():
+        certificate.load().close()
     own = settings.load(connection.Settings, os.environ)
     options = Options(
         data_dir=data_dir or Path(own.data_dir),
@@ -67,7 +69,7 @@ def up(
         port=port or edge.port,
         workers=workers or edge.workers,
         nats_port=nats_port or own.nats_port,
-        https=edge.certificate_files() is not None,
+        https=certificate is not None,
     )
     try:
         sys.exit(asyncio.run(lifecycle.run(partial(start, options), grace_s=15)))

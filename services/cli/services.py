@@ -5,7 +5,7 @@ import asyncio
 import click
 from nats.errors import Error as NatsError
 
-from deploy.data_folder import DataFolder
+from deploy.data_folder import DataFolder, NotOurs
 from deploy.nats_server import USERS
 from services.cli import connection
 from shared import bus, publishers
@@ -81,7 +81,10 @@ def _folder() -> DataFolder:
     folder = DataFolder(connection.data_dir())
     if not folder.path.is_dir():
         connection.fail(f"{folder.path} is not there: start 'tallystick up' first", EX_UNAVAILABLE)
-    folder.is_new()  # refuses another program's folder
+    try:
+        folder.is_new()
+    except NotOurs as error:
+        connection.fail(str(error), EX_UNAVAILABLE)
     return folder
 
 

@@ -57,7 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def certificate_files(self) -> Certificate | None:
         """Raises:
-        SettingsError: only one of the two is set, or they cannot be used.
+        SettingsError: only one of the two is set.
         """
         if (self.certificate is None) != (self.certificate_key is None):
             raise SettingsError(
@@ -65,6 +65,4 @@ class Settings(Struct, frozen=True, kw_only=True):
             )
         if self.certificate is None or self.certificate_key is None:
             return None
-        found = Certificate(Path(self.certificate), Path(self.certificate_key))
-        found.check()
-        return found
+        return Certificate(Path(self.certificate), Path(self.certificate_key))

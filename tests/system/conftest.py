@@ -42,7 +42,12 @@ def is_running(pid: int) -> bool:
 class Up:
     """One `tallystick up`. What it prints is kept in a file beside the data folder."""
 
+    directory = ROOT
+    """The current folder of the process."""
+
     def __init__(self, data: Path, **settings: str) -> None:
+        self.prefix: list[str] = []
+        self.options: list[str] = []
         self.data = data
         self.port = free_port()
         self.output = data.parent / f"{data.name}.output"
@@ -55,7 +60,9 @@ class Up:
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [
+                    *self.prefix,
                     sys.executable,
+                    "-P",
                     "-m",
                     "services",
                     "up",
@@ -63,8 +70,9 @@ class Up:
                     str(self.data),
                     "--port",
                     str(self.port),
+                    *self.options,
                 ],
-                cwd=ROOT,
+                cwd=self.directory,
                 # Every process it starts inherits this mark, by which they are found.
                 env={**environment(**self.settings), "TEST_FOLDER": str(self.data)},
                 stdin=subprocess.DEVNULL,
