@@ -1,10 +1,12 @@
 """`tallystick up` wherever it is put: any data folder, user, shell, current folder and address, and as PID 1."""
 
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,15 +17,18 @@ import httpx
 import pytest
 
 from deploy.data_folder import DataFolder, NotOurs
-from deploy.embedded import nats
+from deploy.embedded import nats, postgres
 from deploy.embedded.processes import python_path
 from deploy.up import Options, up
 from shared.lifecycle import Stop, Unavailable
+from shared.listening import resolve
 from tests.conftest import until
 from tests.system.conftest import ROOT, Up, run
 
-SHADOWED = ("nats", "json", "msgspec", "asyncpg/__init__", "services/__init__", "services/__main__")
-"""Modules in the current folder, named like some that `up` and its children import."""
+SHADOWED = sorted(
+    {*sys.stdlib_module_names, "nats", "msgspec", "asyncpg", "litestar", "services", "shared", "deploy"}
+)
+"""Modules in the current folder, named like those that `up` and its children import, now or later."""
 OTHER_SERVERS = {
     "PGHOST": "192.0.2.1",
     "PGPORT": "1",
@@ -76,7 +81,7 @@ class Surroundings(NamedTuple):
 
 
 SOME = (
-    Surroundings("données a&b#c+d,e 50% 'f' \"g\" " + "h" * 80, "::", https=True, first=True, root=True),
+    Surroundings("données a&b#c+d,e 50% 'f' \"g\"", "::", https=True, first=True, root=True),
     Surroundings("plain", "localhost", https=False, first=False, root=False),
 )
 """Together they hold each of the surroundings; `just surroundings` tries every combination."""
@@ -99,10 +104,11 @@ class Placed(Up):
         self.options = ["--host", surroundings.host]
         self.directory = place / "current"
         self.imported = place / "imported"
+        self.directory.mkdir()
         for module in SHADOWED:
-            path = self.directory / f"{module}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"open({str(self.imported)!r}, 'w').close()\n")
+            (self.directory / f"{module}.py").write_text(
+                f"open({str(self.imported)!r}, 'a').write(__name__)\n"
+            )
 
     @property
     def url(self) -> str:
@@ -149,12 +155,12 @@ def placed(surroundings: Surroundings, certificates: Path, place: Path) -> Itera
 def serves(up: Placed, certificates: Path) -> None:
     """It starts, says where, and serves there; nothing around it has an effect; it ends when it is told to."""
     up.start().ready()
-    assert not up.imported.exists()
     assert up.running is not None
     assert up.running.http == up.url
     assert f" is up at {up.url} " in up.printed
     assert "Traceback" not in up.printed
     assert up.status(up.url, certificates / "authority.pem") == 200
+    assert not up.imported.exists(), up.imported.read_text()
 
 
 @pytest.mark.parametrize("surroundings", SOME, ids=["container", "user"])
@@ -190,11 +196,22 @@ def stale(up: Up) -> Iterator[None]:
                 path.write_text(f"{stranger.pid}\n{rest}")
             with socket.socket(socket.AF_UNIX) as left, suppress(OSError):
                 left.bind(str(up.data / "postgres" / ".s.PGSQL.5432"))
-            assert (up.data / "running.json").exists()
+            announced = up.data / "running.json"
+            announced.write_text(re.sub(r'"pid":\d+', f'"pid":{stranger.pid}', announced.read_text()))
             assert up.running is None
             yield
         finally:
             stranger.kill()
+
+
+@pytest.mark.parametrize("name", ["x" * 100, "a,b", "données", "a&b", "50%", "a b", "a'b"])
+def test_a_socket_is_elsewhere_if_the_data_folder_does_not_suit_it(name: str):
+    with postgres.socket_folder(Path("/short") / name) as elsewhere:
+        assert re.fullmatch(r"[\w/-]{,90}", str(elsewhere), re.ASCII)
+        assert elsewhere.stat().st_mode & 0o777 == 0o700
+    assert not elsewhere.exists()
+    with postgres.socket_folder(Path("/short")) as same:
+        assert same == Path("/short")
 
 
 async def start(
@@ -208,6 +225,32 @@ async def test_an_address_of_nobody_or_another_machine_is_refused_at_once(host: 
     with pytest.raises(Unavailable, match="cannot listen on "):
         await start(tmp_path / "data", host)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_a_single_edge_that_cannot_listen_says_so_in_a_line(host: str):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        refused = run("serve", "edge", nats_url="nats://127.0.0.1:1", host=host, port=port)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
+    assert refused.stderr.startswith(f"tallystick: cannot listen on {host}:{port}: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("::", 1, "http://[::1]:1"),
+        ("0::0", 1, "http://[::1]:1"),
+        ("::1", 1, "http://[::1]:1"),
+        ("fe80::1%lo", 1, "http://[fe80::1%25lo]:1"),
+        ("0.0.0.0", 1, "http://127.0.0.1:1"),  # noqa: S104  # resolved, not bound
+        ("0", 1, "http://127.0.0.1:1"),
+        ("127.1", 1, "http://127.1:1"),
+        ("localhost", 443, "http://localhost:443"),
+    ],
+)
+def test_the_url_of_a_host_is_valid(host: str, port: int, url: str):
+    assert resolve(host, port).url("http") == url
 
 
 async def test_a_folder_of_another_program_is_left_alone(tmp_path: Path):
