@@ -22,6 +22,11 @@ prometheus:
     promtool test rules tests/monitoring/rules.yml
     .venv/bin/pytest -s tests/monitoring/proof_prometheus.py
 
+# `tallystick up` in every combination of folder, address, user, shell and namespace; some 20 minutes
+surroundings:
+    sh deploy/setup dev
+    .venv/bin/pytest tests/system/proof_surroundings.py
+
 # whatever can be thought of, sent to every boundary, for that many minutes
 fuzz minutes="10":
     sh deploy/setup dev

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-import sys
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 from nats.aio.client import Client
 
-from deploy.data_folder import RELOAD, AlreadyRunning, DataFolder, Running
+from deploy.data_folder import RELOAD, AlreadyRunning, DataFolder, NotOurs, Running
 from deploy.embedded import nats, postgres, processes, stream_watch
 from deploy.threads import Threads
 from shared import VERSION, bus, rpc, sign_in_link, token_value
@@ -30,6 +29,7 @@ from shared.contracts import (
     NewToken,
 )
 from shared.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop, Unavailable, ended_by_cancelling
+from shared.listening import Place, resolve
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,9 @@ class Options(NamedTuple):
     host: str
     port: int
     workers: int
+    nats_port: int | None = None
+    """None to keep the folder's."""
+    https: bool = False
 
 
 async def up(options: Options, stop: Stop) -> None:
@@ -55,14 +58,19 @@ async def up(options: Options, stop: Stop) -> None:
 
     Raises:
         AlreadyRunning: on the same data folder.
+        NotOurs: the data folder is another program's.
         Unavailable: the port is taken, or something did not start.
     """
-    _check_port(options)
     folder = DataFolder(options.data_dir)
+    is_new = folder.is_new()
+    folder.check_not_running()
+    place = _check_place(options)
     children = folder.open()
+    nats_port = folder.nats_port(options.nats_port)
+    if is_new:
+        print(f"New data folder: {folder.path}", flush=True)
     credentials = folder.credentials()
     async with AsyncExitStack() as stack:
-        nats_port = nats.free_port()
         configuration = nats.configure(folder.nats, nats_port, credentials.nats)
         if nats.move_stream(folder.nats):
             log.info("moved the event stream to its account")
@@ -88,7 +96,7 @@ async def up(options: Options, stop: Stop) -> None:
             async def start() -> asyncio.subprocess.Process:
                 thread = threads.started(service, workers)
                 spawning = processes.spawn(
-                    [sys.executable, "-m", "services", "serve", service],
+                    processes.service_command(service),
                     environment=_environment(service, nats_url(service), {**settings, "thread": thread}),
                     keep_open=(children,),
                 )
@@ -140,15 +148,15 @@ async def up(options: Options, stop: Stop) -> None:
             ("tokens", start_service("tokens", database_url=database_url("tokens"))),
             (
                 "edge",
-                start_service("edge", workers=options.workers, host=options.host, port=str(options.port)),
+                start_service("edge", workers=options.workers, host=place.address, port=str(options.port)),
             ),
         ):
             await stack.enter_async_context(supervised.child(service, start, signal.SIGTERM))
 
-        http = f"http://{_reachable(options.host)}:{options.port}"
         async with bus.connect(nats_url("operator"), "operator", stop, wait_s=START_S) as client:
-            await _ready(client, options)
+            await _ready(client, place, https=options.https)
             token, link = await _first_token(client)
+        http = place.url("https" if options.https else "http")
         await stack.enter_async_context(
             stream_watch.watching(nats_url("operator"), folder.nats, nats_process, stop)
         )
@@ -183,7 +191,7 @@ class _Supervisor:
             yield current
         finally:
             await ended_by_cancelling(watching)
-            await processes.stop(current[0], stop_signal, timeout_s=2)
+            await processes.stop(current[0], stop_signal, timeout_s=3)
 
     async def _watch(self, name: str, start: Start, current: list[asyncio.subprocess.Process]) -> None:
         loop = asyncio.get_running_loop()
@@ -207,7 +215,7 @@ class _Supervisor:
                 self._stop(exit_code=EX_SOFTWARE) if deaths > len(BACK_OFF_S) else None
 
 
-async def _ready(client: Client, options: Options) -> None:
+async def _ready(client: Client, place: Place, *, https: bool) -> None:
     """Returns when all services answer.
 
     Raises:
@@ -215,26 +223,31 @@ async def _ready(client: Client, options: Options) -> None:
     """
     try:
         async with asyncio.timeout(START_S):
-            await _all_answer(client, options)
+            await _all_answer(client, place, https=https)
     except TimeoutError:
         raise Unavailable(f"not every service answered within {START_S:g} s") from None
 
 
-async def _all_answer(client: Client, options: Options) -> None:
+async def _all_answer(client: Client, place: Place, *, https: bool) -> None:
     while isinstance(await rpc.call(client, TOKENS_STATS, AskTokensStats()), Failure):
         await asyncio.sleep(0.02)
     while isinstance(await rpc.call(client, EXPOSITION, AskExposition()), Failure):
         await asyncio.sleep(0.02)
-    while not await _answers(_reachable(options.host), options.port):
+    while not await _answers(place, https=https):
         await asyncio.sleep(0.02)
 
 
-async def _answers(host: str, port: int) -> bool:
+async def _answers(place: Place, *, https: bool) -> bool:
     """Whether the edge says that it is ready."""
+    tls = None
+    if https:
+        # Nothing secret is asked, of a server of our own: its certificate may be for other names, or be renewed now.
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection(host, port)
-            writer.write(f"GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            reader, writer = await asyncio.open_connection(place.reachable, place.port, ssl=tls)
+            writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             status = await reader.readline()
             writer.close()
             return b" 200 " in status
@@ -288,26 +301,23 @@ def _environment(service: str, nats_url: str, settings: dict[str, str]) -> dict[
     for name, value in decided.items():
         environment[f"TALLYSTICK_{name.upper()}"] = value
         environment.pop(f"TALLYSTICK_{name.upper()}_FILE", None)
+    environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
     if service != "tokens":
         environment.pop("TALLYSTICK_PREPARED_TOKEN", None)
         environment.pop("TALLYSTICK_PREPARED_TOKEN_FILE", None)
     return environment
 
 
-def _check_port(options: Options) -> None:
+def _check_place(options: Options) -> Place:
+    """Raises:
+    Unavailable: nothing can listen there.
+    """
+    place = resolve(options.host, options.port)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise Unavailable(f"cannot listen on {options.host}:{options.port}: {error.strerror}") from None
+        place.open().close()
+    except Unavailable as error:
+        raise Unavailable(f"{error}; choose another port with --port, or address with --host") from None
+    return place
 
 
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # compared, not bound
-
-
-__all__ = ["AlreadyRunning", "Options", "up"]
+__all__ = ["AlreadyRunning", "NotOurs", "Options", "up"]

@@ -45,28 +45,41 @@ program.add_command(counting.counting)
 @click.option(
     "--workers", type=click.IntRange(1, 256), help="how many processes serve requests  [default: 1]"
 )
-def up(data_dir: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
+@click.option(
+    "--nats-port",
+    type=click.IntRange(1, 65535),
+    help="NATS's port on loopback  [default: the data folder's own]",
+)
+def up(
+    data_dir: Path | None, host: str | None, port: int | None, workers: int | None, nats_port: int | None
+) -> None:
     """Start everything on this machine: PostgreSQL, NATS and all services."""
-    from deploy.data_folder import AlreadyRunning
+    from deploy.data_folder import AlreadyRunning, NotOurs
     from deploy.embedded.processes import CannotDropRoot
     from deploy.up import Options
     from deploy.up import up as start
     from services.edge.settings import Settings
 
     _set_up_logs("up")
+    _forget_other_servers()
     edge = settings.load(Settings, {**os.environ, "TALLYSTICK_NATS_URL": "decided by up"})
     edge.trusted_networks()
     if prepared := settings.read("prepared_token", os.environ):
         token_record.decode(prepared)
+    if certificate := edge.certificate_files():
+        certificate.load().close()
+    own = settings.load(connection.Settings, os.environ)
     options = Options(
-        data_dir=data_dir or connection.data_dir(),
+        data_dir=data_dir or Path(own.data_dir),
         host=host or edge.host,
         port=port or edge.port,
         workers=workers or edge.workers,
+        nats_port=nats_port or own.nats_port,
+        https=certificate is not None,
     )
     try:
         sys.exit(asyncio.run(lifecycle.run(partial(start, options), grace_s=15)))
-    except (AlreadyRunning, CannotDropRoot) as error:
+    except (AlreadyRunning, CannotDropRoot, NotOurs) as error:
         connection.fail(str(error), EX_UNAVAILABLE)
 
 
@@ -137,6 +150,13 @@ def _set_up_logs(service: str) -> None:
     logs.set_up(service, settings.load(logs.Settings, os.environ))
 
 
+def _forget_other_servers() -> None:
+    """The shell's variables for PostgreSQL and NATS mean other servers than the ones that `up` starts."""
+    for name in list(os.environ):
+        if name.startswith(("PG", "NATS_")):
+            del os.environ[name]
+
+
 def _check_environment() -> None:
     from services.edge.settings import Settings as EdgeSettings
     from services.metrics.settings import Settings as MetricsSettings
@@ -158,6 +178,7 @@ def _refuse_tokens(arguments: list[str]) -> None:
 
 def main() -> None:
     """Runs the command line and turns what may go wrong into one line and an exit code (sysexits.h)."""
+    lifecycle.run_below_init()
     try:
         _check_environment()
         _refuse_tokens(sys.argv[1:])

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 EX_DATAERR = 65  # the input was wrong: a token record that is none
@@ -111,9 +111,56 @@ async def beat(file: str, status: Callable[[], str] = lambda: READY) -> None:
         await asyncio.sleep(1)
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Has the kernel send this process a signal when the one that started it is gone, however it went (Linux)."""
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent ends, however it ends (Linux).
+
+    Args:
+        parent: the parent's process number, taken before the fork: 1 is a parent like any other in a container.
+        number: the signal.
+    """
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(number))
-    if os.getppid() == 1:  # it went before this was said
+    if os.getppid() != parent:  # it ended before the call
         os.kill(os.getpid(), number)
+
+
+def run_below_init() -> None:
+    """Return in a child process if this one is PID 1, as in a container; otherwise return at once.
+
+    The kernel gives PID 1 every orphan and expects it to reap them, which no library does for its caller: so this
+    process only passes signals on, reaps, and exits with the child's exit code (128 and the signal's number if a signal
+    ended it, as a shell does).
+    """
+    if os.getpid() != 1:
+        return
+    passed_on = signal.valid_signals() - _NOT_PASSED_ON
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    while True:
+        number = signal.sigwait(passed_on)
+        if number != signal.SIGCHLD:
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+            continue
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == child:
+                    code = os.waitstatus_to_exitcode(ended[1])
+                    os._exit(code if code >= 0 else 128 - code)
+
+
+_NOT_PASSED_ON = {
+    signal.SIGKILL,
+    signal.SIGSTOP,
+    # The terminal's, and this process's own faults.
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+}

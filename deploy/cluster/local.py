@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -233,14 +232,14 @@ async def _start_services(running: Running) -> None:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")
         }
-        environment["PYTHONPATH"] = str(ROOT)
+        environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
         for key, value in {"nats_url": running.nats_url(name), **common, **settings}.items():
             environment[f"TALLYSTICK_{key.upper()}"] = value
 
         async def start() -> Process:
             with (running.folder / "services.log").open("ab") as output:
                 return await processes.spawn(
-                    [sys.executable, "-m", "services", "serve", name], environment=environment, output=output
+                    processes.service_command(name), environment=environment, output=output
                 )
 
         return start

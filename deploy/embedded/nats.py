@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import shutil
 import signal
 import socket
@@ -30,6 +31,34 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def lasting_port() -> int:
+    """A free port that no outgoing connection of another program will take while the server is stopped.
+
+    Raises:
+        Unavailable: none was found.
+    """
+    try:
+        first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        first_outgoing = 32768
+    ports = range(10_000, first_outgoing) if first_outgoing > 20_000 else range(10_000, 65_536)
+    for port in random.sample(ports, 100):
+        if is_free(port):
+            return port
+    raise Unavailable("no free port for NATS; choose one with --nats-port")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there on loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def configure(
@@ -65,7 +94,8 @@ def configure(
         tls=tls,
         cluster=cluster,
     )
-    new.write_text(json.dumps(made, indent=1))
+    # NATS reads no JSON escape, so that other letters have to stand as they are.
+    new.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
     # A server may read it at any moment, to reload it.
     new.replace(path)
     return path

@@ -5,17 +5,19 @@ trusts every local connection.
 """
 
 import asyncio
+import os
+import re
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
 
-from deploy.embedded.processes import START_S, is_running, spawn, stop, unprivileged
+from deploy.embedded.processes import START_S, spawn, stop, unprivileged
 from shared.lifecycle import Unavailable
 
 DATABASE = "tallystick"
@@ -46,12 +48,28 @@ def program(name: str) -> str:
 
 @contextmanager
 def socket_folder(data: Path) -> Iterator[Path]:
-    """A folder for the socket: the data's own, or a short private one where that path is too long for a socket."""
-    if len(str(data / _SOCKET)) < _MAX_SOCKET_PATH:
+    """A folder for the socket: the data's own, or a private one if that path is too long or not plain.
+
+    Raises:
+        Unavailable: no folder for temporary files will do.
+    """
+    if _suits_sockets(data):
         yield data
-    else:
-        with tempfile.TemporaryDirectory(prefix="tallystick-") as short:
-            yield Path(short)
+        return
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  # a folder of our own in them
+        if _suits_sockets(Path(place) / "tallystick-xxxxxxxx") and os.access(place, os.W_OK | os.X_OK):
+            with tempfile.TemporaryDirectory(prefix="tallystick-", dir=place) as private:
+                yield Path(private)
+            return
+    raise Unavailable("no folder for PostgreSQL's socket: set TMPDIR to a writable folder with a short path")
+
+
+def _suits_sockets(folder: Path) -> bool:
+    """Whether a socket's path in it fits the kernel, PostgreSQL's list of folders, and a database URL."""
+    return (
+        len(str(folder / _SOCKET)) < _MAX_SOCKET_PATH
+        and re.fullmatch(r"[\w/.-]+", str(folder), re.ASCII) is not None
+    )
 
 
 def url(user: str, password: str, socket: Path, database: str = DATABASE, port: int = PORT) -> str:
@@ -115,7 +133,7 @@ async def start(
         Unavailable: it ended at once, or took no connection within START_S; its log says why.
     """
     deadline = asyncio.get_running_loop().time() + START_S
-    _forget_dead(data)
+    _forget_dead(data, socket, port)
     with log.open("ab") as output:
         process = await spawn(
             unprivileged(
@@ -169,12 +187,16 @@ def roles_sql(passwords: Mapping[str, str]) -> str:
     )
 
 
-def _forget_dead(data: Path) -> None:
-    """Removes the lock file of a server that is gone, which blocks the start while its pid is a zombie's."""
+def _forget_dead(data: Path, socket: Path, port: int) -> None:
+    """Make the lock files of a server that is gone harmless. PostgreSQL believes them if their process number is in
+    use again, be it by a stranger or a zombie.
+
+    No server of ours lives on this folder, or this process would not hold its lock. Should one do nevertheless, or a
+    part of one, the new server still refuses to start: it finds their shared memory, which the rest of the file names.
+    """
+    (socket / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     lock = data / "postmaster.pid"
-    try:
-        pid = int(lock.read_text().split(maxsplit=1)[0])
-    except (OSError, ValueError, IndexError):
-        return
-    if not is_running(pid):
-        lock.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        # Its parent's number is one that PostgreSQL knows to be no server's.
+        _, newline, rest = lock.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")
+        lock.write_text(f"{os.getpid()}{newline}{rest}", encoding="utf-8", errors="surrogateescape")

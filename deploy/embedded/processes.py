@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import IO
 
 from shared.lifecycle import die_with_parent
 
+CODE = Path(__file__).parent.parent.parent
 NOBODY = 65534
 START_S = 60.0
 """How long a server may take to start, recovery from a crash included."""
@@ -34,6 +37,7 @@ async def spawn(
         environment: all of its environment; None for this process's own.
         keep_open: file descriptors it inherits.
     """
+    parent = os.getpid()
     return await asyncio.create_subprocess_exec(
         *argv,
         stdin=subprocess.DEVNULL,
@@ -42,8 +46,25 @@ async def spawn(
         env=environment,
         start_new_session=True,
         pass_fds=keep_open,
-        preexec_fn=lambda: die_with_parent(when_orphaned),
+        preexec_fn=lambda: die_with_parent(parent, when_orphaned),
     )
+
+
+def service_command(service: str) -> list[str]:
+    """The command that runs a service. ``-P`` keeps it from importing modules of the current folder."""
+    return [sys.executable, "-P", "-m", "services", "serve", service]
+
+
+def python_path(inherited: str) -> str:
+    """The PYTHONPATH of a service: it runs the same code as this process, and nothing of the current folder.
+
+    Args:
+        inherited: this process's own; relative and empty entries mean the current folder and are left out.
+    """
+    entries = [entry for entry in inherited.split(os.pathsep) if Path(entry).is_absolute()]
+    if str(CODE) not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *entries}:
+        entries.insert(0, str(CODE))
+    return os.pathsep.join(entries)
 
 
 async def stop(process: asyncio.subprocess.Process, number: signal.Signals, timeout_s: float) -> None:
@@ -86,12 +107,3 @@ def _prefix() -> tuple[str, ...]:
     if unshare is None or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
         raise CannotDropRoot
     return prefix
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"

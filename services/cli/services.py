@@ -6,7 +6,7 @@ import click
 import msgspec
 from nats.errors import Error as NatsError
 
-from deploy.data_folder import DataFolder
+from deploy.data_folder import DataFolder, NotOurs
 from deploy.nats_server import USERS, inbox_prefix
 from services.cli import connection
 from shared import bus, publishers
@@ -104,6 +104,10 @@ def _folder() -> DataFolder:
     folder = DataFolder(connection.data_dir())
     if not folder.path.is_dir():
         connection.fail(f"{folder.path} is not there: start 'tallystick up' first", EX_UNAVAILABLE)
+    try:
+        folder.is_new()
+    except NotOurs as error:
+        connection.fail(str(error), EX_UNAVAILABLE)
     return folder
 
 

@@ -1,25 +1,30 @@
 """The HTTP server around the edge: granian, in as many worker processes as asked for."""
 
+import asyncio
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
+from granian.net import SocketHolder  # type: ignore[attr-defined]
+from granian.server import MPServer
 from litestar.types import ASGIApp
 
 from services.edge.app import create_app
+from services.edge.certificate import Pair
 from services.edge.settings import Settings
 from shared import logs
 from shared.ids import worker_thread
 from shared.lifecycle import die_with_parent
+from shared.listening import resolve
 from shared.settings import load
 
 HEADER_TIMEOUT_MS = 8_000
@@ -27,25 +32,57 @@ BACKLOG = 4096
 """How many connections wait to be accepted, as far as the system allows."""
 UNREAD_MS = 15_000
 """How long a client may let what it asked for lie: with requests sent ahead, it would occupy its connection for ever."""
+DRAIN_S = 0.5
+"""How long a worker that ends waits for requests on the connections it has just accepted."""
+KEPT_PAIRS = 2
+"""How many certificates stay open: a worker that is being started may still read the one before."""
 OTHER_FILES = 200
 """What a process has open besides its connections, at most."""
+
+
+class _Server(MPServer):
+    """granian with one listening socket for all workers, and a certificate that can be replaced.
+
+    By itself it opens a socket for each, and the connections that wait in it are reset when that worker is replaced.
+    """
+
+    def __init__(self, listener: socket.socket, **options: Any) -> None:
+        super().__init__("services.edge.server:worker", **options)
+        self._listener = listener
+        self._pairs: list[Pair] = []
+
+    def _init_shared_socket(self) -> None:
+        self._sso = self._listener
+        self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[assignment, call-arg]
+
+    def use(self, pair: Pair, oldest: SSLProtocols) -> None:
+        """The certificate of the workers that are started from now on."""
+        self.ssl_ctx = (True, *pair.paths, None, str(oldest), None, [], False)  # type: ignore[assignment]
+        self._pairs.append(pair)
+        if len(self._pairs) > KEPT_PAIRS:
+            self._pairs.pop(0).close()
+
+    def replace_workers(self) -> None:
+        """One after the other, each when its successor has had time to start."""
+        self.signal_handler_reload()  # type: ignore[no-untyped-call]
 
 
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the trusted proxies are no networks, or there is a certificate without its key.
+        SettingsError: the trusted proxies are no networks, or the certificate cannot be used.
+        Unavailable: the address is taken, or not this machine's.
     """
     settings.trusted_networks()  # refused here, not in each worker
-    certificate, key = settings.certificate_files()
-    Granian(
-        "services.edge.server:worker",
-        factory=True,
-        address=settings.host,
-        port=settings.port,
+    certificate = settings.certificate_files()
+    listener = resolve(settings.host, settings.port).open()
+    # The connections inherit it: the kernel ends one whose client takes nothing any more.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
+    listener.listen(BACKLOG)
+    server = _Server(
+        listener,
         workers=settings.workers,
-        backlog=BACKLOG,
         # What granian calls so bounds the connections, idle ones too: its default of 1024 among all workers would let
         # that many strangers keep everyone else out.
         backpressure=_connections(settings.connections),
@@ -55,10 +92,20 @@ def run(settings: Settings) -> None:
         loop=Loops.uvloop,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
         workers_kill_timeout=3,
-        ssl_cert=certificate,
-        ssl_key=key,
-        log_level="warning",  # type: ignore[arg-type]
-    ).serve()
+        log_level="warning",
+    )
+    if certificate:
+        oldest = SSLProtocols.tls12 if settings.tls_min_version == "1.2" else SSLProtocols.tls13
+
+        def renewed(pair: Pair) -> None:
+            server.use(pair, oldest)
+            server.replace_workers()
+
+        # Before it is read, so that no change is missed.
+        threading.Thread(target=certificate.watch, args=(renewed,), daemon=True).start()
+        server.use(certificate.load(), oldest)
+    # Its own loader imports from the current folder.
+    server.serve(target_loader=worker, wrap_loader=False)
 
 
 def _connections(wanted: int) -> int:
@@ -74,35 +121,43 @@ def _connections(wanted: int) -> int:
 
 def worker() -> ASGIApp:
     """The entry point of one worker process."""
-    die_with_parent()
+    if parent := multiprocessing.parent_process():
+        die_with_parent(parent.pid or 0)
     logs.set_up("edge", load(logs.Settings, os.environ))
     settings = load(Settings, os.environ)
-    threading.Thread(target=_bound_unread, args=(settings.port,), daemon=True).start()
     if settings.thread:
-        settings = msgspec.structs.replace(settings, thread=worker_thread(settings.thread, _worker_number()))
+        number = _worker_number(settings.workers)
+        settings = msgspec.structs.replace(settings, thread=worker_thread(settings.thread, number))
+    loop = asyncio.get_event_loop()
+    # Runs with the loop, when granian has set its own handlers.
+    loop.call_soon(loop.add_signal_handler, signal.SIGTERM, _retire, loop, settings.port)
     return create_app(settings)
 
 
-def _worker_number() -> int:
-    """Which of the workers that granian has started this process is, from 1. granian itself tells no application."""
-    number: int = multiprocessing.current_process()._identity[-1]  # noqa: SLF001
-    return number
-
-
-def _bound_unread(port: int) -> None:
-    """Has the kernel end connections whose client takes nothing any more. granian opens the listening socket, from
-    which they all inherit this, after the application has started, and offers no other way to it.
+def _worker_number(workers: int) -> int:
+    """Which of the workers this process is, from 1; one that takes another's place has its number. granian itself tells
+    no application.
     """
-    while not any(_bounded(file, port) for file in Path("/proc/self/fd").iterdir()):
-        time.sleep(0.05)
+    started: int = multiprocessing.current_process()._identity[-1]  # noqa: SLF001
+    return 1 + (started - 1) % workers
 
 
-def _bounded(file: Path, port: int) -> bool:
-    with suppress(OSError):
-        if file.is_socket():
-            with socket.socket(fileno=os.dup(int(file.name))) as found:
-                listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and found.getsockname()[1] == port:
-                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-                    return True
-    return False
+def _retire(loop: asyncio.AbstractEventLoop, port: int) -> None:
+    """Stop accepting, and only then have granian end this worker: it closes connections whose request has not come
+    yet. The other workers, and the one that replaces this one, accept what waits in the common socket.
+    """
+    nothing = socket.create_server(("127.0.0.1", 0))
+    nothing.setblocking(False)
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if file.is_socket() and _listens(int(file.name), port):
+                # granian keeps it and waits for what comes in: from now on, nothing does.
+                os.dup2(nothing.fileno(), int(file.name))
+    loop.call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGINT)
+
+
+def _listens(descriptor: int, port: int) -> bool:
+    with socket.socket(fileno=os.dup(descriptor)) as found:
+        return (
+            bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) and found.getsockname()[1] == port
+        )

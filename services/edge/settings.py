@@ -1,10 +1,11 @@
 """What can be set about the edge."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from services.edge.certificate import Certificate
 from shared.addresses import Network, network
 from shared.settings import SettingsError, variable
 
@@ -41,6 +42,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="path of this server's certificate chain (PEM): it then speaks HTTPS only"),
     ] = None
     certificate_key: Annotated[str | None, Meta(description="path of that certificate's key (PEM)")] = None
+    tls_min_version: Annotated[
+        Literal["1.2", "1.3"], Meta(description="the oldest version of TLS to accept")
+    ] = "1.2"
     thread: Annotated[
         str | None,
         Meta(
@@ -57,18 +61,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         except ValueError:
             raise SettingsError(f"{variable('trusted_proxies')}: not a list of networks") from None
 
-    def certificate_files(self) -> tuple[Path | None, Path | None]:
+    def certificate_files(self) -> Certificate | None:
         """Raises:
-        SettingsError: only one of the two is set, or is no file.
+        SettingsError: only one of the two is set.
         """
         if (self.certificate is None) != (self.certificate_key is None):
             raise SettingsError(
                 f"{variable('certificate')} and {variable('certificate_key')} belong together"
             )
         if self.certificate is None or self.certificate_key is None:
-            return None, None
-        paths = Path(self.certificate), Path(self.certificate_key)
-        for path in paths:
-            if not path.is_file():
-                raise SettingsError(f"{variable('certificate')}: {path} is no file")
-        return paths
+            return None
+        return Certificate(Path(self.certificate), Path(self.certificate_key))

@@ -14,13 +14,13 @@ import pytest
 from deploy import threads as module
 from deploy import up as up_module
 from deploy.embedded import processes
-from deploy.embedded.nats import free_port
 from deploy.threads import Journal, Threads
 from deploy.up import _Supervisor
 from services.metrics import declared
 from shared import bus, rpc
 from shared.contracts import EXPOSITION, AskExposition, Exposition
 from shared.lifecycle import Stop
+from tests.ports import free_port
 from tests.services.conftest import event_stream, metrics_service
 from tests.system.conftest import environment
 

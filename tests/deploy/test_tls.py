@@ -5,18 +5,20 @@ import shutil
 import signal
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from deploy.embedded import nats as embedded_nats
-from deploy.embedded.processes import spawn
+from deploy.embedded.processes import service_command, spawn
 from deploy.nats_server import USERS, Tls
+from services.edge.certificate import Certificate
 from shared import bus
 from shared.lifecycle import Stop, Unavailable
+from shared.settings import SettingsError
 from tests.ports import free_port
 from tests.system.conftest import ROOT, environment, run
 
@@ -95,25 +97,144 @@ async def test_a_certificate_for_another_host_will_not_do(address: str, certific
     assert not await reached(f"tls://operator:operator-password@{address}", authority)
 
 
-async def test_the_edge_speaks_https(certificates: Path):
+@asynccontextmanager
+async def edge(certificate: Path, **settings: str) -> AsyncIterator[int]:
+    """The port of an edge with this certificate, which serves."""
     port = free_port()
-    settings = {"certificate": f"{certificates}/edge.pem", "certificate_key": f"{certificates}/edge.key"}
     process = await spawn(
-        [sys.executable, "-m", "services", "serve", "edge"],
-        environment={
-            **environment(nats_url="nats://127.0.0.1:1", port=str(port), **settings),
-            "PYTHONPATH": str(ROOT),
-        },
+        service_command("edge"),
+        environment=environment(
+            nats_url="nats://127.0.0.1:1",
+            port=str(port),
+            certificate=f"{certificate}.pem",
+            certificate_key=f"{certificate}.key",
+            **settings,
+        ),
     )
-    context = ssl.create_default_context(cafile=certificates / "authority.pem")
     try:
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client, asyncio.timeout(20):
-            while not await alive(client, f"https://localhost:{port}"):
+        async with asyncio.timeout(40):
+            while await answer(port) is None:
+                assert process.returncode is None
                 await asyncio.sleep(0.05)
-            assert not await alive(client, f"http://localhost:{port}")
+        yield port
     finally:
         process.terminate()
         await process.wait()
+
+
+async def answer(port: int, tls: ssl.SSLContext | None = None) -> bytes | None:
+    """The certificate (DER) of an edge that answers a request on a connection of its own; None if it does not."""
+    if tls is None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    with suppress(OSError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        status = await reader.readline()
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return bytes(shown) if b" 200 " in status else None
+    return None
+
+
+@pytest.mark.parametrize(("oldest", "takes_1_2"), [("1.2", True), ("1.3", False)])
+async def test_the_edge_speaks_https(certificates: Path, oldest: str, *, takes_1_2: bool):
+    context = ssl.create_default_context(cafile=certificates / "authority.pem")
+    old = ssl.create_default_context(cafile=certificates / "authority.pem")
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with edge(certificates / "edge", tls_min_version=oldest) as port:
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            assert await alive(client, f"https://localhost:{port}")
+            assert not await alive(client, f"http://localhost:{port}")
+        assert (await answer(port, old) is not None) == takes_1_2
+
+
+async def test_a_renewed_certificate_is_used_without_a_restart(certificates: Path, tmp_path: Path):
+    """Files that do not belong together are not, and no connection is refused or reset meanwhile."""
+    shown = tmp_path / "shown"
+
+    def show(name: str, *kinds: str) -> None:
+        for kind in kinds:
+            shutil.copy(certificates / f"{name}.{kind}", tmp_path / f"new.{kind}")
+            (tmp_path / f"new.{kind}").replace(f"{shown}.{kind}")
+
+    show("edge", "pem", "key")
+    async with edge(shown, workers="2") as port, asyncio.timeout(60):
+        former = await answer(port)
+        show("nats", "key")
+        for _ in range(20):
+            assert await answer(port) == former
+        show("nats", "pem")
+        seen = [former]
+        # Two workers: it is used when many connections in a row were all served with it.
+        while seen[-30:] != [seen[-1]] * 30 or seen[-1] == former:
+            seen.append(await answer(port))
+            await asyncio.sleep(0.02)
+        assert None not in seen
+        assert set(seen) == {former, seen[-1]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "says"),
+    [
+        ("key", "nats.key", "is not the key of"),
+        ("key", "text", "is no key"),
+        ("key", "empty", "is no key"),
+        ("key", "edge.pem", "is no key"),
+        ("key", "encrypted", "without a pass phrase"),
+        ("key", "missing", "cannot be read: No such file"),
+        ("key", "folder", "cannot be read: Is a directory"),
+        ("pem", "text", "is no certificate"),
+        ("pem", "empty", "is no certificate"),
+        ("pem", "edge.key", "is no certificate"),
+        ("pem", "missing", "cannot be read: No such file"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_told_in_a_line(
+    certificates: Path, tmp_path: Path, kind: str, content: str, says: str
+):
+    for name in ("edge.pem", "edge.key", "nats.key"):
+        shutil.copy(certificates / name, tmp_path)
+    (tmp_path / "text").write_text("x")
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    command = "openssl pkey -in edge.key -aes256 -passout pass:secret -out encrypted"
+    subprocess.run(command.split(), cwd=tmp_path, check=True)
+    own = {"pem": tmp_path / "edge.pem", "key": tmp_path / "edge.key"}
+    own[kind] = tmp_path / "damaged"
+    own[kind].symlink_to(tmp_path / content)
+    with pytest.raises(SettingsError, match=says) as raised:
+        Certificate(own["pem"], own["key"]).load()
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith("TALLYSTICK_CERTIFICATE")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "says"),
+    [
+        ("2020", "2021", "certificate has expired"),
+        ("2090", "2091", "certificate is not yet valid"),
+        ("2020", "2090", None),
+    ],
+)
+def test_a_certificate_of_another_time_is_served_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str, last: str, says: str | None
+):
+    own = Certificate(tmp_path / "own.pem", tmp_path / "own.key")
+    (tmp_path / "index").touch()
+    (tmp_path / "ca.conf").write_text(
+        "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\npolicy=any\n"
+        "[any]\ncommonName=supplied\n[req]\ndistinguished_name=any\n"
+    )
+    request = "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=edge -config ca.conf"
+    sign = "ca -selfsign -batch -notext -config ca.conf -in own.csr -keyfile own.key -out own.pem"
+    sign += f" -startdate {first}0101000000Z -enddate {last}0101000000Z"
+    for command in (f"{request} -keyout own.key -out own.csr", sign):
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    own.load().close()
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"{own.chain}: {says}; clients will reject it"] if says else []
+    )
 
 
 async def alive(client: httpx.AsyncClient, base: str) -> bool:

@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from deploy.data_folder import DataFolder, Running
-from deploy.embedded.processes import is_running
 from tests.conftest import until
 from tests.ports import free_port
 
@@ -27,13 +26,28 @@ GREETING = " is up at "
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without settings of ours, and these."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
+    clean["PYTHONPATH"] = str(ROOT)  # this clone's code, wherever the process runs
     return {**clean, **{f"TALLYSTICK_{name.upper()}": value for name, value in settings.items()}}
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 class Up:
     """One `tallystick up`. What it prints is kept in a file beside the data folder."""
 
+    directory = ROOT
+    """The current folder of the process."""
+
     def __init__(self, data: Path, **settings: str) -> None:
+        self.prefix: list[str] = []
+        self.options: list[str] = []
         self.data = data
         self.port = free_port()
         self.output = data.parent / f"{data.name}.output"
@@ -46,7 +60,9 @@ class Up:
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [
+                    *self.prefix,
                     sys.executable,
+                    "-P",
                     "-m",
                     "services",
                     "up",
@@ -54,8 +70,9 @@ class Up:
                     str(self.data),
                     "--port",
                     str(self.port),
+                    *self.options,
                 ],
-                cwd=ROOT,
+                cwd=self.directory,
                 # Every process it starts inherits this mark, by which they are found.
                 env={**environment(**self.settings), "TEST_FOLDER": str(self.data)},
                 stdin=subprocess.DEVNULL,

@@ -87,10 +87,15 @@ def test_interrupted_in_its_first_start_the_next_one_works(fresh: Up, sign: str,
     assert status(fresh.start().ready(), fresh.admin_token) == 200
 
 
-def test_a_second_one_on_the_same_folder_is_refused(up: Up):
-    refused = run("up", "--data-dir", str(up.data), "--port", str(free_port()))
+@pytest.mark.parametrize("same_port", [False, True])
+def test_a_second_one_on_the_same_folder_is_refused(up: Up, *, same_port: bool):
+    refused = run("up", "--data-dir", str(up.data), "--port", str(up.port if same_port else free_port()))
     assert refused.returncode == 69
-    assert refused.stderr == f"tallystick: another 'tallystick up' runs on {up.data}\n"
+    assert up.process is not None
+    assert refused.stderr == (
+        f"tallystick: already running on {up.data}: process {up.process.pid} at {up.http}. Stop it, or choose another "
+        "folder with --data-dir\n"
+    )
     assert status(up, up.admin_token) == 200
 
 
@@ -98,7 +103,11 @@ def test_a_taken_port_is_told(up: Up, fresh: Up):
     refused = run("up", "--data-dir", str(fresh.data), "--port", str(up.port))
     assert refused.returncode == 69
     (line,) = refused.stderr.splitlines()
-    assert line.endswith(f"cannot listen on 127.0.0.1:{up.port}: Address already in use")
+    assert line.endswith(
+        f"cannot listen on 127.0.0.1:{up.port}: Address already in use; choose another port with --port, or address "
+        "with --host"
+    )
+    assert not fresh.data.exists()
 
 
 @pytest.mark.parametrize(

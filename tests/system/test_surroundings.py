@@ -1,0 +1,309 @@
+"""`tallystick up` wherever it is put: any data folder, user, shell, current folder and address, and as PID 1."""
+
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from deploy.data_folder import DataFolder, NotOurs
+from deploy.embedded import nats, postgres
+from deploy.embedded.processes import python_path
+from deploy.up import Options, up
+from shared.lifecycle import Stop, Unavailable
+from shared.listening import resolve
+from tests.conftest import until
+from tests.ports import free_port
+from tests.system.conftest import ROOT, Up, run
+
+SHADOWED = sorted(
+    {*sys.stdlib_module_names, "nats", "msgspec", "asyncpg", "litestar", "services", "shared", "deploy"}
+)
+"""Modules in the current folder, named like those that `up` and its children import, now or later."""
+OTHER_SERVERS = {
+    "PGHOST": "192.0.2.1",
+    "PGPORT": "1",
+    "PGUSER": "nobody",
+    "PGDATABASE": "nothing",
+    "PGPASSWORD": "wrong",
+    "PGPASSFILE": "/nonexistent",
+    "PGSERVICE": "nothing",
+    "PGSSLMODE": "verify-full",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGOPTIONS": "-c default_transaction_read_only=on",
+    "PGDATA": "/nonexistent",
+    "PGTZ": "nowhere",
+    "PGCLIENTENCODING": "LATIN1",
+    "NATS_URL": "nats://192.0.2.1:1",
+    "NATS_CREDS": "/nonexistent",
+}
+"""A shell that is set up for other servers."""
+
+
+class Surroundings(NamedTuple):
+    """Args:
+    folder: the data folder's name.
+    host: where it listens.
+    https: whether it has a certificate.
+    first: whether it is PID 1, as in a container.
+    root: whether it runs as root.
+    """
+
+    folder: str
+    host: str
+    https: bool
+    first: bool
+    root: bool
+
+    @property
+    def prefix(self) -> list[str]:
+        """The command that makes the namespaces for it."""
+        is_root = os.geteuid() == 0
+        if self.root and not is_root:
+            user = ["--user", "--map-root-user"]
+        elif not self.root and is_root:
+            user = ["--user", "--map-user=1000", "--map-group=1000"]
+        elif self.first and not is_root:
+            user = ["--user", "--map-current-user"]
+        else:
+            user = []
+        first = ["--pid", "--fork", "--kill-child", "--mount-proc"] if self.first else []
+        return ["unshare", *user, *first] if user or first else []
+
+
+SOME = (
+    Surroundings("données a&b#c+d,e 50% 'f' \"g\"", "::", https=True, first=True, root=True),
+    Surroundings("plain", "localhost", https=False, first=False, root=False),
+)
+"""Together they hold each of the surroundings; `just surroundings` tries every combination."""
+
+
+class Placed(Up):
+    """An `up` in its surroundings."""
+
+    def __init__(self, place: Path, surroundings: Surroundings, certificate: Path) -> None:
+        super().__init__(place / surroundings.folder)
+        if surroundings.https:
+            self.settings = {"certificate": f"{certificate}.pem", "certificate_key": f"{certificate}.key"}
+        self.surroundings = surroundings
+        self.output = place / "output"
+        self.prefix = [
+            *surroundings.prefix,
+            "env",
+            *(f"{name}={value}" for name, value in OTHER_SERVERS.items()),
+        ]
+        self.options = ["--host", surroundings.host]
+        self.directory = place / "current"
+        self.imported = place / "imported"
+        self.directory.mkdir()
+        for module in SHADOWED:
+            (self.directory / f"{module}.py").write_text(
+                f"open({str(self.imported)!r}, 'a').write(__name__)\n"
+            )
+
+    @property
+    def url(self) -> str:
+        host = {"::": "[::1]", "::1": "[::1]", "0.0.0.0": "127.0.0.1"}.get(  # noqa: S104  # compared, not bound
+            self.surroundings.host, self.surroundings.host
+        )
+        return f"{'https' if self.surroundings.https else 'http'}://{host}:{self.port}"
+
+    def status(self, base: str, authority: Path) -> int:
+        context = ssl.create_default_context(cafile=authority)
+        headers = {"authorization": f"Bearer {self.admin_token}"}
+        return httpx.get(f"{base}/v1/stats", headers=headers, verify=context, trust_env=False).status_code
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signals the process itself, not the one that made its namespace."""
+        assert self.process is not None
+        if self.surroundings.first and self.process.poll() is None:
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), number)
+        else:
+            return super().stop(number)
+        return self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["sh", ROOT / "deploy/authority", folder, "edge=localhost,127.0.0.1,::1"], check=True)
+    return folder
+
+
+@contextmanager
+def placed(surroundings: Surroundings, certificates: Path, place: Path) -> Iterator[Placed]:
+    up = Placed(place, surroundings, certificates / "edge")
+    try:
+        yield up
+    finally:
+        if not up.ended:
+            up.stop(signal.SIGKILL)
+        until(lambda: not up.processes(), 20)
+
+
+def serves(up: Placed, certificates: Path) -> None:
+    """It starts, says where, and serves there; nothing around it has an effect; it ends when it is told to."""
+    up.start().ready()
+    assert up.running is not None
+    assert up.running.http == up.url
+    assert f" is up at {up.url} " in up.printed
+    assert "Traceback" not in up.printed
+    assert up.status(up.url, certificates / "authority.pem") == 200
+    assert not up.imported.exists(), up.imported.read_text()
+
+
+@pytest.mark.parametrize("surroundings", SOME, ids=["container", "user"])
+def test_it_serves_wherever_it_is_put(surroundings: Surroundings, certificates: Path):
+    with (
+        tempfile.TemporaryDirectory(prefix="tally-") as place,
+        placed(surroundings, certificates, Path(place)) as up,
+    ):
+        serves(up, certificates)
+        assert f"New data folder: {up.data}\n" in up.printed
+        if surroundings.host == "::":
+            assert up.status(f"https://127.0.0.1:{up.port}", certificates / "authority.pem") == 200
+        assert up.running is not None
+        where = up.running.nats
+        up.stop(signal.SIGKILL)
+        until(lambda: not up.processes(), 20)
+        with stale(up):
+            serves(up, certificates)
+        assert up.printed.count("New data folder") == 1
+        assert up.running.nats == where
+        assert up.stop() == 0
+
+
+@contextmanager
+def stale(up: Up) -> Iterator[None]:
+    """What a former `up` left behind, with the number of a process that has nothing to do with it."""
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+                path = up.data / "postgres" / lock
+                content = path.read_text() if path.exists() else f"0\n{up.data}/postgres\n"
+                _, _, rest = content.partition("\n")
+                path.write_text(f"{stranger.pid}\n{rest}")
+            with socket.socket(socket.AF_UNIX) as left, suppress(OSError):
+                left.bind(str(up.data / "postgres" / ".s.PGSQL.5432"))
+            announced = up.data / "running.json"
+            announced.write_text(re.sub(r'"pid":\d+', f'"pid":{stranger.pid}', announced.read_text()))
+            assert up.running is None
+            yield
+        finally:
+            stranger.kill()
+
+
+@pytest.mark.parametrize("name", ["x" * 100, "a,b", "données", "a&b", "50%", "a b", "a'b"])
+def test_a_socket_is_elsewhere_if_the_data_folder_does_not_suit_it(name: str):
+    with postgres.socket_folder(Path("/short") / name) as elsewhere:
+        assert re.fullmatch(r"[\w/-]{,90}", str(elsewhere), re.ASCII)
+        assert elsewhere.stat().st_mode & 0o777 == 0o700
+    assert not elsewhere.exists()
+    with postgres.socket_folder(Path("/short")) as same:
+        assert same == Path("/short")
+
+
+async def start(
+    folder: Path, host: str = "127.0.0.1", port: int | None = None, nats_port: int | None = None
+) -> None:
+    await up(Options(folder, host, port or free_port(), workers=1, nats_port=nats_port), Stop())
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "2001:db8::1", "[::1]", "a b", "x" * 300])
+async def test_an_address_of_nobody_or_another_machine_is_refused_at_once(host: str, tmp_path: Path):
+    with pytest.raises(Unavailable, match="cannot listen on "):
+        await start(tmp_path / "data", host)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_a_single_edge_that_cannot_listen_says_so_in_a_line(host: str):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        refused = run("serve", "edge", nats_url="nats://127.0.0.1:1", host=host, port=port)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
+    assert refused.stderr.startswith(f"tallystick: cannot listen on {host}:{port}: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("::", 1, "http://[::1]:1"),
+        ("0::0", 1, "http://[::1]:1"),
+        ("::1", 1, "http://[::1]:1"),
+        ("fe80::1%lo", 1, "http://[fe80::1%25lo]:1"),
+        ("0.0.0.0", 1, "http://127.0.0.1:1"),  # noqa: S104  # resolved, not bound
+        ("0", 1, "http://127.0.0.1:1"),
+        ("127.1", 1, "http://127.1:1"),
+        ("localhost", 443, "http://localhost:443"),
+    ],
+)
+def test_the_url_of_a_host_is_valid(host: str, port: int, url: str):
+    assert resolve(host, port).url("http") == url
+
+
+async def test_a_folder_of_another_program_is_left_alone(tmp_path: Path):
+    (tmp_path / "wal").mkdir()
+    with pytest.raises(NotOurs, match="choose another with --data-dir"):
+        await start(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["wal"]
+    refused = run("up", "--data-dir", str(tmp_path))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
+    refused = run("services", "add", "mailer", data_dir=str(tmp_path))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["wal"]
+
+
+def test_a_volume_just_made_is_an_empty_folder(tmp_path: Path):
+    (tmp_path / "lost+found").mkdir()
+    assert DataFolder(tmp_path).is_new()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", os.fsdecode(b"\xff")])
+async def test_a_folder_whose_name_is_no_text_is_refused(name: str, tmp_path: Path):
+    with pytest.raises(NotOurs, match="must be UTF-8 without control characters"):
+        await start(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "file", "file/below"])
+async def test_a_folder_that_cannot_be_one_is_refused(name: str, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"File name too long|Not a directory"):
+        await start(tmp_path / name)
+
+
+async def test_a_taken_port_of_nats_is_refused_and_not_replaced(tmp_path: Path):
+    folder = DataFolder(tmp_path)
+    os.close(folder.open())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(Unavailable, match=f"port {taken} .*--nats-port"):
+            folder.nats_port(taken)
+        (tmp_path / "nats.port").write_text(str(taken))
+        with pytest.raises(Unavailable, match=f"port {taken} .*--nats-port"):
+            folder.nats_port(None)
+        chosen = nats.lasting_port()
+        assert folder.nats_port(chosen) == folder.nats_port(None) == chosen
+
+
+def test_the_port_of_nats_is_none_of_an_outgoing_connection():
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(nats.lasting_port() < max(first, 20_001) or first <= 20_000 for _ in range(20))
+
+
+def test_a_service_imports_nothing_from_the_current_folder():
+    kept = python_path(os.pathsep.join(["", ".", "lib", "/opt/lib"])).split(os.pathsep)
+    assert kept == [str(ROOT), "/opt/lib"]
