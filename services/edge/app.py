@@ -15,6 +15,7 @@ from services.edge import errors
 from services.edge.cache import Cache
 from services.edge.coherence import Coherence
 from services.edge.dashboard import DASHBOARD
+from services.edge.dashboard.assets import load_assets
 from services.edge.dashboard.pages import TEMPLATES
 from services.edge.dashboard.sessions import Attempts
 from services.edge.docs.document import document
@@ -99,10 +100,22 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 )
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
+                handler.opt["body_required"] = not body.has_default
+                if (
+                    not body.has_default
+                    and "POST" in handler.http_methods
+                    and _needs_nothing(body.annotation)
+                ):
+                    raise RuntimeError(f"{each.path} needs no field of its body, so its body needs a default")
             handler.opt["reads_body"] = bool(handler.opt.keys() & {"body", "form", "by"})
     app.state.attempts = Attempts()
-    app.state.openapi = msgspec.json.encode(document(app))
+    app.state.docs = docs.load_docs(msgspec.json.encode(document(app)))
+    app.state.assets = load_assets()
     return app
+
+
+def _needs_nothing(kind: type[msgspec.Struct]) -> bool:
+    return not any(field.required for field in msgspec.structs.fields(kind))
 
 
 def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:

@@ -54,10 +54,11 @@ class Front:
             len(fields) != len(headers)
             or len(headers) > MAX_HEADERS
             or size > MAX_TARGET_BYTES
-            or not fields.get(b"host")  # granian shows a missing one as an empty one
+            or not fields.get(b"host")  # granian gives a missing one as an empty one
             or fields.get(b"transfer-encoding", b"chunked") != b"chunked"
         ) and (refused := _unacceptable(scope)):
-            return self._send(refusal(refused), scope, request_id, send)
+            oauth2 = scope["path"].startswith(OAUTH2_PATHS)
+            return self._send(refusal(refused, oauth2=oauth2), scope, request_id, send)
         bearer = fields.get(b"authorization", b"")
         # The usual case, in which all there is to do is to look the token up.
         if (
@@ -223,12 +224,20 @@ def _unacceptable(scope: Any) -> Refused | None:
         return Refused("header_fields_too_large")
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
         return Refused("uri_too_long")
-    if len(hosts) != 1 or not hosts[0]:
+    if len(hosts) > 1 or not (any(hosts) or _is_health_check(scope)):
         return Refused("bad_request", "one Host header is needed", headers=CLOSE)
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     if codings not in ([], [b"chunked"]):
         return Refused("bad_request", "chunked is the only transfer coding", headers=CLOSE)
     return None
+
+
+def _is_health_check(scope: Any) -> bool:
+    """Whether HTTP/1.0 lets this request do without Host. Load balancers check health so, HAProxy by OPTIONS."""
+    # granian calls HTTP/1.0 "1".
+    return scope["http_version"] in {"1", "1.0"} and (
+        scope["path"].startswith("/health") or scope["method"] == "OPTIONS"
+    )
 
 
 def _needs_token(scope: Any) -> bool:

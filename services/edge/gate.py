@@ -221,7 +221,7 @@ async def authorize(request: HttpRequest) -> None:
     - ``account_in``: ``path``, ``query`` or ``body``, where it names an account; ``token`` if it names a token, whose
       account the tokens service knows.
     - ``query``: the names of its query parameters, which `app` takes from its signature. None may come twice.
-    - ``body``: the type of its JSON body.
+    - ``body``: the type of its JSON body, which may be left out unless ``body_required``.
     - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
     - ``by``: the function that authorizes the request instead, for a route with other credentials than a token in
       the header or the query.
@@ -364,7 +364,11 @@ async def _named_account(request: HttpRequest, place: str | None) -> str | None:
 
 
 async def _check_body(request: HttpRequest, kind: Any) -> None:
-    _check_media_type(request, *request.scope["route_handler"].opt.get("json_types", JSON))
+    opt = request.scope["route_handler"].opt
+    # Without a body the handler gets its default. Many clients then send the media type all the same.
+    if not opt["body_required"] and not await request.body() and _is_json_or_absent(request):
+        return
+    _check_media_type(request, *opt.get("json_types", JSON))
     if found := bodies.problems(await request.body(), kind):
         raise Refused("bad_request", errors=tuple(found))
 
@@ -375,14 +379,21 @@ async def _read_form(request: HttpRequest, kind: Any) -> dict[str, str]:
     return parameters.unique_fields(await request.body(), declared)
 
 
+def _is_json_or_absent(request: HttpRequest) -> bool:
+    return _media_types(request) in ([], list(JSON)) and _is_uncoded(request)
+
+
 def _check_media_type(request: HttpRequest, *media_types: str) -> None:
-    content_types = [
-        each.partition(";")[0].strip().lower() for each in request.headers.getall("content-type", [])
-    ]
-    if (
-        len(content_types) != 1
-        or content_types[0] not in media_types
-        or (request.headers.get("content-encoding", "identity") != "identity")
-    ):
+    found = _media_types(request)
+    if len(found) != 1 or found[0] not in media_types or not _is_uncoded(request):
         detail = f"the body must be {' or '.join(media_types)}, without a content coding"
         raise Refused("unsupported_media_type", detail)
+
+
+def _media_types(request: HttpRequest) -> list[str]:
+    fields = request.headers.getall("content-type", [])
+    return [field.partition(";")[0].strip().lower() for field in fields]
+
+
+def _is_uncoded(request: HttpRequest) -> bool:
+    return bool(request.headers.get("content-encoding", "identity") == "identity")

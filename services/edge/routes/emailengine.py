@@ -19,6 +19,7 @@ from services.edge.routes.tokens import CreatedToken, make, revocation, revoke_e
 from shared import contracts as c
 from shared import token_value
 
+NO_FIELDS = EmailEngineToken()
 MAX_LISTED = 1000
 PART_SIZES = (MAX_LISTED, 500, 250, 125, 25, 5, 1)
 """How many tokens a part of a list holds. Each divides the one before, so a smaller part may follow larger ones."""
@@ -61,7 +62,9 @@ class AccountTokens(msgspec.Struct):
 
 
 @post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body"}, status_code=200)
-async def create(request: HttpRequest, data: JSONBody[EmailEngineToken]) -> Response[CreatedToken]:
+async def create(
+    request: HttpRequest, data: JSONBody[EmailEngineToken] = NO_FIELDS
+) -> Response[CreatedToken]:
     """Makes a token from EmailEngine's request body and shows its secret, once.
 
     A body that Tallystick cannot express exactly is rejected: the token is never wider than it would be at EmailEngine.

@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from services.edge.errors import Refused
 from services.edge.gate import ANY, PUBLIC, HttpRequest
 from services.edge.routes.asking import ask
+from services.edge.static_files import accepts_gzip
 from shared import VERSION
 from shared import contracts as c
 
@@ -79,7 +80,7 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
     openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
     exposition = await ask(request, c.EXPOSITION, c.AskExposition(openmetrics=openmetrics))
     headers = {"vary": "accept, accept-encoding", "cache-control": "no-store"}
-    compressed = _accepts_gzip(request.headers.get("accept-encoding", ""))
+    compressed = accepts_gzip(request.headers.get("accept-encoding", ""))
     if compressed:
         headers["content-encoding"] = "gzip"
     return Response(
@@ -89,26 +90,22 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
     )
 
 
-def _accepts_gzip(accepted: str) -> bool:
-    """Whether the header names gzip, and not with a weight of 0 (RFC 9110, section 12.5.3)."""
-    for part in accepted.lower().split(","):
-        coding, _, weight = part.partition(";")
-        if coding.strip() == "gzip":
-            return weight.replace(" ", "").removeprefix("q=") not in {"0", "0.0", "0.00", "0.000"}
-    return False
-
-
 @get("/health/live", opt={"scope": PUBLIC})
-async def live() -> Health:
+async def live() -> Response[Health]:
     """Whether this process runs."""
-    return Health()
+    return _up()
 
 
 @get("/health/ready", opt={"scope": PUBLIC, "codes": ["unavailable"]})
-async def ready(request: HttpRequest) -> Health:
+async def ready(request: HttpRequest) -> Response[Health]:
     """Whether this edge can decide about tokens now."""
     await request.app.state.readiness.check()
-    return Health()
+    return _up()
+
+
+def _up() -> Response[Health]:
+    # A cache in front would answer for an edge that is down.
+    return Response(Health(), headers={"cache-control": "no-store"})
 
 
 @route(
