@@ -8,6 +8,7 @@ import itertools
 import re
 from binascii import a2b_hex
 from collections.abc import Coroutine, Iterator
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -17,9 +18,10 @@ from services.edge import client_authentication, forward_auth
 from services.edge.calls import UNROUTED
 from services.edge.coherence import now
 from services.edge.credentials import Credential, take
-from services.edge.errors import OAUTH2_PATHS, Answer, Refused, refusal
+from services.edge.errors import API_PATHS, OAUTH2_PATHS, Answer, Refused, refusal
 from services.edge.gate import Gate
 from shared import tracing
+from shared.contracts import Token
 from shared.ids import new_id
 from shared.token_value import HEX_LENGTH, OUR_LENGTH, digest
 
@@ -29,7 +31,7 @@ MAX_TARGET_BYTES = 8 * 1024
 CLOSE = {"connection": "close"}
 BODY_TIMEOUT_S = 10.0
 """How long a client may take to send its body."""
-TOKEN_NEEDED = ("/v1/", OAUTH2_PATHS, "/metrics")
+TOKEN_NEEDED = (API_PATHS, OAUTH2_PATHS, "/metrics")
 """Nothing under these is answered without a token; `app` sees to it that no public route is."""
 _UNAMBIGUOUS = re.compile(rb"[A-Za-z0-9_~+/=.-]+")
 """What stands after ``Bearer `` is one value, whatever it is worth."""
@@ -57,8 +59,7 @@ class Front:
             or not fields.get(b"host")  # granian gives a missing one as an empty one
             or fields.get(b"transfer-encoding", b"chunked") != b"chunked"
         ) and (refused := _unacceptable(scope)):
-            oauth2 = scope["path"].startswith(OAUTH2_PATHS)
-            return self._send(refusal(refused, oauth2=oauth2), scope, request_id, send)
+            return self._send(refusal(refused, scope["path"]), scope, request_id, send)
         bearer = fields.get(b"authorization", b"")
         # The usual case, in which all there is to do is to look the token up.
         if (
@@ -82,15 +83,14 @@ class Front:
         else:
             # One of ours that was cut off is known by its length: there is nothing to look up.
             entry = None if token[:4] == b"tly_" else self._gate.cache.get(sha256(token).digest(), now())
-        # A comma separates two credentials, even if some opaque token that came in a query holds one.
-        if entry is None or b"," in token:
+        if entry is None:
             if _needs_token(scope) and _UNAMBIGUOUS.fullmatch(token) and not digest(str(token, "latin-1")):
                 return self._refuse("invalid_token", scope, request_id, send)
             return self._check(scope, receive, send, request_id)
         if scope["path"] == "/auth":
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
             if answer is not None:
-                return self._send(answer, scope, request_id, send, "/auth")
+                return self._send(answer, scope, request_id, send, "/auth", token=entry.token)
         del fields[b"authorization"]
         scope["headers"] = list(fields.items())
         state = {
@@ -119,8 +119,7 @@ class Front:
 
     def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
         self._gate.usage.results[code] += 1
-        refusals = _OAUTH2_REFUSALS if scope["path"].startswith(OAUTH2_PATHS) else _REFUSALS
-        return self._send(refusals[code], scope, request_id, send)
+        return self._send(_refusal_at(scope["path"], code), scope, request_id, send)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -146,8 +145,17 @@ class Front:
             await self._app(again, receive, send)
 
     async def _send(
-        self, answer: Answer, scope: Any, request_id: bytes, send: Send, route: str = UNROUTED
+        self,
+        answer: Answer,
+        scope: Any,
+        request_id: bytes,
+        send: Send,
+        route: str = UNROUTED,
+        *,
+        token: Token | None = None,
     ) -> None:
+        if self._gate.logs_requests:
+            scope["path_template"], scope["state"] = route, {"token": token, "code": answer.code}
         self._gate.calls.answered(scope["method"], answer.status, route)
         headers = [*answer.headers, (b"x-request-id", request_id)]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -253,8 +261,13 @@ def _without_asking(credential: Credential) -> str | None:
     return None if digest(credential.value) else "invalid_token"
 
 
-_REFUSALS = {code: refusal(Refused(code)) for code in ("invalid_request", "missing_token", "invalid_token")}
-_OAUTH2_REFUSALS = {code: refusal(Refused(code), oauth2=True) for code in _REFUSALS}
+def _refusal_at(path: str, code: str) -> Answer:
+    return _refusal(next((prefix for prefix in TOKEN_NEEDED if path.startswith(prefix)), ""), code)
+
+
+@cache
+def _refusal(prefix: str, code: str) -> Answer:
+    return refusal(Refused(code), prefix)
 
 
 def _in_time(receive: Receive) -> Receive:

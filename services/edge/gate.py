@@ -62,6 +62,8 @@ class Gate:
         self.calls = Calls()
         self.measures = Measures()
         self._trusted = trusted_proxies
+        self.logs_requests = False
+        """Whether there is an access log, for which an answer from outside the framework has to say what it is about."""
 
     def connect(self, client: Client) -> None:
         """Before the first request: whom to ask about what is not known here."""
@@ -207,7 +209,8 @@ class Gate:
             raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
 
     def _note(self, scope: Scope, token: str, reason: str, address: str | None) -> None:
-        """For the token's log."""
+        """For the token's log, and the access log."""
+        scope["state"]["rejected"] = token, reason
         if self.usage.refused(token, reason):
             route = scope.get("path_template", UNROUTED)
             self.usage.note(token, reason, address, route, scope["state"]["request_id"])
@@ -314,11 +317,16 @@ def form_of(request: HttpRequest) -> dict[str, str]:
 
 
 def rate_limit_fields(quota: Quota) -> list[tuple[bytes, bytes]]:
-    """The IETF's RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers)."""
+    """The IETF's RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers), and the older ones that
+    EmailEngine's clients read.
+    """
     resets_in = max(1, math.ceil(quota.resets_in))
     return [
         (b"ratelimit-policy", f'"token";q={quota.limit};w={quota.window}'.encode()),
         (b"ratelimit", f'"token";r={quota.remaining};t={resets_in}'.encode()),
+        (b"x-ratelimit-limit", b"%d" % quota.limit),
+        (b"x-ratelimit-remaining", b"%d" % quota.remaining),
+        (b"x-ratelimit-reset", b"%d" % resets_in),
     ]
 
 

@@ -32,9 +32,11 @@ def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the trusted proxies are no networks, or there is a certificate without its key.
+        SettingsError: the trusted proxies are no networks, the CORS origins are no origins, the access log cannot be written, or there is a certificate without its key.
     """
     settings.trusted_networks()  # refused here, not in each worker
+    settings.allowed_origins()
+    settings.access_log_file()
     certificate, key = settings.certificate_files()
     Granian(
         "services.edge.server:worker",

@@ -86,6 +86,7 @@ def _refused(request: HttpRequest, error: Exception) -> Page:
             answer.headers["retry-after"] = "60"
             return answer
     refused = errors.as_refused(error)
+    request.scope["state"]["code"] = refused.code
     found = errors.problem(refused)
     answer = _error(request, found.status, errors.KINDS[refused.code].title, _advice(refused))
     answer.headers |= {name: value for name, value in found.headers.items() if name != "content-type"}

@@ -365,7 +365,7 @@ async def revoke_self(request: HttpRequest) -> Revocation:
 
 
 def _record(token: T) -> Response[T]:
-    return Response(token, headers={"etag": etag(token)})
+    return Response(token, headers={**NO_STORE, "etag": etag(token)})
 
 
 def _shown(created: Creation, value: str, status: int) -> Response[CreatedToken]:
