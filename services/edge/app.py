@@ -19,7 +19,7 @@ from services.edge.cors import Cors
 from services.edge.dashboard import DASHBOARD
 from services.edge.dashboard.assets import load_assets
 from services.edge.dashboard.pages import TEMPLATES
-from services.edge.dashboard.sessions import Attempts
+from services.edge.dashboard.sessions import Attempts, CookieNames
 from services.edge.docs.document import document
 from services.edge.front import TOKEN_NEEDED, Front
 from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
@@ -118,6 +118,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                     raise RuntimeError(f"{each.path} needs no field of its body, so its body needs a default")
             handler.opt["reads_body"] = bool(handler.opt.keys() & {"body", "form", "by"})
     app.state.attempts = Attempts()
+    app.state.cookie_names = CookieNames()
     app.state.docs = docs.load_docs(msgspec.json.encode(document(app)))
     app.state.assets = load_assets()
     return app

@@ -190,14 +190,26 @@ class Gate:
         """Whether the client speaks HTTPS, as far as the proxies in between are trusted."""
         if scope["scheme"] == "https":
             return True
+        return self._said_by_proxy(scope, b"x-forwarded-proto").lower() == "https"
+
+    def hosts_of(self, scope: Scope) -> tuple[str, ...]:
+        """The names, with ports, by which the client may have addressed this site: Host; and the proxy's
+        X-Forwarded-Host, alone and with X-Forwarded-Port, as far as the proxies in between are trusted.
+        """
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if host := self._said_by_proxy(scope, b"x-forwarded-host"):
+            hosts.append(host)
+            if port := self._said_by_proxy(scope, b"x-forwarded-port"):
+                hosts.append(f"{host}:{port}")
+        return tuple(hosts)
+
+    def _said_by_proxy(self, scope: Scope, name: bytes) -> str:
+        """A header as the proxy next to us has set it: the last value of the list. Empty if that is not trusted."""
         peer = addresses.address(scope["client"][0]) if scope["client"] else None
-        said = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
-        return (
-            peer is not None
-            and any(peer in network for network in self._trusted)
-            and bool(said)
-            and said[-1].rpartition(b",")[2].strip().lower() == b"https"
-        )
+        if peer is None or not any(peer in network for network in self._trusted):
+            return ""
+        values = [value for field, value in scope["headers"] if field == name]
+        return values[-1].rpartition(b",")[2].strip().decode("latin-1") if values else ""
 
     async def _spend(self, scope: Scope, token: Token, address: str | None) -> None:
         quota = await self.quotas.spend(token)

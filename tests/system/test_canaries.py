@@ -13,6 +13,7 @@ from tests.system.conftest import Up
 
 
 def test_no_plain_token_is_found_anywhere(fresh: Up):
+    fresh.settings["access_log"] = "all"  # on standard output
     fresh.start().ready()
     admin_token = fresh.admin_token
     known: list[str] = []
@@ -97,6 +98,8 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     assert found == set()
     # The search itself works: what may be stored is found.
     assert any(made["id"].encode() in content for content in places.values())
+    assert f'"path":"/v1/tokens/{made["id"]}/rotate"'.encode() in places["output"]
+    assert fresh.printed.count('"duration_s":') >= len(answers)
 
 
 def oauth_clients(client: httpx.Client, admin_token: str, strangers: dict[str, str]) -> list[httpx.Response]:
@@ -132,4 +135,4 @@ def through_the_dashboard(
     pages = ("/admin", "/admin/tokens", "/admin/refusals?request_id=req_x", f"/admin/tokens/{token_id}")
     answers += [browser.get(page) for page in pages]
     assert {page.status_code for page in answers[-len(pages) :]} == {200}
-    return [browser.cookies["tallystick"], secret]
+    return [*browser.cookies.values(), secret]

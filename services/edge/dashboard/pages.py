@@ -78,10 +78,10 @@ def _refused(request: HttpRequest, error: Exception) -> Page:
         case SignInNeeded() | Refused(code="invalid_token"):
             return _to_sign_in(request)
         case Forged():
-            return _error(
-                request, 403, "This did not come from a page of this dashboard", "Open the page again."
-            )
+            request.scope["state"]["code"] = "forged"
+            return _error(request, 403, "This did not come from a page of this dashboard", str(error))
         case TooManyAttempts():
+            request.scope["state"]["code"] = "too_many_attempts"
             answer = _error(request, 429, "Too many attempts to sign in", "Try again in a minute.")
             answer.headers["retry-after"] = "60"
             return answer

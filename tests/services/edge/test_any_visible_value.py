@@ -6,9 +6,11 @@ from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.cli.tokens import check
 from services.edge.client_authentication import read_passwords
 from services.edge.credentials import forwarded, take
 from services.edge.gate import FORM
@@ -130,6 +132,13 @@ async def test_an_imported_value_is_revoked_by_its_value(admin, imported):
 )
 async def test_a_path_names_one_value(admin, path: str):
     assert (await admin.delete(path)).status_code in {404, 405}
+
+
+@given(values, st.sampled_from(("", "\n", "\r\n")))
+def test_the_command_line_takes_every_value_from_standard_input(value: str, end: str):
+    result = CliRunner().invoke(check, input=value + end)
+    assert "no token" not in result.output
+    assert result.exit_code == (0 if token_value.is_ours(value) else 1)
 
 
 def test_all_characters_are_tried():

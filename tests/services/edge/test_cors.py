@@ -144,7 +144,7 @@ async def test_an_edge_that_cannot_decide_says_so_to_the_page(shared_edge):
 
 @pytest.mark.parametrize("origins", [OURS, "*"])
 @pytest.mark.parametrize(
-    "path", ["/admin", "/admin/", "/admin/sign-in", "//admin", "/admin/assets/style.css", "/auth"]
+    "path", ["/admin", "/admin/", "/admin/sign-in", "http://edge//admin", "/admin/assets/style.css", "/auth"]
 )
 async def test_the_dashboard_and_forward_auth_are_not_shared(
     nats_server, event_stream, origins: str, path: str
