@@ -41,7 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = "off"
     access_log_path: Annotated[
         str | None,
-        Meta(min_length=1, description="file that the access log is appended to; without it standard output"),
+        Meta(description="file that the access log is appended to; without it standard output"),
     ] = None
     docs: Annotated[bool, Meta(description="whether /docs is there")] = True
     dashboard: Annotated[bool, Meta(description="whether /admin is there")] = True

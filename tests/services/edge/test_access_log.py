@@ -24,7 +24,7 @@ from services.edge.line_writer import LineWriter
 from services.edge.settings import Settings
 from shared import contracts as c
 from shared import rpc, token_value
-from shared.settings import SettingsError
+from shared.settings import SettingsError, load
 from tests.conftest import Nats, until_async
 from tests.services.conftest import issue, lifespan
 from tests.services.edge.dashboard.conftest import ready
@@ -316,3 +316,16 @@ def test_a_path_that_cannot_be_written_is_a_wrong_setting(tmp_path, name: str):
     with pytest.raises(SettingsError, match="TALLYSTICK_ACCESS_LOG_PATH") as error:
         settings.access_log_file()
     assert str(tmp_path) not in str(error.value)
+
+
+def test_it_is_set_from_the_environment(tmp_path):
+    environment = {
+        "TALLYSTICK_NATS_URL": "nats://x",
+        "TALLYSTICK_ACCESS_LOG": "rejected",
+        "TALLYSTICK_ACCESS_LOG_PATH": str(tmp_path / "log"),
+        "TALLYSTICK_CORS_ORIGINS": "https://app.example.com",
+    }
+    settings = load(Settings, environment)
+    assert (settings.access_log, settings.access_log_file()) == ("rejected", tmp_path / "log")
+    with pytest.raises(SettingsError, match="TALLYSTICK_ACCESS_LOG"):
+        load(Settings, {**environment, "TALLYSTICK_ACCESS_LOG": "everything"})
