@@ -8,7 +8,6 @@ import itertools
 import re
 from binascii import a2b_hex
 from collections.abc import Coroutine, Iterator
-from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -119,7 +118,8 @@ class Front:
 
     def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
         self._gate.usage.results[code] += 1
-        return self._send(_refusal_at(scope["path"], code), scope, request_id, send)
+        prefix = next(prefix for prefix in TOKEN_NEEDED if scope["path"].startswith(prefix))
+        return self._send(_REFUSALS[prefix, code], scope, request_id, send)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -261,13 +261,11 @@ def _without_asking(credential: Credential) -> str | None:
     return None if digest(credential.value) else "invalid_token"
 
 
-def _refusal_at(path: str, code: str) -> Answer:
-    return _refusal(next((prefix for prefix in TOKEN_NEEDED if path.startswith(prefix)), ""), code)
-
-
-@cache
-def _refusal(prefix: str, code: str) -> Answer:
-    return refusal(Refused(code), prefix)
+_REFUSALS = {
+    (prefix, code): refusal(Refused(code), prefix)
+    for prefix in TOKEN_NEEDED
+    for code in ("invalid_request", "missing_token", "invalid_token")
+}
 
 
 def _in_time(receive: Receive) -> Receive:

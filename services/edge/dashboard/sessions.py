@@ -87,6 +87,7 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
         Refused: the token is not honoured, or may not use the dashboard, or this cannot be told now.
     """
     _check_origin(request)
+    name = await _name(request)  # before a link is used up
     token = None if token is None else token_value.digest(token.strip())
     if token is None and link is None:
         raise Refused("invalid_token")
@@ -108,18 +109,18 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
     if verdict.code != "active" or verdict.token is None:
         gate.reject(request.scope, verdict)
     gate.usage.used(verdict.token.id, address)
-    return await _cookie(request, secret, LASTS_S)
+    return _cookie(request, name, secret, LASTS_S)
 
 
 async def sign_out(request: HttpRequest) -> Cookie:
     """Ends the session, and answers what makes the browser forget it."""
-    secret = await _secret(request)
+    name, secret = await _name(request), await _secret(request)
     if secret is not None:
         client: Client = request.app.state.client
         ended = await rpc.call(client, SIGN_OUT, SignOut(session=_digest(secret)))
         if isinstance(ended, Failure):
             raise Refused.of(ended)
-    return await _cookie(request, "", 0)
+    return _cookie(request, name, "", 0)
 
 
 def csrf(secret: str) -> str:
@@ -201,9 +202,9 @@ async def _secret(request: HttpRequest) -> str | None:
     return secret if secret and len(secret) <= 128 else None
 
 
-async def _cookie(request: HttpRequest, secret: str, lasts_s: int) -> Cookie:
+def _cookie(request: HttpRequest, name: str, secret: str, lasts_s: int) -> Cookie:
     return Cookie(
-        key=await _name(request),
+        key=name,
         value=secret,
         max_age=lasts_s,
         path="/",
