@@ -1054,8 +1054,11 @@ class AskTokensStats(Message, frozen=True):
 
 
 class TokensStats(Message, frozen=True):
+    """``installation``: tells this installation from others, the same at every replica and after every restart."""
+
     accounts: int
     postgres: str
+    installation: str = ""
 
 
 MAX_STATS_SECONDS = 7 * 24 * 3600

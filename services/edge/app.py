@@ -12,15 +12,19 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from services.edge import errors
+from services.edge.access_log import AccessLog
 from services.edge.cache import Cache
 from services.edge.coherence import Coherence
+from services.edge.cors import Cors
 from services.edge.dashboard import DASHBOARD
+from services.edge.dashboard.assets import load_assets
 from services.edge.dashboard.pages import TEMPLATES
-from services.edge.dashboard.sessions import Attempts
+from services.edge.dashboard.sessions import Attempts, CookieNames
 from services.edge.docs.document import document
 from services.edge.front import TOKEN_NEEDED, Front
 from services.edge.gate import PUBLIC, Gate, HttpRequest, authorize
 from services.edge.json_response import JsonResponse
+from services.edge.line_writer import LineWriter
 from services.edge.parameters import query_of
 from services.edge.readiness import Readiness
 from services.edge.routes import accounts, docs, emailengine, operations, standards, tokens
@@ -33,9 +37,15 @@ _TYPE = re.compile(r":\w+(?=})")  # of a path parameter
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """The whole edge: Litestar behind the gate's front."""
+    """The whole edge: Litestar behind the gate's front, and around that what is configured."""
     gate = Gate(Cache(settings.cached_tokens, settings.cached_tokens), settings.trusted_networks())
-    return Front(litestar(settings, gate), gate)
+    app: ASGIApp = Front(litestar(settings, gate), gate)
+    if origins := settings.allowed_origins():
+        app = Cors(app, origins)
+    if settings.access_log != "off":
+        writer = LineWriter(settings.access_log_file())
+        app = AccessLog(app, gate, writer, rejected_only=settings.access_log == "rejected")
+    return app
 
 
 def litestar(settings: Settings, gate: Gate) -> Litestar:
@@ -99,10 +109,23 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
                 )
             if body := handler.parsed_fn_signature.parameters.get("data"):
                 handler.opt["body"] = body.annotation
+                handler.opt["body_required"] = not body.has_default
+                if (
+                    not body.has_default
+                    and "POST" in handler.http_methods
+                    and _needs_nothing(body.annotation)
+                ):
+                    raise RuntimeError(f"{each.path} needs no field of its body, so its body needs a default")
             handler.opt["reads_body"] = bool(handler.opt.keys() & {"body", "form", "by"})
     app.state.attempts = Attempts()
-    app.state.openapi = msgspec.json.encode(document(app))
+    app.state.cookie_names = CookieNames()
+    app.state.docs = docs.load_docs(msgspec.json.encode(document(app)))
+    app.state.assets = load_assets()
     return app
+
+
+def _needs_nothing(kind: type[msgspec.Struct]) -> bool:
+    return not any(field.required for field in msgspec.structs.fields(kind))
 
 
 def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 Headers = Sequence[tuple[bytes, bytes]]
 
 _PLAIN = re.compile(rb"Bearer ([A-Za-z0-9_~+/=.-]+)")
-_BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t,]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
+_BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class Credential(NamedTuple):

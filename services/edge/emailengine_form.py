@@ -44,7 +44,7 @@ class EmailEngineRestrictions(Struct, rename="camel", forbid_unknown_fields=True
 _Restrictions = EmailEngineRestrictions | bool | None
 
 
-class EmailEngineToken(Struct, rename="camel", forbid_unknown_fields=True):
+class EmailEngineToken(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What EmailEngine's clients send to make a token.
 
     Args:

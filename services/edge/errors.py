@@ -1,9 +1,12 @@
-"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750). Under
-``/oauth2/`` the body has the ``error`` of RFC 6749 too, and a 401 has a second challenge (RFC 7617).
+"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750).
+
+The body has members for clients of older APIs as well: under ``/oauth2/`` the ``error`` of RFC 6749, and under ``/v1/``
+what EmailEngine's clients read. Under ``/oauth2/`` a 401 has a second challenge (RFC 7617).
 """
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +26,8 @@ REALM = 'Bearer realm="tallystick"'
 BASIC_CHALLENGE = 'Basic realm="tallystick"'
 OAUTH2_PATHS = "/oauth2/"
 """Under this prefix clients may authenticate as OAuth 2 clients do; see `services.edge.client_authentication`."""
+API_PATHS = "/v1/"
+"""Under this prefix are the routes of EmailEngine's clients, among others."""
 
 FORWARD_AUTH_PATH = "/auth"
 PROBLEM_HEADER = "x-token-problem"
@@ -47,7 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "insufficient_scope": Kind(
         403, "The token's scopes do not cover this", f'{REALM}, error="insufficient_scope"'
     ),
-    "account_mismatch": Kind(403, "The token is bound to another account"),
+    "account_mismatch": Kind(403, "The token is bound to an account that the request does not name"),
     "address_not_allowed": Kind(403, "The token does not work from this address"),
     "referrer_not_allowed": Kind(403, "The token does not work from this page"),
     "exceeds_authority": Kind(403, "A token cannot give what it does not have"),
@@ -105,7 +110,7 @@ class Refused(Exception):
         )
 
 
-class Problem(msgspec.Struct, kw_only=True):
+class Problem(msgspec.Struct, kw_only=True, rename="camel"):
     """Why a request was refused (RFC 9457).
 
     Args:
@@ -114,8 +119,12 @@ class Problem(msgspec.Struct, kw_only=True):
         errors: everything that was wrong with its fields.
         scope: what the token would have to cover.
         address: where the request came from.
-        error: the error code of RFC 6749, section 5.2, or RFC 6750, section 3.1; under ``/oauth2/`` only.
+        ttl: seconds until the rate limit admits the next request, of ``rate_limited``.
         current: the token as it is now, of a ``stale`` change.
+        error: under ``/oauth2/`` the error code of RFC 6749, section 5.2, or RFC 6750, section 3.1; under ``/v1/`` the
+            status in words, for EmailEngine's clients.
+        message: the detail, else the title; under ``/v1/`` only, for EmailEngine's clients.
+        status_code: the status again; under ``/v1/`` only, for EmailEngine's clients.
     """
 
     type: str = "about:blank"
@@ -126,8 +135,11 @@ class Problem(msgspec.Struct, kw_only=True):
     errors: tuple[FieldError, ...] | UnsetType = UNSET
     scope: str | UnsetType = UNSET
     address: str | UnsetType = UNSET
-    error: str | UnsetType = UNSET
+    ttl: int | UnsetType = UNSET
     current: Token | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    status_code: int | UnsetType = UNSET
 
 
 class Refusal(NamedTuple):
@@ -138,12 +150,12 @@ class Refusal(NamedTuple):
     body: bytes
 
 
-def problem(refused: Refused, *, oauth2: bool = False) -> Refusal:
+def problem(refused: Refused, path: str = "") -> Refusal:
     """The response to a rejected request.
 
     Args:
         refused: why it is rejected.
-        oauth2: it was sent to a path under `OAUTH2_PATHS`.
+        path: the path that it was sent to, which decides about the members for clients of older APIs.
     """
     kind = KINDS.get(refused.code, KINDS["internal"])
     code = refused.code if refused.code in KINDS else "internal"
@@ -157,16 +169,26 @@ def problem(refused: Refused, *, oauth2: bool = False) -> Refusal:
         body.scope = refused.scope
     if refused.address is not None:
         body.address = refused.address
-    if oauth2:
-        body.error = _oauth2_error(code, kind.status)
+    if kind.status == 429:
+        body.ttl = int(headers["retry-after"]) if "retry-after" in headers else UNSET
     if refused.current is not None:
         body.current = refused.current
+    _add_members_of_older_apis(body, path)
     if kind.challenge:
         scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
         headers["www-authenticate"] = kind.challenge + scope
     if kind.status == 503:
         headers["retry-after"] = "1"
     return Refusal(kind.status, headers, msgspec.json.encode(body))
+
+
+def _add_members_of_older_apis(body: Problem, path: str) -> None:
+    if path.startswith(OAUTH2_PATHS):
+        body.error = _oauth2_error(body.code, body.status)
+    elif path.startswith(API_PATHS):
+        body.error = HTTPStatus(body.status).phrase
+        body.message = body.detail or body.title
+        body.status_code = body.status
 
 
 def _oauth2_error(code: str, status: int) -> str:
@@ -182,17 +204,18 @@ def _oauth2_error(code: str, status: int) -> str:
 
 
 class Answer(NamedTuple):
-    """A whole answer, as ASGI has it but for the request's id."""
+    """A whole answer, as ASGI has it but for the request's id; and the code of a refusal."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    code: str | None = None
 
 
-def refusal(refused: Refused, *, oauth2: bool = False) -> Answer:
+def refusal(refused: Refused, path: str = "") -> Answer:
     """A refusal that is sent without the framework."""
-    response = made(*problem(refused, oauth2=oauth2))
-    if oauth2 and response.status == 401:
+    response = made(*problem(refused, path))._replace(code=refused.code)
+    if path.startswith(OAUTH2_PATHS) and response.status == 401:
         challenge = (b"www-authenticate", BASIC_CHALLENGE.encode())
         response = response._replace(headers=(*response.headers, challenge))
     return response
@@ -205,12 +228,15 @@ def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
 
 def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The exception handler for everything."""
-    oauth2 = request.scope["path"].startswith(OAUTH2_PATHS)
-    found = problem(as_refused(error), oauth2=oauth2)
+    path = request.scope["path"]
+    refused = as_refused(error)
+    request.scope["state"]["code"] = refused.code
+    found = problem(refused, path)
     # Litestar derives the content type from the media type.
     headers = {name: value for name, value in found.headers.items() if name != "content-type"}
-    if request.scope["path"] == FORWARD_AUTH_PATH:
+    if path == FORWARD_AUTH_PATH:
         headers[PROBLEM_HEADER] = found.body.decode("latin-1")
+    oauth2 = path.startswith(OAUTH2_PATHS)
     kind = _WithBasicChallenge if oauth2 and found.status == 401 else Response[bytes]
     return kind(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
 

@@ -18,9 +18,10 @@ from services.edge import client_authentication, forward_auth
 from services.edge.calls import Routes
 from services.edge.coherence import now
 from services.edge.credentials import Credential, take
-from services.edge.errors import FORWARD_AUTH_PATH, OAUTH2_PATHS, Answer, Refused, refusal
+from services.edge.errors import API_PATHS, FORWARD_AUTH_PATH, OAUTH2_PATHS, Answer, Refused, refusal
 from services.edge.gate import Gate
 from shared import tracing
+from shared.contracts import Token
 from shared.ids import new_id
 from shared.token_value import HEX_LENGTH, OUR_LENGTH, digest
 
@@ -30,7 +31,7 @@ MAX_TARGET_BYTES = 8 * 1024
 CLOSE = {"connection": "close"}
 BODY_TIMEOUT_S = 10.0
 """How long a client may take to send its body."""
-TOKEN_NEEDED = ("/v1/", OAUTH2_PATHS, "/metrics")
+TOKEN_NEEDED = (API_PATHS, OAUTH2_PATHS, "/metrics")
 """Nothing under these is answered without a token; `app` sees to it that no public route is."""
 _UNAMBIGUOUS = re.compile(rb"[A-Za-z0-9_~+/=.-]+")
 """What stands after ``Bearer `` is one value, whatever it is worth."""
@@ -56,11 +57,12 @@ class Front:
             len(fields) != len(headers)
             or len(headers) > MAX_HEADERS
             or size > MAX_TARGET_BYTES
-            or not fields.get(b"host")  # granian shows a missing one as an empty one
+            or not fields.get(b"host")  # granian gives a missing one as an empty one
             or fields.get(b"transfer-encoding", b"chunked") != b"chunked"
         ) and (refused := _unacceptable(scope)):
-            answered = forward_auth.rejection if scope["path"].startswith(FORWARD_AUTH_PATH) else refusal
-            return self._send(answered(refused), scope, request_id, send)
+            is_forward_auth = scope["path"].startswith(FORWARD_AUTH_PATH)
+            answer = forward_auth.rejection(refused) if is_forward_auth else refusal(refused, scope["path"])
+            return self._send(answer, scope, request_id, send)
         if scope["path"].startswith(forward_auth.BEFORE_TARGET):
             forward_auth.read_question(scope)
             query = scope["query_string"]
@@ -87,15 +89,14 @@ class Front:
         else:
             # One of ours that was cut off is known by its length: there is nothing to look up.
             entry = None if token[:4] == b"tly_" else self._gate.cache.get(sha256(token).digest(), now())
-        # A comma separates two credentials, even if some opaque token that came in a query holds one.
-        if entry is None or b"," in token:
+        if entry is None:
             if _needs_token(scope) and _UNAMBIGUOUS.fullmatch(token) and not digest(str(token, "latin-1")):
                 return self._refuse("invalid_token", scope, request_id, send)
             return self._check(scope, receive, send, request_id)
         if scope["path"] == FORWARD_AUTH_PATH:
             answer = forward_auth.answer(self._gate, scope, entry, request_id)
             if answer is not None:
-                return self._send(answer, scope, request_id, send, FORWARD_AUTH_PATH)
+                return self._send(answer, scope, request_id, send, FORWARD_AUTH_PATH, token=entry.token)
         del fields[b"authorization"]
         scope["headers"] = list(fields.items())
         state = {
@@ -124,8 +125,8 @@ class Front:
 
     def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
         self._gate.usage.results[code] += 1
-        refusals = _OAUTH2_REFUSALS if scope["path"].startswith(OAUTH2_PATHS) else _REFUSALS
-        return self._send(refusals[code], scope, request_id, send)
+        prefix = next(prefix for prefix in TOKEN_NEEDED if scope["path"].startswith(prefix))
+        return self._send(_REFUSALS[prefix, code], scope, request_id, send)
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -151,9 +152,18 @@ class Front:
             await self._app(again, receive, send)
 
     async def _send(
-        self, answer: Answer, scope: Any, request_id: bytes, send: Send, route: str | None = None
+        self,
+        answer: Answer,
+        scope: Any,
+        request_id: bytes,
+        send: Send,
+        route: str | None = None,
+        *,
+        token: Token | None = None,
     ) -> None:
         route = route or self._routes.template(scope["path"])
+        if self._gate.logs_requests:
+            scope["path_template"], scope["state"] = route, {"token": token, "code": answer.code}
         self._gate.calls.answered(scope["method"], answer.status, route)
         headers = [*answer.headers, (b"x-request-id", request_id)]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -231,12 +241,20 @@ def _unacceptable(scope: Any) -> Refused | None:
         return Refused("header_fields_too_large")
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
         return Refused("uri_too_long")
-    if len(hosts) != 1 or not hosts[0]:
+    if len(hosts) > 1 or not (any(hosts) or _is_health_check(scope)):
         return Refused("bad_request", "one Host header is needed", headers=CLOSE)
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     if codings not in ([], [b"chunked"]):
         return Refused("bad_request", "chunked is the only transfer coding", headers=CLOSE)
     return None
+
+
+def _is_health_check(scope: Any) -> bool:
+    """Whether HTTP/1.0 lets this request do without Host. Load balancers check health so, HAProxy by OPTIONS."""
+    # granian calls HTTP/1.0 "1".
+    return scope["http_version"] in {"1", "1.0"} and (
+        scope["path"].startswith("/health") or scope["method"] == "OPTIONS"
+    )
 
 
 def _needs_token(scope: Any) -> bool:
@@ -252,8 +270,11 @@ def _without_asking(credential: Credential) -> str | None:
     return None if digest(credential.value) else "invalid_token"
 
 
-_REFUSALS = {code: refusal(Refused(code)) for code in ("invalid_request", "missing_token", "invalid_token")}
-_OAUTH2_REFUSALS = {code: refusal(Refused(code), oauth2=True) for code in _REFUSALS}
+_REFUSALS = {
+    (prefix, code): refusal(Refused(code), prefix)
+    for prefix in TOKEN_NEEDED
+    for code in ("invalid_request", "missing_token", "invalid_token")
+}
 
 
 def _in_time(receive: Receive) -> Receive:

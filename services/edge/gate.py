@@ -62,6 +62,8 @@ class Gate:
         self.measures = Measures()
         self.calls = Calls(self.measures)
         self._trusted = trusted_proxies
+        self.logs_requests = False
+        """Whether there is an access log, for which an answer from outside the framework has to say what it is about."""
 
     def connect(self, client: Client) -> None:
         """Before the first request: whom to ask about what is not known here."""
@@ -188,14 +190,26 @@ class Gate:
         """Whether the client speaks HTTPS, as far as the proxies in between are trusted."""
         if scope["scheme"] == "https":
             return True
+        return self._said_by_proxy(scope, b"x-forwarded-proto").lower() == "https"
+
+    def hosts_of(self, scope: Scope) -> tuple[str, ...]:
+        """The names, with ports, by which the client may have addressed this site: Host; and the proxy's
+        X-Forwarded-Host, alone and with X-Forwarded-Port, as far as the proxies in between are trusted.
+        """
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if host := self._said_by_proxy(scope, b"x-forwarded-host"):
+            hosts.append(host)
+            if port := self._said_by_proxy(scope, b"x-forwarded-port"):
+                hosts.append(f"{host}:{port}")
+        return tuple(hosts)
+
+    def _said_by_proxy(self, scope: Scope, name: bytes) -> str:
+        """A header as the proxy next to us has set it: the last value of the list. Empty if that is not trusted."""
         peer = addresses.address(scope["client"][0]) if scope["client"] else None
-        said = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
-        return (
-            peer is not None
-            and any(peer in network for network in self._trusted)
-            and bool(said)
-            and said[-1].rpartition(b",")[2].strip().lower() == b"https"
-        )
+        if peer is None or not any(peer in network for network in self._trusted):
+            return ""
+        values = [value for field, value in scope["headers"] if field == name]
+        return values[-1].rpartition(b",")[2].strip().decode("latin-1") if values else ""
 
     async def _spend(self, scope: Scope, token: Token, address: str | None) -> None:
         quota = await self.quotas.spend(token)
@@ -207,7 +221,8 @@ class Gate:
             raise Refused("rate_limited", headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))})
 
     def _note(self, scope: Scope, token: str, reason: str, address: str | None) -> None:
-        """For the token's log."""
+        """For the token's log, and the access log."""
+        scope["state"]["rejected"] = token, reason
         if self.usage.refused(token, reason):
             route = scope.get("path_template", UNROUTED)
             self.usage.note(token, reason, address, route, scope["state"]["request_id"])
@@ -222,7 +237,7 @@ async def authorize(request: HttpRequest) -> None:
       account the tokens service knows.
     - ``query``: its query parameters, which `app` takes from its signature. None may come twice, and no other at all.
     - ``other_parameters``: ``ignored`` for a route that other query parameters may be sent to.
-    - ``body``: the type of its JSON body.
+    - ``body``: the type of its JSON body, which may be left out unless ``body_required``.
     - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
     - ``by``: the function that authorizes the request instead, for a route with other credentials than a token in
       the header or the query.
@@ -315,11 +330,16 @@ def form_of(request: HttpRequest) -> dict[str, str]:
 
 
 def rate_limit_fields(quota: Quota) -> list[tuple[bytes, bytes]]:
-    """The IETF's RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers)."""
+    """The IETF's RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers), and the older ones that
+    EmailEngine's clients read.
+    """
     resets_in = max(1, math.ceil(quota.resets_in))
     return [
         (b"ratelimit-policy", f'"token";q={quota.limit};w={quota.window}'.encode()),
         (b"ratelimit", f'"token";r={quota.remaining};t={resets_in}'.encode()),
+        (b"x-ratelimit-limit", b"%d" % quota.limit),
+        (b"x-ratelimit-remaining", b"%d" % quota.remaining),
+        (b"x-ratelimit-reset", b"%d" % resets_in),
     ]
 
 
@@ -365,7 +385,11 @@ async def _named_account(request: HttpRequest, place: str | None) -> str | None:
 
 
 async def _check_body(request: HttpRequest, kind: Any) -> None:
-    _check_media_type(request, *request.scope["route_handler"].opt.get("json_types", JSON))
+    opt = request.scope["route_handler"].opt
+    # Without a body the handler gets its default. Many clients then send the media type all the same.
+    if not opt["body_required"] and not await request.body() and _is_json_or_absent(request):
+        return
+    _check_media_type(request, *opt.get("json_types", JSON))
     if found := bodies.problems(await request.body(), kind):
         raise Refused("bad_request", errors=tuple(found))
 
@@ -376,14 +400,21 @@ async def _read_form(request: HttpRequest, kind: Any) -> dict[str, str]:
     return parameters.unique_fields(await request.body(), declared)
 
 
+def _is_json_or_absent(request: HttpRequest) -> bool:
+    return _media_types(request) in ([], list(JSON)) and _is_uncoded(request)
+
+
 def _check_media_type(request: HttpRequest, *media_types: str) -> None:
-    content_types = [
-        each.partition(";")[0].strip().lower() for each in request.headers.getall("content-type", [])
-    ]
-    if (
-        len(content_types) != 1
-        or content_types[0] not in media_types
-        or (request.headers.get("content-encoding", "identity") != "identity")
-    ):
+    found = _media_types(request)
+    if len(found) != 1 or found[0] not in media_types or not _is_uncoded(request):
         detail = f"the body must be {' or '.join(media_types)}, without a content coding"
         raise Refused("unsupported_media_type", detail)
+
+
+def _media_types(request: HttpRequest) -> list[str]:
+    fields = request.headers.getall("content-type", [])
+    return [field.partition(";")[0].strip().lower() for field in fields]
+
+
+def _is_uncoded(request: HttpRequest) -> bool:
+    return bool(request.headers.get("content-encoding", "identity") == "identity")

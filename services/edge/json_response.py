@@ -25,6 +25,7 @@ class JsonResponse(Response[Any]):
             "status": self.status_code or 200,
             "headers": [
                 (b"content-type", b"application/json"),
+                (b"cache-control", b"no-store"),
                 (b"content-length", str(len(body)).encode()),
             ],
         }

@@ -71,10 +71,13 @@ def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the trusted proxies are no networks, or the certificate cannot be used.
+        SettingsError: the trusted proxies are no networks, the CORS origins are no origins, the access log cannot be
+            written, or the certificate cannot be used.
         Unavailable: the address is taken, or not this machine's.
     """
     settings.trusted_networks()  # refused here, not in each worker
+    settings.allowed_origins()
+    settings.access_log_file()
     certificate = settings.certificate_files()
     listener = resolve(settings.host, settings.port).open()
     # The connections inherit it: the kernel ends one whose client takes nothing any more.

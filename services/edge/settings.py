@@ -1,11 +1,14 @@
 """What can be set about the edge."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from services.edge import cors
 from services.edge.certificate import Certificate
+from services.edge.line_writer import open_for_appending
 from shared.addresses import Network, network
 from shared.settings import SettingsError, variable
 
@@ -20,6 +23,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             description="networks of our own proxies, separated by commas: their X-Forwarded-For is believed"
         ),
     ] = ""
+    cors_origins: Annotated[
+        str,
+        Meta(
+            description="origins whose pages may call the API from a browser, separated by commas; * for all"
+        ),
+    ] = ""
     workers: Annotated[int, Meta(ge=1, le=256, description="how many processes serve requests")] = 1
     connections: Annotated[
         int,
@@ -27,6 +36,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             ge=1, le=1_000_000, description="how many connections each process keeps open; more have to wait"
         ),
     ] = 10_000
+    access_log: Annotated[
+        Literal["off", "rejected", "all"],
+        Meta(description="which requests are logged, a JSON object a line: none, rejected ones, or all"),
+    ] = "off"
+    access_log_path: Annotated[
+        str | None,
+        Meta(description="file that the access log is appended to; without it standard output"),
+    ] = None
     docs: Annotated[bool, Meta(description="whether /docs is there")] = True
     dashboard: Annotated[bool, Meta(description="whether /admin is there")] = True
 
@@ -60,6 +77,30 @@ class Settings(Struct, frozen=True, kw_only=True):
             return tuple(network(text.strip()) for text in self.trusted_proxies.split(",") if text.strip())
         except ValueError:
             raise SettingsError(f"{variable('trusted_proxies')}: not a list of networks") from None
+
+    def allowed_origins(self) -> frozenset[str]:
+        """Raises:
+        SettingsError: an entry is no origin.
+        """
+        try:
+            return cors.read_origins(self.cors_origins)
+        except ValueError:
+            raise SettingsError(
+                f"{variable('cors_origins')}: not a list of origins, as in https://app.example.com; or * alone"
+            ) from None
+
+    def access_log_file(self) -> Path | None:
+        """Raises:
+        SettingsError: it cannot be written to.
+        """
+        if self.access_log == "off" or self.access_log_path is None:
+            return None
+        path = Path(self.access_log_path)
+        try:
+            os.close(open_for_appending(path))
+        except OSError as error:
+            raise SettingsError(f"{variable('access_log_path')}: {error.strerror}") from None
+        return path
 
     def certificate_files(self) -> Certificate | None:
         """Raises:

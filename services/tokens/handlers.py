@@ -94,5 +94,7 @@ class TokensHandlers:
 
     async def stats(self, _: c.AskTokensStats) -> c.TokensStats:
         return c.TokensStats(
-            accounts=await self._store.count_accounts(), postgres=await self._store.version()
+            accounts=await self._store.count_accounts(),
+            postgres=await self._store.version(),
+            installation=await self._store.installation(),
         )

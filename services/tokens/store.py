@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -96,6 +97,7 @@ async def bring_up_to_date(connection: Connection) -> list[Migration]:
 class Store:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._installation: str | None = None
 
     @asynccontextmanager
     async def change(self, actor: Actor) -> AsyncIterator[Transaction]:
@@ -424,6 +426,16 @@ class Store:
     async def version(self) -> str:
         version: str = await self._pool.fetchval("select current_setting('server_version')")
         return version
+
+    async def installation(self) -> str:
+        """Names this database among all: a hash of what identifies the server and the database on it. Not a secret."""
+        if self._installation is None:
+            identity: str = await self._pool.fetchval(
+                "select format('%s/%s', system_identifier, oid) from pg_control_system(), pg_database "
+                "where datname = current_database()"
+            )
+            self._installation = sha256(identity.encode()).hexdigest()[:8]
+        return self._installation
 
 
 class _Entries(NamedTuple):

@@ -62,7 +62,8 @@ POST = "POST /v1/tokens"
         (GET, ("Authorization: Bearer\tTOKEN\r\n",), "", 400),
         (GET, ("Authorization: Bearer TOKEN TOKEN\r\n",), "", 400),
         (GET, ("Authorization: Bearer TOKEN, Bearer TOKEN\r\n",), "", 400),
-        (GET, ("Authorization: Bearer TOKEN,\r\n",), "", 400),
+        (GET, ("Authorization: Bearer TOKEN,Bearer TOKEN\r\n",), "", 400),
+        (GET, ("Authorization: Bearer TOKEN,\r\n",), "", 401),
         (GET, ("Authorization: Bearer TOKEN\r\n", "Authorization: Bearer TOKEN\r\n"), "", 400),
         (GET, ("Authorization: Bearer TOKEN\r\n", "Authorization: Basic eA==\r\n"), "", 400),
         (GET, ("Authorization: Basic TOKEN\r\n",), "", 401),
@@ -158,6 +159,26 @@ def test_what_is_not_http_is_refused_and_closed(up: Up, raw: bytes):
 def test_a_missing_host_is_refused(up: Up):
     assert send(up, request(up, GET, host=""))[0] == 400
     assert send(up, request(up, GET, host="Host: \r\n"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("GET /health/live", 200),
+        ("HEAD /health/live", 200),
+        ("GET /health/ready", 200),
+        ("OPTIONS /health/ready", 204),
+        ("OPTIONS /", 204),
+        ("GET /v1/self", 400),
+        ("GET /", 400),
+    ],
+)
+def test_a_load_balancer_checks_health_without_a_host(up: Up, line: str, expected: int):
+    """As HAProxy's `option httpchk` does."""
+    found, received, closed = send(up, f"{line} HTTP/1.0\r\n\r\n".encode())
+    assert (found, closed) == (expected, True), received
+    assert send(up, f"{line} HTTP/1.1\r\n\r\n".encode())[0] == 400
+    assert send(up, f"{line} HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".encode())[0] == 400
 
 
 def test_a_request_with_two_lengths_is_the_last_of_its_connection(up: Up):

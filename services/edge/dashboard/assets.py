@@ -1,35 +1,41 @@
 """What the pages load: all of it from here."""
 
-from hashlib import sha256
 from importlib.resources import files
 
 from litestar import Response
 from litestar.params import FromPath
 
+from services.edge import static_files
 from services.edge.dashboard.pages import HEADERS, Handlers, shows_all
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest
+from services.edge.static_files import StaticFile, static_file
 
+# Litestar adds the charset to the media types of text.
 MEDIA_TYPES = {
-    "style.css": "text/css; charset=utf-8",
-    "script.js": "text/javascript; charset=utf-8",
-    "htmx.min.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css",
+    "script.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 _FOLDER = files("services.edge.dashboard") / "assets"
 
 
+def load_assets() -> dict[str, StaticFile]:
+    """What this route serves, by file name."""
+    return {
+        name: static_file(_FOLDER.joinpath(name).read_bytes(), media_type, HEADERS)
+        for name, media_type in MEDIA_TYPES.items()
+    }
+
+
 @shows_all("/admin/assets/{name:str}")
 async def asset(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
-    """A style, a script or a picture. The browser asks each time whether it has changed."""
-    if name not in MEDIA_TYPES:
+    """A style, a script or a picture."""
+    file: StaticFile | None = request.app.state.assets.get(name)
+    if file is None:
         raise Refused("not_found")
-    content = _FOLDER.joinpath(name).read_bytes()
-    tag = f'"{sha256(content).hexdigest()[:16]}"'
-    headers = {**HEADERS, "cache-control": "no-cache", "etag": tag}
-    if request.headers.get("if-none-match") == tag:
-        return Response(b"", status_code=304, headers=headers, media_type=MEDIA_TYPES[name])
-    return Response(content, headers=headers, media_type=MEDIA_TYPES[name])
+    return static_files.answer(request, file)
 
 
 HANDLERS: Handlers = [asset]

@@ -78,14 +78,15 @@ def _refused(request: HttpRequest, error: Exception) -> Page:
         case SignInNeeded() | Refused(code="invalid_token"):
             return _to_sign_in(request)
         case Forged():
-            return _error(
-                request, 403, "This did not come from a page of this dashboard", "Open the page again."
-            )
+            request.scope["state"]["code"] = "forged"
+            return _error(request, 403, "This did not come from a page of this dashboard", str(error))
         case TooManyAttempts():
+            request.scope["state"]["code"] = "too_many_attempts"
             answer = _error(request, 429, "Too many attempts to sign in", "Try again in a minute.")
             answer.headers["retry-after"] = "60"
             return answer
     refused = errors.as_refused(error)
+    request.scope["state"]["code"] = refused.code
     found = errors.problem(refused)
     answer = _error(request, found.status, errors.KINDS[refused.code].title, _advice(refused))
     answer.headers |= {name: value for name, value in found.headers.items() if name != "content-type"}

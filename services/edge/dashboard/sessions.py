@@ -25,7 +25,9 @@ from shared.contracts import (
     RESUME_SESSION,
     SIGN_IN,
     SIGN_OUT,
+    TOKENS_STATS,
     Actor,
+    AskTokensStats,
     Failure,
     ResumeSession,
     SignIn,
@@ -34,6 +36,7 @@ from shared.contracts import (
 
 ADMIN = "admin"
 """The scope that a session's token needs."""
+COOKIE = "tallystick"
 LASTS_S = 12 * 3600
 """How long the browser keeps the cookie; the tokens service ends the session by then."""
 
@@ -43,7 +46,7 @@ class SignInNeeded(Exception):
 
 
 class Forged(Exception):
-    """A change that did not come from a page of ours."""
+    """A change that did not come from a page of this session. Its text says what to do."""
 
 
 class TooManyAttempts(Exception):
@@ -58,7 +61,7 @@ async def admit(request: HttpRequest) -> None:
         Forged: it changes something and was not sent by a page of this session.
         Refused: the token may not use the dashboard, or not from there; or this cannot be told now.
     """
-    secret = _secret(request)
+    secret = await _secret(request)
     if secret is None:
         raise SignInNeeded
     state = request.scope["state"]
@@ -67,8 +70,9 @@ async def admit(request: HttpRequest) -> None:
         # Before the form, which may take its time, and after it, when the session may have ended.
         gate_of(request).screen_known(request.scope, entry, ADMIN)
         sent = (await form(request)).get("csrf", "")
-        if not from_here(request) or not hmac.compare_digest(sent.encode(), csrf(secret).encode()):
-            raise Forged
+        _check_origin(request)
+        if not hmac.compare_digest(sent.encode(), csrf(secret).encode()):
+            raise Forged("The form belongs to another session. Open the page again.")
         entry = await _resume(request, secret)
     await gate_of(request).let_in(request.scope, entry, ADMIN)
     state["session"] = _digest(secret)
@@ -82,8 +86,8 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
         Forged: another site sent this.
         Refused: the token is not honoured, or may not use the dashboard, or this cannot be told now.
     """
-    if not from_here(request):
-        raise Forged
+    _check_origin(request)
+    name = await _name(request)  # before a link is used up
     token = None if token is None else token_value.digest(token.strip())
     if token is None and link is None:
         raise Refused("invalid_token")
@@ -105,18 +109,18 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
     if verdict.code != "active" or verdict.token is None:
         gate.reject(request.scope, verdict)
     gate.usage.used(verdict.token.id, address)
-    return _cookie(request, secret, LASTS_S)
+    return _cookie(request, name, secret, LASTS_S)
 
 
 async def sign_out(request: HttpRequest) -> Cookie:
     """Ends the session, and answers what makes the browser forget it."""
-    secret = _secret(request)
+    name, secret = await _name(request), await _secret(request)
     if secret is not None:
         client: Client = request.app.state.client
         ended = await rpc.call(client, SIGN_OUT, SignOut(session=_digest(secret)))
         if isinstance(ended, Failure):
             raise Refused.of(ended)
-    return _cookie(request, "", 0)
+    return _cookie(request, name, "", 0)
 
 
 def csrf(secret: str) -> str:
@@ -124,13 +128,35 @@ def csrf(secret: str) -> str:
     return hmac.new(secret.encode(), b"csrf", sha256).hexdigest()
 
 
-def from_here(request: HttpRequest) -> bool:
-    """Whether a page of this site sent the request, as far as the browser says (Fetch Metadata, or Origin)."""
+def _check_origin(request: HttpRequest) -> None:
+    """Rejects what a page of another site sent, as far as the browser says (Fetch Metadata, or Origin).
+
+    Raises:
+        Forged: another site sent it, or the edge does not know by which name the browser addressed it.
+    """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
-        return site in {"same-origin", "none"}
+        if site not in {"same-origin", "none"}:
+            raise Forged("Another site sent this form. Open the page here and send it again.")
+        return
     origin = request.headers.get("origin")
-    return origin is None or origin.partition("://")[2] == request.headers.get("host")
+    hosts = gate_of(request).hosts_of(request.scope)
+    if origin is None or _is_origin_of(origin, hosts):
+        return
+    raise Forged(
+        f"The browser sent this form from a page of {origin}, but asked this edge as {' or '.join(hosts)}. If that is one "
+        "site behind a reverse proxy, have the proxy pass on the host that the browser names (nginx: proxy_set_header Host "
+        "$http_host), or send it as X-Forwarded-Host and list the proxy in TALLYSTICK_TRUSTED_PROXIES."
+    )
+
+
+def _is_origin_of(origin: str, hosts: tuple[str, ...]) -> bool:
+    scheme, _, authority = origin.lower().partition("://")
+    default_port = {"http": ":80", "https": ":443"}.get(scheme)
+    # Browsers leave the default port out of the Origin, proxies not always.
+    return default_port is not None and authority in {
+        host.lower().removesuffix(default_port) for host in hosts
+    }
 
 
 async def form(request: HttpRequest) -> dict[str, str]:
@@ -164,19 +190,21 @@ async def _resume(request: HttpRequest, secret: str) -> Entry:
     return Entry(verdict.token, float("inf") if lasts is None else now() + lasts)
 
 
-def _secret(request: HttpRequest) -> str | None:
-    wanted, secret = _name(request), None
+async def _secret(request: HttpRequest) -> str | None:
+    cookies = {}
     for header in request.headers.getall("cookie", []):
         for pair in header.split(";"):
             name, _, value = pair.partition("=")
-            if name.strip() == wanted:
-                secret = value.strip()
+            cookies[name.strip()] = value.strip()
+    if not any(COOKIE in name for name in cookies):
+        return None
+    secret = cookies.get(await _name(request))
     return secret if secret and len(secret) <= 128 else None
 
 
-def _cookie(request: HttpRequest, secret: str, lasts_s: int) -> Cookie:
+def _cookie(request: HttpRequest, name: str, secret: str, lasts_s: int) -> Cookie:
     return Cookie(
-        key=_name(request),
+        key=name,
         value=secret,
         max_age=lasts_s,
         path="/",
@@ -186,9 +214,36 @@ def _cookie(request: HttpRequest, secret: str, lasts_s: int) -> Cookie:
     )
 
 
-def _name(request: HttpRequest) -> str:
+async def _name(request: HttpRequest) -> str:
+    names: CookieNames = request.app.state.cookie_names
+    name = await names.get(request.app.state.client)
     # With this prefix browsers take the cookie from nobody but this very host, over HTTPS.
-    return "__Host-tallystick" if gate_of(request).is_encrypted(request.scope) else "tallystick"
+    return f"__Host-{name}" if gate_of(request).is_encrypted(request.scope) else name
+
+
+class CookieNames:
+    """The name of the cookie. It has the installation in it: cookies are shared by all ports of a host, and another
+    installation there would replace this one's session.
+    """
+
+    FRESH_S = 60.0
+    """After a restore it is another database; see `shared.contracts.TokensStats`."""
+
+    def __init__(self) -> None:
+        self._name = COOKIE
+        self._ends = 0.0
+
+    async def get(self, client: Client) -> str:
+        """Raises:
+        Refused: the tokens service does not answer.
+        """
+        if now() >= self._ends:
+            stats = await rpc.call(client, TOKENS_STATS, AskTokensStats())
+            if isinstance(stats, Failure):
+                raise Refused.of(stats)
+            self._name = f"{COOKIE}-{stats.installation}" if stats.installation else COOKIE
+            self._ends = now() + self.FRESH_S
+        return self._name
 
 
 def _digest(secret: str) -> str:

@@ -42,6 +42,7 @@ async def begin(request: HttpRequest) -> Page:
         if refused.code in {"unavailable", "overloaded", "rate_limited"}:
             attempts.refund(address)
             raise
+        request.scope["state"]["code"] = refused.code
         problem = (USED if link else WRONG) if refused.code == "invalid_token" else _denied(refused)
         return page(
             request, "sign_in.html", status=KINDS[refused.code].status, link="", next=wanted, problem=problem

@@ -161,7 +161,10 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Obje
     }
     for media_type, kind in (("application/json", _body(handler)), (FORM, handler.opt.get("form"))):
         if kind is not None:
-            operation["requestBody"] = {"required": True, "content": {media_type: _content(kind)}}
+            operation["requestBody"] = {
+                "required": handler.opt.get("body_required", True),
+                "content": {media_type: _content(kind)},
+            }
     return operation
 
 

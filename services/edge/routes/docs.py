@@ -5,7 +5,9 @@ from typing import Any
 
 from litestar import Response, get
 
+from services.edge import static_files
 from services.edge.gate import PUBLIC, HttpRequest
+from services.edge.static_files import StaticFile, static_file
 
 FOLDER = files("services.edge.docs")
 HEADERS = {
@@ -16,36 +18,46 @@ HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cache-control": "no-cache",
 }
+# Litestar adds the charset to the media types of text.
+MEDIA_TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+
+
+def load_docs(openapi: bytes) -> dict[str, StaticFile]:
+    """What these routes serve, by file name."""
+    pages = {
+        name: static_file(FOLDER.joinpath(name).read_bytes(), media_type, HEADERS)
+        for name, media_type in MEDIA_TYPES.items()
+    }
+    return {**pages, "openapi.json": static_file(openapi, "application/json", HEADERS)}
 
 
 @get("/docs", opt={"scope": PUBLIC}, include_in_schema=False)
-async def page() -> Response[bytes]:
+async def page(request: HttpRequest) -> Response[bytes]:
     """Shows every operation, with a form to try it."""
-    return _file("page.html", "text/html; charset=utf-8")
+    return _answer(request, "page.html")
 
 
 @get("/docs/page.js", opt={"scope": PUBLIC}, include_in_schema=False)
-async def script() -> Response[bytes]:
+async def script(request: HttpRequest) -> Response[bytes]:
     """What the page does."""
-    return _file("page.js", "text/javascript; charset=utf-8")
+    return _answer(request, "page.js")
 
 
 @get("/docs/page.css", opt={"scope": PUBLIC}, include_in_schema=False)
-async def style() -> Response[bytes]:
+async def style(request: HttpRequest) -> Response[bytes]:
     """How the page looks."""
-    return _file("page.css", "text/css; charset=utf-8")
+    return _answer(request, "page.css")
 
 
 @get("/docs/openapi.json", opt={"scope": PUBLIC}, include_in_schema=False)
 async def openapi(request: HttpRequest) -> Response[bytes]:
     """Every operation, as OpenAPI 3.1."""
-    return Response(request.app.state.openapi, media_type="application/json", headers=HEADERS)
+    return _answer(request, "openapi.json")
 
 
-def _file(name: str, media_type: str) -> Response[bytes]:
-    return Response(FOLDER.joinpath(name).read_bytes(), media_type=media_type, headers=HEADERS)
+def _answer(request: HttpRequest, name: str) -> Response[bytes]:
+    return static_files.answer(request, request.app.state.docs[name])
 
 
 HANDLERS: list[Any] = [page, script, style, openapi]

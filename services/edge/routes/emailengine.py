@@ -4,6 +4,7 @@ with further members; docs/tokens.md lists what is different.
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Response, delete, get, post
@@ -17,10 +18,11 @@ from services.edge.routes.asking import actor, ask
 from services.edge.routes.parameters import Account
 from services.edge.routes.tokens import CreatedToken, make, revocation, revoke_everywhere
 from shared import contracts as c
-from shared import token_value
+from shared import settling, token_value
 
 AS_EMAILENGINE: dict[str, Any] = {"other_parameters": "ignored"}
 """EmailEngine answers a request with query parameters that it does not know."""
+NO_FIELDS = EmailEngineToken()
 MAX_LISTED = 1000
 PART_SIZES = (MAX_LISTED, 500, 250, 125, 25, 5, 1)
 """How many tokens a part of a list holds. Each divides the one before, so a smaller part may follow larger ones."""
@@ -63,7 +65,9 @@ class AccountTokens(msgspec.Struct):
 
 
 @post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body", **AS_EMAILENGINE}, status_code=200)
-async def create(request: HttpRequest, data: JSONBody[EmailEngineToken]) -> Response[CreatedToken]:
+async def create(
+    request: HttpRequest, data: JSONBody[EmailEngineToken] = NO_FIELDS
+) -> Response[CreatedToken]:
     """Makes a token from EmailEngine's request body and shows its secret, once.
 
     A body that Tallystick cannot express exactly is rejected: the token is never wider than it would be at EmailEngine.
@@ -78,7 +82,8 @@ async def create(request: HttpRequest, data: JSONBody[EmailEngineToken]) -> Resp
 
 
 @delete(
-    "/v1/token/{token:str}",
+    # Of every form, since an opaque token may hold a slash.
+    "/v1/token/{token:path}",
     opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",), **AS_EMAILENGINE},
     status_code=200,
 )
@@ -96,22 +101,15 @@ async def revoke(
     The token itself then stands in URLs and logs on the way here: prefer an id. 64 hexadecimal digits may be a token or
     EmailEngine's id of another one. If they are both, nothing is revoked and the answer is 409: use the public id.
     """
-    digest = _digest(token)
-    try:
-        revoked, everywhere = await revoke_everywhere(
-            request,
-            token_id=token if digest is None else None,
-            digest=digest,
-            # The SHA-256 of 64 hexadecimal digits is both the digest of such a token and the key of such an id.
-            or_key=True if token_value.is_hex(token) else None,
-        )
-    except Refused as refused:
-        if refused.code == "not_found":
-            return Deletion(deleted=False)
-        raise
-    if not revoked.changed:
+    del token  # the framework has joined its slashes
+    name = _named_in_path(request)
+    revoked = await _revoke(request, name, _digest(name))
+    if revoked is None and name.startswith("tok_"):
+        # An imported token may begin as our ids do.
+        revoked = await _revoke(request, name, token_value.digest(name))
+    if revoked is None or not revoked[0].changed:
         return Deletion(deleted=False)
-    answer = revocation(revoked, everywhere)
+    answer = revocation(*revoked)
     return Deletion(
         deleted=answer.deleted,
         covered=answer.covered,
@@ -120,6 +118,36 @@ async def revoke(
         edges=answer.edges,
         seconds=answer.seconds,
     )
+
+
+def _named_in_path(request: HttpRequest) -> str:
+    """The last segment of the path as it was sent, decoded once.
+
+    Raises:
+        Refused: it is missing, or there is another segment behind it.
+    """
+    segment = request.scope["raw_path"].removeprefix(b"/v1/token/")
+    if not segment or b"/" in segment:
+        raise Refused("not_found")
+    return str(unquote_to_bytes(segment), "latin-1")
+
+
+async def _revoke(
+    request: HttpRequest, name: str, digest: str | None
+) -> tuple[c.Revoked, settling.Everywhere] | None:
+    """Revokes the token with this digest, or else with this name as its id; None if there is none."""
+    try:
+        return await revoke_everywhere(
+            request,
+            token_id=name if digest is None else None,
+            digest=digest,
+            # The SHA-256 of 64 hexadecimal digits is both the digest of such a token and the key of such an id.
+            or_key=True if token_value.is_hex(name) else None,
+        )
+    except Refused as refused:
+        if refused.code == "not_found":
+            return None
+        raise
 
 
 def _digest(name: str) -> str | None:

@@ -103,16 +103,21 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
 
 
 @get("/health/live", opt={"scope": PUBLIC})
-async def live() -> Health:
+async def live() -> Response[Health]:
     """Whether this process runs."""
-    return Health()
+    return _up()
 
 
 @get("/health/ready", opt={"scope": PUBLIC, "codes": ["unavailable"]})
-async def ready(request: HttpRequest) -> Health:
+async def ready(request: HttpRequest) -> Response[Health]:
     """Whether this edge can decide about tokens now."""
     await request.app.state.readiness.check()
-    return Health()
+    return _up()
+
+
+def _up() -> Response[Health]:
+    # A cache in front would answer for an edge that is down.
+    return Response(Health(), headers={"cache-control": "no-store"})
 
 
 @route(

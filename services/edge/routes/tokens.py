@@ -94,10 +94,14 @@ class AccountRevocation(msgspec.Struct, rename="camel"):
     seconds: float
 
 
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``grace``: for how many seconds the old secret lives on."""
 
     grace: int = 0
+
+
+NO_GRACE = Rotation()
+NO_FIELDS = c.NewToken()
 
 
 async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Response[CreatedToken]:
@@ -187,7 +191,7 @@ def revocation(revoked: c.Revoked, everywhere: Everywhere) -> Revocation:
 
 
 @post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body"})
-async def create(request: HttpRequest, data: JSONBody[c.NewToken]) -> Response[CreatedToken]:
+async def create(request: HttpRequest, data: JSONBody[c.NewToken] = NO_FIELDS) -> Response[CreatedToken]:
     """Makes a token and shows its secret, once."""
     return await make(request, data, status=201)
 
@@ -307,7 +311,9 @@ async def edit(
     "/v1/tokens/{token_id:str}/rotate",
     opt={"scope": "api:tokens:write", "account_in": "token", "codes": ("stale",)},
 )
-async def rotate(request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation]) -> Response[CreatedToken]:
+async def rotate(
+    request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation] = NO_GRACE
+) -> Response[CreatedToken]:
     """Makes the token's successor; the old secret lives on for the grace period at most."""
     return await renew(request, token_id, data.grace)
 
@@ -385,7 +391,7 @@ async def show_self(request: HttpRequest) -> Response[c.Token]:
 
 
 @post("/v1/self/rotate", opt={"scope": OWN})
-async def rotate_self(request: HttpRequest, data: JSONBody[Rotation]) -> Response[CreatedToken]:
+async def rotate_self(request: HttpRequest, data: JSONBody[Rotation] = NO_GRACE) -> Response[CreatedToken]:
     """Renew me."""
     return await renew(request, token_of(request).id, data.grace)
 
@@ -397,7 +403,7 @@ async def revoke_self(request: HttpRequest) -> Revocation:
 
 
 def _record(token: T) -> Response[T]:
-    return Response(token, headers={"etag": etag(token)})
+    return Response(token, headers={**NO_STORE, "etag": etag(token)})
 
 
 def _shown(created: Creation, value: str, status: int) -> Response[CreatedToken]:

@@ -31,7 +31,7 @@ OPERATIONS = sorted(
 
 @pytest.fixture(scope="module")
 def api() -> dict[str, Any]:
-    decoded: dict[str, Any] = msgspec.json.decode(LITESTAR.state.openapi)
+    decoded: dict[str, Any] = msgspec.json.decode(LITESTAR.state.docs["openapi.json"].content)
     return decoded
 
 

@@ -8,11 +8,13 @@ import asyncpg
 import httpx
 import pytest
 from litestar.routes import HTTPRoute
+from nats.aio.client import Client
 
 from services.edge.app import create_app
 from services.edge.dashboard.sessions import Attempts, TooManyAttempts
 from services.edge.gate import PUBLIC
 from services.edge.settings import Settings
+from services.tokens.store import Store
 from shared import contracts as c
 from shared import rpc, sign_in_link, token_value
 from tests.services.conftest import issue
@@ -30,6 +32,13 @@ GUARDED = sorted(
 )
 
 
+async def cookie_name(operator: Client) -> str:
+    stats = await rpc.call(operator, c.TOKENS_STATS, c.AskTokensStats())
+    assert isinstance(stats, c.TokensStats)
+    assert re.fullmatch(r"[0-9a-f]{8}", stats.installation)
+    return f"tallystick-{stats.installation}"
+
+
 def cookie(client: httpx.AsyncClient) -> dict[str, str]:
     """The header of the session it has now."""
     return {"cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
@@ -39,7 +48,8 @@ def cookie(client: httpx.AsyncClient) -> dict[str, str]:
 async def test_without_a_session_every_page_leads_to_signing_in(edge, operator, services, method, path):
     path = path.format(token_id="tok_x", account="alice", path="x")
     value, _ = await issue(operator, "*")
-    for headers in ({}, {"authorization": f"Bearer {value}"}, {"cookie": "tallystick=guessed"}):
+    name = await cookie_name(operator)
+    for headers in ({}, {"authorization": f"Bearer {value}"}, {"cookie": f"{name}=guessed"}):
         answer = await edge.request(method, path, headers=headers, params={"access_token": value})
         assert answer.status_code == 303
         assert answer.headers["location"].startswith("/admin/sign-in")
@@ -54,7 +64,7 @@ async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, service
     value, _ = await issue(operator, "admin")
     answer = await sign_in(edge, value)
     cookie = answer.headers["set-cookie"]
-    assert cookie.startswith("tallystick=")
+    assert cookie.startswith(f"{await cookie_name(operator)}=")
     assert {"HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
 
@@ -70,7 +80,7 @@ async def test_behind_a_trusted_proxy_that_speaks_https_it_is_secure(
     value, _ = await issue(operator, "admin")
     async with another_edge(nats_server, trusted_proxies=proxies) as edge:
         given = (await sign_in(edge, value, **{"x-forwarded-proto": said})).headers["set-cookie"]
-    assert given.startswith("__Host-tallystick=") is secure
+    assert given.startswith("__Host-tallystick-") is secure
     assert ("Secure" in given.split("; ")) is secure
 
 
@@ -111,7 +121,7 @@ async def test_whoever_signed_out_is_out(admin: httpx.AsyncClient):
 
 
 async def test_only_the_digest_of_a_session_is_kept(admin: httpx.AsyncClient, database):
-    secret = admin.cookies["tallystick"]
+    (secret,) = admin.cookies.values()
     assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {secret}"})).status_code == 401
     connection = await asyncpg.connect(database.owner)
     rows = await connection.fetch("select * from tokens.session")
@@ -403,3 +413,85 @@ async def test_the_dashboard_can_be_switched_off(nats_server, services):
     async with another_edge(nats_server, dashboard=False) as edge:
         for path in ("/admin", "/admin/sign-in", "/admin/assets/style.css"):
             assert (await edge.get(path)).status_code == 401
+
+
+async def test_the_cookie_has_one_name_at_every_edge_and_replica_of_an_installation(
+    edge, nats_server, database, operator, services
+):
+    value, _ = await issue(operator, "admin")
+    names = {(await sign_in(edge, value)).headers["set-cookie"].partition("=")[0]}
+    async with another_edge(nats_server) as second:
+        names.add((await sign_in(second, value)).headers["set-cookie"].partition("=")[0])
+    async with asyncpg.create_pool(database.owner, min_size=1) as pool:
+        names.add(f"tallystick-{await Store(pool).installation()}")
+    assert names == {await cookie_name(operator)}
+
+
+async def test_another_database_is_another_installation(database, postgres_server):
+    found = []
+    for url in (database.owner, postgres_server, postgres_server):
+        async with asyncpg.create_pool(url, min_size=1) as pool:
+            found.append(await Store(pool).installation())
+    assert found[0] != found[1] == found[2]
+
+
+async def test_two_installations_on_one_host_keep_their_sessions(admin: httpx.AsyncClient):
+    """Cookies are shared by all ports of a host: the other installation signs in and out beside this one."""
+    ((name, secret),) = admin.cookies.items()
+    theirs = "tallystick-00000000"
+    for beside in (f"{theirs}=x", "tallystick=x", f"x{name}=x", f"__Host-{name}=x"):
+        answer = await admin.get("/admin/tokens", headers={"cookie": f"{beside}; {name}={secret}; {beside}"})
+        assert answer.status_code == 200, beside
+        admin.cookies.clear()
+        assert (await admin.get("/admin/tokens", headers={"cookie": beside})).status_code == 303
+    left = await admin.get("/admin/sign-in", headers={"cookie": f"{theirs}=x"})
+    assert "set-cookie" not in left.headers
+
+
+PROXY = {"host": "127.0.0.1:3000", "origin": "http://tally.example:8080"}
+
+
+FORWARDED: dict[str, list[tuple[dict[str, str], int]]] = {
+    "127.0.0.0/8": [
+        ({"x-forwarded-host": "tally.example:8080"}, 303),
+        ({"x-forwarded-host": "evil.example, tally.example:8080"}, 303),
+        ({"x-forwarded-host": "Tally.Example", "x-forwarded-port": "8080"}, 303),
+        ({"origin": "http://tally.example", "x-forwarded-host": "tally.example:80"}, 303),
+        ({"origin": "https://tally.example", "x-forwarded-host": "tally.example"}, 303),
+        ({"origin": "https://tally.example", "x-forwarded-host": "tally.example:443"}, 303),
+        ({"x-forwarded-host": "tally.example:8080, evil.example"}, 403),
+        ({"x-forwarded-host": "tally.example"}, 403),
+        ({"x-forwarded-host": ""}, 403),
+        ({}, 403),
+        ({"origin": "null", "x-forwarded-host": "null"}, 403),
+        ({"origin": "http://", "x-forwarded-host": ""}, 403),
+        ({"sec-fetch-site": "cross-site", "x-forwarded-host": "tally.example:8080"}, 403),
+    ],
+    "": [
+        ({"host": "tally.example:8080"}, 303),
+        ({"x-forwarded-host": "tally.example:8080"}, 403),
+    ],
+    "10.0.0.0/8": [
+        ({"x-forwarded-host": "tally.example:8080"}, 403),
+    ],
+}
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_form_comes_from_the_site_that_a_trusted_proxy_names(nats_server, operator):
+    value, _ = await issue(operator, "admin")
+    for proxies, cases in FORWARDED.items():
+        async with another_edge(nats_server, trusted_proxies=proxies) as edge:
+            for headers, status in cases:
+                answer = await sign_in(edge, value, **{**PROXY, **headers})
+                assert answer.status_code == status, (proxies, headers, answer.text)
+                if status == 403 and "sec-fetch-site" not in headers:
+                    assert "TALLYSTICK_TRUSTED_PROXIES" in answer.text
+                    assert "proxy_set_header Host $http_host" in answer.text
+                    assert "127.0.0.1:3000" in answer.text
+
+
+async def test_the_page_that_rejects_a_form_shows_the_origin_as_text(edge, services):
+    answer = await sign_in(edge, "x", origin="http://<script>alert(1)</script>")
+    assert answer.status_code == 403
+    assert "<script>alert" not in answer.text
