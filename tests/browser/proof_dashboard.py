@@ -59,7 +59,7 @@ def test_the_whole_walk(admin: Page, up: Up):
     expect(admin.get_by_text("1 token", exact=True)).to_be_visible()
 
     admin.get_by_role("link", name="the walk's").click()
-    expect(admin.get_by_text("1,000 a minute")).to_be_visible()
+    expect(admin.get_by_text("1,000 / minute")).to_be_visible()
     admin.get_by_role("link", name="Edit").click()
     admin.get_by_label("Description").fill("the walk's, edited")
     admin.get_by_role("button", name="Save").click()
