@@ -103,7 +103,7 @@ function refreshing() {
 // Whoever turned a page goes on from the top of the next one.
 function turning() {
   document.body.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.requestConfig.elt.closest(".pages")) event.detail.target.focus();
+    if (event.detail.boosted) event.detail.target.focus();
   });
 }
 
