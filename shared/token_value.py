@@ -32,6 +32,9 @@ _OPAQUE = re.compile(r"[\x21-\x7e]{16,256}", re.ASCII)
 MAX_LENGTH = 512
 """Longer values are refused unread."""
 
+LOOKS_LIKE_ONE = r"tly_[0-9A-Za-z]{20,}|[0-9A-Fa-f]{64}"
+"""What is a secret by its looks, mistyped or not, for places where none may be written."""
+
 HINT_LENGTH = 8
 """How many first characters of a token may be shown, to tell tokens apart in a list."""
 

@@ -59,7 +59,7 @@ def test_the_whole_walk(admin: Page, up: Up):
     expect(admin.get_by_text("1 token", exact=True)).to_be_visible()
 
     admin.get_by_role("link", name="the walk's").click()
-    expect(admin.get_by_text("1,000 a minute")).to_be_visible()
+    expect(admin.get_by_text("1,000 / minute")).to_be_visible()
     admin.get_by_role("link", name="Edit").click()
     admin.get_by_label("Description").fill("the walk's, edited")
     admin.get_by_role("button", name="Save").click()
@@ -209,6 +209,45 @@ def test_the_list_is_searched_while_typing(admin: Page, up: Up, picture):
     expect(admin.get_by_role("link", name="hay")).to_be_visible()
 
 
+def test_a_secret_in_the_search_box_is_not_sent(admin: Page, up: Up):
+    secret = make(admin, "leaked")
+    admin.goto("/admin/tokens")
+    asked: list[str] = []
+    admin.on("request", lambda request: asked.append(request.url))
+    admin.get_by_label("Search").fill(secret)
+    admin.get_by_role("button", name="Show").click()
+    admin.get_by_label("Search").fill("leaked")
+    expect(admin.get_by_role("status").filter(has_text="1 token")).to_be_visible()
+    assert not any(secret in url for url in [*asked, admin.url])
+
+
+def test_one_odd_token_leaves_the_table_as_it_is(admin: Page):
+    make(admin, "an odd one " * 80, scopes=" ".join(f"orders:kind{number}" for number in range(40)))
+    make(admin, "\u202eturned")
+    admin.goto("/admin/tokens")
+    heights = admin.locator(".tokens tbody tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert max(heights) < 260, heights
+    expect(admin.get_by_role("link", name="[U+202E]turned")).to_be_visible()
+
+
+def test_the_overview_says_how_old_it_is(admin: Page):
+    expect(admin.get_by_text("Checks a second")).to_be_visible()
+    admin.route("**/admin", lambda route: route.fulfill(status=204))
+    expect(admin.get_by_text("seconds old")).to_be_visible(timeout=30_000)
+    admin.unroute("**/admin")
+    expect(admin.get_by_text("seconds old")).to_be_hidden(timeout=30_000)
+
+
+def test_turning_a_page_leads_to_its_top(admin: Page, up: Up):
+    with up.client(up.admin_token) as client:
+        for number in range(30):
+            client.post("/v1/tokens", json={"description": f"many {number}", "scopes": ["orders"]})
+    admin.goto("/admin/tokens?query=many")
+    admin.get_by_role("link", name="Next").click()
+    expect(admin.get_by_text("Page 2 of 2")).to_be_visible()
+    expect(admin.locator("#list")).to_be_focused()
+
+
 def test_times_are_the_viewers_own(admin: Page, up: Up):
     admin.goto("/admin/tokens/new")
     admin.get_by_label("Description").fill("until new year")
@@ -283,9 +322,13 @@ def test_nothing_serious_stands_in_the_way_of_anyone(visit, up: Up, scheme: str)
     assert serious(page) == []
     page.get_by_role("link", name="I have it").click()
     own = page.url
-    for path in [*PAGES, own, f"{own}/edit", f"{own}/rotate", f"{own}/revoke"]:
+    for path in [*PAGES, own, f"{own}/edit", f"{own}/rotate", f"{own}/revoke", f"{own}/disable"]:
         page.goto(path)
         assert serious(page) == [], path
+    page.goto("/docs")
+    page.get_by_text("GET /v1/self", exact=True).click()
+    assert "`" not in page.locator("main").inner_text()
+    assert serious(page) == []
 
 
 def serious(page: Page) -> list[str]:

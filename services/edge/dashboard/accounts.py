@@ -5,7 +5,8 @@ from typing import Annotated
 from litestar.params import QueryParameter
 
 from services.edge.dashboard import sessions
-from services.edge.dashboard.pages import Handlers, Page, changes, page, redirect, shows
+from services.edge.dashboard.flash import Flash
+from services.edge.dashboard.pages import Handlers, Page, changes, done, page, shows
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of
 from services.edge.routes.asking import actor, ask, change
@@ -32,7 +33,7 @@ async def add(request: HttpRequest) -> Page:
     sent = await sessions.form(request)
     account = sent.get("account", "").strip()
     try:
-        await ask(
+        added = await ask(
             request,
             c.ADD_ACCOUNT,
             c.AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
@@ -41,7 +42,7 @@ async def add(request: HttpRequest) -> Page:
         if refused.code != "bad_request":
             raise
         return await _list(request, "", 0, form=sent, problems=refused.errors)
-    return redirect("/admin/accounts")
+    return done(request, "/admin/accounts", Flash("added" if added.state == "new" else "existing"))
 
 
 @shows("/admin/accounts/{account:str}/delete")

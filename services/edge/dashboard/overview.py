@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.edge.dashboard.pages import Handlers, Page, page, redirect, shows
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest
-from services.edge.routes.asking import ask
+from services.edge.routes.asking import actor, ask
 from shared import contracts as c
 
 MINUTES = 60
@@ -62,11 +62,22 @@ class Checks(NamedTuple):
 
 @shows("/admin")
 async def overview(request: HTMXRequest) -> Page:
-    """What goes on, or the part of it that is fetched again and again."""
-    exposition, history = await asyncio.gather(
-        ask(request, c.EXPOSITION, c.AskExposition()),
-        ask(request, c.METRICS_HISTORY, c.AskHistory(minutes=MINUTES, kind="checks:")),
-    )
+    """What goes on, or the part of it that is fetched again and again.
+
+    Where the metrics service does not answer, the whole page says so and shows the rest; the part is refused, so
+    that the browser keeps the one it has and says how old that is.
+    """
+    try:
+        exposition, history = await asyncio.gather(
+            ask(request, c.EXPOSITION, c.AskExposition()),
+            ask(request, c.METRICS_HISTORY, c.AskHistory(minutes=MINUTES, kind="checks:")),
+        )
+    except Refused as refused:
+        if request.htmx or refused.code not in {"unavailable", "overloaded"}:
+            raise
+        tokens = await ask(request, c.LIST_TOKENS, c.ListTokens(page_size=1, actor=actor(request)))
+        accounts = await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page_size=1, actor=actor(request)))
+        return page(request, "overview/without_metrics.html", tokens=tokens.total, accounts=accounts.total)
     return page(
         request,
         "overview/facts.html" if request.htmx else "overview/page.html",

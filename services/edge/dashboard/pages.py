@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response, get, post
+from litestar.datastructures import Cookie
 from litestar.handlers import HTTPRouteHandler
 from litestar.plugins.htmx import HTMXRequest
 from litestar.plugins.jinja import JinjaTemplateEngine
@@ -14,7 +15,8 @@ from litestar.response import Redirect, Template
 from litestar.template import TemplateConfig
 
 from services.edge import errors
-from services.edge.dashboard import showing
+from services.edge.dashboard import flash, showing
+from services.edge.dashboard.flash import Flash
 from services.edge.dashboard.sessions import ADMIN, Forged, SignInNeeded, TooManyAttempts, admit
 from services.edge.errors import Refused
 from services.edge.gate import PUBLIC, HttpRequest
@@ -58,19 +60,40 @@ TEMPLATES = TemplateConfig(instance=JinjaTemplateEngine.from_environment(_enviro
 def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) -> Template:
     """A page, or with htmx a part of one."""
     state = request.scope["state"]
+    said = flash.taken_by(request) if "csrf" in state else None
     common = {
+        "said": said,
         "me": state.get("token"),
         "csrf": state.get("csrf", ""),
         "path": request.scope["path"],
         "request_id": state["request_id"],
     }
     return Template(
-        name, context={**common, **context}, status_code=status, headers=HEADERS, media_type="text/html"
+        name,
+        context={**common, **context},
+        status_code=status,
+        headers=HEADERS,
+        cookies=[flash.forgotten(request)] if said else [],
+        media_type="text/html",
     )
 
 
-def redirect(path: str) -> Redirect:
-    return Redirect(path, status_code=303, headers=HEADERS)
+def redirect(path: str, *cookies: Cookie) -> Redirect:
+    return Redirect(path, status_code=303, headers=HEADERS, cookies=list(cookies))
+
+
+def done(request: HttpRequest, path: str, said: Flash) -> Redirect:
+    """Leads to a page that says once what was done."""
+    return redirect(path, flash.set_by(request, said))
+
+
+def local(path: str) -> str:
+    """A page of the dashboard, with its query, as a link named it; the first page where it named anything else."""
+    target = urlsplit(path)
+    is_ours = not target.scheme and not target.netloc and target.path.split("/")[1:2] == ["admin"]
+    if not is_ours or "\\" in path or "//" in target.path or not path.isprintable():
+        return "/admin"
+    return path
 
 
 def _refused(request: HttpRequest, error: Exception) -> Page:
@@ -113,11 +136,28 @@ def _advice(refused: Refused) -> str:
 
 
 def _to_sign_in(request: HttpRequest) -> Page:
+    """Leads there, and from there back to where the browser was."""
+    scope = request.scope
     if request.headers.get("hx-request") == "true":
         # A part of a page cannot hold the form: the browser goes there.
-        return Response(None, status_code=204, headers={**HEADERS, "hx-redirect": "/admin/sign-in"})
-    wanted = request.scope["path"] if request.method == "GET" else "/admin"
-    return redirect("/admin/sign-in" if wanted == "/admin" else f"/admin/sign-in?next={quote(wanted)}")
+        shown = urlsplit(request.headers.get("hx-current-url", ""))
+        return Response(
+            None,
+            status_code=204,
+            headers={**HEADERS, "hx-redirect": _sign_in(shown.path, shown.query, ended=True)},
+        )
+    if request.method == "GET":
+        return redirect(_sign_in(scope["path"], scope["query_string"].decode("latin-1")))
+    # The page with the form; an action without one of its own has it on its token's page.
+    page_of_form = scope["path"].removesuffix("/enable").removesuffix("/end-grace").removesuffix("/disable")
+    return redirect(_sign_in(page_of_form, ended=True))
+
+
+def _sign_in(path: str, query: str = "", *, ended: bool = False) -> str:
+    wanted = local(f"{path}?{query}" if query else path)
+    parameters = ["ended=true"] if ended else []
+    parameters += [f"next={quote(wanted)}"] if wanted != "/admin" else []
+    return "?".join(["/admin/sign-in", *(["&".join(parameters)] if parameters else [])])
 
 
 _COMMON: dict[str, Any] = {

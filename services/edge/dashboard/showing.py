@@ -1,12 +1,16 @@
 """How values are shown to people: pure functions, which the templates know as filters."""
 
+import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
+
 from shared.contracts import EXPIRING_DAYS, RateLimit, Token
 
-UNITS = (("second", 1), ("minute", 60), ("hour", 3600), ("day", 86400))
+UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
 def relative(time: datetime, now: datetime) -> str:
@@ -80,11 +84,29 @@ def state(token: Token, now: datetime) -> str:
 
 
 def limit(rate: RateLimit) -> str:
-    """``100 a minute``."""
-    for name, seconds in reversed(UNITS):
-        if rate.time_window == seconds:
-            return f"{rate.max_requests:,} a {name}"
-    return f"{rate.max_requests:,} in {duration(rate.time_window)}"
+    """``1,000 / minute``, or ``100 / 90 s``: exact, since it is the contract."""
+    name = UNITS.get(rate.time_window, f"{rate.time_window:,} s")
+    return f"{rate.max_requests:,} / {name}"
+
+
+def visible(text: str) -> str:
+    """The text with each character that would not be seen, or would turn its surroundings, as its code point."""
+    return "".join(f"[U+{ord(each):04X}]" if _is_hidden(each) else each for each in text)
+
+
+def _is_hidden(character: str) -> bool:
+    # Controls, formats (which turn the direction of text, or have no width), surrogates and separators of lines.
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in _JOINERS
+
+
+_JOINERS = {"\u200c", "\u200d"}
+"""Formats that words and emoji are spelt with."""
+
+
+def pretty(value: object) -> str:
+    """JSON for people: as it was sent but for its layout."""
+    text = msgspec.json.format(msgspec.json.encode(value)).decode()
+    return "".join(json.dumps(each)[1:-1] if each != "\n" and _is_hidden(each) else each for each in text)
 
 
 ACTIONS = {
@@ -170,9 +192,11 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "limit": limit,
     "moment": moment,
     "number": number,
+    "pretty": pretty,
     "reason": reason,
     "relative": relative,
     "size": size,
     "state": state,
+    "visible": visible,
 }
 GLOBALS: Mapping[str, Callable[..., Any]] = {"bars": bars, "plural": plural}

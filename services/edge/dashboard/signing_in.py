@@ -5,12 +5,22 @@ from typing import Annotated
 from litestar.params import QueryParameter
 
 from services.edge.dashboard import sessions
-from services.edge.dashboard.pages import Handlers, Page, changes, page, redirect, shows_all, takes_from_all
+from services.edge.dashboard.pages import (
+    Handlers,
+    Page,
+    changes,
+    local,
+    page,
+    redirect,
+    shows_all,
+    takes_from_all,
+)
 from services.edge.dashboard.sessions import Attempts
 from services.edge.errors import KINDS, Refused
 from services.edge.gate import HttpRequest, gate_of
 
 WRONG = "This token is not honoured: it is unknown, mistyped, expired, disabled or revoked."
+ENDED = "Your session has ended. A form that you sent just now was not carried out."
 USED = "This link was used already, or its time is over. Sign in with a token instead."
 
 
@@ -18,10 +28,12 @@ USED = "This link was used already, or its time is over. Sign in with a token in
 async def ask(
     request: HttpRequest,
     link: Annotated[str, QueryParameter(max_length=128)] = "",
-    wanted: Annotated[str, QueryParameter(name="next", max_length=1024)] = "",
+    wanted: Annotated[str, QueryParameter(name="next", max_length=2048)] = "",
+    *,
+    ended: Annotated[bool, QueryParameter()] = False,
 ) -> Page:
     """Asks for a token, or for a click where a link has brought one here: what merely follows links uses none up."""
-    return page(request, "sign_in.html", link=link, next=_local(wanted), problem="")
+    return page(request, "sign_in.html", link=link, next=local(wanted), problem=ENDED if ended else "")
 
 
 @takes_from_all("/admin/sign-in")
@@ -31,7 +43,7 @@ async def begin(request: HttpRequest) -> Page:
     address = gate_of(request).address_of(request.scope)
     sent = await sessions.form(request)
     link = sent.get("link", "")
-    wanted = _local(sent.get("next", ""))
+    wanted = local(sent.get("next", ""))
     if not link:  # which cannot be guessed
         attempts.start(address)
     try:
@@ -66,11 +78,6 @@ def _denied(refused: Refused) -> str:
     if refused.code == "insufficient_scope":
         return "This token is honoured, but the dashboard needs one with the scope “admin” or “*”."
     return f"{KINDS[refused.code].title}."
-
-
-def _local(path: str) -> str:
-    """Only a page of the dashboard is gone on to."""
-    return path if path.startswith("/admin") and "\\" not in path and "//" not in path else "/admin"
 
 
 HANDLERS: Handlers = [ask, begin, end]

@@ -2,29 +2,31 @@
 
 import asyncio
 import math
+import re
 import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 from litestar.params import QueryParameter
 from litestar.plugins.htmx import HTMXRequest
 
 from services.edge.dashboard import forms, sessions
+from services.edge.dashboard.flash import Flash
 from services.edge.dashboard.forms import Form
-from services.edge.dashboard.pages import Handlers, Page, changes, page, redirect, shows
+from services.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of
 from services.edge.routes.asking import actor, ask, change, create
 from services.edge.routes.parameters import TokenId
 from shared import contracts as c
 from shared import rules, token_value
-from shared.settling import Creation, Everywhere
+from shared.settling import Creation
 
 PAGE_SIZE = 25
 PARTS = 5
 """In how many answers a page comes that one cannot hold: the largest tokens there may be fit these."""
-DONE = {"changed": "Changed", "disabled": "Disabled", "enabled": "Enabled"}
 GRACES = ((0, "ends at once"), (3600, "one hour"), (86400, "one day"), (604800, "one week"))
 STATES = tuple((state, state.replace("_", " ")) for state in get_args(c.TokenState))
 ORDERS = (
@@ -49,7 +51,7 @@ async def list_tokens(
 ) -> Page:
     """Every token there is, to search and filter."""
     wanted: dict[str, Any] = {
-        "query": search.strip() or None,
+        "query": _without_secret(search.strip()) or None,
         "scope": granted.strip() or None,
         "account": account.strip() or None,
         "state": in_state if in_state in get_args(c.TokenState) else None,
@@ -58,20 +60,45 @@ async def list_tokens(
     listing = await _listing(
         request, c.ListTokens(page=at, page_size=PAGE_SIZE, actor=actor(request), **wanted)
     )
+    given = {name: value for name, value in wanted.items() if value}
+    if at >= listing.pages > 0:
+        return redirect(f"/admin/tokens?{urlencode({**given, 'page': listing.pages - 1})}")
     used = await ask(
         request, c.GET_USE, c.GetUse(ids=tuple(token.id for token in listing.tokens), actor=actor(request))
     )
     # Going back, htmx wants the whole page again.
     part = bool(request.htmx) and not request.htmx.history_restore_request
-    return page(
+    shown = page(
         request,
         "tokens/list.html" if part else "tokens/page.html",
         listing=listing,
         uses=used.uses,
         wanted={name: value or "" for name, value in wanted.items()},
+        secret=token_value.LOOKS_LIKE_ONE,
+        is_part=part,
         states=STATES,
         orders=ORDERS,
     )
+    if part and _differs_in_search_only(request):
+        # Not each letter is a page to go back to.
+        shown.headers = {**shown.headers, "hx-replace-url": f"/admin/tokens?{request.url.query}"}
+    return shown
+
+
+def _differs_in_search_only(request: HttpRequest) -> bool:
+    """Whether the page in the browser is this one but for what is searched for."""
+    before, after = (
+        {name: value for name, value in parse_qsl(query) if name != "query"}
+        for query in (urlsplit(request.headers.get("hx-current-url", "")).query, request.url.query)
+    )
+    return {"order": "created", **before} == {"order": "created", **after}
+
+
+def _without_secret(search: str) -> str:
+    """What to search for: of a secret its digest, or its first characters where it is mistyped."""
+    if re.fullmatch(token_value.LOOKS_LIKE_ONE, search) is None:
+        return search
+    return token_value.digest(search) or search[: token_value.HINT_LENGTH]
 
 
 async def _listing(request: HttpRequest, wanted: c.ListTokens) -> c.TokenPage:
@@ -133,13 +160,7 @@ async def make(request: HttpRequest) -> Page:
 
 
 @shows("/admin/tokens/{token_id:str}")
-async def show(
-    request: HttpRequest,
-    token_id: TokenId,
-    done: Text = "",
-    edges: Annotated[int, QueryParameter(ge=0, le=10**6)] = 0,
-    seconds: Annotated[float, QueryParameter(ge=0, le=10**6)] = 0.0,
-) -> Page:
+async def show(request: HttpRequest, token_id: TokenId) -> Page:
     """One token: what it is, how it is used, and what happened to it."""
     token, log, used, before = await asyncio.gather(
         ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request))),
@@ -154,8 +175,6 @@ async def show(
         log=log,
         uses=used.uses.get(token_id, (0,) * c.MAX_USE_HOURS),
         before=before.tokens[0] if before.tokens else None,
-        done=DONE.get(done, ""),
-        everywhere=Everywhere(edges, seconds),
     )
 
 
@@ -188,6 +207,13 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
         if refused.current is not None:
             return _stale(request, sent, filled.token, refused.current)
         return _form(request, sent, _problems(refused), token=token)
+
+
+@shows("/admin/tokens/{token_id:str}/disable")
+async def ask_disable(request: HttpRequest, token_id: TokenId) -> Page:
+    """Asks for confirmation: whoever is signed in with this very token is signed out by it."""
+    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    return page(request, "tokens/disable.html", token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/disable")
@@ -288,7 +314,7 @@ async def _update(
     request: HttpRequest,
     token_id: str,
     changed: c.TokenUpdate,
-    done: str,
+    what: str,
     *,
     revisions: tuple[int, ...] | None = None,
 ) -> Page:
@@ -297,9 +323,7 @@ async def _update(
         c.EDIT_TOKEN,
         c.EditToken(id=token_id, changes=changed, revisions=revisions, actor=actor(request)),
     )
-    return redirect(
-        f"/admin/tokens/{token_id}?done={done}&edges={everywhere.edges}&seconds={everywhere.seconds}"
-    )
+    return done(request, f"/admin/tokens/{token_id}", Flash.of(what, everywhere))
 
 
 def _stale(request: HttpRequest, sent: Form, wanted: c.NewToken, current: c.Token) -> Page:
@@ -372,5 +396,5 @@ def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: c.Tok
 
 
 HANDLERS: Handlers = [
-    list_tokens, ask_new, make, show, ask_edit, edit, disable, enable, ask_rotate, rotate, ask_revoke, revoke, end_grace, why,
+    list_tokens, ask_new, make, show, ask_edit, edit, ask_disable, disable, enable, ask_rotate, rotate, ask_revoke, revoke, end_grace, why,
 ]  # fmt: skip

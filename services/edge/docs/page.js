@@ -13,6 +13,10 @@ const element = (name, text, ...children) => {
   return made;
 };
 
+// Text in which `this` is code.
+const prose = (name, text) => element(name, "", ...text.split("`").map(
+  (part, place) => (place % 2 ? element("code", part) : document.createTextNode(part))));
+
 const field = (parent, label, control) => {
   parent.append(element("label", label, control));
   return control;
@@ -24,7 +28,7 @@ function parameters(parent, operation) {
     if (each.schema.default !== undefined) control.placeholder = each.schema.default;
     const where = each.in === "query" ? "" : ` (${each.in})`;
     const required = each.required ? ", required" : "";
-    field(parent, `${each.name}${where}${required}: ${each.description} `, control);
+    parent.append(element("label", "", prose("span", `${each.name}${where}${required}: ${each.description} `), control));
     return { ...each, control };
   });
 }
@@ -69,15 +73,15 @@ async function answer(target, [url, options]) {
 function responses(operation) {
   const table = element("table");
   for (const [status, response] of Object.entries(operation.responses)) {
-    table.append(element("tr", "", element("td", status), element("td", resolve(response).description)));
+    table.append(element("tr", "", element("td", status), prose("td", resolve(response).description)));
   }
   return table;
 }
 
 function show(method, path, operation) {
   const details = element("details");
-  details.append(element("summary", "", element("code", `${method.toUpperCase()} ${path}`), element("span", operation.summary)));
-  details.append(Object.assign(element("p", operation.description), { className: "text" }));
+  details.append(element("summary", "", element("code", `${method.toUpperCase()} ${path}`), prose("span", operation.summary)));
+  details.append(Object.assign(prose("p", operation.description), { className: "text" }));
   const given = parameters(details, operation);
   const sent = body(details, operation);
   const button = element("button", "Send");
@@ -95,7 +99,7 @@ function show(method, path, operation) {
 
 async function start() {
   api = await (await fetch("/docs/openapi.json", { credentials: "omit" })).json();
-  document.getElementById("about").textContent = api.info.description;
+  document.getElementById("about").replaceChildren(...prose("p", api.info.description).childNodes);
   const all = Object.entries(api.paths).flatMap(([path, operations]) =>
     Object.entries(operations).map(([method, operation]) => show(method, path, operation)));
   document.getElementById("operations").replaceChildren(...all);

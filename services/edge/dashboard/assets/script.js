@@ -79,12 +79,32 @@ function onlyOnce() {
   });
 }
 
+// Numbers that are fetched again and again; and how old they are, once two fetches in a row brought nothing.
 function refreshing() {
   for (const part of document.querySelectorAll("[data-refresh]")) {
+    const period = Number(part.dataset.refresh) * 1000;
+    const notice = document.getElementById(`${part.id}-age`);
+    let shown = Date.now(), asked = 0;
+    part.addEventListener("htmx:afterSwap", () => {
+      shown = Date.now();
+      asked = 0;
+      notice.hidden = true;
+    });
     setInterval(() => {
-      if (!document.hidden) htmx.trigger(part, "refresh");
-    }, Number(part.dataset.refresh) * 1000);
+      if (document.hidden) return;
+      notice.hidden = asked < 2;
+      notice.querySelector("[data-age]").textContent = `${Math.round((Date.now() - shown) / 1000)} seconds`;
+      asked += 1;
+      htmx.trigger(part, "refresh");
+    }, period);
   }
+}
+
+// Whoever turned a page goes on from the top of the next one.
+function turning() {
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.boosted) event.detail.target.focus();
+  });
 }
 
 showTimes(document);
@@ -93,4 +113,5 @@ dependents();
 copying();
 onlyOnce();
 refreshing();
+turning();
 document.body.addEventListener("htmx:load", (event) => showTimes(event.detail.elt.parentElement || event.detail.elt));

@@ -1,5 +1,6 @@
 """What the pages do, without a browser: `tests/browser` has the rest."""
 
+import html
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 import services.edge.dashboard
+from services.edge.dashboard import showing
 from services.edge.dashboard.pages import HEADERS
 from shared import contracts as c
 from shared import rpc
@@ -181,7 +183,7 @@ async def test_a_grace_period_can_be_ended(admin: httpx.AsyncClient, operator):
     successor = re.findall(r'data-secret="(/admin/tokens/tok_\w+)"', made.text)[0]
     assert "End grace period" in (await admin.get(successor)).text
     ended = await send(admin, f"{successor}/end-grace", successor)
-    assert "1 older secret of “leaked” is rejected" in ended.text
+    assert "1 older secret of “<bdi>leaked</bdi>” is rejected" in ended.text
     statuses = [
         (await admin.get("/v1/self", headers={"authorization": f"Bearer {each}"})).status_code
         for each in (value, secret_in(made.text))
@@ -249,7 +251,7 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
     async def listed(**wanted) -> list[str]:
         answer = await admin.get("/admin/tokens", params=wanted, headers={"hx-request": "true"})
         assert "<html" not in answer.text
-        return re.findall(r">number (\w+)</a>", answer.text)
+        return re.findall(r">number (\w+)</bdi></a>", answer.text)
 
     assert (await listed(query="number"))[:2] == ["59", "58"]
     assert len(await listed(query="number")) == 25
@@ -286,8 +288,12 @@ async def test_with_the_services_away_it_says_so(edge, operator, tokens_service)
     value, _ = await issue(operator, "*")
     await edge.post("/admin/sign-in", data={"token": value})
     answer = await edge.get("/admin")  # nobody tells the metrics
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert "did not answer" in answer.text
+    assert answer.status_code == 200
+    assert "The metrics service does not answer" in answer.text
+    assert "<dt>Tokens</dt><dd>1 " in answer.text
+    # The part keeps what it shows in the browser.
+    part = await edge.get("/admin", headers={"hx-request": "true"})
+    assert (part.status_code, part.headers["retry-after"]) == (503, "1")
     assert (await edge.get("/admin/tokens")).status_code == 200
 
 
@@ -321,3 +327,144 @@ async def test_a_page_of_tokens_too_large_for_one_answer_shows_all_of_them(admin
         answer = await admin.get(f"/admin/tokens?query=large&page={page}")
         assert answer.status_code == 200
         assert set(re.findall(r"large-(\d\d)", answer.text)) == {f"{number:02}" for number in expected}
+
+
+async def test_what_was_done_is_said_once_and_by_nobody_else(admin: httpx.AsyncClient, operator):
+    _, token = await issue(operator, "orders", description="mine")
+    path = f"/admin/tokens/{token.id}"
+    done = await send(admin, f"{path}/disable", path)
+    assert (done.status_code, done.headers["location"]) == (303, path)
+    assert "Disabled. This is true on all edges (1)" in (await admin.get(path)).text
+    assert "Disabled." not in (await admin.get(path)).text
+    linked = await admin.get(path, params={"done": "disabled", "edges": 999999, "seconds": 0.0001})
+    assert "999,999" not in linked.text
+
+
+@pytest.mark.parametrize("change", [lambda value: f"{value[:-1]}x", lambda value: f"e30=.{value[-64:]}"])
+async def test_a_message_that_this_session_did_not_sign_is_not_shown(
+    admin: httpx.AsyncClient, operator, change
+):
+    _, token = await issue(operator, "orders")
+    path = f"/admin/tokens/{token.id}"
+    await send(admin, f"{path}/disable", path)
+    (name,) = (each.name for each in admin.cookies.jar if "flash" in each.name)
+    value = str(admin.cookies[name]).strip('"')
+    del admin.cookies[name]
+    answer = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={change(value)}"})
+    assert answer.status_code == 200
+    assert "This is true" not in answer.text
+    shown = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={value}"})
+    assert "This is true" in shown.text
+
+
+def _cookies(client: httpx.AsyncClient) -> str:
+    return "; ".join(f"{each.name}={each.value}" for each in client.cookies.jar)
+
+
+async def test_an_account_that_exists_is_not_said_to_be_added(admin: httpx.AsyncClient):
+    for said in ("The account was added", "The account existed already"):
+        await send(admin, "/admin/accounts", account="acme", name="Acme")
+        assert said in (await admin.get("/admin/accounts")).text
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"),
+    [
+        ((100, 90), "100 / 90 s"),
+        ((1000, 3600), "1,000 / hour"),
+        ((5, 7200), "5 / 7,200 s"),
+        ((1, 1), "1 / second"),
+    ],
+)
+def test_a_rate_limit_is_shown_exactly(limit, shown):
+    assert showing.limit(c.RateLimit(*limit)) == shown
+
+
+async def test_text_of_others_neither_turns_the_page_nor_hides(admin: httpx.AsyncClient, operator):
+    account = "acme"
+    await rpc.call(
+        operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account=account, name="\u202eevil", actor=OPERATOR)
+    )
+    _, token = await issue(
+        operator,
+        "orders",
+        description="\u202eevil\u200b\u2066x\x07 می‌خواهم",
+        metadata={"<b>": "\u202ex", "a": "ä"},
+        restrictions=c.Restrictions(referrers=("https://h/*",)),
+    )
+    path = f"/admin/tokens/{token.id}"
+    for page in (
+        "/admin/tokens",
+        "/admin/accounts",
+        path,
+        f"{path}/rotate",
+        f"{path}/revoke",
+        f"{path}/disable",
+    ):
+        text = (await admin.get(page)).text
+        assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\x07]", text), page
+        assert "[U+202E]evil" in text, page
+    text = (await admin.get(path)).text
+    assert "<bdi>[U+202E]evil[U+200B][U+2066]x[U+0007] می‌خواهم</bdi>" in text
+    assert "&lt;b&gt;&#34;: &#34;\\u202ex&#34;" in text
+    assert "ä" in text
+
+
+def test_every_text_of_others_goes_through_the_macro():
+    """Whatever holds free text is shown by `parts.text`, or is made visible where no markup can stand."""
+    free = re.compile(r"\{\{[^}]*\b(description|\.name|referrers?|created_by|actor)\b[^}]*\}\}")
+    for path in FOLDER.glob("templates/**/*.html"):
+        for found in free.finditer(path.read_text()):
+            assert re.search(
+                r"parts\.|shown\.|text\(|visible|form\.get|problem|length|field\.name", found[0]
+            ), (
+                path,
+                found[0],
+            )
+
+
+async def test_a_page_beyond_the_last_leads_to_the_last(admin: httpx.AsyncClient):
+    answer = await admin.get("/admin/tokens", params={"page": 99, "query": "admin"})
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/admin/tokens?query=admin&order=created&page=0"
+
+
+async def test_a_secret_is_found_without_being_passed_on_or_shown(admin: httpx.AsyncClient, operator):
+    value, _ = await issue(operator, "orders", description="leaked")
+    await issue(operator, "orders", description="another")
+    answer = await admin.get("/admin/tokens", params={"query": f" {value} "})
+    assert "1 token" in answer.text
+    assert "leaked" in answer.text
+    assert value not in answer.text
+    mistyped = await admin.get("/admin/tokens", params={"query": value[:-1]})
+    assert "leaked" in mistyped.text
+    assert value[:-1] not in mistyped.text
+    # The browser sends no such form.
+    (pattern,) = re.findall(r'name="query"[^>]* pattern="([^"]+)"', answer.text)
+    for text, may in ((value, False), ("a" * 64, False), (f" {value} ", False), ("orders", True), ("", True)):
+        assert (re.fullmatch(html.unescape(pattern), text) is not None) is may, text
+
+
+async def test_who_is_signed_in_with_a_token_is_asked_before_it_is_disabled(
+    admin: httpx.AsyncClient, operator
+):
+    mine = re.findall(r'class="me" href="([^"]+)"', (await admin.get("/admin")).text)[0]
+    assert f'href="{mine}/disable"' in (await admin.get(mine)).text
+    assert "you will be signed out" in (await admin.get(f"{mine}/disable")).text
+    _, other = await issue(operator, "orders")
+    assert f'action="/admin/tokens/{other.id}/disable"' in (await admin.get(f"/admin/tokens/{other.id}")).text
+
+
+@pytest.mark.parametrize(
+    ("shown", "asked", "replaced"),
+    [
+        ("?query=p", "?query=pr&state=&order=created", True),
+        ("", "?query=p&state=&order=created", True),
+        ("?query=p", "?query=p&state=disabled", False),
+        ("?query=p&order=used", "?query=p", False),
+    ],
+)
+async def test_only_a_filter_is_a_page_to_go_back_to(admin: httpx.AsyncClient, shown, asked, replaced):
+    headers = {"hx-request": "true", "hx-current-url": f"http://edge/admin/tokens{shown}"}
+    answer = await admin.get(f"/admin/tokens{asked}", headers=headers)
+    assert answer.headers.get("hx-replace-url") == (f"/admin/tokens{asked}" if replaced else None)

@@ -1,6 +1,7 @@
 """Nobody sees or changes anything without a session, and no session outlives its token."""
 
 import asyncio
+import html
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -395,8 +396,10 @@ async def test_signing_in_leads_nowhere_else(edge, operator, services, wanted: s
 
 
 async def test_a_part_of_a_page_sends_the_whole_browser_to_sign_in(edge, services):
-    answer = await edge.get("/admin", headers={"hx-request": "true"})
-    assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/admin/sign-in")
+    shown = {"hx-request": "true", "hx-current-url": "http://edge/admin/tokens?query=a%26b"}
+    answer = await edge.get("/admin/tokens?query=a", headers=shown)
+    assert answer.status_code == 204
+    assert answer.headers["hx-redirect"] == "/admin/sign-in?ended=true&next=/admin/tokens%3Fquery%3Da%2526b"
 
 
 async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services):
@@ -495,3 +498,42 @@ async def test_the_page_that_rejects_a_form_shows_the_origin_as_text(edge, servi
     answer = await sign_in(edge, "x", origin="http://<script>alert(1)</script>")
     assert answer.status_code == 403
     assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        ("/admin/tokens?state=expiring&query=prod", True),
+        ("/admin/tokens?query=https%3A%2F%2Fx", True),
+        ("/admin/refusals?request_id=req_1", True),
+        ("//evil.example/admin", False),
+        ("https://evil.example/admin", False),
+        ("/admin\\evil", False),
+        ("/adminx", False),
+        ("/admin//evil.example", False),
+        ("javascript:alert(1)", False),
+        ("/admin/tokens?query=\r\nx", False),
+    ],
+)
+async def test_signing_in_leads_back_to_the_page_with_its_query(edge, operator, services, wanted, kept):
+    asked = (await edge.get("/admin/sign-in", params={"next": wanted})).text
+    (carried,) = re.findall(r'name="next" value="([^"]*)"', asked)
+    assert html.unescape(carried) == (wanted if kept else "/admin")
+    value, _ = await issue(operator, "*")
+    signed_in = await edge.post("/admin/sign-in", data={"token": value, "next": wanted})
+    assert signed_in.headers["location"] == (wanted if kept else "/admin")
+    if kept:
+        edge.cookies.clear()
+        asked_first = await edge.get(wanted)
+        assert httpx.URL(asked_first.headers["location"]).params["next"] == str(httpx.URL(wanted))
+
+
+@pytest.mark.parametrize(
+    ("form", "page"),
+    [("edit", "/edit"), ("rotate", "/rotate"), ("revoke", "/revoke"), ("disable", ""), ("end-grace", "")],
+)
+async def test_a_form_after_the_end_of_the_session_leads_back_to_its_page(edge, services, form, page):
+    answer = await edge.post(f"/admin/tokens/tok_1/{form}", data={"description": "x"})
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/admin/sign-in?ended=true&next=/admin/tokens/tok_1{page}"
+    assert "Your session has ended" in (await edge.get(answer.headers["location"])).text

@@ -1,0 +1,88 @@
+"""What a change has done, said once: on the page that the browser is led to, and not again when that is reloaded.
+
+The message travels in a cookie that the session signs, so no link and no other site can make the dashboard claim it.
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+from litestar.datastructures import Cookie
+
+from services.edge.gate import HttpRequest, gate_of
+from shared.settling import Everywhere
+
+LASTS_S = 60
+"""For how long the browser keeps a message for which no page came."""
+_MAX_BYTES = 1024
+
+
+class Flash(msgspec.Struct, frozen=True):
+    """Args:
+    done: what was done; the templates have the words.
+    edges: how many edges confirmed it; None where that is not asked.
+    seconds: how long that took.
+    """
+
+    done: Literal["changed", "disabled", "enabled", "added", "existing"]
+    edges: int | None = None
+    seconds: float = 0
+
+    @classmethod
+    def of(cls, done: str, everywhere: Everywhere) -> "Flash":
+        return msgspec.convert(
+            {"done": done, "edges": everywhere.edges, "seconds": everywhere.seconds}, type=cls
+        )
+
+
+def set_by(request: HttpRequest, flash: Flash) -> Cookie:
+    """The cookie that carries a message to the next page."""
+    content = msgspec.json.encode(flash)
+    return _cookie(request, f"{_base64(content)}.{_signature(request, content)}", LASTS_S)
+
+
+def taken_by(request: HttpRequest) -> Flash | None:
+    """The message for this page; None where there is none that this session has signed."""
+    text = request.cookies.get(_name(request), "")
+    encoded, _, signature = text.partition(".")
+    if not encoded or len(text) > _MAX_BYTES:
+        return None
+    try:
+        content = urlsafe_b64decode(encoded)
+        if hmac.compare_digest(signature.encode(), _signature(request, content).encode()):
+            return msgspec.json.decode(content, type=Flash)
+    except ValueError:  # no base64, or a message of another version
+        pass
+    return None
+
+
+def forgotten(request: HttpRequest) -> Cookie:
+    """What makes the browser forget a message that it has shown."""
+    return _cookie(request, "", 0)
+
+
+def _signature(request: HttpRequest, content: bytes) -> str:
+    key: str = request.scope["state"]["csrf"]
+    return hmac.new(key.encode(), b"flash:" + content, sha256).hexdigest()
+
+
+def _base64(content: bytes) -> str:
+    return urlsafe_b64encode(content).decode()
+
+
+def _name(request: HttpRequest) -> str:
+    return "__Host-tallystick-flash" if gate_of(request).is_encrypted(request.scope) else "tallystick-flash"
+
+
+def _cookie(request: HttpRequest, value: str, lasts_s: int) -> Cookie:
+    return Cookie(
+        key=_name(request),
+        value=value,
+        max_age=lasts_s,
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=gate_of(request).is_encrypted(request.scope),
+    )
