@@ -3,8 +3,8 @@
 Each test has a database of its own, cloned from a template that the migrations made once, and a NATS of its own: a
 fresh server where we start it, one emptied of our stream where it was given to us.
 
-With `pytest --numprocesses auto --dist loadgroup`, as `deploy/check` runs it, several processes share the tests. Each
-has a PostgreSQL of its own.
+With `pytest --numprocesses auto`, as `deploy/check` runs it, several processes share the tests. Each has a PostgreSQL of
+its own.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -44,6 +44,8 @@ POSTGRES_OPTIONS = {
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+SHARING_NOTHING = ("tests/authority/", "tests/proofs/", "tests/services/", "tests/shared/")
+"""Where no module has a fixture that costs much and that its tests share."""
 USERS_OF_TESTS = {"watcher": User(CORE, ["nothing"], [">"]), "jetstream": User(EVENTS, [">"], [">"])}
 TEMPLATE = f"tallystick_template_{secrets.token_hex(4)}"
 
@@ -93,17 +95,19 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(2 * len(os.sched_getaffinity(0)), 8) if which_servers() == "embedded" else 0
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the tests of a module that share a fixture in one process of pytest-xdist, so that it is made once."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        if isinstance(item, pytest.Function) and any(
-            fixture.scope == "module"
-            for fixtures in item._fixtureinfo.name2fixturedefs.values()
-            for fixture in fixtures
-        ):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Gives each test to the next process that is free, but the tests of a module that share an `up` to the same one.
+
+    The marks of `--dist loadgroup` do nothing: pytest-xdist 3.8 writes them into ids that pytest 9.2 does not read.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(SHARING_NOTHING) else nodeid.partition("::")[0]
+
+    return Scheduling(config, log)
 
 
 def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
