@@ -92,7 +92,7 @@ def test_what_is_around_a_token_and_the_token_are_judged_together():
 SECRETS = [token_value.mint(), "f" * 64, "opaque-value-1234567", "x" * 300]
 
 
-@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("secret", SECRETS, ids=["ours", "hexadecimal", "opaque", "long"])
 def test_what_may_be_a_token_is_not_repeated(secret: str):
     for value in (
         {secret: 1},
