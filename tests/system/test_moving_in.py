@@ -108,9 +108,11 @@ def run(up: Up, *arguments: str, given: str | bytes = "") -> Result:
 
 
 def stored(up: Up) -> dict[str, dict[str, Any]]:
-    """The tokens by the hint that their record gave them."""
-    lines = run(up, "list", "--json").stdout.splitlines()
-    return {token["hint"]: token for token in map(json.loads, lines)}
+    """The tokens by the hint that their record gave them, without their last use, which is reported some time later."""
+    tokens = map(json.loads, run(up, "list", "--json").stdout.splitlines())
+    return {
+        token["hint"]: {name: value for name, value in token.items() if name != "access"} for token in tokens
+    }
 
 
 def status(up: Up, name: str, method: str, path: str, **request: Any) -> int:
