@@ -24,6 +24,7 @@ from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
 NEEDS = {
     "docker": "a container engine",
     "emailengine": "an EmailEngine to move from",
+    "jq": "jq; `tests/services/edge/test_lists.py` follows cursors in the same way",
     "kubernetes": "a cluster",
     "nats": "the `nats` command line; `tests/deploy/test_permissions.py` asks what it asks",
     "network": "installs packages, and runs every test: `.ci/run` does it",

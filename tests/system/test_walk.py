@@ -80,7 +80,8 @@ def test_a_new_token_is_shown_once(admin: httpx.Client):
         ("GET", "/v1/nowhere", 404, "not_found"),
         ("GET", "/v1/tokens?page=-1", 400, "bad_request"),
         ("PUT", "/v1/tokens", 405, "method_not_allowed"),
-        ("POST", "/v1/tokens", 415, "unsupported_media_type"),
+        ("POST", "/v1/tokens", 400, "bad_request"),
+        ("PATCH", "/v1/tokens/tok_1", 415, "unsupported_media_type"),
     ],
 )
 def test_every_refusal_is_a_problem_with_a_code(

@@ -91,7 +91,17 @@ async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
     assert first["path"] == f"/v1/tokens/{token.id}"
     assert [line["token"] for line in found] == [token.id] * 6 + [None] * 4
     assert [line["reason"] for line in found] == [
-        *(None, None, None, "insufficient_scope", None, "insufficient_scope", "missing_token", None, None),
+        *(
+            "bad_request",
+            None,
+            None,
+            "insufficient_scope",
+            None,
+            "insufficient_scope",
+            "missing_token",
+            None,
+            None,
+        ),
         "method_not_allowed",
     ]
     assert {line["route"] for line in found[1:4]} == {"/auth"}

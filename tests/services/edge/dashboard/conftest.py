@@ -54,5 +54,7 @@ async def services(edge: httpx.AsyncClient, tokens_service, metrics_service) -> 
 async def admin(edge: httpx.AsyncClient, operator, services) -> httpx.AsyncClient:
     """Signed in with a token that may do everything."""
     value, _ = await issue(operator, "*", description="the admin's")
-    assert (await sign_in(edge, value)).status_code == 303
+    async with asyncio.timeout(10):
+        while (await sign_in(edge, value)).status_code != 303:  # a busy machine makes it a 503
+            await asyncio.sleep(0.05)
     return edge

@@ -416,7 +416,8 @@ def test_every_text_of_others_goes_through_the_macro():
     for path in FOLDER.glob("templates/**/*.html"):
         for found in free.finditer(path.read_text()):
             assert re.search(
-                r"parts\.|shown\.|text\(|visible|form\.get|problem|length|field\.name", found[0]
+                r"parts\.|shown\.|text\(|visible|form\.get|problem|length|field\.name|focus_at|described",
+                found[0],
             ), (
                 path,
                 found[0],

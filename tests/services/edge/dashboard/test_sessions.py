@@ -3,6 +3,7 @@
 import asyncio
 import html
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -216,7 +217,9 @@ async def test_guessing_is_bounded(edge, operator, services):
 async def test_guesses_in_parallel_are_counted_before_they_are_judged(edge, operator, services):
     """A16"""
     answers = await asyncio.gather(*(sign_in(edge, token_value.mint()) for _ in range(40)))
-    assert sorted(answer.status_code for answer in answers) == [401] * Attempts.MOST + [429] * 30
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses.pop(429) == 30
+    assert statuses.keys() <= {401, 503}  # which it is when the tokens service is slow
 
 
 async def test_who_signs_in_again_and_again_is_no_guesser(edge, operator, services):
