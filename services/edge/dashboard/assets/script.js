@@ -100,18 +100,10 @@ function refreshing() {
   }
 }
 
-// Whoever turned a page goes on from the top of the next one.
-function turning() {
-  document.body.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.boosted) event.detail.target.focus();
-  });
-}
-
 showTimes(document);
 localTimes();
 dependents();
 copying();
 onlyOnce();
 refreshing();
-turning();
 document.body.addEventListener("htmx:load", (event) => showTimes(event.detail.elt.parentElement || event.detail.elt));
