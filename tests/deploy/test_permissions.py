@@ -230,10 +230,11 @@ async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_pat
         path.write_text(after)
         process.send_signal(signal.SIGHUP)
         async with asyncio.timeout(10):
-            while True:
-                with suppress(NoRespondersError):
-                    await client.request("$SYS.REQ.SERVER.PING", timeout=5)
-                    break
+            for subject in ("$SYS.REQ.SERVER.PING", "$JS.API.INFO"):
+                while True:
+                    with suppress(NoRespondersError):
+                        await client.request(subject, timeout=5)
+                        break
         assert (await answers_to(client)("$JS.API.INFO"))["streams"] == 0
         await client.close()
     finally:
