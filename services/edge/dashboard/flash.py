@@ -11,9 +11,11 @@ from typing import Literal
 import msgspec
 from litestar.datastructures import Cookie
 
-from services.edge.gate import HttpRequest, gate_of
+from services.edge.dashboard.sessions import cookie, of_this_host
+from services.edge.gate import HttpRequest
 from shared.settling import Everywhere
 
+NAME = "tallystick-flash"
 LASTS_S = 60
 """For how long the browser keeps a message for which no page came."""
 _MAX_BYTES = 1024
@@ -40,12 +42,14 @@ class Flash(msgspec.Struct, frozen=True):
 def set_by(request: HttpRequest, flash: Flash) -> Cookie:
     """The cookie that carries a message to the next page."""
     content = msgspec.json.encode(flash)
-    return _cookie(request, f"{_base64(content)}.{_signature(request, content)}", LASTS_S)
+    return cookie(
+        request, of_this_host(request, NAME), f"{_base64(content)}.{_signature(request, content)}", LASTS_S
+    )
 
 
 def taken_by(request: HttpRequest) -> Flash | None:
     """The message for this page; None where there is none that this session has signed."""
-    text = request.cookies.get(_name(request), "")
+    text = request.cookies.get(of_this_host(request, NAME), "")
     encoded, _, signature = text.partition(".")
     if not encoded or len(text) > _MAX_BYTES:
         return None
@@ -60,7 +64,7 @@ def taken_by(request: HttpRequest) -> Flash | None:
 
 def forgotten(request: HttpRequest) -> Cookie:
     """What makes the browser forget a message that it has shown."""
-    return _cookie(request, "", 0)
+    return cookie(request, of_this_host(request, NAME), "", 0)
 
 
 def _signature(request: HttpRequest, content: bytes) -> str:
@@ -70,19 +74,3 @@ def _signature(request: HttpRequest, content: bytes) -> str:
 
 def _base64(content: bytes) -> str:
     return urlsafe_b64encode(content).decode()
-
-
-def _name(request: HttpRequest) -> str:
-    return "__Host-tallystick-flash" if gate_of(request).is_encrypted(request.scope) else "tallystick-flash"
-
-
-def _cookie(request: HttpRequest, value: str, lasts_s: int) -> Cookie:
-    return Cookie(
-        key=_name(request),
-        value=value,
-        max_age=lasts_s,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=gate_of(request).is_encrypted(request.scope),
-    )

@@ -109,7 +109,7 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
     if verdict.code != "active" or verdict.token is None:
         gate.reject(request.scope, verdict)
     gate.usage.used(verdict.token.id, address)
-    return _cookie(request, name, secret, LASTS_S)
+    return cookie(request, name, secret, LASTS_S)
 
 
 async def sign_out(request: HttpRequest) -> Cookie:
@@ -120,7 +120,7 @@ async def sign_out(request: HttpRequest) -> Cookie:
         ended = await rpc.call(client, SIGN_OUT, SignOut(session=_digest(secret)))
         if isinstance(ended, Failure):
             raise Refused.of(ended)
-    return _cookie(request, name, "", 0)
+    return cookie(request, name, "", 0)
 
 
 def csrf(secret: str) -> str:
@@ -202,10 +202,11 @@ async def _secret(request: HttpRequest) -> str | None:
     return secret if secret and len(secret) <= 128 else None
 
 
-def _cookie(request: HttpRequest, name: str, secret: str, lasts_s: int) -> Cookie:
+def cookie(request: HttpRequest, name: str, value: str, lasts_s: int) -> Cookie:
+    """A cookie that no script can read, and that other sites' forms do not send."""
     return Cookie(
         key=name,
-        value=secret,
+        value=value,
         max_age=lasts_s,
         path="/",
         httponly=True,
@@ -214,11 +215,15 @@ def _cookie(request: HttpRequest, name: str, secret: str, lasts_s: int) -> Cooki
     )
 
 
+def of_this_host(request: HttpRequest, name: str) -> str:
+    """The name of a cookie that, over HTTPS, browsers take from nobody but this very host."""
+    return f"__Host-{name}" if gate_of(request).is_encrypted(request.scope) else name
+
+
 async def _name(request: HttpRequest) -> str:
     names: CookieNames = request.app.state.cookie_names
     name = await names.get(request.app.state.client)
-    # With this prefix browsers take the cookie from nobody but this very host, over HTTPS.
-    return f"__Host-{name}" if gate_of(request).is_encrypted(request.scope) else name
+    return of_this_host(request, name)
 
 
 class CookieNames:
