@@ -10,6 +10,10 @@ UNKNOWN = "unavailable"
 """The outcome of a command that may have been carried out or not."""
 FORBIDDEN = "403"
 """The dashboard's sign-in page shows the status alone: it is one of these rejections."""
+DELETED = "deleted"
+"""The answer of EmailEngine's route to a revocation: whether it revoked anything, what it covered, and how many
+descendants live.
+"""
 _FORBIDDEN_CODES = {"insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"}
 _LATE_CODES = {"not_found", "bad_request"}
 """What a caller may be told whose token became invalid while its request waited for a lock."""
@@ -46,11 +50,21 @@ class Observation:
 def is_explained(observation: Observation, outcome: Outcome) -> bool:
     if observation.code == FORBIDDEN:
         return bool(_FORBIDDEN_CODES.intersection(outcome.codes))
+    if observation.code == "ok" and observation.value[:1] == (DELETED,):
+        return _is_deletion(observation.value, outcome)
     if "invalid_token" in outcome.codes and observation.code in _LATE_CODES:
         return True
     if observation.code != "ok" or not outcome.is_ok:
         return observation.code in outcome.codes
     return bool(observation.value == outcome.value)
+
+
+def _is_deletion(value: tuple[Any, ...], outcome: Outcome) -> bool:
+    _, revoked, covered, living = value
+    if not revoked:
+        rejected = {"not_found", "invalid_token"}.intersection(outcome.codes)  # see _LATE_CODES
+        return bool(rejected) or (outcome.is_ok and not outcome.value[1])
+    return outcome.is_ok and (True, covered, living) == (*outcome.value[1:3], outcome.value[4])
 
 
 def linearize(
