@@ -300,7 +300,9 @@ def authorize(state: State, command: Command) -> Token | None:
                 "account_mismatch", "exceeds_authority", *(() if literal else ("insufficient_scope",))
             )
         if not literal:
-            raise Rejected("insufficient_scope")
+            # Which tokens may create is looked at last.
+            problem = _restriction_problem(grant, caller)
+            raise Rejected("insufficient_scope", *((problem,) if problem else ()))
     names_account = command.operation in {"revoke_all", "add_account", "delete_account"}
     if names_account and grant.account not in (None, command.target):
         raise Rejected("account_mismatch")
