@@ -45,7 +45,7 @@ def test_its_exit_code_is_passed_on():
 def test_signals_are_passed_on():
     program = """
 def told(number, frame):
-    print(signal.Signals(number).name, flush=True)
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print may be at work when the signal comes
     if number == signal.SIGTERM:
         sys.exit(3)
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):

@@ -10,6 +10,7 @@ from shared import contracts as c
 from shared import rpc
 from tests.services.conftest import issue
 from tests.services.edge.dashboard.conftest import ready
+from tests.services.edge.test_coherence import leased
 from tests.services.edge.test_cold_and_warm import make_cold
 
 ACCOUNT = c.AddAccount(account="alice", actor=c.Actor(name="test"))
@@ -122,9 +123,10 @@ async def test_the_method_of_the_client_s_request_does_not_matter(edge, tokens):
     assert await verdicts(edge, tokens["orders"], "/auth/x", (SCOPE, "orders"), method="TRACE") == {405}
 
 
-async def test_a_known_token_is_answered_without_the_framework(edge, tokens):
+async def test_a_known_token_is_answered_without_the_framework(edge, operator, tokens):
     headers = {"authorization": f"Bearer {tokens['orders']}"}
-    await edge.get("/v1/self", headers=headers)
+    await leased([edge], operator)
+    assert (await edge.get("/v1/self", headers=headers)).status_code == 200
     transport: Any = edge._transport
     transport.app._app = None
     transport.app._gate.calls._counts.clear()
