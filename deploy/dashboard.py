@@ -343,7 +343,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Threads starting and stopping",
-            "Per second. Lost: crashed, killed or silent. Unmatched: a stop of a thread nobody saw starting.",
+            "Per second. Lost: crashed, killed or silent. Unmatched: stopped without a counted start.",
             "cps",
             (
                 Query(per_second("thread_starts"), "started"),

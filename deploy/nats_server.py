@@ -57,11 +57,11 @@ SERVER_READS = [
     "$SYS.REQ.SERVER.PING",
     *(f"$SYS.REQ.SERVER.PING.{what}" for what in ("VARZ", "JSZ", "ROUTEZ")),
 ]
-"""What `nats server` asks for `ping`, `ls`, `info` and `report`. Every server of a cluster answers. ``HEALTHZ`` is not
-among it: it repeats what it was asked, on whatever subject the request named for the answer.
+"""What `nats server` asks for `ping`, `ls`, `info` and `report`. Every server of a cluster answers. ``HEALTHZ`` is left
+out: its response contains text of the request, and goes to the reply subject that the request names.
 """
 CONNECTIONS_READ = "$SYS.REQ.SERVER.PING.CONNZ"
-"""What `nats server report connections` asks. Each account has it from the server, and is told its own connections."""
+"""What `nats server report connections` asks. Every account may, and gets the connections of that account."""
 _MAX_MEMORY_BYTES = 64 << 20
 _MAX_FILE_BYTES = 4 << 30
 

@@ -37,7 +37,7 @@ class Journal(msgspec.Struct):
     """What is stored.
 
     Args:
-        running: the threads of each process that was started, by an id of its own.
+        running: the threads of each process that was started, keyed by a generated id of the process.
         unsent: the events that the stream may not have stored.
     """
 

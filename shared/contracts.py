@@ -269,8 +269,8 @@ class RefusedToken(Message, frozen=True):
     Args:
         id: the token.
         reason: the first that applies.
-        replaced: whether an expired token was rotated and its grace period is over. A field of its own, since an edge
-            of an earlier version cannot decode a further reason.
+        replaced: whether an expired token was rotated and its grace period is over. This is a separate field, since an
+            edge of an earlier version cannot decode a new reason.
     """
 
     id: str
@@ -1115,7 +1115,7 @@ class Counting(Message, frozen=True):
     """Whether events are counted and stored.
 
     Args:
-        refusal: why nobody counts until an operator decides; None while nothing is to be decided.
+        refusal: why counting waits for a decision of the operator; None if it does not wait.
         stream: ``writable``; ``full``: it is at its limit; ``failing``: NATS answers and the stream stores nothing.
     """
 
@@ -1171,7 +1171,7 @@ class ThreadStarted(Message, frozen=True):
 
 
 class ThreadStopped(Message, frozen=True):
-    """``unexpected``: it did not end by itself in order; whoever started it saw it crash or be killed."""
+    """``unexpected``: it crashed or was killed, as its parent process reports."""
 
     thread: str
     unexpected: bool = False

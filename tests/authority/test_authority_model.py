@@ -52,7 +52,9 @@ async def test_slow_forms(system: System):
             headers = bearer("duty") if path == "/oauth2/revoke" else bearer("root")
             loser = "duty" if path == "/oauth2/revoke" else "root"
             # The edge knows the token already when the request begins.
-            assert (await run.observe(Command("use", by(loser, http=True), scope="api:tokens:delete"))).code == "ok"
+            assert (
+                await run.observe(Command("use", by(loser, http=True), scope="api:tokens:delete"))
+            ).code == "ok"
             answer = await run.post_slowly(path, form, headers, disable(loser))
             assert answer.status_code == 401, answer.text
             assert (await run.observe(enable(loser))).code == "ok"

@@ -10,7 +10,7 @@ import pytest
 from shared import contracts as c
 from shared import token_value
 from tests.services.conftest import issue
-from tests.services.edge.dashboard.conftest import ready, send, sign_in
+from tests.services.edge.dashboard.conftest import ready, send, sign_in_at_last
 from tests.services.edge.test_life_of_a_token import make
 
 BODY: dict[str, Any] = {
@@ -27,7 +27,7 @@ async def admin(edge, operator, tokens_service, metrics_service):
     """A client that is signed in to the dashboard and sends an all-powerful token."""
     await ready(edge)
     value, _ = await issue(operator)
-    assert (await sign_in(edge, value)).status_code == 303
+    await sign_in_at_last(edge, value)
     edge.headers["authorization"] = f"Bearer {value}"
     return edge
 

@@ -19,6 +19,13 @@ async def sign_in(edge: httpx.AsyncClient, token: str, **headers: str) -> httpx.
     return await edge.post("/admin/sign-in", data={"token": token}, headers=headers)
 
 
+async def sign_in_at_last(edge: httpx.AsyncClient, token: str) -> None:
+    """Signs in, where the services of a busy machine do not answer in time at first."""
+    async with asyncio.timeout(10):
+        while (await sign_in(edge, token)).status_code != 303:
+            await asyncio.sleep(0.05)
+
+
 async def send(edge: httpx.AsyncClient, path: str, page: str | None = None, **fields: Any) -> httpx.Response:
     """Sends the form of a page: with the hidden fields that it has, and these."""
     form = (await edge.get(page or path)).text
@@ -54,7 +61,5 @@ async def services(edge: httpx.AsyncClient, tokens_service, metrics_service) -> 
 async def admin(edge: httpx.AsyncClient, operator, services) -> httpx.AsyncClient:
     """Signed in with a token that may do everything."""
     value, _ = await issue(operator, "*", description="the admin's")
-    async with asyncio.timeout(10):
-        while (await sign_in(edge, value)).status_code != 303:  # a busy machine makes it a 503
-            await asyncio.sleep(0.05)
+    await sign_in_at_last(edge, value)
     return edge
