@@ -31,8 +31,10 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
     asyncpg.InternalClientError,
+    asyncpg.TransactionRollbackError,
 )
-"""What asyncpg raises when PostgreSQL is away, starting, stopping or too slow: "cannot decide now"."""
+"""What asyncpg raises when PostgreSQL is away, starting, stopping, too slow or has undone a transaction for the sake of
+another: "cannot decide now"."""
 
 MALFORMED: tuple[type[Exception], ...] = (asyncpg.DataError,)
 """What asyncpg raises for a value that PostgreSQL has no place for: beyond 64 bits, a NUL, a time beyond its own."""

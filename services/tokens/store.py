@@ -198,8 +198,12 @@ class Store:
     async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
         """Notes when tokens were last used, and what was refused to them; only the newest refusals are kept."""
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
-            # In one order everywhere, so that two reports cannot wait for each other.
-            uses = sorted(uses, key=lambda use: use.id)
+            # As a change locks them, for the same reason: a join updates in any order, and a change may want what it has.
+            await connection.execute(
+                "select from token where id in (select chain from token where id = any($1))"
+                " order by id for no key update",
+                [use.id for use in uses],
+            )
             await connection.execute(
                 """
                 update token set uses = uses + seen.count, last_used = greatest(last_used, seen.at),

@@ -18,7 +18,7 @@ from shared import rpc
 from shared.contracts import Actor
 from shared.token_record import TokenRecord
 from tests.conftest import Database, _database
-from tests.services.tokens.chains import Caller, Held
+from tests.services.tokens.chains import Held
 
 ELSEWHERE = "198.51.100.7"
 
@@ -28,11 +28,6 @@ async def connection(database: Database):
     opened = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-async def caller(tokens_service, operator, edge_client) -> Caller:
-    return Caller(edge_client, operator)
 
 
 def acting(token: Held, request_id: str = "req_1") -> Actor:

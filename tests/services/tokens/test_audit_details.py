@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from shared import contracts as c
-from tests.services.tokens.test_audit import caller, connection
+from tests.services.tokens.test_audit import connection
 
-__all__ = ["caller", "connection"]
+__all__ = ["connection"]
 
 LIMITS = c.Restrictions(addresses=("192.0.2.7",), rate_limit=c.RateLimit(max_requests=5, time_window=60))
 

@@ -21,11 +21,6 @@ from tests.services.tokens.chains import OPERATOR, Caller, Held
 
 
 @pytest.fixture
-def caller(tokens_service, edge_client, operator) -> Caller:
-    return Caller(edge_client, operator)
-
-
-@pytest.fixture
 async def duty(caller: Caller) -> Held:
     """Who may delete tokens and nothing else."""
     held: Held = await caller.create("api:tokens:delete")

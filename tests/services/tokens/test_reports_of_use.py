@@ -1,11 +1,13 @@
 """What edges report about the use of tokens adds up, in whatever order it comes."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from services.tokens.store import SCHEMA, Store
 from shared import contracts as c
-from shared import rpc
+from shared import postgres, rpc
 from shared.contracts import Failure, Refusal, ReportUse, Use
 from shared.rules import MAX_LOGGED
 from tests.services.conftest import issue
@@ -40,3 +42,22 @@ async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, op
     log = await rpc.call(operator, c.GET_LOG.by_operator, c.GetLog(id=token.id, actor=c.Actor(name="test")))
     assert isinstance(log, c.TokenLog)
     assert len(log.refusals) == 1
+
+
+async def test_a_report_and_a_change_do_not_wait_for_each_other(tokens_service, caller, database):
+    """The change holds two chains and goes on to a successor in the first; the report is about that and the second."""
+    first = await caller.create("api")
+    successor = await caller.rotate(first, grace=60)
+    second = await caller.create("api", by=successor)
+    uses = [Use(id=each.id, count=1, time=NOW, ip=None) for each in (successor, second)]
+    async with postgres.pool(database.tokens, schema=SCHEMA, wait_s=10) as pool:
+        store = Store(pool)
+        async with store.change(c.Actor(name="test")) as change:
+            await change.lock_descendants(first.id)
+            report = asyncio.create_task(store.report(uses, ()))
+            async with asyncio.timeout(10):
+                while not await pool.fetchval("select exists (select from pg_locks where not granted)"):
+                    await asyncio.sleep(0.01)
+            await change.revoke([first.id, successor.id, second.id])
+        await report
+        assert await pool.fetchval("select sum(uses) from token") == 2
