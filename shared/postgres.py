@@ -4,10 +4,10 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.resources.abc import Traversable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -19,6 +19,7 @@ Connection: TypeAlias = (
     "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 )
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+T = TypeVar("T")
 
 UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
@@ -52,38 +53,27 @@ async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncI
     """A pool that closes with the block. Waits for the server and says so.
 
     Raises:
-        Unavailable: PostgreSQL did not accept a connection within ``wait_s``.
+        Unavailable: PostgreSQL accepted no connection within ``wait_s``.
     """
-    deadline = asyncio.get_running_loop().time() + wait_s
-    said = False
-    while True:
-        try:
-            opened = await asyncpg.create_pool(
-                url,
-                min_size=1,
-                max_size=size,
-                timeout=2,
-                reset=_reset,
-                # Below the callers' own limits, so that they get an answer instead of a silence.
-                command_timeout=0.7,
-                server_settings={
-                    "search_path": schema,
-                    "statement_timeout": "5000",
-                    "lock_timeout": "2000",
-                    "idle_in_transaction_session_timeout": "10000",
-                    "application_name": f"tallystick-{schema}",
-                },
-            )
-            break
-        except _WORTH_WAITING as error:
-            if asyncio.get_running_loop().time() > deadline:
-                raise Unavailable(
-                    f"PostgreSQL did not accept a connection within {wait_s:g} s: {type(error).__name__}"
-                ) from None
-            if not said:
-                log.warning("waiting for PostgreSQL: %s", type(error).__name__)
-                said = True
-            await asyncio.sleep(0.2)
+    opened = await patiently(
+        lambda: asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=2,
+            reset=_reset,
+            # Below the callers' own limits, so that they get an answer instead of a silence.
+            command_timeout=0.7,
+            server_settings={
+                "search_path": schema,
+                "statement_timeout": "5000",
+                "lock_timeout": "2000",
+                "idle_in_transaction_session_timeout": "10000",
+                "application_name": f"tallystick-{schema}",
+            },
+        ),
+        wait_s=wait_s,
+    )
     try:
         yield opened
     finally:
@@ -91,6 +81,32 @@ async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncI
             await asyncio.wait_for(opened.close(), 2)
         except TimeoutError:
             opened.terminate()
+
+
+async def patiently(work: Callable[[], Awaitable[T]], *, wait_s: float) -> T:
+    """Does what a service begins with, again and again while PostgreSQL is away or too slow for it. Says so.
+
+    Args:
+        work: what to do. It is called again after it has failed.
+        wait_s: for how long, in seconds.
+
+    Raises:
+        Unavailable: that was not long enough.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_s
+    said = False
+    while True:
+        try:
+            return await work()
+        except _WORTH_WAITING as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(
+                    f"PostgreSQL was not ready within {wait_s:g} s: {type(error).__name__}"
+                ) from None
+            if not said:
+                log.warning("waiting for PostgreSQL: %s", type(error).__name__)
+                said = True
+            await asyncio.sleep(0.2)
 
 
 async def _reset(connection: Connection) -> None:

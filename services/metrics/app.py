@@ -22,8 +22,12 @@ async def run(settings: Settings, stop: Stop) -> None:
         pool = await stack.enter_async_context(
             postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
         )
-        async with pool.acquire() as connection:
-            await store.bring_up_to_date(connection)
+
+        async def migrate() -> None:
+            async with pool.acquire() as connection:
+                await store.bring_up_to_date(connection)
+
+        await postgres.patiently(migrate, wait_s=settings.wait_s)
         client = await stack.enter_async_context(
             bus.connect(
                 settings.nats_url, "metrics", stop, wait_s=settings.wait_s, authority=settings.nats_authority

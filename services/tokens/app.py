@@ -28,11 +28,15 @@ async def run(settings: Settings, stop: Stop) -> None:
         pool = await stack.enter_async_context(
             postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
         )
-        async with pool.acquire() as connection:
-            await store.bring_up_to_date(connection)
+
+        async def migrate() -> None:
+            async with pool.acquire() as connection:
+                await store.bring_up_to_date(connection)
+
+        await postgres.patiently(migrate, wait_s=settings.wait_s)
         tokens = store.Store(pool)
-        if settings.prepared_token:
-            await import_prepared(tokens, settings.prepared_token)
+        if prepared := settings.prepared_token:
+            await postgres.patiently(lambda: import_prepared(tokens, prepared), wait_s=settings.wait_s)
 
         client = await stack.enter_async_context(
             bus.connect(

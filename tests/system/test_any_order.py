@@ -125,5 +125,5 @@ def test_postgres_that_does_not_come_is_said_so(folder: Path):
     url = postgres.url("tokens", "x", folder, "tokens")
     ended = run("serve", "tokens", nats_url="nats://127.0.0.1:1", database_url=url, wait_s="0.5")
     assert ended.returncode == 69
-    assert "PostgreSQL did not accept a connection" in ended.stderr
+    assert "PostgreSQL was not ready" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -99,7 +99,8 @@ async def test_room_is_made_before_the_stream_is_full(stream):
 
 
 async def used_bytes(stream) -> int:
-    return (await stream.stream_info(EVENTS_STREAM)).state.bytes
+    state = (await stream.stream_info(EVENTS_STREAM)).state
+    return int(state.bytes)
 
 
 async def stored(stream, n: int) -> bool:
