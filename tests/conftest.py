@@ -10,7 +10,6 @@ its own.
 import asyncio
 import os
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ from services.tokens import store as tokens_store
 from shared import bus
 from shared.contracts import EVENTS_STREAM
 from shared.lifecycle import Stop
+from tests.folders import temporary_folder
 from tests.ports import free_port
 
 POSTGRES_OPTIONS = {
@@ -129,16 +129,16 @@ async def until_async(condition: Callable[[], object], timeout_s: float = 10) ->
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The URL of a superuser on a PostgreSQL for this run, with the template database in it."""
-    with _postgres(tmp_path_factory) as url:
+    with _postgres() as url:
         asyncio.run(_make_template(url))
         yield url
         asyncio.run(_drop(url, TEMPLATE))
 
 
 @contextmanager
-def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _postgres() -> Iterator[str]:
     match which_servers():
         case "environment":
             yield os.environ["TALLYSTICK_TEST_DATABASE_URL"]
@@ -148,28 +148,29 @@ def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             with PostgresContainer("postgres:18", driver=None) as container:
                 yield container.get_connection_url()
         case _:
-            folder = tmp_path_factory.mktemp("postgres")
-            with _embedded_postgres(folder) as url:
+            with temporary_folder() as folder, _embedded_postgres(Path(folder)) as url:
                 yield url
 
 
 @contextmanager
 def _embedded_postgres(folder: Path) -> Iterator[str]:
+    """Args:
+    folder: where everything is kept, its socket too, so its path has to be short.
+    """
     data, password = folder / "data", secrets.token_hex(8)
     # Its own loop, since the server outlives the loops of the tests.
     loop = asyncio.new_event_loop()
     try:
-        with tempfile.TemporaryDirectory(prefix="tally-") as short:
-            loop.run_until_complete(embedded_postgres.initialize(data, password, folder / "log"))
-            process = loop.run_until_complete(
-                embedded_postgres.start(data, Path(short), password, folder / "log", options=POSTGRES_OPTIONS)
-            )
-            try:
-                yield embedded_postgres.url("postgres", password, Path(short), "postgres")
-            finally:
-                process.terminate()
-                process.send_signal(2)
-                loop.run_until_complete(asyncio.wait_for(process.wait(), 10))
+        loop.run_until_complete(embedded_postgres.initialize(data, password, folder / "log"))
+        process = loop.run_until_complete(
+            embedded_postgres.start(data, folder, password, folder / "log", options=POSTGRES_OPTIONS)
+        )
+        try:
+            yield embedded_postgres.url("postgres", password, folder, "postgres")
+        finally:
+            process.terminate()
+            process.send_signal(2)
+            loop.run_until_complete(asyncio.wait_for(process.wait(), 10))
     finally:
         loop.close()
 

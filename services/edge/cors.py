@@ -5,10 +5,12 @@ Cookies are never sent along: a page authenticates with its token in a header.
 """
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from litestar.types import ASGIApp, Message, Receive, Send
+if TYPE_CHECKING:
+    # Not at runtime: every command reads the edge's settings, and the framework takes longer to load than the rest.
+    from litestar.types import ASGIApp, Message, Receive, Send
 
 ANY_ORIGIN = "*"
 MAX_AGE_S = 600
@@ -74,12 +76,12 @@ class Cors:
     A request of another origin is served without these headers, so its browser does not show the answer to the page.
     """
 
-    def __init__(self, app: ASGIApp, origins: frozenset[str]) -> None:
+    def __init__(self, app: "ASGIApp", origins: frozenset[str]) -> None:
         self._app = app
         self._any = ANY_ORIGIN in origins
         self._allowed = {origin.encode() for origin in origins}
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: "Receive", send: "Send") -> None:
         if scope["type"] == "http" and not _NOT_SHARED.match(scope["path"]):
             send = _with_fields(send, self._fields(scope))
         await self._app(scope, receive, send)
@@ -97,8 +99,8 @@ class Cors:
         return (*_VARY, (b"access-control-allow-origin", origin), *fields)
 
 
-def _with_fields(send: Send, fields: Fields) -> Send:
-    async def sending(message: Message) -> None:
+def _with_fields(send: "Send", fields: Fields) -> "Send":
+    async def sending(message: "Message") -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message["headers"], *fields]
         await send(message)

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.authority.programs import Program, from_json, programs, to_json
 from tests.authority.search import reduce, search
 from tests.authority.servers import serve
 from tests.conftest import TEMPLATE, _database, _embedded_postgres, _make_template, start_nats
+from tests.folders import temporary_folder
 
 EXAMPLES = 100
 """Programs with one seed."""
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def run(work: Callable[[System], object]) -> bool:
-    with tempfile.TemporaryDirectory(prefix="authority-") as name, _embedded_postgres(Path(name)) as url:
+    with temporary_folder() as name, _embedded_postgres(Path(name)) as url:
         asyncio.run(_make_template(url))
         return asyncio.run(_serve(Path(name), _database(url, TEMPLATE), work))
 

@@ -71,11 +71,10 @@ MUTATIONS = {
         "self._authority = Authority(self._actor, await holder(self._connection, self._actor, lock=True))",
         "self.authority.holder",
     ),
-    "A6: the edge judges a token before the body only": Mutation(
-        "services/edge/gate.py",
-        """            state["entry"] = None
-            demanded = await""",
-        """            demanded = await""",
+    "A6: the edge judges a client before the body only": Mutation(
+        "services/edge/client_authentication.py",
+        "    token, known = await _look_up(gate, tokens or (secrets[0],))\n",
+        "    if not tokens:\n        token, known = await _look_up(gate, (secrets[0],))\n    else:\n        token = tokens[0]\n",
     ),
     "A6: scopes are judged before the locks only": Mutation(
         ADMINISTRATION,

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from deploy.data_folder import DataFolder, Running
 from tests.conftest import until
+from tests.folders import temporary_folder
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -157,7 +157,7 @@ def run(*arguments: str, given: str = "", **settings: str) -> subprocess.Complet
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder with a short path: sockets are put into it."""
-    with tempfile.TemporaryDirectory(prefix="tally-") as path:
+    with temporary_folder() as path:
         yield Path(path)
 
 
@@ -174,7 +174,7 @@ def fresh(folder: Path) -> Iterator[Up]:
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
     """A running `up` that the tests of a module share."""
-    with tempfile.TemporaryDirectory(prefix="tally-") as path:
+    with temporary_folder() as path:
         shared = Up(Path(path) / "data").start()
         try:
             yield shared.ready()
