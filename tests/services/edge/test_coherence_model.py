@@ -7,7 +7,6 @@ two steps, messages that get lost, come twice, late and in any order, and time. 
 `services.edge.coherence`, the other one `services.tokens.leases`.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -86,10 +85,13 @@ class World:
         self.wrong = False
 
     def copy(self) -> "World":
-        other = copy.copy(self)
-        other.cache = copy.copy(self.cache)
+        # By hand, which is several times as fast as `copy.copy`.
+        other = object.__new__(World)
+        other.__dict__.update(self.__dict__)
+        cache = other.cache = object.__new__(type(self.cache))
+        cache.__dict__.update(self.cache.__dict__)
         for name in ("_entries", "_unknown", "_flights", "_by_notice", "_ahead"):
-            setattr(other.cache, name, copy.copy(getattr(self.cache, name)))
+            setattr(cache, name, getattr(cache, name).copy())
         return other
 
     def key(self) -> tuple[object, ...]:
@@ -278,22 +280,27 @@ class World:
 
 
 def explore(rules: Rules) -> tuple[bool, int]:
-    """Whether a request was ever let in that should not have been, and how many states were looked at."""
+    """Whether a request was ever let in that should not have been, and how many states were looked at, one of each
+    beginning in turn.
+    """
     with_lease = World(rules, changes=1, renewals=1)
     without_lease = World(rules, changes=1, renewals=1)
     without_lease.cache.end_lease()
     without_lease.cache.forget_all(0)
     without_lease.row = None
     found: set[tuple[object, ...]] = set()
-    waiting = [World(rules, changes=2, renewals=0), without_lease, with_lease]
-    while waiting:
-        world = waiting.pop()
-        if world.wrong:
-            return True, len(found)
-        key = world.key()
-        if key not in found:
-            found.add(key)
-            waiting.extend(world.next())
+    beginnings = [[World(rules, changes=2, renewals=0)], [without_lease], [with_lease]]
+    while beginnings:
+        for waiting in list(beginnings):
+            world = waiting.pop()
+            if world.wrong:
+                return True, len(found)
+            key = world.key()
+            if key not in found:
+                found.add(key)
+                waiting.extend(world.next())
+            if not waiting:
+                beginnings.remove(waiting)
     return False, len(found)
 
 
