@@ -23,7 +23,7 @@ CHECKS = (
 
 
 def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Path):  # noqa: F811
-    length = ["--phases", "examples,coverage,fuzzing", "-n", "3", "--generation-deterministic"]
+    length = ["--phases", "examples,fuzzing", "-n", "2", "--generation-deterministic"]
     if seconds:
         length = [
             "--phases",

@@ -16,17 +16,10 @@ async def test_a_token_that_was_ended_is_rejected_everywhere_once_the_call_retur
 
 
 async def test_a_rate_limit_is_never_exceeded_by_any_number_of_edges():
-    history, fleet = await rate_limit.prove(seconds=8, seed=3, edges=2, limit=200)
-    assert history.violations() == {}
-    assert history.statuses[200] > 200
-    assert history.statuses[429] > 0
-    assert len(fleet.happened) >= 3, "nothing was killed or stopped"
-
-
-async def test_a_rate_limit_is_never_exceeded_while_it_is_edited_and_the_token_rotated():
     history, fleet = await rate_limit.prove(seconds=8, seed=5, edges=2, limit=200, edits=True)
     assert history.violations() == {}
     assert history.statuses[200] > 200
+    assert history.statuses[429] > 0
     assert history.edits["edit 200"] >= 1
     assert history.edits["rotate 201"] >= 1
     assert len(fleet.happened) >= 3, "nothing was killed or stopped"
