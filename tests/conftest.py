@@ -112,20 +112,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     """Polls a condition from outside an event loop."""
-
-    async def poll() -> None:
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                await asyncio.sleep(0.02)
-
-    asyncio.run(poll())
+    asyncio.run(_poll(condition, timeout_s, longest_s=0.2))
 
 
 async def until_async(condition: Callable[[], object], timeout_s: float = 10) -> None:
     """Polls a condition from inside an event loop."""
+    await _poll(condition, timeout_s, longest_s=0.02)
+
+
+async def _poll(condition: Callable[[], object], timeout_s: float, *, longest_s: float) -> None:
+    """Asks less and less often: many conditions are questions that the awaited process has to answer."""
+    pause = 0.01
     async with asyncio.timeout(timeout_s):
         while not condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, longest_s)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What the pages load: all of it from here."""
 
+from functools import cache
 from importlib.resources import files
 
 from litestar import Response
@@ -21,6 +22,7 @@ MEDIA_TYPES = {
 _FOLDER = files("services.edge.dashboard") / "assets"
 
 
+@cache
 def load_assets() -> dict[str, StaticFile]:
     """What this route serves, by file name."""
     return {

@@ -1,5 +1,6 @@
 """The OpenAPI document and a page to try it. They need no token and hold no data."""
 
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +24,7 @@ HEADERS = {
 MEDIA_TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 
 
+@lru_cache(1)
 def load_docs(openapi: bytes) -> dict[str, StaticFile]:
     """What these routes serve, by file name."""
     pages = {
