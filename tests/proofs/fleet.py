@@ -5,11 +5,12 @@ service, NATS and PostgreSQL; and what may happen to them.
 import asyncio
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,6 +161,7 @@ async def fleet(
             return embedded_postgres.url(role, users[role], folder / "pg")
 
         log = stack.enter_context((folder / "services.log").open("ab"))
+        stack.enter_context(_errors_shown(folder / "services.log"))
         parts: list[Part] = []
         stack.push_async_callback(_end, parts)
 
@@ -190,6 +192,18 @@ async def fleet(
         yield Fleet(
             ports, admin, parts, nats_url=nats_url, database_url=database_url, nats_folder=folder / "nats"
         )
+
+
+@contextmanager
+def _errors_shown(log: Path) -> Iterator[None]:
+    """Prints the errors in the services' log if the block fails: its folder is removed."""
+    try:
+        yield
+    except Exception:
+        for entry in re.split(r"^(?=\d{4}-\d\d-\d\dT)", log.read_text(errors="replace"), flags=re.MULTILINE):
+            if re.match(r"\S+ \S+ (ERROR|CRITICAL) ", entry):
+                sys.stderr.write(entry)
+        raise
 
 
 async def _first_token(url: str) -> str:
