@@ -99,7 +99,7 @@ def make(
         options = f"sslmode=verify-full&sslrootcert={TLS.authority}"
     scheme, tls = ("tls", TLS) if "nats" in certificates else ("nats", None)
     passwords = {name: _password() for name in ("postgres", *ROLES)}
-    users = {user: _password() for user in (*nats_server.USERS, *add)}
+    users = {user: _password() for user in (*nats_server.DEPLOYED, *add)}
     _write_nats_urls(folder, users, scheme, nats)
     for role in ROLES:
         query = f"?{options}" if options else ""
@@ -154,7 +154,7 @@ def _grant(configuration: dict[str, Any], add: Sequence[str], remove: Sequence[s
     # Before there were accounts, all users stood together.
     parts = [configuration.pop("authorization", {}), *configuration.get("accounts", {}).values()]
     known = {user["user"]: user["password"] for part in parts for user in part.get("users", ())}
-    users = {user: known.get(user) or _password() for user in (*nats_server.USERS, *known, *add)}
+    users = {user: known.get(user) or _password() for user in (*nats_server.DEPLOYED, *known, *add)}
     for user in list(users):
         if user.partition(".")[0] in remove:
             del users[user]

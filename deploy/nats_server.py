@@ -221,7 +221,9 @@ USERS: Mapping[str, User] = {
     "up": User(CORE, publish=_own_events("up"), subscribe=[_inbox("up")]),
     "service": service_user("service"),
 }
-"""The users of every installation."""
+"""The users of an installation that `tallystick up` runs."""
+DEPLOYED = tuple(user for user in USERS if user != "up")
+"""Those of any other."""
 
 
 def user(name: str) -> User:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from deploy import credentials, nats_server
 from deploy.embedded import nats as embedded_nats
@@ -40,13 +41,31 @@ def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
     credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     made = files(tmp_path)
     users = users_of(made["nats/server.conf"])
-    assert users.keys() == nats_server.USERS.keys()
+    assert users.keys() == set(nats_server.DEPLOYED)
     for user, login in users.items():
         part = credentials.EVENTS_USERS.get(user)
         own = f"{part}/events_nats_url" if part else f"{user}/nats_url"
         assert {name for name, text in made.items() if login["password"] in text} == {"nats/server.conf", own}
     for file in ("prometheus/token", "grafana/admin_password"):
         assert [name for name, text in made.items() if made[file].strip() in text] == [file]
+
+
+@pytest.mark.parametrize("overlays", [[], ["deploy/compose/tls.yaml"]])
+def test_compose_has_a_volume_for_each_part(tmp_path: Path, overlays: list[str]):
+    """What is written elsewhere fails there: the file system is read-only."""
+    volumes: list[str] = []
+    for name in ("compose.yaml", *overlays):
+        service = yaml.safe_load((ROOT / name).read_text())["services"]["credentials"]
+        volumes += [volume.partition(":")[2] for volume in service["volumes"]]
+    certificates = {"nats": "nats", "postgres": "postgres", "edge": "edge", "proxy": "proxy"}
+    credentials.make(
+        tmp_path,
+        nats="nats:4222",
+        postgres="postgres:5432",
+        certificates=certificates if overlays else None,
+        add=["mailer"],
+    )
+    assert {f"/secrets/{folder.name}" for folder in tmp_path.iterdir()} <= set(volumes)
 
 
 def test_a_cluster_of_nats(tmp_path: Path):
