@@ -275,7 +275,12 @@ async def test_a_rotated_token_shares_its_limit_with_its_successor(admin):
 async def flush(edge) -> None:
     """Has an edge report at once what it would in a second."""
     front = edge._transport.app
-    await front._gate.usage.flush(front._app.state.client)
+    usage = front._gate.usage
+    async with asyncio.timeout(10):
+        await usage.flush(front._app.state.client)
+        while usage._uses or usage._refusals:  # the services of a busy machine do not answer in time at first
+            await asyncio.sleep(0.02)
+            await usage.flush(front._app.state.client)
 
 
 async def test_the_log_shows_changes_and_refusals(admin):
@@ -389,15 +394,16 @@ async def test_windows_of_different_lengths_in_one_family_count_apart(admin):
     limit = {"restrictions": {"rateLimit": {"maxRequests": 5, "timeWindow": 86_400}}}
     assert (await admin.patch(f"/v1/tokens/{new['id']}", json=limit)).status_code == 200
     allowed = 0
-    for _ in range(3):
+    for turn in range(3):
+        if turn:
+            # The short window's next one begins; it is not the long one's.
+            async with asyncio.timeout(5):
+                while (await admin.get("/auth?scope=api", headers=bearer(made["token"]))).status_code != 200:
+                    await asyncio.sleep(0.02)
+            await asyncio.sleep(1)
         for _ in range(4):
             answer = await admin.get("/auth?scope=api", headers=bearer(new["token"]))
             allowed += answer.status_code == 200
-        # The short window's next one begins; it is not the long one's.
-        async with asyncio.timeout(5):
-            while (await admin.get("/auth?scope=api", headers=bearer(made["token"]))).status_code != 200:
-                await asyncio.sleep(0.02)
-        await asyncio.sleep(1)
     assert allowed <= 5
 
 
