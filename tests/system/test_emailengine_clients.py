@@ -55,22 +55,27 @@ def test_there_are_records_of_every_kind():
     assert len(IMPORTED) >= 20
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
-def test_a_record_is_found_by_its_id_and_made_as_it_was_imported(admin: httpx.Client, case: Case):
-    shown = admin.get(f"/v1/tokens/{digest(case.name)}")
-    log = admin.get(f"/v1/tokens/{digest(case.name)}/log")
-    listed = admin.get("/v1/tokens", params={"query": digest(case.name)}).json()
-    is_there = case.name in IMPORTED
-    assert (shown.status_code, log.status_code) == ((200, 200) if is_there else (404, 404))
-    assert [token["hint"] for token in listed["tokens"]] == ([digest(case.name)[:8]] if is_there else [])
-    made = admin.post("/v1/token", json=form(case))
-    assert made.status_code == STATUS_OF_FORM.get(case.name, 200), made.text
-    if made.status_code == 200:
-        assert is_there, "the form takes nothing that the import rejects"
-        for field in ("scopes", "account", "metadata", "restrictions"):
-            assert made.json()[field] == shown.json()[field], field
-        assert (made.json()["expires"] is None) == (shown.json()["expires"] is None)
-        assert admin.delete(f"/v1/token/{made.json()['token']}").json()["deleted"]
+def test_a_record_is_found_by_its_id_and_made_as_it_was_imported(
+    admin: httpx.Client, subtests: pytest.Subtests
+):
+    for case in CASES:
+        with subtests.test(case=case.name):
+            shown = admin.get(f"/v1/tokens/{digest(case.name)}")
+            log = admin.get(f"/v1/tokens/{digest(case.name)}/log")
+            listed = admin.get("/v1/tokens", params={"query": digest(case.name)}).json()
+            is_there = case.name in IMPORTED
+            assert (shown.status_code, log.status_code) == ((200, 200) if is_there else (404, 404))
+            assert [token["hint"] for token in listed["tokens"]] == (
+                [digest(case.name)[:8]] if is_there else []
+            )
+            made = admin.post("/v1/token", json=form(case))
+            assert made.status_code == STATUS_OF_FORM.get(case.name, 200), made.text
+            if made.status_code == 200:
+                assert is_there, "the form takes nothing that the import rejects"
+                for field in ("scopes", "account", "metadata", "restrictions"):
+                    assert made.json()[field] == shown.json()[field], field
+                assert (made.json()["expires"] is None) == (shown.json()["expires"] is None)
+                assert admin.delete(f"/v1/token/{made.json()['token']}").json()["deleted"]
 
 
 def test_the_tokens_of_an_account_are_all_in_one_list(admin: httpx.Client):

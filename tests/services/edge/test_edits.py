@@ -38,69 +38,68 @@ async def over_nats(admin: httpx.AsyncClient, operator, token_id: str, patch: An
     return dict((await admin.get(f"/v1/tokens/{token_id}")).json() if answer.headers is None else {})
 
 
-@pytest.mark.parametrize("way", [over_http, over_nats])
-@pytest.mark.parametrize(
-    ("patch", "changed"),
-    [
-        ({}, {}),
-        ({"restrictions": {}}, {}),
-        ({"restrictions": {"rateLimit": {}}}, {}),
-        (
-            {"restrictions": {"rateLimit": {"maxRequests": 9}}},
-            {"restrictions": {**RESTRICTIONS, "rateLimit": {"maxRequests": 9, "timeWindow": 60}}},
-        ),
-        (
-            {"restrictions": {"addresses": ["192.0.2.7"]}},
-            {"restrictions": {**RESTRICTIONS, "addresses": ["192.0.2.7/32"]}},
-        ),
-        ({"restrictions": {"addresses": None}}, {"restrictions": {**RESTRICTIONS, "addresses": None}}),
-        ({"restrictions": {"rateLimit": None}}, {"restrictions": {**RESTRICTIONS, "rateLimit": None}}),
-        (
-            {"restrictions": None},
-            {"restrictions": {"addresses": None, "referrers": None, "rateLimit": None}},
-        ),
-        ({"metadata": {"team": "orders"}}, {"metadata": {**METADATA, "team": "orders"}}),
-        (
-            {"metadata": {"links": {"wiki": None}, "list": None, "new": {"a": None, "b": 1}}},
-            {"metadata": {"team": "billing", "links": {"chat": "y"}, "new": {"b": 1}}},
-        ),
-        ({"metadata": {"links": 5}}, {"metadata": {**METADATA, "links": 5}}),
-        ({"metadata": None}, {"metadata": None}),
-        ({"description": None}, {"description": ""}),
-        ({"scopes": ["metrics"]}, {"scopes": ["metrics"]}),
-    ],
-    ids=lambda part: json.dumps(part)[:60] if isinstance(part, dict) else part.__name__,
-)
-async def test_an_edit_changes_what_it_names_and_nothing_else(
-    admin, operator, way: Any, patch: dict[str, Any], changed: dict[str, Any]
-):
+PATCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"restrictions": {}}, {}),
+    ({"restrictions": {"rateLimit": {}}}, {}),
+    (
+        {"restrictions": {"rateLimit": {"maxRequests": 9}}},
+        {"restrictions": {**RESTRICTIONS, "rateLimit": {"maxRequests": 9, "timeWindow": 60}}},
+    ),
+    (
+        {"restrictions": {"addresses": ["192.0.2.7"]}},
+        {"restrictions": {**RESTRICTIONS, "addresses": ["192.0.2.7/32"]}},
+    ),
+    ({"restrictions": {"addresses": None}}, {"restrictions": {**RESTRICTIONS, "addresses": None}}),
+    ({"restrictions": {"rateLimit": None}}, {"restrictions": {**RESTRICTIONS, "rateLimit": None}}),
+    (
+        {"restrictions": None},
+        {"restrictions": {"addresses": None, "referrers": None, "rateLimit": None}},
+    ),
+    ({"metadata": {"team": "orders"}}, {"metadata": {**METADATA, "team": "orders"}}),
+    (
+        {"metadata": {"links": {"wiki": None}, "list": None, "new": {"a": None, "b": 1}}},
+        {"metadata": {"team": "billing", "links": {"chat": "y"}, "new": {"b": 1}}},
+    ),
+    ({"metadata": {"links": 5}}, {"metadata": {**METADATA, "links": 5}}),
+    ({"metadata": None}, {"metadata": None}),
+    ({"description": None}, {"description": ""}),
+    ({"scopes": ["metrics"]}, {"scopes": ["metrics"]}),
+]
+
+
+async def test_an_edit_changes_what_it_names_and_nothing_else(admin, operator, subtests: pytest.Subtests):
     """C1: a PATCH of the rate limit removed addresses and referrers."""
-    made = await make(admin, description="before", restrictions=RESTRICTIONS, metadata=METADATA)
-    before = (await admin.get(f"/v1/tokens/{made['id']}")).json()
-    after = await way(admin, operator, made["id"], patch)
-    after.pop("covered", None)
-    revision = before["revision"] + bool(changed)
-    assert after == {**before, **changed, "revision": revision}
+    for way in (over_http, over_nats):
+        for patch, changed in PATCHES:
+            with subtests.test(way=way.__name__, patch=patch):
+                made = await make(admin, description="before", restrictions=RESTRICTIONS, metadata=METADATA)
+                before = (await admin.get(f"/v1/tokens/{made['id']}")).json()
+                after = await way(admin, operator, made["id"], patch)
+                after.pop("covered", None)
+                revision = before["revision"] + bool(changed)
+                assert after == {**before, **changed, "revision": revision}
 
 
-@pytest.mark.parametrize(
-    ("patch", "field"),
-    [
-        ({"restrictions": {"rateLimit": {"maxRequests": None}}}, "restrictions.rateLimit.maxRequests"),
-        ({"restrictions": {"addresses": []}}, "restrictions.addresses"),
-        ({"scopes": []}, "scopes"),
-        ({"scopes": None}, "scopes"),
-        ({"restrictions": {"colour": 1}}, "restrictions.colour"),
-        ({"account": "alice"}, "account"),
-        ({"expires": "2020-01-01T00:00:00Z"}, "expires"),
-    ],
-)
-async def test_the_result_of_a_merge_is_validated(admin, patch: dict[str, Any], field: str):
-    made = await make(admin, restrictions=RESTRICTIONS)
-    answer = await admin.patch(f"/v1/tokens/{made['id']}", json=patch)
-    assert answer.status_code == 400
-    assert [error["field"] for error in answer.json()["errors"]] == [field]
-    assert (await admin.get(f"/v1/tokens/{made['id']}")).json()["revision"] == made["revision"]
+INVALID_PATCHES: list[tuple[dict[str, Any], str]] = [
+    ({"restrictions": {"rateLimit": {"maxRequests": None}}}, "restrictions.rateLimit.maxRequests"),
+    ({"restrictions": {"addresses": []}}, "restrictions.addresses"),
+    ({"scopes": []}, "scopes"),
+    ({"scopes": None}, "scopes"),
+    ({"restrictions": {"colour": 1}}, "restrictions.colour"),
+    ({"account": "alice"}, "account"),
+    ({"expires": "2020-01-01T00:00:00Z"}, "expires"),
+]
+
+
+async def test_the_result_of_a_merge_is_validated(admin, subtests: pytest.Subtests):
+    for patch, field in INVALID_PATCHES:
+        with subtests.test(patch=patch):
+            made = await make(admin, restrictions=RESTRICTIONS)
+            answer = await admin.patch(f"/v1/tokens/{made['id']}", json=patch)
+            assert answer.status_code == 400
+            assert [error["field"] for error in answer.json()["errors"]] == [field]
+            assert (await admin.get(f"/v1/tokens/{made['id']}")).json()["revision"] == made["revision"]
 
 
 async def test_an_edit_that_changes_nothing_writes_nothing(admin, operator, database):
@@ -148,33 +147,33 @@ async def test_every_record_has_its_revision_as_its_entity_tag(admin):
     assert edited.json()["revision"] > shown.json()["revision"]
 
 
-@pytest.mark.parametrize("method", ["PATCH", "rotate", "DELETE"])
-async def test_a_change_that_is_meant_for_another_revision_is_stale(admin, method: str):
-    made = await make(admin)
-    path = f"/v1/tokens/{made['id']}"
+async def change_if_match(admin: httpx.AsyncClient, path: str, method: str, tags: str) -> httpx.Response:
+    headers = {"if-match": tags}
+    if method == "rotate":
+        return await admin.post(f"{path}/rotate", json={"grace": 60}, headers=headers)
+    if method == "DELETE":
+        return await admin.delete(path, headers=headers)
+    return await admin.patch(path, json={"description": "mine"}, headers=headers)
 
-    async def change(tags: str) -> httpx.Response:
-        headers = {"if-match": tags}
-        answer: httpx.Response
-        if method == "rotate":
-            answer = await admin.post(f"{path}/rotate", json={"grace": 60}, headers=headers)
-        elif method == "DELETE":
-            answer = await admin.delete(path, headers=headers)
-        else:
-            answer = await admin.patch(path, json={"description": "mine"}, headers=headers)
-        return answer
 
-    first = (await admin.get(path)).headers["etag"]
-    theirs = await admin.patch(path, json={"description": "theirs"})
-    for tags in (first, f"W/{first}", f'{first}, "x"', '"x"', '"99999999999999999999"', '""'):
-        answer = await change(tags)
-        assert (answer.status_code, answer.json()["code"]) == (412, "stale"), tags
-        assert answer.headers["etag"] == theirs.headers["etag"]
-        assert answer.json()["current"]["description"] == "theirs"
-        assert "token" not in answer.json()["current"]
-    for tags in ("3", "x", '"a" "b"', '"a', ""):
-        assert (await change(tags)).status_code == 400, tags
-    assert (await change(f'"x", W/{theirs.headers["etag"]}')).status_code in {200, 201}
+async def test_a_change_that_is_meant_for_another_revision_is_stale(admin, subtests: pytest.Subtests):
+    for method in ("PATCH", "rotate", "DELETE"):
+        with subtests.test(method=method):
+            made = await make(admin)
+            path = f"/v1/tokens/{made['id']}"
+
+            first = (await admin.get(path)).headers["etag"]
+            theirs = await admin.patch(path, json={"description": "theirs"})
+            for tags in (first, f"W/{first}", f'{first}, "x"', '"x"', '"99999999999999999999"', '""'):
+                answer = await change_if_match(admin, path, method, tags)
+                assert (answer.status_code, answer.json()["code"]) == (412, "stale"), tags
+                assert answer.headers["etag"] == theirs.headers["etag"]
+                assert answer.json()["current"]["description"] == "theirs"
+                assert "token" not in answer.json()["current"]
+            for tags in ("3", "x", '"a" "b"', '"a', ""):
+                assert (await change_if_match(admin, path, method, tags)).status_code == 400, tags
+            valid = await change_if_match(admin, path, method, f'"x", W/{theirs.headers["etag"]}')
+            assert valid.status_code in {200, 201}
 
 
 async def test_if_match_with_an_asterisk_takes_any_revision(admin):

@@ -23,6 +23,12 @@ from tests.services.edge.test_life_of_a_token import bearer, in_future, make
 TIMES = {"revoked": 7, "replaced": 5, "disabled": 3}
 
 
+@pytest.fixture(autouse=True)
+def reporting_often(monkeypatch) -> None:
+    """An edge sends its metrics with its heartbeat."""
+    monkeypatch.setattr("shared.events.HEARTBEAT_S", 0.2)
+
+
 @pytest.fixture
 async def admin(edge, operator, tokens_service):
     value, _ = await issue(operator)

@@ -151,30 +151,31 @@ async def test_accounts_go_on_from_a_cursor_and_are_found_by_a_word(admin, opera
     assert (await over_nats(operator, c.LIST_ACCOUNTS, query="WAY")).total == 1
 
 
-@pytest.mark.parametrize("path", ["/v1/tokens", "/v1/accounts"])
-async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, path: str):
-    await insert(connection, 3)
-    for name in ("a", "b"):
-        await admin.post("/v1/account", json={"account": name})
-    cursor = (await listed(admin, path, pageSize=1))["next"]
-    assert cursor
-    other = (await listed(admin, "/v1/accounts" if path == "/v1/tokens" else "/v1/tokens", pageSize=1))[
-        "next"
-    ]
-    for parameters, field in (
-        ({"after": cursor, "query": "x"}, "after"),
-        ({"after": other}, "after"),
-        ({"after": "x"}, "after"),
-        ({"after": ""}, "after"),
-        ({"after": "e30"}, "after"),
-        ({"after": "é" * 9}, "after"),
-        ({"after": "x" * 5000}, "after"),
-        ({"after": cursor, "page": 1}, "page"),
-    ):
-        answer = await admin.get(path, params=parameters)
-        assert answer.status_code == 400, (parameters, answer.text)
-        assert [each["field"] for each in answer.json()["errors"]] == [field], answer.text
-    assert (await admin.get(path, params={"after": cursor, "pageSize": 2})).status_code == 200
+async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, subtests: pytest.Subtests):
+    for path in ("/v1/tokens", "/v1/accounts"):
+        with subtests.test(path=path):
+            await insert(connection, 3)
+            for name in ("a", "b"):
+                await admin.post("/v1/account", json={"account": name})
+            cursor = (await listed(admin, path, pageSize=1))["next"]
+            assert cursor
+            other = (
+                await listed(admin, "/v1/accounts" if path == "/v1/tokens" else "/v1/tokens", pageSize=1)
+            )["next"]
+            for parameters, field in (
+                ({"after": cursor, "query": "x"}, "after"),
+                ({"after": other}, "after"),
+                ({"after": "x"}, "after"),
+                ({"after": ""}, "after"),
+                ({"after": "e30"}, "after"),
+                ({"after": "é" * 9}, "after"),
+                ({"after": "x" * 5000}, "after"),
+                ({"after": cursor, "page": 1}, "page"),
+            ):
+                answer = await admin.get(path, params=parameters)
+                assert answer.status_code == 400, (parameters, answer.text)
+                assert [each["field"] for each in answer.json()["errors"]] == [field], answer.text
+            assert (await admin.get(path, params={"after": cursor, "pageSize": 2})).status_code == 200
 
 
 async def test_a_cursor_that_somebody_made_up_is_no_fault_of_ours(admin, operator, connection):

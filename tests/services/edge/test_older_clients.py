@@ -21,7 +21,7 @@ async def admin(edge: httpx.AsyncClient, operator, tokens_service) -> httpx.Asyn
     return edge
 
 
-OAUTH2: list[tuple[str, dict[str, Any], int, str]] = [
+OAUTH2_ERRORS: list[tuple[str, dict[str, Any], int, str]] = [
     ("POST /oauth2/revoke", {"data": {"token": ""}}, 400, "invalid_request"),
     ("POST /oauth2/revoke", {"data": {"other": "x"}}, 400, "invalid_request"),
     ("POST /oauth2/introspect", {"data": {"token": ""}}, 400, "invalid_request"),
@@ -41,52 +41,51 @@ OAUTH2: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "options", "status", "error"), OAUTH2)
-async def test_every_error_under_oauth2_has_the_code_of_rfc_6749(
-    admin, line, options, status: int, error: str
-):
-    method, _, path = line.partition(" ")
-    answer = await admin.request(method, path, **options)
-    problem = answer.json()
-    assert (answer.status_code, problem["error"]) == (status, error), problem
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert list(problem)[:3] == RFC9457
-    assert "statusCode" not in problem
-    if status == 415:
-        assert FORM in problem["detail"]
+async def test_every_error_under_oauth2_has_the_code_of_rfc_6749(admin, subtests: pytest.Subtests):
+    for line, options, status, error in OAUTH2_ERRORS:
+        with subtests.test(line=line, options=options):
+            method, _, path = line.partition(" ")
+            answer = await admin.request(method, path, **options)
+            problem = answer.json()
+            assert (answer.status_code, problem["error"]) == (status, error), problem
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert list(problem)[:3] == RFC9457
+            assert "statusCode" not in problem
+            if status == 415:
+                assert FORM in problem["detail"]
 
 
-@pytest.mark.parametrize(
-    ("line", "options", "status", "words"),
-    [
-        ("GET /v1/self", {"headers": {"authorization": "x"}}, 401, "Unauthorized"),
-        ("GET /v1/self", {"headers": {"authorization": "Bearer x"}}, 401, "Unauthorized"),
-        ("GET /v1/self", {"headers": {"authorization": f"Bearer {'ab' * 32}"}}, 401, "Unauthorized"),
-        ("GET /v1/self", {"headers": {"authorization": "Bearer a b"}}, 400, "Bad Request"),
-        ("GET /v1/self", {"headers": {"host": ""}}, 400, "Bad Request"),
-        ("GET /v1/tokens/tok_x", {}, 404, "Not Found"),
-        ("PUT /v1/self", {}, 405, "Method Not Allowed"),
-        ("POST /v1/token", {"json": {"scopes": []}}, 400, "Bad Request"),
-        ("POST /v1/token", {"content": b"{}"}, 415, "Unsupported Media Type"),
-    ],
-)
-async def test_every_error_of_the_api_has_what_emailengine_s_clients_read(
-    admin, line, options, status, words
-):
-    method, _, path = line.partition(" ")
-    answer = await admin.request(method, path, **options)
-    problem = answer.json()
-    assert (answer.status_code, problem["statusCode"], problem["error"]) == (status, status, words)
-    assert problem["message"] == problem.get("detail", problem["title"])
-    assert list(problem)[:3] == RFC9457
+API_ERRORS: list[tuple[str, dict[str, Any], int, str]] = [
+    ("GET /v1/self", {"headers": {"authorization": "x"}}, 401, "Unauthorized"),
+    ("GET /v1/self", {"headers": {"authorization": "Bearer x"}}, 401, "Unauthorized"),
+    ("GET /v1/self", {"headers": {"authorization": f"Bearer {'ab' * 32}"}}, 401, "Unauthorized"),
+    ("GET /v1/self", {"headers": {"authorization": "Bearer a b"}}, 400, "Bad Request"),
+    ("GET /v1/self", {"headers": {"host": ""}}, 400, "Bad Request"),
+    ("GET /v1/tokens/tok_x", {}, 404, "Not Found"),
+    ("PUT /v1/self", {}, 405, "Method Not Allowed"),
+    ("POST /v1/token", {"json": {"scopes": []}}, 400, "Bad Request"),
+    ("POST /v1/token", {"content": b"{}"}, 415, "Unsupported Media Type"),
+]
 
 
-@pytest.mark.parametrize("path", ["/auth?scope=api", "/metrics", "/nowhere", "/auth?scope=", "/auth"])
-async def test_other_errors_have_neither(edge, tokens_service, path: str):
-    for value in ("x", "Bearer x", "Bearer a b", f"Bearer {'ab' * 32}"):
-        problem = (await edge.get(path, headers={"authorization": value})).json()
-        assert problem["status"] in {400, 401}
-        assert not problem.keys() & {"error", "message", "statusCode"}
+async def test_every_error_of_the_api_has_what_emailengine_s_clients_read(admin, subtests: pytest.Subtests):
+    for line, options, status, words in API_ERRORS:
+        with subtests.test(line=line, options=options):
+            method, _, path = line.partition(" ")
+            answer = await admin.request(method, path, **options)
+            problem = answer.json()
+            assert (answer.status_code, problem["statusCode"], problem["error"]) == (status, status, words)
+            assert problem["message"] == problem.get("detail", problem["title"])
+            assert list(problem)[:3] == RFC9457
+
+
+async def test_other_errors_have_neither(edge, tokens_service, subtests: pytest.Subtests):
+    for path in ("/auth?scope=api", "/metrics", "/nowhere", "/auth?scope=", "/auth"):
+        with subtests.test(path=path):
+            for value in ("x", "Bearer x", "Bearer a b", f"Bearer {'ab' * 32}"):
+                problem = (await edge.get(path, headers={"authorization": value})).json()
+                assert problem["status"] in {400, 401}
+                assert not problem.keys() & {"error", "message", "statusCode"}
 
 
 async def test_a_limited_token_has_the_older_headers_too(edge, operator, tokens_service):

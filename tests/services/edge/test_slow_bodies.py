@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ import pytest
 from shared import contracts as c
 from shared import rpc, settling, token_value
 from tests.services.conftest import issue
-from tests.services.edge.dashboard.conftest import sign_in
+from tests.services.edge.dashboard.conftest import sign_in_at_last
 from tests.services.edge.test_life_of_a_token import admin, bearer, flush, make
 
 __all__ = ["admin"]
@@ -56,35 +57,34 @@ def requests(target: dict[str, Any]) -> dict[str, tuple[str, str, bytes, dict[st
         "rotate": ("POST", f"{path}/rotate", json.dumps({"grace": 60}).encode(), JSON),
         "introspect": ("POST", "/oauth2/introspect", form, FORM),
         "revoke": ("POST", "/oauth2/revoke", form, FORM),
-        "account": ("POST", "/v1/account", json.dumps({"account": "late"}).encode(), JSON),
+        "account": ("POST", "/v1/account", json.dumps({"account": f"late-{target['id']}"}).encode(), JSON),
     }
 
 
-@pytest.mark.parametrize(("end", "status"), [(revoke, 401), (narrow, 403)])
-@pytest.mark.parametrize("name", ["create", "edit", "rotate", "introspect", "revoke", "account"])
-async def test_it_is_not_carried_out_with_a_token_that_has_ended(
-    admin, operator, name: str, end: Any, status: int
-):
+async def test_it_is_not_carried_out_with_a_token_that_has_ended(admin, operator, subtests: pytest.Subtests):
     """A6"""
-    target = await make(admin, scopes=["orders"])
-    method, path, body, headers = requests(target)[name]
-    value, token = await issue(operator, "api", "introspect", "orders")
-    answer = await admin.request(
-        method,
-        path,
-        content=slowly(body, lambda: end(operator, token)),
-        headers={**headers, **bearer(value)},
-    )
-    assert answer.status_code == status, answer.text
-    shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
-    assert (shown["revision"], shown["rotatedTo"]) == (target["revision"], None)
-    assert (await admin.get("/v1/account/late")).status_code == 404
-    assert (await admin.get(f"/v1/tokens?createdBy={token.id}")).json()["total"] == 0
-    # The edge has judged it again, too: it counts as rejected there.
-    await flush(admin)
-    log = (await admin.get(f"/v1/tokens/{token.id}/log")).json()
-    expected = "revoked" if end is revoke else "insufficient_scope"
-    assert expected in [refusal["reason"] for refusal in log["refusals"]] or name == "revoke"
+    for end, status in ((revoke, 401), (narrow, 403)):
+        for name in ("create", "edit", "rotate", "introspect", "revoke", "account"):
+            with subtests.test(name=name, status=status):
+                target = await make(admin, scopes=["orders"])
+                method, path, body, headers = requests(target)[name]
+                value, token = await issue(operator, "api", "introspect", "orders")
+                answer = await admin.request(
+                    method,
+                    path,
+                    content=slowly(body, partial(end, operator, token)),
+                    headers={**headers, **bearer(value)},
+                )
+                assert answer.status_code == status, answer.text
+                shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
+                assert (shown["revision"], shown["rotatedTo"]) == (target["revision"], None)
+                assert (await admin.get(f"/v1/account/late-{target['id']}")).status_code == 404
+                assert (await admin.get(f"/v1/tokens?createdBy={token.id}")).json()["total"] == 0
+                # The edge has judged it again, too: it counts as rejected there.
+                await flush(admin)
+                log = (await admin.get(f"/v1/tokens/{token.id}/log")).json()
+                expected = "revoked" if end is revoke else "insufficient_scope"
+                assert expected in [refusal["reason"] for refusal in log["refusals"]] or name == "revoke"
 
 
 async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, operator):
@@ -112,33 +112,48 @@ async def test_a_request_with_a_body_spends_one_of_its_limit(admin, operator):
     assert statuses == [201, 201, 201, 429]
 
 
-@pytest.mark.parametrize("end", [revoke, narrow, "sign out"])
-@pytest.mark.parametrize("page", ["edit", "disable", "revoke", "rotate"])
-async def test_no_form_is_carried_out_with_a_session_that_has_ended(admin, operator, page: str, end: Any):
-    target = await make(admin, scopes=["orders"])
-    value, token = await issue(operator, "admin", "api", "orders")
-    await sign_in(admin, value)
-    path = f"/admin/tokens/{target['id']}"
-    form = (await admin.get(path if page == "disable" else f"{path}/{page}")).text
-    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
-    fields |= {"description": "late", "scope": "orders", "expires": "never", "grace": "0"}
+def cookie_header(admin: httpx.AsyncClient) -> dict[str, str]:
+    """The session's cookies, which httpx sends over HTTPS only."""
+    return {"cookie": "; ".join(f"{name}={value}" for name, value in admin.cookies.items())}
 
-    async def meanwhile() -> None:
-        if end == "sign out":
-            cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in admin.cookies.items())}
-            out = await admin.post("/admin/sign-out", data={"csrf": fields["csrf"]}, headers=cookies)
-            assert out.status_code == 303
-        else:
-            await end(operator, token)
 
-    cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in admin.cookies.items())}
-    answer: httpx.Response = await admin.post(
-        f"{path}/{page}", content=slowly(urlencode(fields).encode(), meanwhile), headers={**FORM, **cookies}
-    )
+async def sign_out(admin: httpx.AsyncClient, csrf: str) -> None:
+    answer = await admin.post("/admin/sign-out", data={"csrf": csrf}, headers=cookie_header(admin))
     assert answer.status_code == 303
-    assert answer.headers["location"].startswith("/admin/sign-in")
-    shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
-    assert (shown["revision"], shown["rotatedTo"], shown["disabled"]) == (target["revision"], None, False)
+
+
+async def test_no_form_is_carried_out_with_a_session_that_has_ended(
+    admin, operator, subtests: pytest.Subtests
+):
+    ends: tuple[Any, ...] = (revoke, narrow, sign_out)
+    for end in ends:
+        for page in ("edit", "disable", "revoke", "rotate"):
+            with subtests.test(page=page, end=end.__name__):
+                target = await make(admin, scopes=["orders"])
+                value, token = await issue(operator, "admin", "api", "orders")
+                admin.cookies.clear()
+                await sign_in_at_last(admin, value)
+                path = f"/admin/tokens/{target['id']}"
+                form = (await admin.get(path if page == "disable" else f"{path}/{page}")).text
+                fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+                fields |= {"description": "late", "scope": "orders", "expires": "never", "grace": "0"}
+
+                meanwhile: Callable[[], Awaitable[None]] = partial(end, operator, token)
+                if end is sign_out:
+                    meanwhile = partial(sign_out, admin, fields["csrf"])
+                answer: httpx.Response = await admin.post(
+                    f"{path}/{page}",
+                    content=slowly(urlencode(fields).encode(), meanwhile),
+                    headers={**FORM, **cookie_header(admin)},
+                )
+                assert answer.status_code == 303
+                assert answer.headers["location"].startswith("/admin/sign-in")
+                shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
+                assert (shown["revision"], shown["rotatedTo"], shown["disabled"]) == (
+                    target["revision"],
+                    None,
+                    False,
+                )
 
 
 async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator):
