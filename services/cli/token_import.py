@@ -189,7 +189,9 @@ def _print_imported(imported: c.Imported) -> None:
     for token in imported.added:
         click.echo(f"added {token}")
     if imported.existing:
-        click.echo(f"{len(imported.existing)} existed already", err=True)
+        revoked = sum(notice.outcome == "revoked" for notice in imported.notices)
+        text = f", {revoked} of them revoked" if revoked else ""
+        click.echo(f"{len(imported.existing)} existed already{text}", err=True)
 
 
 def _add_problems(parsed: Parsed, lines: Sequence[Line], errors: Iterable[FieldError]) -> bool:

@@ -32,7 +32,7 @@ STATES = tuple((state, state.replace("_", " ")) for state in get_args(c.TokenSta
 ORDERS = (
     ("created", "newest first"),
     ("used", "last used first"),
-    ("expires", "first to expire"),
+    ("expires", "next to expire"),
     ("description", "by description"),
 )
 Text = Annotated[str, QueryParameter(max_length=256)]

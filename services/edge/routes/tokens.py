@@ -235,7 +235,8 @@ async def list_tokens(
     order: Annotated[
         c.TokenOrder,
         QueryParameter(
-            description="`created`: newest first; `used`: last used first; `expires`: first to expire first; `description`"
+            description="`created`: newest first; `used`: last used first; `expires`: next to expire first, then tokens that never "
+            "expire, then expired ones, the latest first; `description`"
         ),
     ] = "created",
     after: After = None,
