@@ -60,7 +60,9 @@ CHANGE_AND_EXPORT = ": change it there and export again"
 _ALPHABETS = str.maketrans("-_", "+/")
 # Python takes networks that EmailEngine never matches, as 10.0.0.0/255.0.0.0.
 _ADDRESS = re.compile(r"[0-9a-f.:]+(/[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
-_REFERRER = re.compile(r"((https?://|\*).*)?\*", re.DOTALL)
+REFERRER = r"((https?://|\*).*)?\*"
+"""The pattern of referrers that match no more here than at EmailEngine, upper-case letters in the host aside."""
+_REFERRER = re.compile(REFERRER, re.DOTALL)
 
 
 class Reading(NamedTuple):

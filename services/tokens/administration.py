@@ -33,7 +33,6 @@ from shared.token_record import TokenRecord
 
 log = logging.getLogger(__name__)
 
-MAX_GRACE_S = 30 * 24 * 3600
 AUDITED_CODES = frozenset(
     {
         "insufficient_scope",
@@ -49,7 +48,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 NO_SUCH_ACCOUNT = FieldError(field="account", message="no such account")
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{rules.MAX_IDEMPOTENCY_KEY}}}", re.ASCII)
 
 
 class Policy(NamedTuple):
@@ -175,8 +174,8 @@ class Administration:
         return await self._change(c.EDIT_TOKEN, rule, request, work)
 
     async def rotate_token(self, request: c.RotateToken) -> c.Made | Failure:
-        if not 0 <= request.grace <= MAX_GRACE_S:
-            return bad_request(FieldError(field="grace", message=f"0 to {MAX_GRACE_S} seconds"))
+        if not 0 <= request.grace <= rules.MAX_GRACE_S:
+            return bad_request(FieldError(field="grace", message=f"0 to {rules.MAX_GRACE_S} seconds"))
 
         async def work(change: Transaction) -> c.Made:
             found = await transitions.find_target(change, operations.ROTATE, id=request.id)
@@ -323,9 +322,7 @@ class Administration:
 
     async def add_account(self, request: c.AddAccount) -> c.AddedAccount | Failure:
         if not rules.is_account(request.account):
-            return bad_request(
-                FieldError(field="account", message="1 to 128 characters that a URL path may hold")
-            )
+            return bad_request(FieldError(field="account", message=rules.ACCOUNT_FAULT))
         if len(request.name) > rules.MAX_DESCRIPTION or "\0" in request.name:
             return bad_request(
                 FieldError(field="name", message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
@@ -576,7 +573,12 @@ async def _once(
         return await work(change)
     if not _KEY.fullmatch(key):
         raise Rejected(
-            bad_request(FieldError(field="Idempotency-Key", message="1 to 255 visible ASCII characters"))
+            bad_request(
+                FieldError(
+                    field="Idempotency-Key",
+                    message=f"1 to {rules.MAX_IDEMPOTENCY_KEY} visible ASCII characters",
+                )
+            )
         )
     before = await change.replay(operation.name, key, _fingerprint(request))
     if before is None:
