@@ -401,6 +401,13 @@ class CreateToken(AdministrativeRequest, frozen=True):
     idempotency_key: str | None = None
 
 
+def only_account(account: str, actor: Actor) -> CreateToken:
+    """Asks what is wrong with a new token's account, where the rest of the token is not valid either: a token without
+    scopes is always rejected, with all that is wrong with it.
+    """
+    return CreateToken(token=NewToken(account=account), digest="0" * 64, hint="", actor=actor)
+
+
 class Made(Message, frozen=True):
     """A token that was made; ``replayed``: by an earlier request with the same Idempotency-Key, whose secret
     nobody kept.

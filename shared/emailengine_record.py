@@ -133,7 +133,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
     expires = _time(raw.get("expires"), "expires", problems)
     created = _time(raw.get("created"), "created", problems)
     if problems:
-        raise NotARecord(*problems, expires=expires)
+        raise NotARecord(*problems, expires=expires, account=raw.get("account"))
     record = msgspec.convert(raw, _Record)
     scopes_here = granted(record.scopes, record.permissions)
     replaced = scopes_here is None
@@ -145,7 +145,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
     addresses = networks(limits.addresses, problems)
     problems += referrer_problems(limits.referrers or ())
     if problems or isinstance(scopes_here, FieldError):
-        raise NotARecord(*map(_with_advice, problems), expires=expires)
+        raise NotARecord(*map(_with_advice, problems), expires=expires, account=record.account)
     return Reading(
         digest=record.id,
         token=NewToken(

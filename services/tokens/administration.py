@@ -136,6 +136,24 @@ class Administration:
 
         return await self._change(c.CREATE_TOKEN, operations.CREATE, request, work)
 
+    async def account_faults(self, operation: Operation[Any, Any], raw: Any) -> Sequence[FieldError]:
+        """What is wrong with the account of a new token, in a request that does not fit its type for other reasons."""
+        ways = {c.CREATE_TOKEN.subject: from_edge, c.CREATE_TOKEN.by_operator.subject: from_operator}
+        way = ways.get(operation.subject)
+        if way is None:
+            return ()
+        try:
+            request = msgspec.convert(raw, _AccountOfToken).request
+        except msgspec.ValidationError:
+            return ()
+        reply = await way(self.create_token)(request)
+        faults = reply.errors if isinstance(reply, Failure) else ()
+        return [
+            FieldError(field="token.account", message=each.message)
+            for each in faults
+            if each.field == "account"
+        ]
+
     async def edit_token(self, request: c.EditToken) -> c.EditedToken | Failure:
         names = {
             name for name, value in msgspec.structs.asdict(request.changes).items() if value is not UNSET
@@ -498,6 +516,21 @@ class Administration:
                     f"{MAX_LIVING_SECRETS} secrets of this token are valid: wait for the end of a grace period"
                 )
             )
+
+
+class _NamedAccount(msgspec.Struct):
+    account: str
+
+
+class _AccountOfToken(msgspec.Struct):
+    """A `CreateToken` of which everything else may be wrong."""
+
+    actor: c.Actor
+    token: _NamedAccount
+
+    @property
+    def request(self) -> c.CreateToken:
+        return c.only_account(self.token.account, self.actor)
 
 
 def from_edge(handler: Handler) -> Handler:
