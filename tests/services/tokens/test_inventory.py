@@ -136,7 +136,9 @@ async def test_what_nobody_will_ask_for_is_forgotten_and_the_rest_is_not(tokens_
     assert remaining == {table: [row] for table, row in left.items()}
 
 
-async def round_of(pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str) -> float:
+async def round_of(
+    pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str, measures: Measures | None = None
+) -> float:
     """How long the inventory pauses after one round, in which it asks this."""
     pauses = []
 
@@ -148,7 +150,7 @@ async def round_of(pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: 
         patched.setattr(asyncio, "sleep", pause)
         patched.setattr(inventory, "_QUERY", query)
         with pytest.raises(asyncio.CancelledError):
-            await Inventory(pool, Measures()).keep()
+            await Inventory(pool, measures or Measures()).keep()
     return float(pauses[0])
 
 
@@ -156,6 +158,15 @@ async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(data
     monkeypatch.setattr(inventory, "COUNT_S", 0.1)
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool, asyncio.timeout(10):
         assert await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(60)") > 0
+
+
+async def test_a_count_may_take_longer_than_a_request(database, monkeypatch):
+    measures = Measures()
+    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
+        # A request's queries are given up after 0.7 s.
+        query = 'select 7 as "tallystick_tokens:active" from pg_sleep(1)'
+        await round_of(pool, monkeypatch, query, measures)
+    assert 7 in {gauge.value for gauge in measures.take().gauges}
 
 
 async def test_a_slow_count_is_made_less_often(database, monkeypatch):
