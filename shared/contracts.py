@@ -401,6 +401,13 @@ class CreateToken(AdministrativeRequest, frozen=True):
     idempotency_key: str | None = None
 
 
+def only_account(account: str, actor: Actor) -> CreateToken:
+    """Asks what is wrong with a new token's account, where the rest of the token is not valid either: a token without
+    scopes is always rejected, with all that is wrong with it.
+    """
+    return CreateToken(token=NewToken(account=account), digest="0" * 64, hint="", actor=actor)
+
+
 class Made(Message, frozen=True):
     """A token that was made; ``replayed``: by an earlier request with the same Idempotency-Key, whose secret
     nobody kept.
@@ -640,7 +647,9 @@ EXPIRING_DAYS = 7
 
 
 TokenOrder = Literal["created", "used", "expires", "description"]
-"""Newest first; last used first; first to expire first; by description."""
+"""Newest first; last used first; next to expire first, then those that never expire, then expired ones, the latest
+first; by description.
+"""
 
 
 class ListTokens(AdministrativeRequest, frozen=True, omit_defaults=True):
@@ -657,7 +666,9 @@ class ListTokens(AdministrativeRequest, frozen=True, omit_defaults=True):
         rotated_to: only the token whose successor this is.
         created_by: only tokens that this token created, by id.
         unused_since: only tokens that were neither used nor created since then.
-        order: how they are sorted. Under ``used``, a token that is used between two pages may be left out.
+        order: ``created``: newest first; ``used``: last used first; ``expires``: next to expire first, then those that never
+            expire, then expired ones, the latest first; ``description``. Under ``used``, a token that is used between
+            two pages may be left out.
     """
 
     page: int = 0

@@ -60,7 +60,9 @@ CHANGE_AND_EXPORT = ": change it there and export again"
 _ALPHABETS = str.maketrans("-_", "+/")
 # Python takes networks that EmailEngine never matches, as 10.0.0.0/255.0.0.0.
 _ADDRESS = re.compile(r"[0-9a-f.:]+(/[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
-_REFERRER = re.compile(r"((https?://|\*).*)?\*", re.DOTALL)
+REFERRER = r"((https?://|\*).*)?\*"
+"""The pattern of referrers that match no more here than at EmailEngine, upper-case letters in the host aside."""
+_REFERRER = re.compile(REFERRER, re.DOTALL)
 
 
 class Reading(NamedTuple):
@@ -131,7 +133,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
     expires = _time(raw.get("expires"), "expires", problems)
     created = _time(raw.get("created"), "created", problems)
     if problems:
-        raise NotARecord(*problems, expires=expires)
+        raise NotARecord(*problems, expires=expires, account=raw.get("account"))
     record = msgspec.convert(raw, _Record)
     scopes_here = granted(record.scopes, record.permissions)
     replaced = scopes_here is None
@@ -143,7 +145,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
     addresses = networks(limits.addresses, problems)
     problems += referrer_problems(limits.referrers or ())
     if problems or isinstance(scopes_here, FieldError):
-        raise NotARecord(*map(_with_advice, problems), expires=expires)
+        raise NotARecord(*map(_with_advice, problems), expires=expires, account=record.account)
     return Reading(
         digest=record.id,
         token=NewToken(

@@ -23,14 +23,21 @@ class NotARecord(Exception):
     Args:
         problems: what is wrong, by field; a text is about the record as a whole. None repeats the record's values.
         expires: the record's expiry, where it can be read all the same.
+        account: the account that the record names, where it can be read all the same.
     """
 
-    def __init__(self, *problems: FieldError | str, expires: datetime | None = None) -> None:
+    def __init__(
+        self,
+        *problems: FieldError | str,
+        expires: datetime | None = None,
+        account: object = None,
+    ) -> None:
         self.problems = tuple(
             FieldError(field="", message=problem) if isinstance(problem, str) else problem
             for problem in problems
         )
         self.expires = expires
+        self.account = account if isinstance(account, str) else None
         super().__init__("; ".join(map(describe, self.problems)))
 
 

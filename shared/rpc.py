@@ -7,7 +7,7 @@ A refusal is answered as NATS services do (ADR-32): the headers ``Nats-Service-E
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -60,6 +60,13 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 R = TypeVar("R", bound=msgspec.Struct)
 Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 Handlers = Mapping[Operation[Any, Any], Handler]
+Inquire = Callable[[Operation[Any, Any], Any], Awaitable[Sequence[FieldError]]]
+"""What else is wrong with a decoded request that does not fit its type, as far as only the service can tell."""
+
+
+async def _ask_nothing(operation: Operation[Any, Any], raw: Any) -> Sequence[FieldError]:
+    del operation, raw
+    return ()
 
 
 async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Failure:
@@ -189,6 +196,7 @@ async def serve(
     *,
     unavailable: tuple[type[Exception], ...] = (),
     malformed: tuple[type[Exception], ...] = (),
+    inquire: Inquire = _ask_nothing,
     limit: int = 256,
     clocks_s: float = CLOCKS_S,
 ) -> AsyncIterator["Server"]:
@@ -201,10 +209,11 @@ async def serve(
         handlers: for each operation a function from request to reply (or `Failure`).
         unavailable: exceptions that mean "cannot decide now"; any other is logged and answered ``internal``.
         malformed: exceptions that mean that a value in the request is one nothing can be done with.
+        inquire: adds to the faults of a request that does not fit its type.
         limit: how many requests are handled at once; more are answered ``overloaded``.
         clocks_s: how far the callers' clocks may be behind this one's, in seconds.
     """
-    server = Server(unavailable, malformed, limit, clocks_s)
+    server = Server(unavailable, malformed, inquire, limit=limit, clocks_s=clocks_s)
     config = ServiceConfig(
         name=name, version=VERSION, description=description, queue_group=name, stats_handler=server.stats
     )
@@ -291,9 +300,12 @@ class Server:
         self,
         unavailable: tuple[type[Exception], ...],
         malformed: tuple[type[Exception], ...],
+        inquire: Inquire,
+        *,
         limit: int,
         clocks_s: float,
     ) -> None:
+        self._inquire = inquire
         self._clocks_s = clocks_s
         self._unavailable = unavailable
         self._malformed = malformed
@@ -357,7 +369,7 @@ class Server:
     ) -> msgspec.Struct:
         try:
             async with asyncio.timeout(operation.timeout_s):
-                return await _decode_and_handle(request.data, operation.max_bytes, decoder, handler)
+                return await self._decode_and_handle(request.data, operation, decoder, handler)
         except TimeoutError:
             return Failure(
                 code="unavailable", message="the deadline passed", outcome_unknown=operation.mutates
@@ -378,32 +390,37 @@ class Server:
                 outcome_unknown=operation.mutates,
             )
 
+    async def _decode_and_handle(
+        self,
+        data: bytes,
+        operation: Operation[Any, Any],
+        decoder: msgspec.json.Decoder[Any],
+        handler: Handler,
+    ) -> msgspec.Struct:
+        if len(data) > operation.max_bytes:
+            return Failure(code="bad_request", message=f"over {operation.max_bytes} bytes")
+        try:
+            decoded = decoder.decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            is_json = isinstance(error, msgspec.ValidationError)
+            faults = tuple(await self._faults(data, operation)) if is_json else ()
+            return Failure(code="bad_request", message=without_input(str(error)), errors=faults)
+        return await handler(decoded)
+
+    async def _faults(self, data: bytes, operation: Operation[Any, Any]) -> list[FieldError]:
+        """Everything that is wrong with a request that is JSON; its decoder stops at the first fault."""
+        try:
+            raw = msgspec.json.decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return []
+        faults = validation.problems(raw, operation.request)
+        return validation.with_others(faults, await self._inquire(operation, raw))
+
     def _is_late(self, request: Request) -> bool:
         deadline = (request.headers or {}).get(DEADLINE_HEADER, "")
         # Another language's caller may leave the deadline out; then its request is as good as its arrival.
         readable = deadline.isascii() and deadline.isdecimal() and len(deadline) < 20
         return readable and (time.time() - self._clocks_s) * 1000 > int(deadline)
-
-
-async def _decode_and_handle(
-    data: bytes, max_bytes: int, decoder: msgspec.json.Decoder[Any], handler: Handler
-) -> msgspec.Struct:
-    if len(data) > max_bytes:
-        return Failure(code="bad_request", message=f"over {max_bytes} bytes")
-    try:
-        decoded = decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        faults = tuple(_faults(data, decoder.type)) if isinstance(error, msgspec.ValidationError) else ()
-        return Failure(code="bad_request", message=without_input(str(error)), errors=faults)
-    return await handler(decoded)
-
-
-def _faults(data: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
-    """Everything that is wrong with a request that is JSON; its decoder stops at the first fault."""
-    try:
-        return validation.problems(msgspec.json.decode(data), kind)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return []
 
 
 def _is_from_jetstream(message: Msg) -> bool:

@@ -21,11 +21,17 @@ MAX_WILDCARDS = 8  # in one referrer pattern
 MAX_LOGGED = 512  # characters of a refusal's texts; a token's log of 100 then fits one answer
 MAX_REQUESTS = 1_000_000_000
 MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds
+MAX_GRACE_S = 30 * 24 * 3600
+MAX_IDEMPOTENCY_KEY = 255  # characters
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_LIFETIME = timedelta(days=3653)  # ten years with their leap days
 
 # An account's name becomes a path segment, a header value and a metric-free log word.
-_ACCOUNT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}", re.ASCII)
+MAX_ACCOUNT = 128  # characters
+ACCOUNT = rf"(?!\.{{1,2}}$)[A-Za-z0-9._~!$&'()*+,;=:@-]{{1,{MAX_ACCOUNT}}}"
+"""The pattern of an account's name. It means the same in JSON Schema (ECMA-262)."""
+ACCOUNT_FAULT = f"1 to {MAX_ACCOUNT} characters that a URL path may hold"
+_ACCOUNT = re.compile(ACCOUNT, re.ASCII)
 
 _TOKEN_ID = re.compile(r"tok_[0-9a-z]{26}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
@@ -57,7 +63,7 @@ def problems(token: NewToken, now: datetime, *, stored: Restrictions | None = No
     found = [FieldError(field="description", message=text) for text in _description(token.description)]
     found += _scopes(token.scopes)
     if token.account is not None and not is_account(token.account):
-        found.append(FieldError(field="account", message="1 to 128 characters that a URL path may hold"))
+        found.append(FieldError(field="account", message=ACCOUNT_FAULT))
     if token.metadata is not None and too_deep(token.metadata):
         found.append(FieldError(field="metadata", message="nested too deeply"))
     elif token.metadata is not None and len(msgspec.json.encode(token.metadata)) > MAX_METADATA:

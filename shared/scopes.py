@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable
 
 ALL = "*"
-_SCOPE = re.compile(r"[a-z0-9][a-z0-9_.-]*(:[a-z0-9][a-z0-9_.-]*)*", re.ASCII)
+SCOPE = "[a-z0-9][a-z0-9_.-]*(:[a-z0-9][a-z0-9_.-]*)*"
+"""The pattern of every scope but ``*``. It means the same in JSON Schema (ECMA-262)."""
+_SCOPE = re.compile(SCOPE, re.ASCII)
 MAX_LENGTH = 128
 MAX_COUNT = 64
 

@@ -85,5 +85,6 @@ def _ours(text: str) -> TokenRecord:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise NotARecord(f"not valid JSON: {error}") from None
     if problems := list(record_fields.problems(raw, TokenRecord)):
-        raise NotARecord(*problems)
+        token = raw.get("token") if isinstance(raw, dict) else None
+        raise NotARecord(*problems, account=token.get("account") if isinstance(token, dict) else None)
     return msgspec.convert(raw, TokenRecord)

@@ -2,7 +2,7 @@
 rules for the rest as well. What fits its types is left to the tokens service, which knows the stored token.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +48,12 @@ def problems(value: Any, kind: type[msgspec.Struct], now: datetime | None = None
 def and_rules(faults: list[FieldError], token: NewToken | TokenUpdate) -> list[FieldError]:
     """Faults of what was to be a token, with what the rules say of the fields that could be read."""
     part = Valid(type(token), "", msgspec.to_builtins(token, builtin_types=(datetime,)))
-    return bounded([*faults, *unreported(faults, _of_token(part, datetime.now(UTC)))])
+    return with_others(faults, _of_token(part, datetime.now(UTC)))
+
+
+def with_others(faults: Sequence[FieldError], others: Iterable[FieldError]) -> list[FieldError]:
+    """Faults, and others of fields that none of them is about."""
+    return bounded([*faults, *unreported(faults, others)])
 
 
 def bounded(faults: list[FieldError]) -> list[FieldError]:

@@ -1,18 +1,20 @@
 """Arguments of the command line that describe a token."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import click
 import msgspec
+from nats.aio.client import Client
 
-from services.cli.connection import fail
+from services.cli.connection import fail, inquire, operator
 from shared import contracts as c
-from shared import validation
-from shared.contracts import FieldError
+from shared import rpc, rules, validation
+from shared.contracts import Failure, FieldError
 from shared.lifecycle import EX_DATAERR
 
+NO_SUCH_ACCOUNT = FieldError(field="account", message="no such account")
 _FAULTS = "tallystick.faults"
 _FIELDS = {
     "scopes": "scopes",
@@ -99,8 +101,34 @@ class TokenCommand(click.Command):
         rest = super().parse_args(ctx, args)
         if faults := ctx.meta.get(_FAULTS):
             found = validation.and_rules(faults, update(ctx.params))
+            found = validation.with_others(found, _account_faults(ctx.params.get("account")))
             raise click.UsageError("\n".join(f"{each.field}: {each.message}" for each in found), ctx)
         return rest
+
+
+def _account_faults(account: str | None) -> tuple[FieldError, ...]:
+    """What is wrong with the account of a token that is not asked for, since other fields are not valid."""
+    if account is None:
+        return ()
+    if not rules.is_account(account):
+        return (FieldError(field="account", message=rules.ACCOUNT_FAULT),)
+    missing = missing_accounts([account])
+    return (NO_SUCH_ACCOUNT,) if missing else ()
+
+
+def missing_accounts(names: Iterable[str]) -> set[str]:
+    """Those of these accounts that do not exist, as far as that can be told."""
+
+    async def missing(client: Client) -> set[str]:
+        found = set()
+        for name in names:
+            question = c.GetAccount(account=name, actor=operator())
+            reply = await rpc.call(client, c.GET_ACCOUNT.by_operator, question)
+            if isinstance(reply, Failure) and reply.code == "not_found":
+                found.add(name)
+        return found
+
+    return inquire(missing) or set()
 
 
 def update(given: Mapping[str, Any]) -> c.TokenUpdate:

@@ -103,6 +103,16 @@ def try_change(operation: Operation[Q, R], question: Q) -> R | Failure:
     return with_client(once)
 
 
+def inquire(work: Callable[[Client], Awaitable[T]]) -> T | None:
+    """What the services say; None where none can be asked, which is no fault then."""
+    if not settings.read("nats_url", os.environ) and DataFolder(data_dir()).running() is None:
+        return None
+    try:
+        return asyncio.run(_connected(work))
+    except Unavailable:
+        return None
+
+
 def or_fail(reply: T | Failure) -> T:
     if isinstance(reply, Failure):
         for error in reply.errors:
@@ -115,20 +125,21 @@ def or_fail(reply: T | Failure) -> T:
 
 
 def with_client(work: Callable[[Client], Awaitable[T]]) -> T:
-    async def connected() -> T:
-        async with bus.connect(
-            nats_url(),
-            "operator",
-            Stop(),
-            wait_s=2,
-            authority=settings.read("nats_authority", os.environ),
-        ) as client:
-            return await work(client)
-
     try:
-        return asyncio.run(connected())
+        return asyncio.run(_connected(work))
     except Unavailable as error:
         fail(str(error), EX_UNAVAILABLE)
+
+
+async def _connected(work: Callable[[Client], Awaitable[T]]) -> T:
+    async with bus.connect(
+        nats_url(),
+        "operator",
+        Stop(),
+        wait_s=2,
+        authority=settings.read("nats_authority", os.environ),
+    ) as client:
+        return await work(client)
 
 
 def fail(message: str, code: int) -> NoReturn:

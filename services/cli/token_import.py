@@ -9,9 +9,10 @@ import click
 import msgspec
 
 from services.cli import reconcile as reconciliation
+from services.cli.arguments import NO_SUCH_ACCOUNT, missing_accounts
 from services.cli.connection import fail, operator, or_fail, try_change
 from shared import contracts as c
-from shared import token_record
+from shared import rules, token_record
 from shared.contracts import Failure, FieldError
 from shared.lifecycle import EX_DATAERR
 from shared.record_fields import describe
@@ -38,11 +39,19 @@ class Line(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """Lines that hold records which may be imported, as far as that can be told here; and what is to be said."""
+    """What the lines of a file hold.
+
+    Args:
+        records: those that may be imported, as far as that can be told here.
+        rejected: what is wrong with the others, by the number of the line.
+        notices: what is to be said besides, by the number of the line.
+        accounts: the accounts that rejected records name, with their lines.
+    """
 
     records: list[tuple[Line, TokenRecord]]
     rejected: dict[int, list[str]]
     notices: dict[int, list[str]]
+    accounts: dict[str, list[Line]]
 
 
 @click.command("import")
@@ -119,7 +128,7 @@ def read_lines(file: Any) -> list[Line]:
 
 def parse(lines: Iterable[Line], scopes: Sequence[str]) -> Parsed:
     """Reads every line, so that all faults are reported at once."""
-    parsed = Parsed([], {}, {})
+    parsed = Parsed([], {}, {}, {})
     digests: dict[str, int] = {}
     for line in lines:
         try:
@@ -129,6 +138,8 @@ def parse(lines: Iterable[Line], scopes: Sequence[str]) -> Parsed:
                 parsed.notices[line.number] = [_expired(error.expires.strftime("%Y-%m-%dT%H:%M:%SZ"))]
             else:
                 parsed.rejected[line.number] = [describe(problem) for problem in error.problems]
+                if error.account is not None and rules.is_account(error.account):
+                    parsed.accounts.setdefault(error.account, []).append(line)
             continue
         first = digests.setdefault(reading.record.digest, line.number)
         if first != line.number:
@@ -153,6 +164,10 @@ def _import(parsed: Parsed, *, create_accounts: bool, skip_rejected: bool, dry_r
             dry_run=dry_run or stopped,
         )
         imported = _ask(parsed, request)
+    if parsed.accounts and not create_accounts:
+        for account in missing_accounts(parsed.accounts):
+            for line in parsed.accounts[account]:
+                _add_problem(parsed, line, "token.account", NO_SUCH_ACCOUNT.message)
     if stopped or imported is None:
         _print_lines(parsed.rejected)
         fail(f"{_count(len(parsed.rejected), 'record')} rejected; nothing was imported", EX_DATAERR)
@@ -189,7 +204,9 @@ def _print_imported(imported: c.Imported) -> None:
     for token in imported.added:
         click.echo(f"added {token}")
     if imported.existing:
-        click.echo(f"{len(imported.existing)} existed already", err=True)
+        revoked = sum(notice.outcome == "revoked" for notice in imported.notices)
+        text = f", {revoked} of them revoked" if revoked else ""
+        click.echo(f"{len(imported.existing)} existed already{text}", err=True)
 
 
 def _add_problems(parsed: Parsed, lines: Sequence[Line], errors: Iterable[FieldError]) -> bool:

@@ -118,7 +118,7 @@ def issue(
     type=click.Choice(get_args(c.TokenOrder)),
     default="created",
     show_default=True,
-    help="newest first, last used first, first to expire first, or by description",
+    help="newest first, last used first, next to expire first (expired ones last), or by description",
 )
 @in_pages
 def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:

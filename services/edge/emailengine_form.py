@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from services.edge.bodies import is_too_large
 from services.edge.errors import Refused
-from shared import emailengine_record
+from shared import emailengine_record, rules, validation
 from shared.contracts import FieldError, NewToken, RateLimit, Restrictions, Time
 
 LONGEST = timedelta(days=3652)
@@ -78,6 +78,30 @@ def new_token(form: EmailEngineToken, now: datetime) -> NewToken:
     Raises:
         Refused: it cannot be expressed without becoming wider; with every field that is wrong.
     """
+    token, problems = _read(form, now)
+    if problems:
+        raise Refused("bad_request", errors=tuple(problems))
+    return token
+
+
+def form_problems(form: EmailEngineToken, now: datetime) -> list[FieldError]:
+    """Everything that is wrong with a form, as far as it can be told without the database."""
+    token, problems = _read(form, now)
+    fields = {problem.field.partition("[")[0] for problem in problems}
+    limits = token.restrictions
+    if "restrictions.addresses" in fields:
+        limits = msgspec.structs.replace(limits, addresses=None)  # only what was readable is left of them
+    judged = msgspec.structs.replace(
+        token,
+        # Those that the permissions would leave cannot be told.
+        scopes=_scopes_of(form) if "permissions" in fields else token.scopes,
+        restrictions=limits,
+    )
+    return validation.with_others(problems, rules.problems(rules.in_utc(judged), now))
+
+
+def _read(form: EmailEngineToken, now: datetime) -> tuple[NewToken, list[FieldError]]:
+    """The token that a form asks for, as far as it can be expressed; and why the rest cannot."""
     problems: list[FieldError] = []
     token = NewToken(
         description=form.description.strip(),
@@ -88,9 +112,7 @@ def new_token(form: EmailEngineToken, now: datetime) -> NewToken:
         not_before=form.not_before,
         expires=_expires(form.expires, now, problems),
     )
-    if problems:
-        raise Refused("bad_request", errors=tuple(map(_with_advice, problems)))
-    return token
+    return token, list(map(_with_advice, problems))
 
 
 def _with_advice(problem: FieldError) -> FieldError:
@@ -103,8 +125,12 @@ def _with_advice(problem: FieldError) -> FieldError:
     return FieldError(field=problem.field, message=problem.message + advice)
 
 
+def _scopes_of(form: EmailEngineToken) -> tuple[str, ...]:
+    return (form.scopes,) if isinstance(form.scopes, str) else form.scopes
+
+
 def _scopes(form: EmailEngineToken, problems: list[FieldError]) -> tuple[str, ...]:
-    scopes = (form.scopes,) if isinstance(form.scopes, str) else form.scopes
+    scopes = _scopes_of(form)
     if form.permissions is None:
         return scopes
     granted = emailengine_record.granted(scopes, form.permissions)

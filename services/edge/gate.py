@@ -19,7 +19,7 @@ from services.edge.coherence import now
 from services.edge.errors import Refused
 from services.edge.quotas import Quotas
 from services.edge.usage import Usage
-from shared import addresses
+from shared import addresses, validation
 from shared.addresses import Network
 from shared.contracts import FieldError, Quota, Restrictions, Token, Verdict
 from shared.events import Producer
@@ -238,6 +238,8 @@ async def authorize(request: HttpRequest) -> None:
     - ``query``: its query parameters, which `app` takes from its signature. None may come twice, and no other at all.
     - ``other_parameters``: ``ignored`` for a route that other query parameters may be sent to.
     - ``body``: the type of its JSON body, which may be left out unless ``body_required``.
+    - ``inquire``: adds to the faults of a JSON body that does not fit its type; a function of the request and what could
+      be decoded of the body.
     - ``form``: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
     - ``by``: the function that authorizes the request instead, for a route with other credentials than a token in
       the header or the query.
@@ -391,6 +393,9 @@ async def _check_body(request: HttpRequest, kind: Any) -> None:
         return
     _check_media_type(request, *opt.get("json_types", JSON))
     if found := bodies.problems(await request.body(), kind):
+        if inquire := opt.get("inquire"):
+            more = await inquire(request, bodies.loosely(await request.body()))
+            found = validation.with_others(found, more)
         raise Refused("bad_request", errors=tuple(found))
 
 

@@ -44,5 +44,5 @@ def _preferences(header: str) -> Iterator[_Preference]:
         ]
         parameters = {name: text for name, text in pairs if name and name not in _IGNORED}
         weight = parameters.pop("q", "1")
-        if value and _WEIGHT.fullmatch(weight):
+        if _WEIGHT.fullmatch(weight):
             yield _Preference(value, parameters, float(weight))

@@ -33,7 +33,6 @@ from shared.token_record import TokenRecord
 
 log = logging.getLogger(__name__)
 
-MAX_GRACE_S = 30 * 24 * 3600
 AUDITED_CODES = frozenset(
     {
         "insufficient_scope",
@@ -49,7 +48,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 NO_SUCH_ACCOUNT = FieldError(field="account", message="no such account")
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{rules.MAX_IDEMPOTENCY_KEY}}}", re.ASCII)
 
 
 class Policy(NamedTuple):
@@ -137,6 +136,24 @@ class Administration:
 
         return await self._change(c.CREATE_TOKEN, operations.CREATE, request, work)
 
+    async def account_faults(self, operation: Operation[Any, Any], raw: Any) -> Sequence[FieldError]:
+        """What is wrong with the account of a new token, in a request that does not fit its type for other reasons."""
+        ways = {c.CREATE_TOKEN.subject: from_edge, c.CREATE_TOKEN.by_operator.subject: from_operator}
+        way = ways.get(operation.subject)
+        if way is None:
+            return ()
+        try:
+            request = msgspec.convert(raw, _AccountOfToken).request
+        except msgspec.ValidationError:
+            return ()
+        reply = await way(self.create_token)(request)
+        faults = reply.errors if isinstance(reply, Failure) else ()
+        return [
+            FieldError(field="token.account", message=each.message)
+            for each in faults
+            if each.field == "account"
+        ]
+
     async def edit_token(self, request: c.EditToken) -> c.EditedToken | Failure:
         names = {
             name for name, value in msgspec.structs.asdict(request.changes).items() if value is not UNSET
@@ -175,8 +192,8 @@ class Administration:
         return await self._change(c.EDIT_TOKEN, rule, request, work)
 
     async def rotate_token(self, request: c.RotateToken) -> c.Made | Failure:
-        if not 0 <= request.grace <= MAX_GRACE_S:
-            return bad_request(FieldError(field="grace", message=f"0 to {MAX_GRACE_S} seconds"))
+        if not 0 <= request.grace <= rules.MAX_GRACE_S:
+            return bad_request(FieldError(field="grace", message=f"0 to {rules.MAX_GRACE_S} seconds"))
 
         async def work(change: Transaction) -> c.Made:
             found = await transitions.find_target(change, operations.ROTATE, id=request.id)
@@ -323,9 +340,7 @@ class Administration:
 
     async def add_account(self, request: c.AddAccount) -> c.AddedAccount | Failure:
         if not rules.is_account(request.account):
-            return bad_request(
-                FieldError(field="account", message="1 to 128 characters that a URL path may hold")
-            )
+            return bad_request(FieldError(field="account", message=rules.ACCOUNT_FAULT))
         if len(request.name) > rules.MAX_DESCRIPTION or "\0" in request.name:
             return bad_request(
                 FieldError(field="name", message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
@@ -503,6 +518,21 @@ class Administration:
             )
 
 
+class _NamedAccount(msgspec.Struct):
+    account: str
+
+
+class _AccountOfToken(msgspec.Struct):
+    """A `CreateToken` of which everything else may be wrong."""
+
+    actor: c.Actor
+    token: _NamedAccount
+
+    @property
+    def request(self) -> c.CreateToken:
+        return c.only_account(self.token.account, self.actor)
+
+
 def from_edge(handler: Handler) -> Handler:
     """The handler for what an edge asks on behalf of a client, which has to have shown a credential."""
 
@@ -576,7 +606,12 @@ async def _once(
         return await work(change)
     if not _KEY.fullmatch(key):
         raise Rejected(
-            bad_request(FieldError(field="Idempotency-Key", message="1 to 255 visible ASCII characters"))
+            bad_request(
+                FieldError(
+                    field="Idempotency-Key",
+                    message=f"1 to {rules.MAX_IDEMPOTENCY_KEY} visible ASCII characters",
+                )
+            )
         )
     before = await change.replay(operation.name, key, _fingerprint(request))
     if before is None:

@@ -54,6 +54,7 @@ async def run(settings: Settings, stop: Stop) -> None:
         await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
         await stack.enter_async_context(producer.thread("tokens", settings.thread))
         policy = Policy(settings.self_rotation_max_grace_s, settings.max_tokens_per_creator)
+        administration = Administration(tokens, leases, outbox.filled, policy, producer.measures)
         await stack.enter_async_context(
             rpc.serve(
                 client,
@@ -61,11 +62,12 @@ async def run(settings: Settings, stop: Stop) -> None:
                 "checks access tokens and manages them",
                 {
                     **TokensHandlers(tokens, leases, limits).all(),
-                    **Administration(tokens, leases, outbox.filled, policy, producer.measures).all(),
+                    **administration.all(),
                     **Sessions(pool, tokens, limits).all(),
                 },
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
+                inquire=administration.account_faults,
                 clocks_s=settings.clocks_s,
             )
         )

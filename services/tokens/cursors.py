@@ -18,7 +18,7 @@ class NotACursor(Exception):
     """The text is none, or one of a list with other filters."""
 
 
-class Place(Struct, frozen=True, forbid_unknown_fields=True):
+class Place(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The place in a list after which a page begins.
 
     Args:
@@ -27,6 +27,9 @@ class Place(Struct, frozen=True, forbid_unknown_fields=True):
         total: how many rows matched on the first page: they are not counted again.
         id: the last row's id, or its account.
         key: what it is sorted by.
+        part: the part of the order that the last row is in, from 0; see `services.tokens.rows.ORDERS`.
+        time: when the first page was read, by PostgreSQL's clock. It divides the parts, so that a token that expires
+            between two pages is neither left out nor listed twice. Without it all rows are in the first part.
     """
 
     filters: str
@@ -34,6 +37,8 @@ class Place(Struct, frozen=True, forbid_unknown_fields=True):
     total: int
     id: str
     key: str = ""
+    part: int = 0
+    time: str = "-infinity"
 
 
 class LogPlace(Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,9 +35,15 @@ async def import_records(change: Transaction, request: c.ImportTokens, now: date
     names = {
         record.token.account
         for _, record, _ in candidates
-        if record.token.account is not None and record.digest not in stored and record.id not in taken
+        if record.token.account is not None
+        and record.digest not in stored
+        and not (request.create_accounts and record.id in taken)
     }
+    # No account is created for them.
+    of_rejected = {} if request.create_accounts else _accounts_of_rejected(request.records, problems)
+    names.update(of_rejected.values())
     accounts = await lock_accounts(change, names, create=request.create_accounts)
+    problems += [_no_such_account(index) for index, name in of_rejected.items() if name not in accounts]
     for index, record, is_shortened in candidates:
         if record.digest in imported:
             problems.append(FieldError(field=f"records[{index}]", message="the same token comes twice"))
@@ -45,16 +51,19 @@ async def import_records(change: Transaction, request: c.ImportTokens, now: date
             notices.append(
                 ImportNotice(record=index, outcome="revoked" if token.revoked else "existing", id=token.id)
             )
+        elif record.id in taken:
+            imported.add(record.digest)
+            problems.append(_taken_id(index))
+            if names & {record.token.account} - accounts.keys():
+                problems.append(_no_such_account(index))
         else:
             imported.add(record.digest)
             try:
                 await insert(change, record, accounts)
             except AlreadyExists:
-                problems.append(FieldError(field=f"records[{index}].id", message="another token has this id"))
+                problems.append(_taken_id(index))
             except NoSuchAccount:
-                problems.append(
-                    FieldError(field=f"records[{index}].token.account", message="no such account")
-                )
+                problems.append(_no_such_account(index))
             else:
                 added.append(record.id)
                 if is_shortened:
@@ -164,11 +173,50 @@ def _candidates(
     return candidates, notices, problems
 
 
+class _NamedAccount(msgspec.Struct):
+    account: str
+
+
+class _Bound(msgspec.Struct):
+    """A record of which everything but the account may be wrong."""
+
+    token: _NamedAccount
+
+
+def _accounts_of_rejected(raw: tuple[Any, ...], problems: list[FieldError]) -> Mapping[int, str]:
+    """The accounts that rejected records name, by the records' indices, as far as these are names."""
+    accounts = {}
+    for index in sorted({_index(problem) for problem in problems}):
+        try:
+            name = msgspec.convert(raw[index], _Bound).token.account
+        except msgspec.ValidationError:
+            continue
+        if rules.is_account(name):
+            accounts[index] = name
+    return accounts
+
+
+def _no_such_account(index: int) -> FieldError:
+    return FieldError(field=f"records[{index}].token.account", message="no such account")
+
+
+def _taken_id(index: int) -> FieldError:
+    return FieldError(field=f"records[{index}].id", message="another token has this id")
+
+
+def _index(problem: FieldError) -> int:
+    """The record that a problem is about."""
+    return int(problem.field.removeprefix("records[").partition("]")[0])
+
+
 def _rejections(problems: list[FieldError]) -> Iterator[ImportNotice]:
     for problem in problems:
-        index, _, field = problem.field.removeprefix("records[").partition("]")
+        _, _, field = problem.field.partition("]")
         yield ImportNotice(
-            record=int(index), outcome="rejected", field=field.removeprefix("."), message=problem.message
+            record=_index(problem),
+            outcome="rejected",
+            field=field.removeprefix("."),
+            message=problem.message,
         )
 
 

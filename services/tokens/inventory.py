@@ -11,6 +11,7 @@ from shared.measures import Measures
 from shared.postgres import UNAVAILABLE, Pool
 
 EVERY_S = 5.0
+COUNT_S = 10.0
 SHARE = 0.02
 """Of the time, at most this much is spent on counting: a table of millions is counted less often."""
 EXPIRING_DAYS = (1, 7, 30)
@@ -64,7 +65,7 @@ class Inventory:
             began = clock()
             with suppress(*UNAVAILABLE):
                 # It reads the whole table; what waits for it is nobody's request.
-                row = await self._pool.fetchrow(_QUERY, timeout=10)
+                row = await self._pool.fetchrow(_QUERY, timeout=COUNT_S)
                 self._counts = dict(row) if row else {}
                 await self._pool.execute("delete from use_by_day where day < now() - interval '9 days'")
                 await self._pool.execute("delete from session where expires <= now()")

@@ -77,19 +77,21 @@ STATES: Mapping[TokenState, str] = {
 """The condition for each state; constants, so that PostgreSQL can match them with partial indexes."""
 
 
-class Order(NamedTuple):
-    """How a list is sorted: by a key that is never null and then by id, both in one direction, so that a row's place is
-    found by one comparison.
+class Part(NamedTuple):
+    """A part of a sorted list: by a key that is never null and then by id, both in one direction, so that a row's place
+    is found by one comparison.
 
     Args:
         key: the key, in SQL.
         type: its type.
         descending: the direction.
+        condition: which rows are in this part; ``{time}`` stands for the time at which the first page was read.
     """
 
     key: str
     type: str
     descending: bool = False
+    condition: str = "true"
 
     @property
     def sql(self) -> str:
@@ -106,12 +108,18 @@ class Order(NamedTuple):
         return f"({self.key}, id) {'<' if self.descending else '>'} ({key}::text::{self.type}, {id}::text)"
 
 
-ORDERS: Mapping[TokenOrder, Order] = {
-    "created": Order("id", "text", descending=True),
-    "used": Order("coalesce(last_used, '-infinity')", "timestamptz", descending=True),
-    "expires": Order("coalesce(expires, 'infinity')", "timestamptz"),
+_EXPIRY = "coalesce(expires, 'infinity')"
+
+# Each part is read on its own, since no index is in the order of several.
+ORDERS: Mapping[TokenOrder, tuple[Part, ...]] = {
+    "created": (Part("id", "text", descending=True),),
+    "used": (Part("coalesce(last_used, '-infinity')", "timestamptz", descending=True),),
+    "expires": (
+        Part(_EXPIRY, "timestamptz", condition=f"{_EXPIRY} > {{time}}"),
+        Part(_EXPIRY, "timestamptz", descending=True, condition=f"{_EXPIRY} <= {{time}}"),
+    ),
     # As much of it as a cursor has room for.
-    "description": Order("left(lower(description), 64)", "text"),
+    "description": (Part("left(lower(description), 64)", "text"),),
 }
 
 

@@ -355,7 +355,7 @@ class Store:
 
     async def list(self, wanted: ListTokens, place: Place | None) -> Listing[Token]:
         """A page of the tokens that match."""
-        order = rows.ORDERS[wanted.order]
+        parts = rows.ORDERS[wanted.order]
         in_state = rows.STATES[wanted.state] if wanted.state else "revoked is null"
         condition = f"""
             {in_state} and ($1::text is null or account = $1)
@@ -378,26 +378,47 @@ class Store:
             wanted.unused_since,
             _escape_like(wanted.scope or ""),
         )
-        total = (
-            place.total
-            if place
-            else await self._pool.fetchval(
-                f"select count(*) from token where {condition}",  # noqa: S608  # constants
+        if place is None:
+            counts = ", ".join(
+                f"count(*) filter (where {part.condition.format(time='now()')})" for part in parts
+            )
+            ((time, *sizes),) = await self._pool.fetch(
+                f"select now()::text, {counts} from token where {condition}",  # noqa: S608  # constants
                 *arguments,
                 timeout=LIST_S,
             )
+        else:
+            time, sizes = place.time, [0] * len(parts)
+        found: list[asyncpg.Record] = []
+        skipped = 0 if place else wanted.page * wanted.page_size
+        for number, part in enumerate(parts):
+            if place is not None and number < place.part:
+                continue
+            values = [*arguments, wanted.page_size + 1 - len(found), skipped]
+            within = condition
+            if len(parts) > 1:
+                values.append(time)
+                within += f" and {part.condition.format(time=f'${len(values)}::text::timestamptz')}"
+            if place is not None and number == place.part:
+                values += (place.key, place.id)
+                within += f" and {part.beyond(f'${len(values) - 1}', f'${len(values)}')}"
+            found += await self._pool.fetch(
+                f"select *, ({part.key})::text as place, {number} as part from token where {within}"  # noqa: S608
+                f" order by {part.sql} limit $10 offset $11",
+                *values,
+                timeout=LIST_S,
+            )
+            if len(found) > wanted.page_size:
+                break
+            skipped = max(0, skipped - sizes[number])
+        return _listing(
+            wanted,
+            place,
+            place.total if place else sum(sizes),
+            found,
+            rows.token,
+            time=time if len(parts) > 1 else "-infinity",
         )
-        beyond = f" and {order.beyond('$12', '$13')}" if place else ""
-        found = await self._pool.fetch(
-            f"select *, ({order.key})::text as place from token where {condition}{beyond}"  # noqa: S608
-            f" order by {order.sql} limit $10 offset $11",
-            *arguments,
-            wanted.page_size + 1,
-            0 if place else wanted.page * wanted.page_size,
-            *((place.key, place.id) if place else ()),
-            timeout=LIST_S,
-        )
-        return _listing(wanted, place, total, found, rows.token)
 
     async def account(self, account: str) -> Account | None:
         row = await self._pool.fetchrow("select * from account where account = $1", account)
@@ -414,7 +435,7 @@ class Store:
             else await self._pool.fetchval(f"select count(*) from account where {condition}", query)  # noqa: S608
         )
         found = await self._pool.fetch(
-            f"select *, account as id, '' as place from account where {condition}{' and account > $4' if place else ''}"  # noqa: S608  # constants
+            f"select *, account as id, '' as place, 0 as part from account where {condition}{' and account > $4' if place else ''}"  # noqa: S608  # constants
             " order by account limit $2 offset $3",
             query,
             wanted.page_size + 1,
@@ -474,6 +495,8 @@ def _listing(
     total: int,
     found: Sequence[asyncpg.Record],
     read: Callable[[asyncpg.Record], T],
+    *,
+    time: str = "-infinity",
 ) -> Listing[T]:
     """A page of a list.
 
@@ -481,8 +504,9 @@ def _listing(
         wanted: what was asked for.
         place: where the page begins, if it was asked for by a cursor.
         total: how many rows match.
-        found: the page's rows with their ``id`` and ``place``, and one more if there are more.
+        found: the page's rows with their ``id``, ``place`` and ``part``, and one more if there are more.
         read: makes an item of a row.
+        time: when the first page was read, where the order depends on it.
     """
     page = place.page if place else wanted.page
     shown = found[: wanted.page_size]
@@ -491,7 +515,13 @@ def _listing(
         last = shown[-1]
         following = cursors.encode(
             Place(
-                filters=cursors.filters(wanted), page=page + 1, total=total, id=last["id"], key=last["place"]
+                filters=cursors.filters(wanted),
+                page=page + 1,
+                total=total,
+                id=last["id"],
+                key=last["place"],
+                part=last["part"],
+                time=time,
             )
         )
     return Listing(total, page, math.ceil(total / wanted.page_size), tuple(map(read, shown)), following)

@@ -93,6 +93,14 @@ def test_all_faults_of_a_token_are_told_at_once(up: Up):  # noqa: F811
     assert refused.exit_code == 65
     for field in ("scopes[0]: ", "restrictions.addresses[0]: ", "account: no such account"):
         assert field in refused.stderr
+    for account, message in (
+        ("nobody", "account: no such account\n"),
+        ("a/b", "account: 1 to 128 characters"),
+    ):
+        refused = ran(up, "issue", "-s", "BAD", *wrong, "-a", account)
+        assert refused.exit_code == 2
+        for field in (message, "expires: ", 'scopes[0]: "BAD"', "restrictions.addresses[0]: "):
+            assert field in refused.stderr
     refused = ran(up, "issue", "--expires", "tomorrow")
     assert "scopes: missing" in refused.stderr
     assert "expires: " in refused.stderr

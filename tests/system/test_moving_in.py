@@ -173,6 +173,9 @@ def test_a_second_import_says_what_exists_and_what_is_revoked(up: Up, moved_in: 
     assert (again.exit_code, again.stdout) == (0, "")
     assert f"line 1: exists already as {token['id']}, and is revoked: it stays revoked\n" in again.stderr
     assert "line 2: exists already as tok_" in again.stderr
+    assert again.stderr.endswith("2 existed already, 1 of them revoked\n")
+    unrevoked = run(up, "import", given=exported("api"))
+    assert unrevoked.stderr.endswith("1 existed already\n")
 
 
 @pytest.mark.parametrize(

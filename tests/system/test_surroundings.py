@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -302,6 +303,55 @@ async def test_a_taken_port_of_nats_is_refused_and_not_replaced(tmp_path: Path):
 def test_the_port_of_nats_is_none_of_an_outgoing_connection():
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(nats.lasting_port() < max(first, 20_001) or first <= 20_000 for _ in range(20))
+
+
+LOOKING = """
+import importlib.util, os, pathlib, threading, time
+
+def look():
+    seen = pathlib.Path(os.environ["TEST_LOOKS"]) / str(os.getpid())
+    while True:
+        found = importlib.util.find_spec("only_in_the_current_folder")
+        seen.with_suffix(".new").write_text("" if found is None else found.origin)
+        seen.with_suffix(".new").rename(seen)
+        time.sleep(0.1)
+
+def start():
+    threading.Thread(target=look, daemon=True).start()
+
+os.register_at_fork(after_in_child=start)
+start()
+"""
+"""A `sitecustomize` that looks in every Python process, over and over, whether it could import from the current folder."""
+
+
+def test_no_process_could_import_from_the_current_folder_later(tmp_path: Path):
+    """What every process has imported at its start is found nowhere else. An import that comes later, on a rare path, is
+    found in the current folder if something has put that on ``sys.path``, as granian's own loader does in a worker.
+    """
+    hook, looks, current = (tmp_path / name for name in ("hook", "looks", "current"))
+    for folder in (hook, looks, current):
+        folder.mkdir()
+    (hook / "sitecustomize.py").write_text(LOOKING)
+    (current / "only_in_the_current_folder.py").touch()
+    with tempfile.TemporaryDirectory(prefix="tally-") as place:
+        up = Up(Path(place) / "data")
+        up.directory = current
+        up.prefix = ["env", f"PYTHONPATH={ROOT}{os.pathsep}{hook}", f"TEST_LOOKS={looks}"]
+        try:
+            up.start().ready()
+            with up.client(up.admin_token) as client:
+                assert client.get("/v1/stats").status_code == 200
+            answered = time.time()
+            pids = up.pids(f"{sys.executable} -P -m services ")
+            # The edge and its worker, the tokens and the metrics service, and `up` itself.
+            assert len(pids) >= 5
+            seen = [looks / str(pid) for pid in pids]
+            until(lambda: all(each.exists() and each.stat().st_mtime > answered for each in seen))
+            assert {each.read_text() for each in seen} == {""}
+        finally:
+            up.stop(signal.SIGKILL)
+            until(lambda: not up.processes(), 20)
 
 
 def test_a_service_imports_nothing_from_the_current_folder():

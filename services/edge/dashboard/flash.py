@@ -51,7 +51,7 @@ def taken_by(request: HttpRequest) -> Flash | None:
     """The message for this page; None where there is none that this session has signed."""
     text = request.cookies.get(of_this_host(request, NAME), "")
     encoded, _, signature = text.partition(".")
-    if not encoded or len(text) > _MAX_BYTES:
+    if len(text) > _MAX_BYTES:
         return None
     try:
         content = urlsafe_b64decode(encoded)

@@ -18,10 +18,10 @@ from services.edge.dashboard.forms import Form
 from services.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of
-from services.edge.routes.asking import actor, ask, change, create
+from services.edge.routes.asking import account_faults, actor, ask, change, create
 from services.edge.routes.parameters import TokenId
 from shared import contracts as c
-from shared import rules, token_value
+from shared import token_value
 from shared.settling import Creation
 
 PAGE_SIZE = 25
@@ -32,7 +32,7 @@ STATES = tuple((state, state.replace("_", " ")) for state in get_args(c.TokenSta
 ORDERS = (
     ("created", "newest first"),
     ("used", "last used first"),
-    ("expires", "first to expire"),
+    ("expires", "next to expire"),
     ("description", "by description"),
 )
 Text = Annotated[str, QueryParameter(max_length=256)]
@@ -135,7 +135,7 @@ async def make(request: HttpRequest) -> Page:
     sent = await sessions.form(request)
     filled = forms.read(sent, datetime.now(UTC))
     if filled.problems:
-        unknown = await _unknown_account(request, filled.token.account)
+        unknown = await account_faults(request, filled.token.account)
         return _form(request, sent, (*filled.problems, *unknown))
     secret = token_value.new_secret()
     try:
@@ -355,19 +355,6 @@ def _form(
         expiries=forms.EXPIRIES,
         windows=forms.WINDOWS,
     )
-
-
-async def _unknown_account(request: HttpRequest, account: str | None) -> tuple[c.FieldError, ...]:
-    """What is wrong with the account of a form that is not sent on, where nothing else says so."""
-    if account is None or not rules.is_account(account):
-        return ()
-    try:
-        await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
-    except Refused as refused:
-        if refused.code != "not_found":
-            raise
-        return (c.FieldError(field="account", message="no such account"),)
-    return ()
 
 
 def _problems(refused: Refused) -> tuple[c.FieldError, ...]:

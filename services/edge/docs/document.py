@@ -17,11 +17,12 @@ from litestar.routes import HTTPRoute
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
+from services.edge.docs.bounds import REQUIRED, add_bounds
 from services.edge.docs.examples import EXAMPLES
 from services.edge.errors import KINDS, MEDIA_TYPE, OAUTH2_PATHS, Problem
 from services.edge.gate import ANY, ASKED, FORM, OWN, PUBLIC
 from services.edge.routes.tokens import CreatedToken, UnknownOutcome
-from shared import VERSION, docstrings
+from shared import VERSION, docstrings, rules
 
 REFERENCE = "#/components/schemas/{name}"
 Object = dict[str, Any]
@@ -65,7 +66,12 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Makes the change once, however often the request is repeated within a day.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": rules.MAX_IDEMPOTENCY_KEY,
+        "pattern": f"^[!-~]{{1,{rules.MAX_IDEMPOTENCY_KEY}}}$",
+    },
 }
 
 
@@ -90,6 +96,7 @@ def document(app: Litestar) -> Object:
                 }
             paths.setdefault(route.path_format, {})[method.lower()] = operation
     schemas = docstrings.schemas(kinds, REFERENCE)
+    add_bounds(schemas)
     for kind, example in EXAMPLES.items():
         schemas[kind.__name__]["examples"] = [msgspec.to_builtins(example)]
     return {
@@ -162,7 +169,7 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Obje
     for media_type, kind in (("application/json", _body(handler)), (FORM, handler.opt.get("form"))):
         if kind is not None:
             operation["requestBody"] = {
-                "required": handler.opt.get("body_required", True),
+                "required": handler.opt.get("body_required", True) or kind in REQUIRED,
                 "content": {media_type: _content(kind)},
             }
     return operation
@@ -202,6 +209,9 @@ def _parameter_schema(field: FieldDefinition, wanted: KwargDefinition) -> Object
     # In a query there is no null: what may be null may be left out.
     options = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
     schema |= options[0] if options else {}
+    if "enum" in schema:
+        # An empty value is the same as none.
+        schema["enum"] = [value for value in schema["enum"] if value]
     limits = {
         "minimum": wanted.ge,
         "maximum": wanted.le,

@@ -8,8 +8,18 @@ from nats.aio.client import Client
 
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of, referrer_of, token_of
-from shared import rpc, settling
-from shared.contracts import Actor, CreateToken, Failure, Made, Operation, RotateToken
+from shared import rpc, rules, settling
+from shared.contracts import (
+    CREATE_TOKEN,
+    Actor,
+    CreateToken,
+    Failure,
+    FieldError,
+    Made,
+    Operation,
+    RotateToken,
+    only_account,
+)
 from shared.judgement import MAX_REFERRER_BYTES
 from shared.settling import Creation, Everywhere
 from shared.token_value import digest
@@ -59,6 +69,19 @@ async def create(
     if isinstance(created, Failure):
         raise Refused.of(created)
     return created
+
+
+async def account_faults(request: HttpRequest, account: object) -> list[FieldError]:
+    """What is wrong with the account of a new token that is not sent on, since other fields are not valid. Nothing where
+    that cannot be told: the other faults are told all the same.
+    """
+    # What is no name is told by the rules already.
+    if not isinstance(account, str) or not rules.is_account(account):
+        return []
+    question = only_account(account, actor(request))
+    reply = await rpc.call(request.app.state.client, CREATE_TOKEN, question)
+    faults = reply.errors if isinstance(reply, Failure) else ()
+    return [fault for fault in faults if fault.field == "account"]
 
 
 def actor(request: HttpRequest) -> Actor:

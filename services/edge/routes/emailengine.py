@@ -11,14 +11,14 @@ from litestar import Response, delete, get, post
 from litestar.params import JSONBody, PathParameter
 from msgspec import UNSET, UnsetType
 
-from services.edge.emailengine_form import EmailEngineToken, new_token
+from services.edge.emailengine_form import EmailEngineToken, form_problems, new_token
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest
-from services.edge.routes.asking import actor, ask
+from services.edge.routes.asking import account_faults, actor, ask
 from services.edge.routes.parameters import Account
 from services.edge.routes.tokens import CreatedToken, make, revocation, revoke_everywhere
 from shared import contracts as c
-from shared import settling, token_value
+from shared import record_fields, settling, token_value, validation
 
 AS_EMAILENGINE: dict[str, Any] = {"other_parameters": "ignored"}
 """EmailEngine answers a request with query parameters that it does not know."""
@@ -64,7 +64,22 @@ class AccountTokens(msgspec.Struct):
     tokens: tuple[c.Token, ...]
 
 
-@post("/v1/token", opt={"scope": "api:tokens:write", "account_in": "body", **AS_EMAILENGINE}, status_code=200)
+async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[c.FieldError]:
+    """What is wrong with a body besides its types."""
+    form = msgspec.convert(record_fields.valid(body, EmailEngineToken), EmailEngineToken)
+    return [*form_problems(form, datetime.now(UTC)), *await account_faults(request, form.account)]
+
+
+@post(
+    "/v1/token",
+    opt={
+        "scope": "api:tokens:write",
+        "account_in": "body",
+        "inquire": _other_faults,
+        **AS_EMAILENGINE,
+    },
+    status_code=200,
+)
 async def create(
     request: HttpRequest, data: JSONBody[EmailEngineToken] = NO_FIELDS
 ) -> Response[CreatedToken]:
@@ -72,8 +87,15 @@ async def create(
 
     A body that Tallystick cannot express exactly is rejected: the token is never wider than it would be at EmailEngine.
     """
+    now = datetime.now(UTC)
     try:
-        return await make(request, new_token(data, datetime.now(UTC)), status=200)
+        wanted = new_token(data, now)
+    except Refused as refused:
+        others = [*form_problems(data, now), *await account_faults(request, data.account)]
+        faults = validation.with_others(refused.errors, others)
+        raise Refused("bad_request", errors=tuple(faults)) from None
+    try:
+        return await make(request, wanted, status=200)
     except Refused as refused:
         # Only the account's name was rejected: it is not an account's.
         if refused.code == "bad_request" and [each.field for each in refused.errors] == ["account"]:

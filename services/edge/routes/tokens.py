@@ -190,7 +190,11 @@ def revocation(revoked: c.Revoked, everywhere: Everywhere) -> Revocation:
     )
 
 
-@post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body"})
+async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[c.FieldError]:
+    return await asking.account_faults(request, body.get("account"))
+
+
+@post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body", "inquire": _account_faults})
 async def create(request: HttpRequest, data: JSONBody[c.NewToken] = NO_FIELDS) -> Response[CreatedToken]:
     """Makes a token and shows its secret, once."""
     return await make(request, data, status=201)
@@ -235,7 +239,8 @@ async def list_tokens(
     order: Annotated[
         c.TokenOrder,
         QueryParameter(
-            description="`created`: newest first; `used`: last used first; `expires`: first to expire first; `description`"
+            description="`created`: newest first; `used`: last used first; `expires`: next to expire first, then tokens that never "
+            "expire, then expired ones, the latest first; `description`"
         ),
     ] = "created",
     after: After = None,

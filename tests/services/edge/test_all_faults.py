@@ -69,6 +69,65 @@ async def test_what_the_rules_say_comes_with_an_account_that_is_not_there(admin:
     assert (await admin.get("/v1/tokens", params={"account": "nobody"})).json()["total"] == 0
 
 
+async def test_an_unknown_account_comes_with_every_other_fault(admin: httpx.AsyncClient, operator):
+    """It was told once the types were right."""
+    writer, _ = await issue(operator, "api:tokens:write")
+    await admin.post("/v1/account", json={"account": "alice"})
+    for headers in (admin.headers, {"authorization": f"Bearer {writer}"}):
+        for account, others in (
+            ("nobody", ["account"]),
+            ("alice", []),
+            ("a/b", ["account"]),
+            (1, ["account"]),
+        ):
+            answer = await admin.post("/v1/tokens", json={**BODY, "account": account}, headers=headers)
+            assert answer.status_code == 400
+            assert fields(answer.json()["errors"]) == sorted([*FOUND, *others]), account
+    bound, _ = await issue(operator, "api:tokens:write", account="alice")
+    answer = await admin.post(
+        "/v1/tokens", json={**BODY, "account": "nobody"}, headers={"authorization": f"Bearer {bound}"}
+    )
+    assert answer.status_code == 403
+    assert (await admin.get("/v1/tokens", params={"query": "hint"})).json()["total"] == 0
+
+
+async def test_all_faults_of_emailengine_s_body_come_at_once(admin: httpx.AsyncClient):
+    """What could not be expressed was told, then what the rules say, then the account."""
+    unexpressed = {"restrictions": {"addresses": ["10.0.0.1/8", "here"], "referrers": ["a"]}}
+    for wrong, found in (
+        (unexpressed, ["restrictions.addresses[1]", "restrictions.referrers[0]", "scopes[0]"]),
+        ({"foo": 1}, ["foo", "scopes[0]"]),
+        (
+            {"foo": 1, **unexpressed},
+            ["foo", "restrictions.addresses[1]", "restrictions.referrers[0]", "scopes[0]"],
+        ),
+        ({"restrictions": {"addresses": ["here"]}}, ["restrictions.addresses[0]", "scopes[0]"]),
+        ({"permissions": {"actions": ["x"]}}, ["permissions", "scopes[0]"]),
+    ):
+        body = {"scopes": ["BAD"], "account": "nobody", "description": "x" * 1025, **wrong}
+        answer = await admin.post("/v1/token", json=body)
+        assert answer.status_code == 400
+        assert fields(answer.json()["errors"]) == sorted(["account", "description", *found]), wrong
+    # Alone, it is not found.
+    assert (await admin.post("/v1/token", json={"scopes": "api", "account": "nobody"})).status_code == 404
+
+
+async def test_an_unknown_account_comes_with_the_other_faults_over_nats(tokens_service, operator):
+    request = {"token": {**BODY, "account": "nobody"}, "digest": "0" * 64, "hint": ""}
+    found = [f"token.{field}" for field in FOUND]
+    for actor, others in (
+        ({"name": "test"}, ["token.account"]),
+        # Of whom nothing is known is told nothing about accounts.
+        ({"name": 1}, ["actor.name"]),
+        ({"token": "0" * 64}, []),
+    ):
+        payload = json.dumps({**request, "actor": actor}).encode()
+        answer = await operator.request(c.CREATE_TOKEN.by_operator.subject, payload, timeout=2)
+        failure = json.loads(answer.data)
+        assert failure["code"] == "bad_request"
+        assert fields(failure["errors"]) == sorted([*found, *others])
+
+
 async def test_an_unknown_field_of_a_small_body_is_named(admin: httpx.AsyncClient):
     for path, body, field, message in (
         ("/v1/account", {"acount": "a"}, "acount", "unknown field; did you mean account?"),

@@ -72,6 +72,41 @@ async def test_one_rejected_record_keeps_all_out_and_all_faults_are_told(tokens_
     assert await token_ids(operator) == set()
 
 
+async def test_an_unknown_account_of_a_rejected_record_is_told_with_its_other_faults(
+    tokens_service, operator
+):
+    """It was told once the record was right otherwise."""
+    assert (await imported(operator, record(1, account="alice"), create_accounts=True)).accounts == ("alice",)
+    records = [
+        record(2, account="nobody", scopes=[]),
+        {**record(3, account="nobody"), "colour": 1},
+        record(4, account="alice", scopes=[]),
+        record(5, account="a/b", scopes=[]),
+        {**record(6, account="alice"), "id": record(1)["id"]},
+        {**record(7, account="nobody"), "id": record(1)["id"]},
+        {**record(8), "token": 1},
+        "x",
+    ]
+    reply = await imported(operator, *records)
+    found = {
+        "records[0].token.scopes", "records[0].token.account",
+        "records[1].colour", "records[1].token.account",
+        "records[2].token.scopes",
+        "records[3].token.scopes", "records[3].token.account",
+        "records[4].id",
+        "records[5].id", "records[5].token.account",
+        "records[6].token",
+        "records[7]",
+    }  # fmt: skip
+    assert sorted(error.field for error in reply.errors) == sorted(found)
+    # Where missing accounts are created there is no such fault, and none is created for a rejected record.
+    reply = await imported(operator, *records, create_accounts=True, skip_rejected=True)
+    assert {f"records[{each.record}].{each.field}".rstrip(".") for each in reply.notices} == found - {
+        "records[0].token.account", "records[1].token.account", "records[5].token.account",
+    }  # fmt: skip
+    assert await accounts(operator) == {"alice"}
+
+
 async def test_rejected_records_are_skipped_where_that_is_wanted(tokens_service, operator):
     reply = await imported(
         operator,

@@ -1,8 +1,12 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from typing import Any
 
 import asyncpg
+import pytest
 
 from services.edge.dashboard import showing
 from services.tokens import inventory
@@ -82,6 +86,95 @@ async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
     assert {state: shown[state] for state in inventory.STATES} == expected
     assert sum(expected.values()) == len(combinations)
     assert all(expected.values())
+
+
+@asynccontextmanager
+async def keeping(database: Database, measures: Measures | None = None) -> AsyncIterator[None]:
+    """An inventory that is kept around the block."""
+    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
+        task = asyncio.create_task(Inventory(pool, measures or Measures()).keep())
+        yield
+        await ended_by_cancelling(task)
+
+
+@asynccontextmanager
+async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database.tokens, server_settings={"search_path": "tokens"})
+    yield connection
+    await connection.close()
+
+
+async def test_what_nobody_will_ask_for_is_forgotten_and_the_rest_is_not(tokens_service, operator, database):
+    """Of each table one row that has just ended its time and one that has not."""
+    _, token = await issue(operator, "api")
+    rows = {
+        "use_by_day": ("token, day, hours", "$1, (now() - interval '{age} hours')::date, '{{}}'", 24 * 8, 24 * 11),
+        "session": ("digest, token, expires", "sha256('{age}'), $1, now() - interval '{age} hours'", -1, 1),
+        "sign_in_link": ("digest, token, expires", "sha256('{age}'), $1, now() - interval '{age} hours'", -1, 1),
+        "idempotency": (
+            "actor, operation, key, request, at",
+            "$1, 'x', '{age}', '', now() - interval '{age} hours'",
+            23,
+            25,
+        ),
+    }  # fmt: skip
+    async with connected(database) as connection:
+        await connection.execute("delete from idempotency")
+        left: dict[str, Any] = {}
+        for table, (columns, values, *ages) in rows.items():
+            for age in ages:
+                row = await connection.fetchrow(
+                    f"insert into {table} ({columns}) values ({values.format(age=age)}) returning *",  # noqa: S608
+                    token.id,
+                )
+                left.setdefault(table, row)
+        remaining: dict[str, list[asyncpg.Record]] = {}
+        async with keeping(database), asyncio.timeout(10):
+            while not remaining or any(len(found) > 1 for found in remaining.values()):
+                await asyncio.sleep(0.05)
+                remaining = {table: await connection.fetch(f"table {table}") for table in rows}
+    assert remaining == {table: [row] for table, row in left.items()}
+
+
+async def round_of(
+    pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str, measures: Measures | None = None
+) -> float:
+    """How long the inventory pauses after one round, in which it asks this."""
+    pauses = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", pause)
+        patched.setattr(inventory, "_QUERY", query)
+        with pytest.raises(asyncio.CancelledError):
+            await Inventory(pool, measures or Measures()).keep()
+    return float(pauses[0])
+
+
+async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(database, monkeypatch):
+    monkeypatch.setattr(inventory, "COUNT_S", 0.1)
+    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool, asyncio.timeout(10):
+        assert await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(60)") > 0
+
+
+async def test_a_count_may_take_longer_than_a_request(database, monkeypatch):
+    measures = Measures()
+    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
+        # A request's queries are given up after 0.7 s.
+        query = 'select 7 as "tallystick_tokens:active" from pg_sleep(1)'
+        await round_of(pool, monkeypatch, query, measures)
+    assert 7 in {gauge.value for gauge in measures.take().gauges}
+
+
+async def test_a_slow_count_is_made_less_often(database, monkeypatch):
+    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
+        slow = await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(0.2)")
+        assert slow >= 0.2 / inventory.SHARE
+        monkeypatch.setattr(inventory, "SHARE", 100)
+        assert await round_of(pool, monkeypatch, "select 1 as x") == inventory.EVERY_S
 
 
 async def test_a_rotated_token_neither_is_active_nor_expires(tokens_service, operator, database):

@@ -1,7 +1,10 @@
 """What the pages do, without a browser: `tests/browser` has the rest."""
 
+import hmac
 import html
 import re
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -340,7 +343,17 @@ async def test_what_was_done_is_said_once_and_by_nobody_else(admin: httpx.AsyncC
     assert "999,999" not in linked.text
 
 
-@pytest.mark.parametrize("change", [lambda value: f"{value[:-1]}x", lambda value: f"e30=.{value[-64:]}"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: f"{value[:-1]}x",
+        lambda value: f"e30=.{value[-64:]}",
+        lambda value: f"x.{value[-64:]}",  # no base64
+        lambda value: f".{value[-64:]}",
+        lambda value: value.replace(".", ""),
+        lambda _: "",
+    ],
+)
 async def test_a_message_that_this_session_did_not_sign_is_not_shown(
     admin: httpx.AsyncClient, operator, change
 ):
@@ -355,6 +368,30 @@ async def test_a_message_that_this_session_did_not_sign_is_not_shown(
     assert "This is true" not in answer.text
     shown = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={value}"})
     assert "This is true" in shown.text
+
+
+async def test_a_message_that_the_session_signed_is_shown_if_it_is_one_of_this_version(
+    admin: httpx.AsyncClient, operator
+):
+    _, token = await issue(operator, "orders")
+    path = f"/admin/tokens/{token.id}"
+    await send(admin, f"{path}/disable", path)
+    (name,) = (each.name for each in admin.cookies.jar if "flash" in each.name)
+    (csrf,) = set(re.findall(r'name="csrf" value="([^"]+)"', (await admin.get(f"{path}/disable")).text))
+    del admin.cookies[name]
+    right = b'{"done":"disabled","edges":7,"seconds":0.1}'
+    for content, purpose, is_shown in (
+        (right, b"flash:", True),
+        (right, b"", False),  # what is signed for another purpose
+        (b'{"done":"of another version"}', b"flash:", False),
+        (b"{", b"flash:", False),
+        (right + b" " * 1024, b"flash:", False),  # larger than any of ours
+    ):
+        signature = hmac.new(csrf.encode(), purpose + content, sha256).hexdigest()
+        cookie = f"{name}={urlsafe_b64encode(content).decode()}.{signature}"
+        answer = await admin.get(path, headers={"cookie": f"{_cookies(admin)}; {cookie}"})
+        assert answer.status_code == 200
+        assert ("This is true" in answer.text) is is_shown, content
 
 
 def _cookies(client: httpx.AsyncClient) -> str:
