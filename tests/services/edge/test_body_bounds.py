@@ -154,9 +154,11 @@ def with_value(body: Body, case: Case) -> dict[str, Any]:
 
 
 async def send(client: httpx.AsyncClient, body: Body, content: dict[str, Any]) -> httpx.Response:
-    made = await make(client, restrictions={"rateLimit": {"maxRequests": 999, "timeWindow": 999}})
-    headers = bearer(made["token"]) if body.path.startswith("/v1/self") else {}
-    path = body.path.replace("{token_id}", made["id"])
+    path, headers = body.path, {}
+    if "{token_id}" in path or path.startswith("/v1/self"):
+        made = await make(client, restrictions={"rateLimit": {"maxRequests": 999, "timeWindow": 999}})
+        path = path.replace("{token_id}", made["id"])
+        headers = bearer(made["token"]) if path.startswith("/v1/self") else {}
     # An empty form would be no form.
     sent: dict[str, Any] = (
         {"data": content or {"other": ""}} if body.media_type == FORM else {"json": content}
@@ -164,10 +166,8 @@ async def send(client: httpx.AsyncClient, body: Body, content: dict[str, Any]) -
     return await client.request(body.method, path, headers=headers, **sent)
 
 
-async def test_each_bound_is_the_server_s_own(
-    admin: httpx.AsyncClient, api: dict[str, Any], subtests: pytest.Subtests
-):
-    count = 0
+async def test_each_bound_is_the_server_s_own(admin: httpx.AsyncClient, api: dict[str, Any]):
+    count, wrong = 0, []
     for body in bodies(api):
         for case in cases(api, body):
             content = with_value(body, case)
@@ -176,12 +176,13 @@ async def test_each_bound_is_the_server_s_own(
             if case.path == ("account",) and case.is_valid and body.path != "/v1/account":
                 await admin.post("/v1/account", json={"account": case.value})
             count += 1
-            with subtests.test(path=body.path, field=".".join(case.path), value=str(case.value)[:40]):
-                answer = await send(admin, body, content)
-                # EmailEngine's clients get 404 for an account that is none.
-                is_unknown = body.path == "/v1/token" and case.path == ("account",)
-                expected = {200, 201} if case.is_valid else {404 if is_unknown else 400}
-                assert answer.status_code in expected, answer.text
+            answer = await send(admin, body, content)
+            # EmailEngine's clients get 404 for an account that is none.
+            is_unknown = body.path == "/v1/token" and case.path == ("account",)
+            expected = {200, 201} if case.is_valid else {404 if is_unknown else 400}
+            if answer.status_code not in expected:
+                wrong.append((body.path, ".".join(case.path), str(case.value)[:40], answer.text))
+    assert not wrong
     assert count > 400
 
 

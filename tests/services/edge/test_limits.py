@@ -165,12 +165,13 @@ async def test_a_burst_at_one_edge_leaves_nothing_unspent_for_the_other(edges, o
     assert await ask(edges[0], value) == 429
 
 
-@pytest.mark.parametrize(("first", "limit"), [(30, 60), (30, 35), (30, 20)])
-async def test_an_edited_limit_is_admitted_exactly(edges, operator, first, limit):
-    value, token = await issue(operator, "api", restrictions=limited(50))
-    assert await flood(edges, value, requests=first) == {200: first}
-    await edit(edges[0], token.id, limit)
-    assert (await flood(edges, value, requests=100))[200] == max(0, limit - first)
+async def test_an_edited_limit_is_admitted_exactly(edges, operator, subtests: pytest.Subtests):
+    for first, limit in ((30, 60), (30, 35), (30, 20)):
+        with subtests.test(first=first, limit=limit):
+            value, token = await issue(operator, "api", restrictions=limited(50))
+            assert await flood(edges, value, requests=first) == {200: first}
+            await edit(edges[0], token.id, limit)
+            assert (await flood(edges, value, requests=100))[200] == max(0, limit - first)
 
 
 async def test_no_quota_from_before_two_edits_is_spent(edges, operator):

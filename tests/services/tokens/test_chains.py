@@ -35,14 +35,15 @@ async def chain_of(caller: Caller, length: int, **fields) -> list[Held]:
     return chain
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-async def test_a_revocation_covers_the_whole_chain_and_says_so_again(caller, duty, place: int):
-    chain = await chain_of(caller, 3)
-    ids = tuple(each.id for each in chain)
-    for _ in range(2):
-        revoked = await caller.revoke(chain[place], by=duty)
-        assert (revoked.deleted, revoked.covered) == (True, ids)
-    assert not any(await caller.valid(*chain))
+async def test_a_revocation_covers_the_whole_chain_and_says_so_again(caller, duty, subtests: pytest.Subtests):
+    for place in range(3):
+        with subtests.test(place=place):
+            chain = await chain_of(caller, 3)
+            ids = tuple(each.id for each in chain)
+            for _ in range(2):
+                revoked = await caller.revoke(chain[place], by=duty)
+                assert (revoked.deleted, revoked.covered) == (True, ids)
+            assert not any(await caller.valid(*chain))
 
 
 async def test_a_predecessor_behind_one_that_is_over_is_covered(caller):
@@ -55,18 +56,21 @@ async def test_a_predecessor_behind_one_that_is_over_is_covered(caller):
     assert not any(await caller.valid(first, second, third))
 
 
-@pytest.mark.parametrize("by", ["id", "digest", "itself"])
-async def test_a_thief_s_successor_ends_with_the_token_that_the_owner_knows(caller, duty, by: str):
+async def test_a_thief_s_successor_ends_with_the_token_that_the_owner_knows(
+    caller, duty, subtests: pytest.Subtests
+):
     """A4: a stolen token rotates itself; the owner knows the token that was stolen."""
-    stolen = await caller.create("orders")
-    successor = await caller.rotate(stolen, by=stolen)
-    if by == "id":
-        await caller.revoke(stolen, by=duty)
-    elif by == "digest":
-        await caller.ask(c.REVOKE_TOKEN, c.RevokeToken, duty, digest=stolen.digest)
-    else:
-        assert (await caller.revoke(stolen, by=stolen)).covered == (stolen.id, successor.id)
-    assert not any(await caller.valid(stolen, successor))
+    for by in ("id", "digest", "itself"):
+        with subtests.test(by=by):
+            stolen = await caller.create("orders")
+            successor = await caller.rotate(stolen, by=stolen)
+            if by == "id":
+                await caller.revoke(stolen, by=duty)
+            elif by == "digest":
+                await caller.ask(c.REVOKE_TOKEN, c.RevokeToken, duty, digest=stolen.digest)
+            else:
+                assert (await caller.revoke(stolen, by=stolen)).covered == (stolen.id, successor.id)
+            assert not any(await caller.valid(stolen, successor))
 
 
 async def test_a_secret_that_revokes_itself_leaves_an_administrator_s_successor(caller):
@@ -144,17 +148,18 @@ async def test_in_its_grace_period_a_secret_changes_no_token_of_its_chain(caller
     assert await caller.valid(first, second) == [False, True]
 
 
-@pytest.mark.parametrize("operation", ["revoke_all", "delete_account"])
-async def test_nor_does_it_end_its_chain_with_its_account(caller, operation: str):
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alice")
-    first = await caller.create("api", account="alice")
-    second = await caller.rotate(first)
-    if operation == "revoke_all":
-        reply = await caller.ask(c.REVOKE_ALL, c.RevokeAll, first, account="alice")
-    else:
-        reply = await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, first, account="alice")
-    assert reply.code == "exceeds_authority"
-    assert all(await caller.valid(first, second))
+async def test_nor_does_it_end_its_chain_with_its_account(caller, subtests: pytest.Subtests):
+    for account, operation, kind in (
+        ("alice", c.REVOKE_ALL, c.RevokeAll),
+        ("bob", c.DELETE_ACCOUNT, c.DeleteAccount),
+    ):
+        with subtests.test(kind.__name__):
+            await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+            first = await caller.create("api", account=account)
+            second = await caller.rotate(first)
+            reply = await caller.ask(operation, kind, first, account=account)
+            assert reply.code == "exceeds_authority"
+            assert all(await caller.valid(first, second))
 
 
 async def test_self_rotation_leaves_at_most_three_valid_secrets(caller):
@@ -310,30 +315,28 @@ async def test_what_a_limited_token_rotates_shares_its_count(caller, edge_client
     assert granted == 5
 
 
-@pytest.mark.parametrize("end", ["delete_account", "revoke_all"])
-async def test_no_secret_survives_its_account_by_rotating_itself(caller, end: str):
+async def test_no_secret_survives_its_account_by_rotating_itself(caller, subtests: pytest.Subtests):
     """A3: the token rotates itself in a loop while its account's tokens are revoked."""
-    for attempt in range(8):
-        account = f"account{attempt}"
-        await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
-        token = await caller.create("orders", account=account)
-        held = [token]
+    for operation, kind in ((c.DELETE_ACCOUNT, c.DeleteAccount), (c.REVOKE_ALL, c.RevokeAll)):
+        for attempt in range(8):
+            with subtests.test(kind.__name__, attempt=attempt):
+                account = f"{kind.__name__}-{attempt}"
+                await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+                token = await caller.create("orders", account=account)
+                held = [token]
 
-        async def rotate_on(held: list[Held] = held) -> None:
-            while isinstance(successor := await caller.rotate(held[-1], by=held[-1], grace=0), Held):
-                held.append(successor)
+                async def rotate_on(held: list[Held] = held) -> None:
+                    while isinstance(successor := await caller.rotate(held[-1], by=held[-1], grace=0), Held):
+                        held.append(successor)
 
-        loop = asyncio.create_task(rotate_on())
-        while len(held) < 3:
-            await asyncio.sleep(0.001)
-        if end == "delete_account":
-            reply = await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, account=account)
-        else:
-            reply = await caller.ask(c.REVOKE_ALL, c.RevokeAll, account=account)
-        assert reply.tokens > 0
-        async with asyncio.timeout(5):
-            await loop
-        assert not any(await caller.valid(*held)), attempt
+                loop = asyncio.create_task(rotate_on())
+                while len(held) < 3:
+                    await asyncio.sleep(0.001)
+                reply = await caller.ask(operation, kind, account=account)
+                assert reply.tokens > 0
+                async with asyncio.timeout(5):
+                    await loop
+                assert not any(await caller.valid(*held))
 
 
 async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):

@@ -227,13 +227,22 @@ async def test_a_prepared_token_that_is_revoked_stays_so_and_that_is_logged(
     assert await token_ids(operator) == set()
 
 
-@pytest.mark.parametrize(
-    "token", [{"scopes": []}, {"expires": EXPIRED}, {"account": "no name"}, {"permissions": {}}]
-)
+NOT_PREPARED: list[dict[str, Any]] = [
+    {"scopes": []},
+    {"expires": EXPIRED},
+    {"account": "no name"},
+    {"permissions": {}},
+]
+
+
 async def test_a_prepared_token_that_may_not_be_one_stops_the_start_and_writes_nothing(
-    database: Database, tokens_service, operator, token: dict[str, Any]
+    database: Database, tokens_service, operator, subtests: pytest.Subtests
 ):
-    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
-        with pytest.raises(NotARecord):
-            await import_prepared(tokens_store.Store(pool), prepared(**{"account": "acc-a", **token}))
-    assert (await token_ids(operator), await accounts(operator)) == (set(), set())
+    for number, token in enumerate(NOT_PREPARED, 1):
+        with subtests.test(token=token):
+            before = await token_ids(operator), await accounts(operator)
+            async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
+                text = prepared(number, **{"account": f"acc-{number}", **token})
+                with pytest.raises(NotARecord):
+                    await import_prepared(tokens_store.Store(pool), text)
+            assert (await token_ids(operator), await accounts(operator)) == before

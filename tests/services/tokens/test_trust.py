@@ -106,10 +106,14 @@ async def test_an_edge_cannot_ask_as_an_operator(tokens_service, operator, edge_
     operators = [
         *(each.by_operator for each in c.ADMINISTRATIVE), c.IMPORT_TOKENS, c.EXPORT_TOKEN, c.MAKE_SIGN_IN_LINK
     ]  # fmt: skip
-    for operation in operators:
-        asked = json.dumps({"id": token.id, "actor": {"name": "operator"}}).encode()
-        with pytest.raises((NoRespondersError, TimeoutError)):
-            await edge_client.request(operation.subject, asked, timeout=0.1)
+    asked = json.dumps({"id": token.id, "actor": {"name": "operator"}}).encode()
+    # Each waits for an answer until its time is over.
+    answers = await asyncio.gather(
+        *(edge_client.request(operation.subject, asked, timeout=0.3) for operation in operators),
+        return_exceptions=True,
+    )
+    for operation, answer in zip(operators, answers, strict=True):
+        assert isinstance(answer, NoRespondersError | TimeoutError), (operation.subject, answer)
     assert await state(connection) == before
 
 
@@ -160,29 +164,36 @@ async def test_a_token_that_is_not_valid_any_more_acts_for_nobody(
     assert await state(connection) == before
 
 
-@pytest.mark.parametrize("way", ["token", "session"])
 async def test_a_change_waits_for_one_that_takes_its_authority_away(
-    tokens_service, operator, edge_client, connection, way: str
+    tokens_service, operator, edge_client, connection, subtests: pytest.Subtests
 ):
     """It is judged by what is committed when it is made, not by what was there when it came."""
-    value, token = await issue(operator, "admin", "api")
-    digest = token_value.digest(value) or ""
-    actor = Actor(token=digest) if way == "token" else Actor(session="5" * 64)
-    await rpc.call(edge_client, c.SIGN_IN, c.SignIn(session="5" * 64, actor=Actor(token=digest)))
-    async with connection.transaction():
-        if way == "token":
-            await connection.execute("update token set scopes = array['orders'] where id = $1", token.id)
-        else:
-            await connection.execute("delete from session")
-        secret = token_value.new_secret()
-        wanted = c.CreateToken(token=c.NewToken(scopes=("api",)), digest=secret.digest, hint="", actor=actor)
-        asked: Any = asyncio.create_task(rpc.call(edge_client, c.CREATE_TOKEN, wanted))
-        async with asyncio.timeout(5):
-            while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
-                await asyncio.sleep(0.01)
-    reply = await asked
-    assert isinstance(reply, c.Failure)
-    assert reply.code == ("insufficient_scope" if way == "token" else "invalid_token")
+    for way, session in (("token", "5" * 64), ("session", "6" * 64)):
+        with subtests.test(way):
+            value, token = await issue(operator, "admin", "api")
+            digest = token_value.digest(value) or ""
+            actor = Actor(token=digest) if way == "token" else Actor(session=session)
+            await rpc.call(edge_client, c.SIGN_IN, c.SignIn(session=session, actor=Actor(token=digest)))
+            async with connection.transaction():
+                if way == "token":
+                    await connection.execute(
+                        "update token set scopes = array['orders'] where id = $1", token.id
+                    )
+                else:
+                    await connection.execute("delete from session")
+                secret = token_value.new_secret()
+                wanted = c.CreateToken(
+                    token=c.NewToken(scopes=("api",)), digest=secret.digest, hint="", actor=actor
+                )
+                asked: Any = asyncio.create_task(rpc.call(edge_client, c.CREATE_TOKEN, wanted))
+                async with asyncio.timeout(5):
+                    while not await connection.fetchval(
+                        "select exists (select from pg_locks where not granted)"
+                    ):
+                        await asyncio.sleep(0.01)
+            reply = await asked
+            assert isinstance(reply, c.Failure)
+            assert reply.code == ("insufficient_scope" if way == "token" else "invalid_token")
 
 
 async def test_a_sign_in_waits_for_a_change_that_narrows_its_token(
@@ -211,41 +222,47 @@ async def test_a_rejected_sign_in_uses_up_no_rate_limit(tokens_service, operator
     assert quota.remaining == 1
 
 
-@pytest.mark.parametrize("way", ["token", "session"])
+HERE = c.Restrictions(addresses=("192.0.2.0/24",))
+SHOWN: list[tuple[tuple[str, ...], c.Restrictions, str | None, str | None]] = [
+    (("admin", "api"), c.Restrictions(), None, None),
+    (("admin", "api:tokens:read"), c.Restrictions(), None, "insufficient_scope"),
+    (("admin", "api"), HERE, "192.0.2.1", None),
+    (("admin", "api"), HERE, "198.51.100.1", "address_not_allowed"),
+    (("admin", "api"), HERE, None, "address_not_allowed"),
+]
+"""A token's scopes and restrictions, the address of its request, and the code of the failure."""
+
+
 async def test_what_an_edge_was_shown_is_judged_by_the_tokens_service(
-    tokens_service, operator, edge_client, way: str
+    tokens_service, operator, edge_client, subtests: pytest.Subtests
 ):
     """The edge may say what it likes about the token: scope, account, address and state are looked up."""
     await rpc.call(
         operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=Actor(name="test"))
     )
-    here = c.Restrictions(addresses=("192.0.2.0/24",))
-    for scopes, fields, address, code in (
-        (("admin", "api"), {}, None, None),
-        (("admin", "api:tokens:read"), {}, None, "insufficient_scope"),
-        (("admin", "api"), {"restrictions": here}, "192.0.2.1", None),
-        (("admin", "api"), {"restrictions": here}, "198.51.100.1", "address_not_allowed"),
-        (("admin", "api"), {"restrictions": here}, None, "address_not_allowed"),
-    ):
-        value, _ = await issue(operator, *scopes, **fields)
-        digest = token_value.digest(value) or ""
-        if way == "session":
-            began = c.SignIn(session="5" * 64, actor=Actor(token=digest, address="192.0.2.1"))
-            assert isinstance(await rpc.call(edge_client, c.SIGN_IN, began), c.Verdict)
-        actor = Actor(
-            token=digest if way == "token" else None,
-            session="5" * 64 if way == "session" else None,
-            address=address,
-        )
-        wanted = c.NewToken(scopes=("api",), restrictions=fields.get("restrictions", c.Restrictions()))
-        secret = token_value.new_secret()
-        reply = await rpc.call(
-            edge_client,
-            c.CREATE_TOKEN,
-            c.CreateToken(token=wanted, digest=secret.digest, hint="", actor=actor),
-        )
-        assert (reply.code if isinstance(reply, c.Failure) else None) == code, (scopes, fields, address)
-        await rpc.call(edge_client, c.SIGN_OUT, c.SignOut(session="5" * 64))
+    for way in ("token", "session"):
+        for scopes, restrictions, address, code in SHOWN:
+            with subtests.test(way, scopes=scopes, address=address):
+                value, _ = await issue(operator, *scopes, restrictions=restrictions)
+                digest = token_value.digest(value) or ""
+                session = token_value.new_secret().digest
+                if way == "session":
+                    began = c.SignIn(session=session, actor=Actor(token=digest, address="192.0.2.1"))
+                    assert isinstance(await rpc.call(edge_client, c.SIGN_IN, began), c.Verdict)
+                actor = Actor(
+                    token=digest if way == "token" else None,
+                    session=session if way == "session" else None,
+                    address=address,
+                )
+                secret = token_value.new_secret()
+                wanted = c.CreateToken(
+                    token=c.NewToken(scopes=("api",), restrictions=restrictions),
+                    digest=secret.digest,
+                    hint="",
+                    actor=actor,
+                )
+                reply = await rpc.call(edge_client, c.CREATE_TOKEN, wanted)
+                assert (reply.code if isinstance(reply, c.Failure) else None) == code
 
 
 async def test_each_operation_has_one_rule_and_each_route_names_it():

@@ -45,6 +45,18 @@ async def another_edge(nats_server: Nats, **settings: Any) -> AsyncIterator[http
         yield client
 
 
+def browser(edge: httpx.AsyncClient, address: str = "127.0.0.1") -> httpx.AsyncClient:
+    """A further client of the same edge, with cookies of its own.
+
+    Args:
+        address: where it connects from; failed sign-ins are counted for each address.
+    """
+    app = edge._transport.app  # type: ignore[attr-defined]
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, client=(address, 12345)), base_url=edge.base_url
+    )
+
+
 async def ready(edge: httpx.AsyncClient) -> None:
     async with asyncio.timeout(10):
         while (await edge.get("/health/ready")).status_code != 200:

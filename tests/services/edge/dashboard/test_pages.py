@@ -1,9 +1,11 @@
 """What the pages do, without a browser: `tests/browser` has the rest."""
 
+import asyncio
 import hmac
 import html
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,16 +32,19 @@ PAGES = [
 OPERATOR = c.Actor(name="test")
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/admin/nowhere", "/admin/tokens/tok_x", "/admin/tokens?page=x"])
-async def test_every_page_is_private_and_runs_nothing_from_elsewhere(admin: httpx.AsyncClient, path: str):
-    answer = await admin.get(path)
-    assert answer.status_code == (200 if path in PAGES else 400 if "page=x" in path else 404)
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert HEADERS.items() <= dict(answer.headers).items()
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    assert re.findall(r"<script[^>]*>([^<]+)</script>", answer.text) == []
-    assert not re.search(r"<style|\son\w+=|\sstyle=|javascript:", answer.text)
-    assert not re.search(r"(src|href|action)=.(https?:)?//", answer.text)
+async def test_every_page_is_private_and_runs_nothing_from_elsewhere(
+    admin: httpx.AsyncClient, subtests: pytest.Subtests
+):
+    for path in (*PAGES, "/admin/nowhere", "/admin/tokens/tok_x", "/admin/tokens?page=x"):
+        with subtests.test(path=path):
+            answer = await admin.get(path)
+            assert answer.status_code == (200 if path in PAGES else 400 if "page=x" in path else 404)
+            assert answer.headers["content-type"] == "text/html; charset=utf-8"
+            assert HEADERS.items() <= dict(answer.headers).items()
+            assert "unsafe" not in answer.headers["content-security-policy"]
+            assert re.findall(r"<script[^>]*>([^<]+)</script>", answer.text) == []
+            assert not re.search(r"<style|\son\w+=|\sstyle=|javascript:", answer.text)
+            assert not re.search(r"(src|href|action)=.(https?:)?//", answer.text)
 
 
 def test_what_the_pages_load_is_all_here():
@@ -47,17 +52,19 @@ def test_what_the_pages_load_is_all_here():
         assert not re.search(r"https?://(?!\*?\.?example|\*\.example)", path.read_text()), path
 
 
-@pytest.mark.parametrize("name", ["style.css", "script.js", "htmx.min.js", "icon.svg"])
-async def test_assets_need_no_session_and_are_sent_once(edge: httpx.AsyncClient, name: str):
-    answer = await edge.get(f"/admin/assets/{name}")
-    assert answer.status_code == 200
-    again = await edge.get(f"/admin/assets/{name}", headers={"if-none-match": answer.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
+async def test_assets_need_no_session_and_are_sent_once(edge: httpx.AsyncClient, subtests: pytest.Subtests):
+    for name in ("style.css", "script.js", "htmx.min.js", "icon.svg"):
+        with subtests.test(name=name):
+            answer = await edge.get(f"/admin/assets/{name}")
+            assert answer.status_code == 200
+            again = await edge.get(f"/admin/assets/{name}", headers={"if-none-match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "..%2Fpages.py", "%2e%2e/pages.py"])
-async def test_no_other_file_is_an_asset(edge: httpx.AsyncClient, services, name: str):
-    assert (await edge.get(f"/admin/assets/{name}")).status_code in {303, 401}
+async def test_no_other_file_is_an_asset(edge: httpx.AsyncClient, services, subtests: pytest.Subtests):
+    for name in ("nothing.js", "..%2Fpages.py", "%2e%2e/pages.py"):
+        with subtests.test(name=name):
+            assert (await edge.get(f"/admin/assets/{name}")).status_code in {303, 401}
 
 
 def secret_in(page: str) -> str | None:
@@ -89,38 +96,42 @@ async def test_a_token_is_made_once_however_often_the_form_is_sent(admin: httpx.
     assert "1 token" in (await admin.get("/admin/tokens", params={"query": "mine"})).text
 
 
-@pytest.mark.parametrize(
-    ("fields", "field"),
-    [
-        ({"scope": ""}, "scopes"),
-        ({"scope": "A:b"}, "scopes"),
-        ({"account": "nobody"}, "account"),
-        ({"addresses": "10.0.0.1/8"}, "addresses"),
-        ({"addresses": "here"}, "addresses"),
-        ({"referrers": "https://x .example/"}, "referrers"),
-        ({"requests": "-1"}, "rateLimit"),
-        ({"requests": "0"}, "rateLimit"),
-        ({"requests": "1", "window": "x"}, "rateLimit"),
-        ({"requests": "9" * 30}, "rateLimit"),
-        ({"expires": "at"}, "expires"),
-        ({"expires": "at", "expires_at": "soon"}, "expires"),
-        ({"expires": "at", "expires_at": "2000-01-01T00:00"}, "expires"),
-        ({"expires": "x"}, "expires"),
-        ({"not_before": "9999-99-99T00:00"}, "notBefore"),
-        ({"metadata": "[1]"}, "metadata"),
-        ({"metadata": "[" * 5000}, "metadata"),
-        ({"description": "x" * 2000}, "description"),
-        ({"description": "a\0b"}, "description"),
-    ],
-)
-async def test_a_problem_is_shown_at_its_field_and_nothing_is_lost(admin: httpx.AsyncClient, fields, field):
-    kept = {"description": "kept <b>", "scope": "orders", "expires": "30", **fields}
-    answer = await send(admin, "/admin/tokens/new", **kept)
-    assert answer.status_code == 400
-    assert f'id="{field}-problem"' in answer.text
-    if "description" not in fields:
-        assert 'value="kept &lt;b&gt;"' in answer.text
-    assert "0 tokens" in (await admin.get("/admin/tokens", params={"query": "kept"})).text
+PROBLEMS: list[tuple[dict[str, str], str]] = [
+    ({"scope": ""}, "scopes"),
+    ({"scope": "A:b"}, "scopes"),
+    ({"account": "nobody"}, "account"),
+    ({"addresses": "10.0.0.1/8"}, "addresses"),
+    ({"addresses": "here"}, "addresses"),
+    ({"referrers": "https://x .example/"}, "referrers"),
+    ({"requests": "-1"}, "rateLimit"),
+    ({"requests": "0"}, "rateLimit"),
+    ({"requests": "1", "window": "x"}, "rateLimit"),
+    ({"requests": "9" * 30}, "rateLimit"),
+    ({"expires": "at"}, "expires"),
+    ({"expires": "at", "expires_at": "soon"}, "expires"),
+    ({"expires": "at", "expires_at": "2000-01-01T00:00"}, "expires"),
+    ({"expires": "x"}, "expires"),
+    ({"not_before": "9999-99-99T00:00"}, "notBefore"),
+    ({"metadata": "[1]"}, "metadata"),
+    ({"metadata": "[" * 5000}, "metadata"),
+    ({"description": "x" * 2000}, "description"),
+    ({"description": "a\0b"}, "description"),
+]
+"""What is wrong in the form of a new token, and the field that the problem is shown at."""
+
+
+async def test_a_problem_is_shown_at_its_field_and_nothing_is_lost(
+    admin: httpx.AsyncClient, subtests: pytest.Subtests
+):
+    for number, (fields, field) in enumerate(PROBLEMS, 10):
+        with subtests.test(field=field, fields=repr(fields)[:80]):
+            kept = {"description": f"kept{number} <b>", "scope": "orders", "expires": "30", **fields}
+            answer = await send(admin, "/admin/tokens/new", **kept)
+            assert answer.status_code == 400
+            assert f'id="{field}-problem"' in answer.text
+            if "description" not in fields:
+                assert f'value="kept{number} &lt;b&gt;"' in answer.text
+            assert "0 tokens" in (await admin.get("/admin/tokens", params={"query": f"kept{number}"})).text
 
 
 async def test_nobody_gives_what_they_do_not_have(edge, operator, services):
@@ -205,12 +216,9 @@ async def test_the_old_secret_s_use_is_shown_after_a_rotation(admin: httpx.Async
         await admin.get("/auth?scope=orders", headers={"authorization": f"Bearer {value}"})
     ).status_code == 200
 
-    async def still_in_use() -> bool:
-        return "still in use" in (await admin.get(f"/admin/tokens/{successor}")).text
-
-    found = False
-    while not found:
-        found = await still_in_use()
+    async with asyncio.timeout(10):
+        while "still in use" not in (await admin.get(f"/admin/tokens/{successor}")).text:
+            await asyncio.sleep(0.05)
     refused = await send(admin, f"/admin/tokens/{successor}/rotate", grace="17")
     assert refused.status_code == 400
 
@@ -234,9 +242,9 @@ async def test_use_is_shown_by_the_hour_and_refusals_are_found_by_their_id(
         ]
         return "used 3 times in the last 24 hours" in pages[0] and "scopes do not cover" in pages[2]
 
-    for _ in range(1000):
-        if await reported():
-            break
+    async with asyncio.timeout(10):
+        while not await reported():
+            await asyncio.sleep(0.05)
     assert "used 3 times in the last 24 hours" in pages[0]
     assert "3 uses" in pages[1]
     assert request_id in pages[1]
@@ -274,17 +282,12 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
 
 async def test_the_overview_tells_what_metrics_tell(admin: httpx.AsyncClient, operator):
     await rpc.call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="acme", actor=OPERATOR))
-    page: list[str] = []
-
-    async def counted() -> bool:
-        page[:] = [(await admin.get("/admin", headers={"hx-request": "true"})).text]
-        return bool(re.search(r"<dt>Accounts</dt><dd>1", page[0]))
-
-    for _ in range(2000):
-        if await counted():
-            break
-    assert re.search(r"<dt>Accounts</dt><dd>1", page[0])
-    assert "<html" not in page[0]
+    page = ""
+    async with asyncio.timeout(10):
+        while not re.search(r"<dt>Accounts</dt><dd>1", page):
+            await asyncio.sleep(0.05)
+            page = (await admin.get("/admin", headers={"hx-request": "true"})).text
+    assert "<html" not in page
 
 
 async def test_with_the_services_away_it_says_so(edge, operator, tokens_service):
@@ -343,31 +346,32 @@ async def test_what_was_done_is_said_once_and_by_nobody_else(admin: httpx.AsyncC
     assert "999,999" not in linked.text
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda value: f"{value[:-1]}x",
-        lambda value: f"e30=.{value[-64:]}",
-        lambda value: f"x.{value[-64:]}",  # no base64
-        lambda value: f".{value[-64:]}",
-        lambda value: value.replace(".", ""),
-        lambda _: "",
-    ],
-)
+FORGERIES: dict[str, Callable[[str], str]] = {
+    "another signature": lambda value: f"{value[:-1]}x",
+    "another message": lambda value: f"e30=.{value[-64:]}",
+    "no Base64": lambda value: f"x.{value[-64:]}",
+    "no message": lambda value: f".{value[-64:]}",
+    "no signature": lambda value: value.replace(".", ""),
+    "empty": lambda _: "",
+}
+
+
 async def test_a_message_that_this_session_did_not_sign_is_not_shown(
-    admin: httpx.AsyncClient, operator, change
+    admin: httpx.AsyncClient, operator, subtests: pytest.Subtests
 ):
-    _, token = await issue(operator, "orders")
-    path = f"/admin/tokens/{token.id}"
-    await send(admin, f"{path}/disable", path)
-    (name,) = (each.name for each in admin.cookies.jar if "flash" in each.name)
-    value = str(admin.cookies[name]).strip('"')
-    del admin.cookies[name]
-    answer = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={change(value)}"})
-    assert answer.status_code == 200
-    assert "This is true" not in answer.text
-    shown = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={value}"})
-    assert "This is true" in shown.text
+    for case, change in FORGERIES.items():
+        with subtests.test(case):
+            _, token = await issue(operator, "orders")
+            path = f"/admin/tokens/{token.id}"
+            await send(admin, f"{path}/disable", path)
+            (name,) = (each.name for each in admin.cookies.jar if "flash" in each.name)
+            value = str(admin.cookies[name]).strip('"')
+            del admin.cookies[name]
+            answer = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={change(value)}"})
+            assert answer.status_code == 200
+            assert "This is true" not in answer.text
+            shown = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={value}"})
+            assert "This is true" in shown.text
 
 
 async def test_a_message_that_the_session_signed_is_shown_if_it_is_one_of_this_version(
@@ -493,16 +497,18 @@ async def test_who_is_signed_in_with_a_token_is_asked_before_it_is_disabled(
     assert f'action="/admin/tokens/{other.id}/disable"' in (await admin.get(f"/admin/tokens/{other.id}")).text
 
 
-@pytest.mark.parametrize(
-    ("shown", "asked", "replaced"),
-    [
-        ("?query=p", "?query=pr&state=&order=created", True),
-        ("", "?query=p&state=&order=created", True),
-        ("?query=p", "?query=p&state=disabled", False),
-        ("?query=p&order=used", "?query=p", False),
-    ],
-)
-async def test_only_a_filter_is_a_page_to_go_back_to(admin: httpx.AsyncClient, shown, asked, replaced):
-    headers = {"hx-request": "true", "hx-current-url": f"http://edge/admin/tokens{shown}"}
-    answer = await admin.get(f"/admin/tokens{asked}", headers=headers)
-    assert answer.headers.get("hx-replace-url") == (f"/admin/tokens{asked}" if replaced else None)
+FILTERS = [
+    ("?query=p", "?query=pr&state=&order=created", True),
+    ("", "?query=p&state=&order=created", True),
+    ("?query=p", "?query=p&state=disabled", False),
+    ("?query=p&order=used", "?query=p", False),
+]
+"""The list that is shown, the one that is requested, and whether its address replaces the other's in the history."""
+
+
+async def test_only_a_filter_is_a_page_to_go_back_to(admin: httpx.AsyncClient, subtests: pytest.Subtests):
+    for shown, asked, replaced in FILTERS:
+        with subtests.test(shown=shown, asked=asked):
+            headers = {"hx-request": "true", "hx-current-url": f"http://edge/admin/tokens{shown}"}
+            answer = await admin.get(f"/admin/tokens{asked}", headers=headers)
+            assert answer.headers.get("hx-replace-url") == (f"/admin/tokens{asked}" if replaced else None)

@@ -5,6 +5,7 @@ import html
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import httpx
@@ -19,8 +20,9 @@ from services.edge.settings import Settings
 from services.tokens.store import Store
 from shared import contracts as c
 from shared import rpc, sign_in_link, token_value
+from tests.conftest import Database
 from tests.services.conftest import issue
-from tests.services.edge.dashboard.conftest import another_edge, send, sign_in
+from tests.services.edge.dashboard.conftest import another_edge, browser, send, sign_in
 
 OPERATOR = c.Actor(name="test")
 LITESTAR = create_app(Settings(nats_url="nats://127.0.0.1:1"))._app  # type: ignore[attr-defined]
@@ -46,16 +48,19 @@ def cookie(client: httpx.AsyncClient) -> dict[str, str]:
     return {"cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED)
-async def test_without_a_session_every_page_leads_to_signing_in(edge, operator, services, method, path):
-    path = path.format(token_id="tok_x", account="alice", path="x")
-    value, _ = await issue(operator, "*")
+async def test_without_a_session_every_page_leads_to_signing_in(
+    edge, operator, services, subtests: pytest.Subtests
+):
     name = await cookie_name(operator)
-    for headers in ({}, {"authorization": f"Bearer {value}"}, {"cookie": f"{name}=guessed"}):
-        answer = await edge.request(method, path, headers=headers, params={"access_token": value})
-        assert answer.status_code == 303
-        assert answer.headers["location"].startswith("/admin/sign-in")
-        assert answer.content == b""
+    for method, route in GUARDED:
+        with subtests.test(method=method, route=route):
+            path = route.format(token_id="tok_x", account="alice", path="x")
+            value, _ = await issue(operator, "*")
+            for headers in ({}, {"authorization": f"Bearer {value}"}, {"cookie": f"{name}=guessed"}):
+                answer = await edge.request(method, path, headers=headers, params={"access_token": value})
+                assert answer.status_code == 303
+                assert answer.headers["location"].startswith("/admin/sign-in")
+                assert answer.content == b""
 
 
 def test_there_are_pages_to_guard():
@@ -71,19 +76,25 @@ async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, service
     assert "Secure" not in cookie
 
 
-@pytest.mark.parametrize(
-    ("proxies", "said"), [("127.0.0.0/8", "https"), ("127.0.0.0/8", "http"), ("", "https")]
-)
+SECURE: dict[str, list[tuple[str, bool]]] = {
+    "127.0.0.0/8": [("https", True), ("http", False)],
+    "": [("https", False)],
+}
+"""For each setting of trusted proxies: the forwarded protocol, and whether the cookie is secure."""
+
+
 @pytest.mark.usefixtures("services")
 async def test_behind_a_trusted_proxy_that_speaks_https_it_is_secure(
-    nats_server, operator, proxies: str, said: str
+    nats_server, operator, subtests: pytest.Subtests
 ):
-    secure = bool(proxies) and said == "https"
-    value, _ = await issue(operator, "admin")
-    async with another_edge(nats_server, trusted_proxies=proxies) as edge:
-        given = (await sign_in(edge, value, **{"x-forwarded-proto": said})).headers["set-cookie"]
-    assert given.startswith("__Host-tallystick-") is secure
-    assert ("Secure" in given.split("; ")) is secure
+    for proxies, cases in SECURE.items():
+        async with another_edge(nats_server, trusted_proxies=proxies) as edge:
+            for said, secure in cases:
+                with subtests.test(proxies=proxies, said=said):
+                    value, _ = await issue(operator, "admin")
+                    given = (await sign_in(edge, value, **{"x-forwarded-proto": said})).headers["set-cookie"]
+                    assert given.startswith("__Host-tallystick-") is secure
+                    assert ("Secure" in given.split("; ")) is secure
 
 
 async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, operator, services, edge):
@@ -254,23 +265,33 @@ async def test_a_rejected_sign_in_writes_nothing_and_uses_no_link_up(edge, opera
     await connection.close()
 
 
-@pytest.mark.parametrize(
-    ("there", "back"),
-    [
-        ({"disabled": True}, {"disabled": False}),
-        ({"scopes": ("api",)}, {"scopes": ("admin", "api")}),
-        (
-            {"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))},
-            {"restrictions": c.RestrictionsUpdate(addresses=None)},
-        ),
-        ({"not_before": datetime.now(UTC) + timedelta(days=1)}, {"not_before": None}),
-        (None, {"expires": None}),
-    ],
-    ids=["disabled", "scopes", "addresses", "not before", "expired"],
-)
+THERE_AND_BACK: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
+    "disabled": ({"disabled": True}, {"disabled": False}),
+    "scopes": ({"scopes": ("api",)}, {"scopes": ("admin", "api")}),
+    "addresses": (
+        {"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))},
+        {"restrictions": c.RestrictionsUpdate(addresses=None)},
+    ),
+    "not before": ({"not_before": datetime.now(UTC) + timedelta(days=1)}, {"not_before": None}),
+    "expired": (None, {"expires": None}),
+}
+"""Changes that end a session, and those that undo them; without the first, the token expires by itself."""
+
+
 @pytest.mark.usefixtures("services")
-async def test_a_session_that_has_ended_does_not_come_back(edge, operator, database, there, back):
+async def test_a_session_that_has_ended_does_not_come_back(
+    edge, operator, database, subtests: pytest.Subtests
+):
     """A15"""
+    for number, (case, (there, back)) in enumerate(THERE_AND_BACK.items(), 1):
+        with subtests.test(case):
+            async with browser(edge, f"198.51.100.{number}") as client:
+                await _end_session_and_undo(client, operator, database, there, back)
+
+
+async def _end_session_and_undo(
+    edge: httpx.AsyncClient, operator: Client, database: Database, there: Any, back: dict[str, Any]
+) -> None:
     value, token = await issue(operator, "admin", "api", expires=datetime.now(UTC) + timedelta(days=1))
     await sign_in(edge, value)
     link = sign_in_link.new(token.id, OPERATOR, seconds=60)
@@ -372,30 +393,44 @@ async def test_a_link_is_worth_nothing_without_its_token_or_too_late(edge, opera
     assert refused.code == "not_found"
 
 
-@pytest.mark.parametrize("ends", ["token set expires = now()", "session set expires = now()"])
 async def test_a_session_ends_by_itself_with_its_time_or_its_token_s(
-    edge, operator, services, database, ends: str
+    edge, operator, services, database, subtests: pytest.Subtests
 ):
-    value, _ = await issue(operator, "admin", expires=datetime.now(UTC) + timedelta(hours=1))
-    await sign_in(edge, value)
-    assert (await edge.get("/admin/tokens")).status_code == 200
-    connection = await asyncpg.connect(database.owner)
-    await connection.execute(f"update tokens.{ends}")
-    await connection.close()
-    assert (await edge.get("/admin/tokens")).status_code == 303
+    for ends in (
+        "token set expires = now() where id = $1",
+        "session set expires = now() where token = $1",
+    ):
+        with subtests.test(ends):
+            async with browser(edge) as client:
+                value, token = await issue(operator, "admin", expires=datetime.now(UTC) + timedelta(hours=1))
+                await sign_in(client, value)
+                assert (await client.get("/admin/tokens")).status_code == 200
+                connection = await asyncpg.connect(database.owner)
+                assert await connection.execute(f"update tokens.{ends}", token.id) == "UPDATE 1"
+                await connection.close()
+                assert (await client.get("/admin/tokens")).status_code == 303
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    ["https://evil.example", "//evil.example", "/admin//evil.example", "/admin\\evil", "/v1/stats", ""],
+FOREIGN_PAGES = (
+    "https://evil.example",
+    "//evil.example",
+    "/admin//evil.example",
+    "/admin\\evil",
+    "/v1/stats",
+    "",
 )
-async def test_signing_in_leads_nowhere_else(edge, operator, services, wanted: str):
-    value, _ = await issue(operator, "admin")
-    answer = await edge.post("/admin/sign-in", data={"token": value, "next": wanted})
-    assert answer.headers["location"] == "/admin"
-    edge.cookies.clear()
-    there = await edge.post("/admin/sign-in", data={"token": value, "next": "/admin/accounts"})
-    assert there.headers["location"] == "/admin/accounts"
+
+
+async def test_signing_in_leads_nowhere_else(edge, operator, services, subtests: pytest.Subtests):
+    for wanted in FOREIGN_PAGES:
+        with subtests.test(wanted=wanted):
+            value, _ = await issue(operator, "admin")
+            async with browser(edge) as client:
+                answer = await client.post("/admin/sign-in", data={"token": value, "next": wanted})
+                assert answer.headers["location"] == "/admin"
+                client.cookies.clear()
+                there = await client.post("/admin/sign-in", data={"token": value, "next": "/admin/accounts"})
+                assert there.headers["location"] == "/admin/accounts"
 
 
 async def test_a_part_of_a_page_sends_the_whole_browser_to_sign_in(edge, services):
@@ -503,40 +538,49 @@ async def test_the_page_that_rejects_a_form_shows_the_origin_as_text(edge, servi
     assert "<script>alert" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("wanted", "kept"),
-    [
-        ("/admin/tokens?state=expiring&query=prod", True),
-        ("/admin/tokens?query=https%3A%2F%2Fx", True),
-        ("/admin/refusals?request_id=req_1", True),
-        ("//evil.example/admin", False),
-        ("https://evil.example/admin", False),
-        ("/admin\\evil", False),
-        ("/adminx", False),
-        ("/admin//evil.example", False),
-        ("javascript:alert(1)", False),
-        ("/admin/tokens?query=\r\nx", False),
-    ],
-)
-async def test_signing_in_leads_back_to_the_page_with_its_query(edge, operator, services, wanted, kept):
-    asked = (await edge.get("/admin/sign-in", params={"next": wanted})).text
-    (carried,) = re.findall(r'name="next" value="([^"]*)"', asked)
-    assert html.unescape(carried) == (wanted if kept else "/admin")
-    value, _ = await issue(operator, "*")
-    signed_in = await edge.post("/admin/sign-in", data={"token": value, "next": wanted})
-    assert signed_in.headers["location"] == (wanted if kept else "/admin")
-    if kept:
-        edge.cookies.clear()
-        asked_first = await edge.get(wanted)
-        assert httpx.URL(asked_first.headers["location"]).params["next"] == str(httpx.URL(wanted))
+NEXT_PAGES = [
+    ("/admin/tokens?state=expiring&query=prod", True),
+    ("/admin/tokens?query=https%3A%2F%2Fx", True),
+    ("/admin/refusals?request_id=req_1", True),
+    ("//evil.example/admin", False),
+    ("https://evil.example/admin", False),
+    ("/admin\\evil", False),
+    ("/adminx", False),
+    ("/admin//evil.example", False),
+    ("javascript:alert(1)", False),
+    ("/admin/tokens?query=\r\nx", False),
+]
+"""The page to go to after signing in, and whether the dashboard goes there."""
 
 
-@pytest.mark.parametrize(
-    ("form", "page"),
-    [("edit", "/edit"), ("rotate", "/rotate"), ("revoke", "/revoke"), ("disable", ""), ("end-grace", "")],
-)
-async def test_a_form_after_the_end_of_the_session_leads_back_to_its_page(edge, services, form, page):
-    answer = await edge.post(f"/admin/tokens/tok_1/{form}", data={"description": "x"})
-    assert answer.status_code == 303
-    assert answer.headers["location"] == f"/admin/sign-in?ended=true&next=/admin/tokens/tok_1{page}"
-    assert "Your session has ended" in (await edge.get(answer.headers["location"])).text
+async def test_signing_in_leads_back_to_the_page_with_its_query(
+    edge, operator, services, subtests: pytest.Subtests
+):
+    for wanted, kept in NEXT_PAGES:
+        with subtests.test(wanted=wanted):
+            async with browser(edge) as client:
+                asked = (await client.get("/admin/sign-in", params={"next": wanted})).text
+                (carried,) = re.findall(r'name="next" value="([^"]*)"', asked)
+                assert html.unescape(carried) == (wanted if kept else "/admin")
+                value, _ = await issue(operator, "*")
+                signed_in = await client.post("/admin/sign-in", data={"token": value, "next": wanted})
+                assert signed_in.headers["location"] == (wanted if kept else "/admin")
+                if kept:
+                    client.cookies.clear()
+                    asked_first = await client.get(wanted)
+                    assert httpx.URL(asked_first.headers["location"]).params["next"] == str(httpx.URL(wanted))
+
+
+FORMS = [("edit", "/edit"), ("rotate", "/rotate"), ("revoke", "/revoke"), ("disable", ""), ("end-grace", "")]
+"""Forms of a token, and the page that each is on."""
+
+
+async def test_a_form_after_the_end_of_the_session_leads_back_to_its_page(
+    edge, services, subtests: pytest.Subtests
+):
+    for form, page in FORMS:
+        with subtests.test(form=form):
+            answer = await edge.post(f"/admin/tokens/tok_1/{form}", data={"description": "x"})
+            assert answer.status_code == 303
+            assert answer.headers["location"] == f"/admin/sign-in?ended=true&next=/admin/tokens/tok_1{page}"
+            assert "Your session has ended" in (await edge.get(answer.headers["location"])).text
