@@ -65,7 +65,9 @@ class Inventory:
             began = clock()
             with suppress(*UNAVAILABLE):
                 # It reads the whole table; what waits for it is nobody's request.
-                row = await self._pool.fetchrow(_QUERY, timeout=COUNT_S)
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await connection.execute(f"set local statement_timeout = '{COUNT_S} s'")
+                    row = await connection.fetchrow(_QUERY, timeout=COUNT_S)
                 self._counts = dict(row) if row else {}
                 await self._pool.execute("delete from use_by_day where day < now() - interval '9 days'")
                 await self._pool.execute("delete from session where expires <= now()")

@@ -162,9 +162,11 @@ async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(data
 
 async def test_a_count_may_take_longer_than_a_request(database, monkeypatch):
     measures = Measures()
-    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
-        # A request's queries are given up after 0.7 s.
-        query = 'select 7 as "tallystick_tokens:active" from pg_sleep(1)'
+    requests = {"search_path": "tokens", "statement_timeout": "300"}
+    async with asyncpg.create_pool(
+        database.tokens, min_size=1, command_timeout=0.3, server_settings=requests
+    ) as pool:
+        query = 'select 7 as "tallystick_tokens:active" from pg_sleep(0.6)'
         await round_of(pool, monkeypatch, query, measures)
     assert 7 in {gauge.value for gauge in measures.take().gauges}
 
