@@ -1,6 +1,6 @@
 """What the pages load: all of it from here."""
 
-from functools import cache
+from functools import lru_cache
 from importlib.resources import files
 
 from litestar import Response
@@ -22,7 +22,7 @@ MEDIA_TYPES = {
 _FOLDER = files("services.edge.dashboard") / "assets"
 
 
-@cache
+@lru_cache(1)
 def load_assets() -> dict[str, StaticFile]:
     """What this route serves, by file name."""
     return {
