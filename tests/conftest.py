@@ -89,10 +89,10 @@ def which_servers() -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `--numprocesses auto` means: one process more than there are cores, since tests wait for much of their time,
-    and the deadlines of services are short. A single one where all tests share one NATS.
+    """What `--numprocesses auto` means: two processes more than there are cores, since tests wait for much of their time;
+    not more, since the deadlines of services are short. A single one where all tests share one NATS.
     """
-    return min(len(os.sched_getaffinity(0)) + 1, 8) if which_servers() == "embedded" else 0
+    return min(len(os.sched_getaffinity(0)) + 2, 8) if which_servers() == "embedded" else 0
 
 
 @pytest.hookimpl(optionalhook=True)
