@@ -199,7 +199,7 @@ def _mounts(spec: Mapping[str, Any], one: Mapping[str, Any], folder: Path) -> It
             yield f"mkdir -p {root}{place}"
             yield _bind(source, f"{root}{place}")
     if one["securityContext"]["readOnlyRootFilesystem"]:
-        yield f"mount -o remount,ro {root}"
+        yield f"mount -o remount,bind,ro {root}"
 
 
 def _bind(source: Path, place: str) -> str:
