@@ -125,8 +125,11 @@ class Front:
 
     def _refuse(self, code: str, scope: Any, request_id: bytes, send: Send) -> Coroutine[Any, Any, None]:
         self._gate.usage.results[code] += 1
-        prefix = next(prefix for prefix in TOKEN_NEEDED if scope["path"].startswith(prefix))
-        return self._send(_REFUSALS[prefix, code], scope, request_id, send)
+        path = scope["path"]
+        for prefix, refusals in _REFUSALS.items():
+            if path.startswith(prefix):
+                return self._send(refusals[code], scope, request_id, send)
+        raise RuntimeError(f"{path} needs no token")
 
     async def _pass_on(
         self, scope: Any, receive: Receive, send: Send, request_id: bytes, state: dict[str, Any]
@@ -271,9 +274,10 @@ def _without_asking(credential: Credential) -> str | None:
 
 
 _REFUSALS = {
-    (prefix, code): refusal(Refused(code), prefix)
+    prefix: {
+        code: refusal(Refused(code), prefix) for code in ("invalid_request", "missing_token", "invalid_token")
+    }
     for prefix in TOKEN_NEEDED
-    for code in ("invalid_request", "missing_token", "invalid_token")
 }
 
 
