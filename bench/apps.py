@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from services.edge.app import litestar
 from services.edge.cache import Cache
 from services.edge.errors import Refused, made, refusal
-from services.edge.forward_auth import headers
+from services.edge.forward_auth import headers, rejection
 from services.edge.front import Front
 from services.edge.gate import Gate
 from services.edge.settings import Settings
@@ -51,13 +51,12 @@ def bare_litestar() -> Litestar:
 
 
 def bare_asgi() -> ASGIApp:
-    """The same answers as forward-auth's, from no framework and without a check."""
+    """The same answers as the edge's, byte for byte, from no framework and without a check."""
+    request_id = {"x-request-id": "req_" + "0" * 34}
     answers = {
-        "/auth": made(200, {**headers(TOKEN), "x-request-id": "req_" + "0" * 34}),
-        "/401": refusal(Refused("invalid_token", headers={"x-request-id": "req_" + "0" * 34})),
-        "/403": refusal(
-            Refused("insufficient_scope", scope="other", headers={"x-request-id": "req_" + "0" * 34})
-        ),
+        "/auth": made(200, {**headers(TOKEN), **request_id}),
+        "/401": refusal(Refused("invalid_token", headers=request_id), "/v1/self"),
+        "/403": rejection(Refused("insufficient_scope", scope="other", headers=request_id)),
     }
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
