@@ -6,16 +6,16 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-_MEMORY = Path("/dev/shm")  # what is made there has a name of its own
+_MEMORY = Path("/dev/shm")
 _ROOM = 2 << 30
 """How much has to be free there, in bytes: containers often have very little."""
 
 
-def temporary_folder(prefix: str = "tally-") -> AbstractContextManager[str]:
-    """A short path to a folder that ends with the block; in memory where there is room. A disk takes ten times as long to
-    make and to remove the hundreds of files of a database.
+def temporary_folder() -> AbstractContextManager[str]:
+    """A short path to a folder that ends with the block; in memory where there is room. A disk takes three to five times
+    as long to create and remove a database, which has hundreds of files.
     """
-    return tempfile.TemporaryDirectory(prefix=prefix, dir=_MEMORY if _has_room() else None)
+    return tempfile.TemporaryDirectory(prefix="tally-", dir=_MEMORY if _has_room() else None)
 
 
 def _has_room() -> bool:

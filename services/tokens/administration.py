@@ -518,15 +518,11 @@ class Administration:
             )
 
 
-class _NamedAccount(msgspec.Struct):
-    account: str
-
-
 class _AccountOfToken(msgspec.Struct):
     """A `CreateToken` of which everything else may be wrong."""
 
     actor: c.Actor
-    token: _NamedAccount
+    token: imports.NamedAccount
 
     @property
     def request(self) -> c.CreateToken:

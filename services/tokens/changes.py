@@ -2,9 +2,9 @@
 stored for its Idempotency-Key are one transaction.
 
 Locks are taken in one order, so that no two changes wait for each other: the idempotency key, the account, the chains, the
-session, the numbers of changes and events. A chain is locked by the row of its first token. Whoever changes a token
-holds its chain for update, whoever counts its uses too; whoever acts with a token holds that one's chain at least for
-share. What is locked is read again, in a statement that begins after the lock was granted.
+session, the numbers of changes and events. A chain is locked by the row of its first token. Changing a token, or counting
+its uses, takes its chain for update; acting with a token takes that one's chain at least for share. What is locked is
+read again, in a statement that begins after the lock was granted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -173,14 +173,16 @@ def _candidates(
     return candidates, notices, problems
 
 
-class _NamedAccount(msgspec.Struct):
+class NamedAccount(msgspec.Struct):
+    """The account of a token of which everything else may be wrong."""
+
     account: str
 
 
 class _Bound(msgspec.Struct):
-    """A record of which everything but the account may be wrong."""
+    """A record of such a token."""
 
-    token: _NamedAccount
+    token: NamedAccount
 
 
 def _accounts_of_rejected(raw: tuple[Any, ...], problems: list[FieldError]) -> Mapping[int, str]:

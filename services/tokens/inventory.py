@@ -12,6 +12,7 @@ from shared.postgres import UNAVAILABLE, Pool
 
 EVERY_S = 5.0
 COUNT_S = 10.0
+"""How long one count may take, in seconds."""
 SHARE = 0.02
 """Of the time, at most this much is spent on counting: a table of millions is counted less often."""
 EXPIRING_DAYS = (1, 7, 30)

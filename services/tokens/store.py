@@ -198,7 +198,8 @@ class Store:
     async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
         """Notes when tokens were last used, and what was refused to them; only the newest refusals are kept."""
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
-            # As a change locks them, for the same reason: a join updates in any order, and a change may want what it has.
+            # Chains are locked in order, as changes lock them: the join below updates rows in any order, and a change that
+            # holds one of them may be waiting for another.
             await connection.execute(
                 "select from token where id in (select chain from token where id = any($1))"
                 " order by id for no key update",

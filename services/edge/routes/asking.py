@@ -72,10 +72,10 @@ async def create(
 
 
 async def account_faults(request: HttpRequest, account: object) -> list[FieldError]:
-    """What is wrong with the account of a new token that is not sent on, since other fields are not valid. Nothing where
-    that cannot be told: the other faults are told all the same.
+    """What is wrong with the account of a new token whose other fields are not valid. Empty if that cannot be decided
+    now: the other faults are reported anyway.
     """
-    # What is no name is told by the rules already.
+    # The rules report a malformed name themselves.
     if not isinstance(account, str) or not rules.is_account(account):
         return []
     question = only_account(account, actor(request))

@@ -46,7 +46,7 @@ async def another_edge(nats_server: Nats, **settings: Any) -> AsyncIterator[http
 
 
 def browser(edge: httpx.AsyncClient, address: str = "127.0.0.1") -> httpx.AsyncClient:
-    """A further client of the same edge, with cookies of its own.
+    """A further client of the same edge, with separate cookies.
 
     Args:
         address: where it connects from; failed sign-ins are counted for each address.
