@@ -98,6 +98,7 @@ def test_nobody_waits_for_an_owner_that_says_it_stops(folder: Path, nats_server:
     output = folder / "output"
     for _ in range(2):
         with counting(output, nats_server, database) as process:
-            until(lambda: "counting" in output.read_text(), LEASE_S)
+            until(lambda: "counting" in output.read_text(), 20)
+            assert "standing by" not in output.read_text()
             process.terminate()
             assert process.wait(5) == 0
