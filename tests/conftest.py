@@ -110,12 +110,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
-def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 30) -> None:
     """Polls a condition from outside an event loop."""
     asyncio.run(_poll(condition, timeout_s, longest_s=0.2))
 
 
-async def until_async(condition: Callable[[], object], timeout_s: float = 10) -> None:
+async def until_async(condition: Callable[[], object], timeout_s: float = 30) -> None:
     """Polls a condition from inside an event loop."""
     await _poll(condition, timeout_s, longest_s=0.02)
 

@@ -250,7 +250,7 @@ async def test_what_jetstream_delivers_is_nobody_s_request(one_account: str, hea
     ):
         event = msgspec.json.encode(VerifyToken(digest="0" * 64))
         if headers:
-            reply = await client.request(VERIFY.subject, event, headers=headers, timeout=2)
+            reply = await client.request(VERIFY.subject, event, headers=headers, timeout=10)
             assert msgspec.json.decode(reply.data, type=Failure).code == "bad_request"
         else:
             await client.publish("tallystick.events.edge.thread.started", event)
@@ -310,7 +310,9 @@ async def test_bytes_that_are_no_text_silence_no_service(
     writer.close()
     assert b"-ERR" not in said
     client = await nats.connect(nats_server.another, inbox_prefix="_INBOX.another")
-    reply = await client.request(VERIFY.subject, msgspec.json.encode(VerifyToken(digest="0" * 64)), timeout=2)
+    reply = await client.request(
+        VERIFY.subject, msgspec.json.encode(VerifyToken(digest="0" * 64)), timeout=10
+    )
     assert msgspec.json.decode(reply.data, type=Verdict).token is None
     await client.jetstream().publish("tallystick.events.another.mail.sent", b"{}")
     await client.close()

@@ -229,7 +229,7 @@ async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_pat
             await client.request("$SYS.REQ.SERVER.PING", timeout=5)
         path.write_text(after)
         process.send_signal(signal.SIGHUP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for subject in ("$SYS.REQ.SERVER.PING", "$JS.API.INFO"):
                 while True:
                     with suppress(NoRespondersError):

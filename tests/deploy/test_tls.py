@@ -76,7 +76,7 @@ async def test_nats_takes_a_new_certificate_without_a_restart(tmp_path: Path, ce
     assert not await reached(url, authority)
     show("nats")
     process.send_signal(signal.SIGHUP)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await reached(url, authority):
             await asyncio.sleep(0.05)
     process.kill()

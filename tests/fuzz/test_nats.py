@@ -59,7 +59,7 @@ def test_every_request_gets_a_typed_answer(
 
     @given(payload=payloads)
     def check(payload: bytes) -> None:
-        answer = asker.run(asker.client.request(operation.subject, payload, timeout=2))
+        answer = asker.run(asker.client.request(operation.subject, payload, timeout=10))
         if answer.headers and "Nats-Service-Error" in answer.headers:
             failure = msgspec.json.decode(answer.data, type=Failure)
             assert failure.code in KINDS.keys() - {"internal", "unavailable"}, (payload, failure)

@@ -41,7 +41,7 @@ async def running(
 ) -> AsyncIterator[None]:
     """Runs a service around the block, from the moment it answers."""
     task = asyncio.ensure_future(service)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while isinstance(await rpc.call(client, operation, question), Failure):
             assert not task.done(), task.exception()
             await asyncio.sleep(0.02)
@@ -127,7 +127,7 @@ async def issue(operator: Client, *scopes: str, **fields) -> tuple[str, Token]:
         idempotency_key=secret.digest,
     )
     made = await rpc.call(operator, CREATE_TOKEN.by_operator, wanted)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (
             isinstance(made, Failure) and made.code == "unavailable"
         ):  # a busy machine: ask for the same again

@@ -122,7 +122,7 @@ async def test_an_unknown_account_comes_with_the_other_faults_over_nats(tokens_s
         ({"token": "0" * 64}, []),
     ):
         payload = json.dumps({**request, "actor": actor}).encode()
-        answer = await operator.request(c.CREATE_TOKEN.by_operator.subject, payload, timeout=2)
+        answer = await operator.request(c.CREATE_TOKEN.by_operator.subject, payload, timeout=10)
         failure = json.loads(answer.data)
         assert failure["code"] == "bad_request"
         assert fields(failure["errors"]) == sorted([*found, *others])

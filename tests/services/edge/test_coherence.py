@@ -70,7 +70,7 @@ async def leased(edges: list[httpx.AsyncClient], operator) -> None:
     """Returns when both edges hold a lease and have heard of every change, the making of a token among them: a notice
     that came later would have them ask about it once more.
     """
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             settled = await rpc.call(operator, c.SETTLE.by_operator, c.Settle())
             if isinstance(settled, c.Settled) and settled.settled and settled.edges == len(edges):
@@ -150,7 +150,8 @@ async def test_a_warm_check_sends_no_message(tokens, edges, operator, nats_serve
     assert asked == []
     assert await status(edges[1], value) == 200
     await watcher.flush()
-    await until_async(lambda: asked == [c.VERIFY.subject])
+    # A slow answer is asked for a second time.
+    await until_async(lambda: set(asked) == {c.VERIFY.subject})
     await watcher.close()
 
 
@@ -202,7 +203,7 @@ async def test_an_edge_cut_off_relies_on_its_cache_as_long_as_its_lease_lasts(
         while await status(edges[0], value) != 503:
             await asyncio.sleep(0.02)
     async with tokens_running(database, nats_server, operator):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await status(edges[0], value) != 200:
                 await asyncio.sleep(0.02)
 
@@ -259,7 +260,7 @@ async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, 
     await carry_out(operator, c.ROTATE_TOKEN.by_operator, request)
     assert await status(edges[0], value) == 200
     assert await status(edges[0], secret.value) == 200
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         while await status(edges[0], value) == 200:
             await asyncio.sleep(0.02)
     assert await status(edges[0], secret.value) == 200

@@ -34,7 +34,7 @@ async def over_http(admin: httpx.AsyncClient, operator, token_id: str, patch: An
 
 async def over_nats(admin: httpx.AsyncClient, operator, token_id: str, patch: Any) -> dict[str, Any]:
     asked = json.dumps({"id": token_id, "changes": patch, "actor": {"name": "test"}}).encode()
-    answer = await operator.request(c.EDIT_TOKEN.by_operator.subject, asked, timeout=2)
+    answer = await operator.request(c.EDIT_TOKEN.by_operator.subject, asked, timeout=10)
     return dict((await admin.get(f"/v1/tokens/{token_id}")).json() if answer.headers is None else {})
 
 

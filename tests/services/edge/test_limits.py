@@ -74,7 +74,7 @@ def gate_of(edge):
 
 async def ask(edge: httpx.AsyncClient, value: str) -> int:
     """The status that decides; 503 means that the edge cannot decide now, as on a busy machine."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             answer = await edge.get("/auth", params={"scope": "api"}, headers=bearer(value))
             if answer.status_code != 503:

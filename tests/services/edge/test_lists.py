@@ -219,7 +219,7 @@ async def scanned(connection: asyncpg.Connection, scans: str, least: int) -> boo
 
 
 async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await condition():
             await asyncio.sleep(0.05)
 
@@ -337,7 +337,7 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
 async def test_a_page_holds_twenty_unless_it_is_told_otherwise_on_every_way(admin, operator, connection):
     await insert(connection, 30)
     assert len((await listed(admin, "/v1/tokens"))["tokens"]) == 20
-    raw = await operator.request(c.LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=2)
+    raw = await operator.request(c.LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
     assert len(json.loads(raw.data)["tokens"]) == 20
 
 

@@ -58,7 +58,7 @@ async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, toke
     await tokens.subscribe(REPORT_USE.subject, cb=take)
     await bus.subscribed(tokens)
     usage.used("tok_a", "192.0.2.1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for _ in range(3):
             await usage.flush(edge)
     assert reported == [1, 2, 2]
@@ -232,7 +232,7 @@ def test_what_is_kept_by_token_is_bounded_whoever_is_refused():
 
 async def flush_all(usage: Usage, client) -> None:
     """Flushes until nothing is left to report."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await usage.flush(client)
         while usage._uses or usage._refusals:
             await asyncio.sleep(0.01)

@@ -95,7 +95,7 @@ async def test_a_living_owner_is_not_followed(
 async def beaten(connection) -> None:
     """Returns after the owner's next sign of life."""
     before = await connection.fetchval("select seen from stream_position")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await connection.fetchval("select seen from stream_position") == before:
             await asyncio.sleep(0.02)
 

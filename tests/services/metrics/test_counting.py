@@ -144,7 +144,7 @@ async def test_a_service_that_is_stopped_again_and_again_counts_exactly(
     for _ in range(4):
         async with service(database, nats_server, operator):
             before = (await counters(operator))["tallystick_accounts_added_total"]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (await counters(operator))["tallystick_accounts_added_total"] < min(before + 20, 400):
                     await asyncio.sleep(0.001)
     await producing

@@ -72,7 +72,7 @@ async def small(database, nats_server, operator, monkeypatch):
 async def test_large_events_are_taken_without_end(stream, operator):
     """Six times as much as the stream may hold, sent as fast as it takes them."""
     for n in range(1, 481):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await stored(stream, n):
                 await asyncio.sleep(0.02)
     await counted(
@@ -93,7 +93,7 @@ async def test_room_is_made_before_the_stream_is_full(stream):
     for n in range(1, 161):
         assert await stored(stream, n)
         if n % 8 == 0:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while await used_bytes(stream) > LIMIT / 2:
                     await asyncio.sleep(0.02)
 

@@ -42,7 +42,7 @@ async def second_replica(tokens_service, database: Database, nats_server: Nats, 
     stop = Stop()
     settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
     async with running(app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(await replicas(operator)) < 2:
                 await asyncio.sleep(0.02)
         yield
@@ -122,7 +122,7 @@ async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator, edg
     async def take() -> c.Quota:
         # A take whose answer does not come in time is repeated, and counts once.
         question = c.TakeQuota(id=token.id, holder=new_id("holder_"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while isinstance(quota := await ask(edge_client, c.TAKE_QUOTA, question), Failure):
                 assert quota.code == "unavailable"
         assert isinstance(quota, c.Quota)
@@ -137,10 +137,10 @@ async def test_another_service_may_verify(tokens_service, operator, service_clie
     digest = token_value.digest(value)
     for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
         question = msgspec.json.encode({"digest": digest, "scope": scope})
-        answer = await service_client.request(c.VERIFY.subject, question, timeout=1)
+        answer = await service_client.request(c.VERIFY.subject, question, timeout=10)
         assert msgspec.json.decode(answer.data)["code"] == code
     questions = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
-    answer = await service_client.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=1)
+    answer = await service_client.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=10)
     codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
     assert codes == ["active", "invalid_token"]
 
@@ -163,7 +163,7 @@ async def test_what_is_no_digest_is_a_bad_request(tokens_service, operator, subt
     for digest in NO_DIGESTS:
         with subtests.test(digest=digest):
             question = msgspec.json.encode({"digest": digest})
-            answer = await operator.request(c.VERIFY.subject, question, timeout=1)
+            answer = await operator.request(c.VERIFY.subject, question, timeout=10)
             assert msgspec.json.decode(answer.data)["code"] == "bad_request"
             assert not isinstance(digest, str) or len(digest) < 10 or digest.encode() not in answer.data
 
@@ -200,7 +200,7 @@ async def test_every_change_has_its_audit_row_and_its_announcement(
     ]
     audited = [row["action"] for row in await connection.fetch("select action from audit order by id")]
     assert audited == expected
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while await connection.fetchval("select count(*) from outbox"):
             await asyncio.sleep(0.02)
     assert await connection.fetchval("select n from outbox_number") == len(expected)

@@ -129,7 +129,7 @@ async def test_what_nobody_will_ask_for_is_forgotten_and_the_rest_is_not(tokens_
                 )
                 left.setdefault(table, row)
         remaining: dict[str, list[asyncpg.Record]] = {}
-        async with keeping(database), asyncio.timeout(10):
+        async with keeping(database), asyncio.timeout(30):
             while not remaining or any(len(found) > 1 for found in remaining.values()):
                 await asyncio.sleep(0.05)
                 remaining = {table: await connection.fetch(f"table {table}") for table in rows}
@@ -156,7 +156,7 @@ async def round_of(
 
 async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(database, monkeypatch):
     monkeypatch.setattr(inventory, "COUNT_S", 0.1)
-    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool, asyncio.timeout(10):
+    async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool, asyncio.timeout(30):
         assert await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(60)") > 0
 
 

@@ -55,7 +55,7 @@ async def test_a_report_and_a_change_do_not_wait_for_each_other(tokens_service, 
         async with store.change(c.Actor(name="test")) as change:
             await change.lock_descendants(first.id)
             report = asyncio.create_task(store.report(uses, ()))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not await pool.fetchval("select exists (select from pg_locks where not granted)"):
                     await asyncio.sleep(0.01)
             await change.revoke([first.id, successor.id, second.id])

@@ -21,7 +21,7 @@ async def sign_in(edge: httpx.AsyncClient, token: str, **headers: str) -> httpx.
 
 async def sign_in_at_last(edge: httpx.AsyncClient, token: str) -> None:
     """Signs in, where the services of a busy machine do not answer in time at first."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await sign_in(edge, token)).status_code != 303:
             await asyncio.sleep(0.05)
 
@@ -58,7 +58,7 @@ def browser(edge: httpx.AsyncClient, address: str = "127.0.0.1") -> httpx.AsyncC
 
 
 async def ready(edge: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await edge.get("/health/ready")).status_code != 200:
             await asyncio.sleep(0.02)
 
