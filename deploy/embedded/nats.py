@@ -133,11 +133,15 @@ async def start(
     deadline = asyncio.get_running_loop().time() + START_S
     with log.open("ab") as output:
         process = await spawn([program(), "-c", str(configuration)], output=output, keep_open=keep_open)
-    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return process
-        await asyncio.sleep(0.02)
+    try:
+        while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return process
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError:
+        await stop(process, signal.SIGTERM, timeout_s=2)
+        raise
     await stop(process, signal.SIGTERM, timeout_s=2)
     raise Unavailable(f"NATS did not start; see {log}")

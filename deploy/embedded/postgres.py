@@ -153,14 +153,20 @@ async def start(
             output=output,
             keep_open=keep_open,
         )
-    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
-        try:
-            connection = await asyncpg.connect(url("postgres", password, socket, "postgres", port), timeout=2)
-        except (OSError, asyncpg.PostgresError, TimeoutError):
-            await asyncio.sleep(0.02)
-        else:
-            await connection.close()
-            return process
+    try:
+        while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+            try:
+                connection = await asyncpg.connect(
+                    url("postgres", password, socket, "postgres", port), timeout=2
+                )
+            except (OSError, asyncpg.PostgresError, TimeoutError):
+                await asyncio.sleep(0.02)
+            else:
+                await connection.close()
+                return process
+    except asyncio.CancelledError:
+        await stop(process, signal.SIGQUIT, timeout_s=2)
+        raise
     await stop(process, signal.SIGQUIT, timeout_s=2)
     raise Unavailable(f"PostgreSQL did not start; see {log}")
 

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import asyncpg
 import httpx
 import msgspec
+from msgspec.structs import replace as replace_fields
 from nats.aio.client import Client
 
 from shared import contracts as c
@@ -30,6 +31,10 @@ from tests.authority.programs import Program, Step, to_json
 
 PAUSE_S = 0.025
 """Between two commands that wait for a locked row, so that they queue for it in the order of the program."""
+UNISSUED = "unissued"
+"""Names a token that no program creates."""
+OF_ONE_TOKEN = {"edit", "expire", "revoke", "rotate"}
+"""The operations whose target is a token."""
 REST_S = 3.0
 """For how long nothing may change before a command without an answer counts as ended: longer than it may wait for a lock."""
 
@@ -102,14 +107,17 @@ class Run:
         self.values: dict[str, str] = {}
         self.sessions: dict[str, str] = {}
         self.cookie = ""
+        self.unconfirmed: dict[str, str] = {}
+        """The values of tokens whose creation was not answered, by name: they may exist."""
 
     async def check(self) -> None:
         state = State()
         for number, step in enumerate(self.program):
-            observations = [self.renamed(each) for each in await self.run(step)]
-            unknown = sum(each.code == UNKNOWN for each in observations)
+            observed = await self.run(step)
+            unknown = sum(each.code == UNKNOWN for each in observed)
             self.system.unknown_outcomes += unknown
             found = await (self.look_at_rest() if unknown else self.look())
+            observations = [self.renamed(each) for each in observed]
             after = linearize(state, observations, functools.partial(self.agrees, found))
             if after is None:
                 raise Mismatch(self.program, number, self.explain(state, observations, found))
@@ -185,12 +193,27 @@ class Run:
     async def observe(
         self, command: Command, halt: Callable[[], Awaitable[None]] | None = None
     ) -> Observation:
+        command = self.as_sent(command)
         invoked = time.monotonic()
         if command.caller.http:
             code, value = await self.over_http(command, halt)
         else:
             code, value = await self.over_nats(command)
         return Observation(command, invoked, time.monotonic(), code, value)
+
+    def as_sent(self, command: Command) -> Command:
+        """The command with `UNISSUED` for a token whose creation has not been answered yet: its sender knows neither
+        its id nor its secret, even if it exists by then.
+        """
+        caller, target = command.caller, command.target
+        if caller.token and caller.token not in self.values:
+            caller = replace_fields(caller, token=UNISSUED)
+        if command.operation in OF_ONE_TOKEN:
+            if target == command.caller.token:
+                target = caller.token
+            elif target not in (self.values if command.by_value else self.ids):
+                target = UNISSUED
+        return replace_fields(command, caller=caller, target=target)
 
     # Names
 
@@ -251,6 +274,7 @@ class Run:
                 content = halting(content, halt)
         response = await self.http.request(method, path, headers=headers, content=content)
         if response.status_code == 202:
+            self.unconfirmed[command.new or ""] = response.json()["token"]
             return UNKNOWN, None
         if response.status_code >= 400:
             return _code(response), None
@@ -390,7 +414,9 @@ class Run:
         client = self.system.operator if command.caller.operator else self.system.edge
         reply = await rpc.call(client, operation, question)
         if isinstance(reply, Failure):
-            return UNKNOWN if reply.code == UNKNOWN else reply.code, None
+            if reply.code == UNKNOWN and new is not None:
+                self.unconfirmed[command.new or ""] = new.value
+            return reply.code, None
         if operation.settles and not command.dry_run:
             await self.settle()
         if command.operation == "expire":
@@ -530,6 +556,11 @@ class Run:
 
     async def look(self) -> Any:
         """The audit, and the verdict of the edge on every token."""
+        for name, value in self.unconfirmed.items():
+            digest = bytes.fromhex(token_value.digest(value) or "")
+            id_ = await self.system.database.fetchval("select id from tokens.token where digest = $1", digest)
+            if id_ is not None:
+                self.learn(name, id_, value)
         names = {id_: name for name, id_ in self.ids.items()}
         accounts = {f"{name}-{self.prefix}": name for name in ("alice", "bob", "nobody")}
         rows = await self.system.database.fetch(
