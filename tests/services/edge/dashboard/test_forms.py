@@ -60,9 +60,15 @@ def test_a_form_is_read_as_it_is_meant(fields: dict[str, str], name: str, value:
 
 
 def test_all_that_is_wrong_is_told_at_once():
-    sent = {"scope": "A", "addresses": "here", "requests": "x", "metadata": "[", "expires": "x"}
-    fields = [problem.field for problem in forms.read(sent, NOW).problems]
-    assert fields == ["metadata", "rateLimit", "expires", "scopes[0]", "restrictions.addresses[0]"]
+    sent = {"scope": "A", "addresses": "here", "requests": "x", "metadata": "[", "not_before": "soon"}
+    problems = {problem.field: problem.message for problem in forms.read(sent, NOW).problems}
+    assert list(problems) == [
+        *("metadata", "rateLimit", "notBefore", "expires", "scopes[0]", "restrictions.addresses[0]")
+    ]
+    assert problems["metadata"].startswith("a JSON object")
+    assert problems["rateLimit"] == "a whole number of requests"
+    assert problems["notBefore"] == "a date and a time"
+    assert problems["expires"] == "one of the choices"
 
 
 def test_what_a_stored_token_has_stays_allowed_beside_a_problem():

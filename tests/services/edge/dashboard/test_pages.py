@@ -53,6 +53,7 @@ HTMX = {
 LONG = "x" * 257
 BAD_QUERIES = [
     *("/admin/tokens?page=x", "/admin/tokens?page=-1", "/admin/tokens?page=1000001"),
+    *(f"/admin/{name}?page={'9' * 30}" for name in ("tokens", "accounts")),
     *(f"/admin/tokens?{name}={LONG}" for name in ("query", "scope", "account", "state", "order")),
     *(f"/admin/tokens/new?account={LONG}", f"/admin/refusals?request_id={LONG}"),
     *("/admin/accounts?page=-1", "/admin/accounts?page=1000001", f"/admin/accounts?query={LONG}"),
@@ -100,6 +101,9 @@ async def test_assets_need_no_session_and_are_sent_once(edge: httpx.AsyncClient,
             for each in (answer, again):
                 kept = {**PROTECTION, "cache-control": "no-cache"}
                 assert kept.items() <= dict(each.headers).items()
+    # Nor does leading to where one signs in need a service.
+    left = await edge.get("/admin/tokens", headers={"cookie": "other=x"})
+    assert (left.status_code, left.headers["location"]) == (303, "/admin/sign-in?next=/admin/tokens")
 
 
 async def test_no_other_file_is_an_asset(edge: httpx.AsyncClient, services, subtests: pytest.Subtests):
@@ -155,17 +159,20 @@ PROBLEMS: list[tuple[dict[str, str], str]] = [
     ({"requests": "1", "window": "x"}, "rateLimit"),
     ({"requests": "9" * 30}, "rateLimit"),
     ({"requests": "١"}, "rateLimit"),
+    ({"requests": "1_0"}, "rateLimit"),
     ({"expires": "at"}, "expires"),
     ({"expires": "at", "expires_at": "soon"}, "expires"),
     ({"expires": "at", "expires_at": "2000-01-01T00:00"}, "expires"),
     ({"expires": "at", "expires_at": "9999-12-31T23:59-14:00"}, "expires"),
     ({"expires": "x"}, "expires"),
+    ({"expires": "8"}, "expires"),
     ({"not_before": "9999-99-99T00:00"}, "notBefore"),
     ({"not_before_utc": "0001-01-01T00:00+14:00"}, "notBefore"),
     ({"metadata": "[1]"}, "metadata"),
     # With what only the tokens service can tell.
     ({"metadata": "[1]", "account": "nobody"}, "account"),
     ({"metadata": "[" * 5000}, "metadata"),
+    ({"metadata": '{"a":' * 5000}, "metadata"),
     ({"description": "x" * 2000}, "description"),
     ({"description": "a\0b"}, "description"),
 ]
@@ -177,7 +184,13 @@ async def test_a_problem_is_shown_at_its_field_and_nothing_is_lost(
 ):
     for number, (fields, field) in enumerate(PROBLEMS, 10):
         with subtests.test(field=field, fields=repr(fields)[:80]):
-            kept = {"description": f"kept{number} <b>", "scope": "orders", "expires": "30", **fields}
+            kept = {
+                "description": f"kept{number} <b>",
+                "scope": "orders",
+                "expires": "30",
+                "window": "60",
+                **fields,
+            }
             answer = await send(admin, "/admin/tokens/new", **kept)
             assert answer.status_code == 400
             assert f'id="{field}-problem"' in answer.text
@@ -432,6 +445,7 @@ async def test_a_page_of_tokens_too_large_for_one_answer_shows_all_of_them(admin
         answer = await admin.get(f"/admin/tokens?query=large&page={page}")
         assert answer.status_code == 200
         assert set(re.findall(r"large-(\d\d)", answer.text)) == {f"{number:02}" for number in expected}
+        assert f"Page {page + 1} of 2" in answer.text
         # None takes more room than others do.
         cells = re.sub(r' title="[^"]*"', "", answer.text)
         for text in ('class="clamp"', ">and 2 more<", ">2 networks<", ">64 pages<"):
@@ -473,8 +487,9 @@ async def test_a_message_that_this_session_did_not_sign_is_not_shown(
             answer = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={change(value)}"})
             assert answer.status_code == 200
             assert "This is true" not in answer.text
-            shown = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={value}"})
-            assert "This is true" in shown.text
+            for sent in (value, f'"{value}"'):  # as Set-Cookie has a value with padding
+                shown = await admin.get(path, headers={"cookie": _cookies(admin) + f"; {name}={sent}"})
+                assert "This is true" in shown.text
             # Without a session nothing is signed.
             outside = await admin.get("/admin/sign-in", headers={"cookie": f"{name}={value}"})
             assert (outside.status_code, "This is true" in outside.text) == (200, False)
@@ -515,13 +530,14 @@ async def test_an_account_that_exists_is_not_said_to_be_added(admin: httpx.Async
 
 
 async def test_text_of_others_neither_turns_the_page_nor_hides(admin: httpx.AsyncClient, operator):
-    account = "acme"
+    account = "a&b+c"
     await rpc.call(
         operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account=account, name="\u202eevil", actor=OPERATOR)
     )
     _, token = await issue(
         operator,
         "orders",
+        account=account,
         description="\u202eevil\u200b\u2066x\x07 می‌خواهم",
         metadata={"<b>": "\u202ex", "a": "ä"},
         restrictions=c.Restrictions(referrers=("https://h/*",)),
@@ -538,11 +554,15 @@ async def test_text_of_others_neither_turns_the_page_nor_hides(admin: httpx.Asyn
         text = (await admin.get(page)).text
         assert not re.search("[\u200b\u202a-\u202e\u2066-\u2069\x07]", text), page
         assert "[U+202E]evil" in text, page
+    for page in ("/admin/tokens", "/admin/accounts", path):
+        assert "/admin/tokens?account=a%26b%2Bc" in (await admin.get(page)).text, page
     assert "<title>Edit [U+202E]evil" in (await admin.get(f"{path}/edit")).text
     text = (await admin.get(path)).text
     assert "<bdi>[U+202E]evil[U+200B][U+2066]x[U+0007] می‌خواهم</bdi>" in text
     assert "&lt;b&gt;&#34;: &#34;\\u202ex&#34;" in text
     assert "ä" in text
+    _, long = await issue(operator, "orders", description="x" * 121)
+    assert '<h1 class="long">' in (await admin.get(f"/admin/tokens/{long.id}")).text
     made = (await send(admin, f"{path}/rotate", grace="0")).text
     assert '<label for="secret"><bdi>[U+202E]evil' in made
 
@@ -565,8 +585,15 @@ async def test_a_page_beyond_the_last_leads_to_the_last(admin: httpx.AsyncClient
     answer = await admin.get("/admin/tokens", params={"page": 99, "query": "admin"})
     assert answer.status_code == 303
     assert answer.headers["location"] == "/admin/tokens?query=admin&order=created&page=0"
-    empty = await admin.get("/admin/tokens", params={"page": 99, "query": "nothing"})
-    assert (empty.status_code, "No token matches" in empty.text) == (200, True)
+    await send(admin, "/admin/accounts", account="acme")
+    answer = await admin.get("/admin/accounts", params={"page": 99, "query": "acme"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/accounts?query=acme&page=0")
+    for path, said in (
+        ("/admin/tokens", "No token matches"),
+        ("/admin/accounts", "There is no account like that"),
+    ):
+        empty = await admin.get(path, params={"page": 99, "query": "nothing"})
+        assert (empty.status_code, said in empty.text) == (200, True)
 
 
 async def test_a_secret_is_found_without_being_passed_on_or_shown(admin: httpx.AsyncClient, operator):
