@@ -60,7 +60,8 @@ def test_a_form_is_read_as_it_is_meant(fields: dict[str, str], name: str, value:
 
 
 def test_all_that_is_wrong_is_told_at_once():
-    sent = {"scope": "A", "addresses": "here", "requests": "x", "metadata": "[", "not_before": "soon"}
+    sent = {"scope": "A", "addresses": "here", "metadata": "[", "not_before": "soon"}
+    sent |= {"requests": "9" * 16, "window": "60"}
     problems = {problem.field: problem.message for problem in forms.read(sent, NOW).problems}
     assert list(problems) == [
         *("metadata", "rateLimit", "notBefore", "expires", "scopes[0]", "restrictions.addresses[0]")
