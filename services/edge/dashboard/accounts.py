@@ -1,12 +1,13 @@
 """Accounts: the list, adding one, deleting one with its tokens."""
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 from litestar.params import QueryParameter
 
 from services.edge.dashboard import sessions
 from services.edge.dashboard.flash import Flash
-from services.edge.dashboard.pages import Handlers, Page, changes, done, page, shows
+from services.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of
 from services.edge.routes.asking import actor, ask, change
@@ -75,12 +76,15 @@ async def _list(
     form: dict[str, str] | None = None,
     problems: tuple[FieldError, ...] = (),
 ) -> Page:
-    wanted = c.ListAccounts(page=at, page_size=PAGE_SIZE, query=search.strip() or None, actor=actor(request))
+    wanted = c.ListAccounts(page=at, page_size=PAGE_SIZE, query=search or None, actor=actor(request))
+    listing = await ask(request, c.LIST_ACCOUNTS, wanted)
+    if at >= listing.pages > 0:
+        return redirect(f"/admin/accounts?{urlencode({'query': search, 'page': listing.pages - 1})}")
     return page(
         request,
         "accounts/page.html",
         status=400 if problems else 200,
-        listing=await ask(request, c.LIST_ACCOUNTS, wanted),
+        listing=listing,
         query=search,
         form=form or {},
         problems={problem.field: problem.message for problem in problems},

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from litestar.datastructures import Cookie
 
-from services.edge.dashboard.sessions import cookie, of_this_host
+from services.edge.dashboard.sessions import cookie, cookies_of, of_this_host
 from services.edge.gate import HttpRequest
 from shared.settling import Everywhere
 
@@ -49,7 +49,7 @@ def set_by(request: HttpRequest, flash: Flash) -> Cookie:
 
 def taken_by(request: HttpRequest) -> Flash | None:
     """The message for this page; None where there is none that this session has signed."""
-    text = request.cookies.get(of_this_host(request, NAME), "")
+    text = cookies_of(request).get(of_this_host(request, NAME), "").strip('"')  # as Set-Cookie quotes it
     encoded, _, signature = text.partition(".")
     if len(text) > _MAX_BYTES:
         return None

@@ -237,7 +237,7 @@ def _metadata(form: Form, _: datetime) -> dict[str, Any] | None:
         return None
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+    except (msgspec.MsgspecError, RecursionError):
         raise ValueError('a JSON object, as in {"team": "billing"}') from None
 
 
@@ -275,9 +275,9 @@ def _time(form: Form, name: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # an instant before year 1 or after year 9999 has no name in UTC
         raise ValueError("a date and a time") from None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _local(time: datetime | None) -> str:

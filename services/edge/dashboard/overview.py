@@ -7,9 +7,8 @@ from typing import NamedTuple
 from litestar.plugins.htmx import HTMXRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.edge.dashboard.pages import Handlers, Page, page, redirect, shows
+from services.edge.dashboard.pages import Handlers, Page, page, shows
 from services.edge.errors import Refused
-from services.edge.gate import HttpRequest
 from services.edge.routes.asking import actor, ask
 from shared import contracts as c
 
@@ -88,10 +87,8 @@ async def overview(request: HTMXRequest) -> Page:
 
 
 @shows("/admin/{path:path}")
-async def unknown(request: HttpRequest) -> Page:
+async def unknown() -> Page:
     """Any other path."""
-    if request.scope["path"].endswith("/"):
-        return redirect("/admin")
     raise Refused("not_found")
 
 

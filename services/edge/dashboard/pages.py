@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response, get, post
@@ -87,11 +87,22 @@ def done(request: HttpRequest, path: str, said: Flash) -> Redirect:
     return redirect(path, flash.set_by(request, said))
 
 
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL that a client sent; all empty where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        return urlsplit("")
+
+
 def local(path: str) -> str:
     """A page of the dashboard, with its query, as a link named it; the first page where it named anything else."""
-    target = urlsplit(path)
-    is_ours = not target.scheme and not target.netloc and target.path.split("/")[1:2] == ["admin"]
-    if not is_ours or "\\" in path or "//" in target.path or not path.isprintable():
+    target = split_url(path)
+    segments = target.path.split("/")
+    is_ours = not target.scheme and not target.netloc and segments[1:2] == ["admin"]
+    # The browser resolves dots, and takes a backslash for a slash.
+    leads_out = not {".", ".."}.isdisjoint(map(unquote, segments)) or "\\" in path or "//" in target.path
+    if not is_ours or leads_out or not path.isprintable():
         return "/admin"
     return path
 
@@ -140,7 +151,7 @@ def _to_sign_in(request: HttpRequest) -> Page:
     scope = request.scope
     if request.headers.get("hx-request") == "true":
         # A part of a page cannot hold the form: the browser goes there.
-        shown = urlsplit(request.headers.get("hx-current-url", ""))
+        shown = split_url(request.headers.get("hx-current-url", ""))
         return Response(
             None,
             status_code=204,

@@ -186,20 +186,25 @@ async def _resume(request: HttpRequest, secret: str) -> Entry:
         raise Refused.of(verdict)
     if verdict.token is None:
         raise SignInNeeded
-    lasts = verdict.expires_in
-    return Entry(verdict.token, float("inf") if lasts is None else now() + lasts)
+    return Entry(verdict.token, float("inf"))  # for this request only
 
 
-async def _secret(request: HttpRequest) -> str | None:
+def cookies_of(request: HttpRequest) -> dict[str, str]:
+    """The cookies, as they were sent. The framework's own parser would keep them, with the secrets they hold."""
     cookies = {}
     for header in request.headers.getall("cookie", []):
         for pair in header.split(";"):
             name, _, value = pair.partition("=")
             cookies[name.strip()] = value.strip()
+    return cookies
+
+
+async def _secret(request: HttpRequest) -> str | None:
+    cookies = cookies_of(request)
+    # Who has no cookie is led to signing in even if the tokens service does not answer.
     if not any(COOKIE in name for name in cookies):
         return None
-    secret = cookies.get(await _name(request))
-    return secret if secret and len(secret) <= 128 else None
+    return cookies.get(await _name(request))
 
 
 def cookie(request: HttpRequest, name: str, value: str, lasts_s: int) -> Cookie:

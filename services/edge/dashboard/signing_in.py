@@ -44,7 +44,8 @@ async def begin(request: HttpRequest) -> Page:
     sent = await sessions.form(request)
     link = sent.get("link", "")
     wanted = local(sent.get("next", ""))
-    if not link:  # which cannot be guessed
+    is_counted = not link  # which cannot be guessed
+    if is_counted:
         attempts.start(address)
     try:
         cookie = await sessions.sign_in(
@@ -52,14 +53,15 @@ async def begin(request: HttpRequest) -> Page:
         )
     except Refused as refused:
         if refused.code in {"unavailable", "overloaded", "rate_limited"}:
-            attempts.refund(address)
+            if is_counted:
+                attempts.refund(address)
             raise
         request.scope["state"]["code"] = refused.code
         problem = (USED if link else WRONG) if refused.code == "invalid_token" else _denied(refused)
         return page(
             request, "sign_in.html", status=KINDS[refused.code].status, link="", next=wanted, problem=problem
         )
-    if not link:
+    if is_counted:
         attempts.refund(address)
     answer = redirect(wanted)
     answer.cookies.append(cookie)

@@ -6,7 +6,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from litestar.params import QueryParameter
@@ -15,7 +15,7 @@ from litestar.plugins.htmx import HTMXRequest
 from services.edge.dashboard import forms, sessions
 from services.edge.dashboard.flash import Flash
 from services.edge.dashboard.forms import Form
-from services.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows
+from services.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows, split_url
 from services.edge.errors import Refused
 from services.edge.gate import HttpRequest, gate_of
 from services.edge.routes.asking import account_faults, actor, ask, change, create
@@ -89,7 +89,7 @@ def _differs_in_search_only(request: HttpRequest) -> bool:
     """Whether the page in the browser is this one but for what is searched for."""
     before, after = (
         {name: value for name, value in parse_qsl(query) if name != "query"}
-        for query in (urlsplit(request.headers.get("hx-current-url", "")).query, request.url.query)
+        for query in (split_url(request.headers.get("hx-current-url", "")).query, request.url.query)
     )
     return {"order": "created", **before} == {"order": "created", **after}
 

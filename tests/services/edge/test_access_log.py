@@ -19,6 +19,7 @@ from services.edge import line_writer
 from services.edge.access_log import MAX_REJECTIONS_PER_S, AccessLog, shown_path
 from services.edge.app import create_app
 from services.edge.calls import UNROUTED
+from services.edge.dashboard.sessions import Attempts
 from services.edge.front import Front
 from services.edge.line_writer import LineWriter
 from services.edge.settings import Settings
@@ -27,7 +28,7 @@ from shared import rpc, token_value
 from shared.settings import SettingsError, load
 from tests.conftest import Nats, until_async
 from tests.services.conftest import issue, lifespan
-from tests.services.edge.dashboard.conftest import ready
+from tests.services.edge.dashboard.conftest import ready, sign_in
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -124,12 +125,19 @@ async def test_a_rejection_is_attributed_though_the_client_is_told_nothing(
         values = (revoked_value, value, limited_value, limited_value, token_value.mint(), "x")
         for value in values:
             await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})
-        found = await logged(path, 4)
+        await sign_in(edge, "x", **{"sec-fetch-site": "cross-site"})
+        for _ in range(Attempts.MOST + 1):
+            await sign_in(edge, "x")
+        found = await logged(path, 4 + Attempts.MOST + 2)
     assert [(line["token"], line["reason"], line["status"]) for line in found] == [
         (revoked.id, "revoked", 401),
         (limited.id, "rate_limited", 429),
         (None, "invalid_token", 401),
         (None, "invalid_token", 401),
+        (None, "forged", 403),
+        *[(None, "invalid_token", 401)] * (Attempts.MOST - 1),
+        (None, "too_many_attempts", 429),
+        (None, "too_many_attempts", 429),
     ]
     assert {line["address"] for line in found} == {"127.0.0.1"}
 

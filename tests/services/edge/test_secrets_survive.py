@@ -7,6 +7,7 @@ import pytest
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
+from services.edge.dashboard.sessions import Attempts
 from shared import contracts as c
 from shared import rpc, settling, token_value
 from tests.services.conftest import issue
@@ -66,13 +67,21 @@ async def test_a_creation_whose_reply_is_lost_gives_its_secret_and_another_is_a_
     assert (await admin.get("/v1/tokens")).json()["total"] == 1 + sent
 
 
-async def test_an_outcome_that_stays_unknown_gives_the_secret_and_says_so(admin, lose, monkeypatch):
+async def test_an_outcome_that_stays_unknown_gives_the_secret_and_says_so(admin, operator, lose, monkeypatch):
+    value, _ = await issue(operator, "*")
+    await sign_in(admin, value)
     monkeypatch.setattr(rpc, "CLOCKS_S", -2.0)
     lose(c.CREATE_TOKEN.subject, c.VERIFY.subject, sent=True)
     answer = await admin.post("/v1/tokens", json={"scopes": ["api"]})
     assert (answer.status_code, answer.json()["committed"]) == (202, "unknown")
     assert answer.headers["cache-control"] == "no-store"
-    assert (await admin.get("/v1/self", headers=bearer(answer.json()["token"]))).status_code == 200
+    page = (await send(admin, "/admin/tokens/new", scope="api", expires="never")).text
+    assert "It is not known whether the token was created" in page
+    lose(c.SIGN_IN.subject, sent=False)
+    for _ in range(Attempts.MOST + 1):  # which is no guess
+        assert (await sign_in(admin, value)).status_code == 503
+    for secret in (answer.json()["token"], *re.findall(r'id="secret" class="code" value="(tly_\w+)"', page)):
+        assert (await admin.get("/v1/self", headers=bearer(secret))).status_code == 200
 
 
 async def test_what_was_not_carried_out_is_a_503_once_it_cannot_be_any_more(admin, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from shared import contracts as c
 from shared import rpc, settling, token_value
 from tests.services.conftest import issue
-from tests.services.edge.dashboard.conftest import sign_in_at_last
+from tests.services.edge.dashboard.conftest import browser, sign_in_at_last
 from tests.services.edge.test_life_of_a_token import admin, bearer, flush, make
 
 __all__ = ["admin"]
@@ -100,6 +100,13 @@ async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, ope
     for headers, status in ((bearer(value), 403), (bearer("f" * 64), 401)):
         answer = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
         assert (answer.status_code, waited) == (status, False)
+    here = c.Restrictions(addresses=("127.0.0.1",))
+    value, _ = await issue(operator, "*", restrictions=here)
+    await sign_in_at_last(admin, value)
+    async with browser(admin, "192.0.2.1") as elsewhere:
+        headers = {**FORM, **cookie_header(admin)}
+        answer = await elsewhere.post("/admin/sign-out", content=body(), headers=headers)
+        assert (answer.status_code, waited) == (403, False)
 
 
 async def test_a_request_with_a_body_spends_one_of_its_limit(admin, operator):
@@ -127,22 +134,25 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
 ):
     ends: tuple[Any, ...] = (revoke, narrow, sign_out)
     for end in ends:
-        for page in ("edit", "disable", "revoke", "rotate"):
+        for page in ("edit", "disable", "revoke", "rotate", "new"):
             with subtests.test(page=page, end=end.__name__):
                 target = await make(admin, scopes=["orders"])
                 value, token = await issue(operator, "admin", "api", "orders")
                 admin.cookies.clear()
                 await sign_in_at_last(admin, value)
                 path = f"/admin/tokens/{target['id']}"
-                form = (await admin.get(path if page == "disable" else f"{path}/{page}")).text
+                action = "/admin/tokens/new" if page == "new" else f"{path}/{page}"
+                form = (await admin.get(path if page == "disable" else action)).text
                 fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
                 fields |= {"description": "late", "scope": "orders", "expires": "never", "grace": "0"}
+                if page == "new":
+                    fields["metadata"] = "["  # of which the edge alone would show what is wrong
 
                 meanwhile: Callable[[], Awaitable[None]] = partial(end, operator, token)
                 if end is sign_out:
                     meanwhile = partial(sign_out, admin, fields["csrf"])
                 answer: httpx.Response = await admin.post(
-                    f"{path}/{page}",
+                    action,
                     content=slowly(urlencode(fields).encode(), meanwhile),
                     headers={**FORM, **cookie_header(admin)},
                 )
@@ -156,7 +166,7 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
                 )
 
 
-async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator):
+async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator, monkeypatch):
     """The tokens service judges the session in the transaction, whatever the edge believes."""
     target = await make(admin, scopes=["orders"])
     client = admin._transport.app._app.state.client
@@ -169,3 +179,20 @@ async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin,
     reply = await rpc.call(client, c.EDIT_TOKEN, edit)
     assert isinstance(reply, c.Failure)
     assert reply.code == "invalid_token"
+
+    # A form that was judged just before is led to where one signs in.
+    value, token = await issue(operator, "admin", "api")
+    await sign_in_at_last(admin, value)
+    path, request = f"/admin/tokens/{target['id']}", client.request
+    form = (await admin.get(path, headers=cookie_header(admin))).text
+    fields = dict(re.findall(r'name="(csrf)" value="(\w+)"', form))
+
+    async def too_late(subject: str, *arguments, **options):
+        if subject == c.EDIT_TOKEN.subject:
+            await revoke(operator, token)
+        return await request(subject, *arguments, **options)
+
+    monkeypatch.setattr(client, "request", too_late)
+    answer = await admin.post(f"{path}/disable", data=fields, headers=cookie_header(admin))
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/admin/sign-in?ended=true&next={path}"

@@ -14,7 +14,8 @@ from litestar.routes import HTTPRoute
 from nats.aio.client import Client
 
 from services.edge.app import create_app
-from services.edge.dashboard.sessions import Attempts, TooManyAttempts
+from services.edge.dashboard import sessions
+from services.edge.dashboard.sessions import Attempts, CookieNames, TooManyAttempts
 from services.edge.gate import PUBLIC
 from services.edge.settings import Settings
 from services.tokens.store import Store
@@ -34,6 +35,14 @@ GUARDED = sorted(
     for method in handler.http_methods
     if handler.opt["scope"] != PUBLIC
 )
+OPEN = {
+    (method, route.path_format)
+    for route in LITESTAR.routes
+    if isinstance(route, HTTPRoute) and route.path.startswith("/admin")
+    for handler in route.route_handlers
+    for method in handler.http_methods
+    if handler.opt["scope"] == PUBLIC and method != "OPTIONS"
+}
 
 
 async def cookie_name(operator: Client) -> str:
@@ -60,11 +69,13 @@ async def test_without_a_session_every_page_leads_to_signing_in(
                 answer = await edge.request(method, path, headers=headers, params={"access_token": value})
                 assert answer.status_code == 303
                 assert answer.headers["location"].startswith("/admin/sign-in")
+                assert answer.headers["cache-control"] == "no-store"
                 assert answer.content == b""
 
 
 def test_there_are_pages_to_guard():
     assert len(GUARDED) > 15
+    assert {("GET", "/admin/sign-in"), ("POST", "/admin/sign-in"), ("GET", "/admin/assets/{name}")} == OPEN
 
 
 async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, services):
@@ -72,7 +83,7 @@ async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, service
     answer = await sign_in(edge, value)
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"{await cookie_name(operator)}=")
-    assert {"HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
+    assert {"HttpOnly", "Path=/", "SameSite=lax", "Max-Age=43200"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
 
 
@@ -91,10 +102,16 @@ async def test_behind_a_trusted_proxy_that_speaks_https_it_is_secure(
         async with another_edge(nats_server, trusted_proxies=proxies) as edge:
             for said, secure in cases:
                 with subtests.test(proxies=proxies, said=said):
-                    value, _ = await issue(operator, "admin")
+                    value, _ = await issue(operator, "*")
                     given = (await sign_in(edge, value, **{"x-forwarded-proto": said})).headers["set-cookie"]
                     assert given.startswith("__Host-tallystick-") is secure
                     assert ("Secure" in given.split("; ")) is secure
+                    shown = {"x-forwarded-proto": said, "cookie": given.partition(";")[0]}
+                    page = (await edge.get("/admin/tokens/new", headers=shown)).text
+                    fields = dict(re.findall(r'name="(csrf|key)" value="([^"]+)"', page))
+                    fields |= {"scope": "admin", "expires": "never"}
+                    made = await edge.post("/admin/tokens/new", data=fields, headers=shown)
+                    assert f"{'https' if secure else 'http'}://edge/v1/self" in made.text
 
 
 async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, operator, services, edge):
@@ -129,6 +146,7 @@ async def test_whoever_signed_out_is_out(admin: httpx.AsyncClient):
     mine = cookie(admin)
     answer = await send(admin, "/admin/sign-out", "/admin/tokens")
     assert (answer.status_code, answer.headers["location"]) == (303, "/admin/sign-in")
+    assert "Max-Age=0" in answer.headers["set-cookie"]
     admin.cookies.clear()
     assert (await admin.get("/admin", headers=mine)).status_code == 303
 
@@ -142,6 +160,9 @@ async def test_only_the_digest_of_a_session_is_kept(admin: httpx.AsyncClient, da
     assert len(rows) == 1
     assert secret not in repr(rows)
     assert secret.encode().hex() not in repr([row["digest"].hex() for row in rows])
+    # Whoever reads the table cannot send the session's forms.
+    (sent,) = set(re.findall(r'name="csrf" value="(\w+)"', (await admin.get("/admin/tokens/new")).text))
+    assert sent not in [row["digest"].hex() for row in rows]
 
 
 async def test_of_too_many_sessions_the_oldest_end(edge, operator, services):
@@ -190,6 +211,8 @@ async def test_another_site_cannot_sign_anyone_in(edge, operator, services):
     assert (await sign_in(edge, value, origin="https://evil.example")).status_code == 403
     assert (await sign_in(edge, value, **{"sec-fetch-site": "cross-site"})).status_code == 403
     assert not edge.cookies
+    # As a bookmark or a reload does.
+    assert (await sign_in(edge, value, **{"sec-fetch-site": "none"})).status_code == 303
 
 
 async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, operator, services):
@@ -210,6 +233,7 @@ async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, oper
         answer = await sign_in(edge, value)
         assert answer.status_code == status, value
         assert 'role="alert"' in answer.text
+        assert 'name="token" type="password"' in answer.text
         assert "set-cookie" not in answer.headers
         assert not value or value not in answer.text
     unknown, ended = [(await sign_in(edge, value)).text for value in (token_value.mint(), revoked)]
@@ -236,7 +260,7 @@ async def test_guesses_in_parallel_are_counted_before_they_are_judged(edge, oper
 async def test_who_signs_in_again_and_again_is_no_guesser(edge, operator, services):
     value, _ = await issue(operator, "admin")
     for _ in range(Attempts.MOST + 5):
-        assert (await sign_in(edge, value)).status_code == 303
+        assert (await sign_in(edge, f" {value}\t")).status_code == 303  # as it may be pasted
 
 
 async def test_a_link_works_where_others_have_guessed(edge, operator, services):
@@ -246,6 +270,8 @@ async def test_a_link_works_where_others_have_guessed(edge, operator, services):
     link = sign_in_link.new(token.id, OPERATOR, seconds=60)
     await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
     assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 303
+    # Nor does it free them to guess on.
+    assert (await sign_in(edge, token_value.mint())).status_code == 429
 
 
 async def test_a_rejected_sign_in_writes_nothing_and_uses_no_link_up(edge, operator, services, database):
@@ -336,6 +362,8 @@ async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, ser
         (f"{page}/rotate", f"{page}/rotate", {"grace": "0"}),
         ("/admin/accounts/alice/delete", "/admin/accounts/alice/delete", {}),
         ("/admin/accounts", "/admin/accounts", {"account": "bob"}),
+        ("/admin/tokens/new", "/admin/tokens/new", {"scope": "admin", "expires": "never"}),
+        (f"{page}/edit", f"{page}/edit", {"scope": "admin", "expires": "never", "description": "mine"}),
     ):
         answer = await send(edge, path, form, **fields)
         assert answer.status_code == 403, path
@@ -343,7 +371,9 @@ async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, ser
     assert (await edge.get("/auth?scope=admin&account=alice", headers=bearer)).status_code == 200
 
 
-def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one():
+def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pytest.MonkeyPatch):
+    clock = 1000.0
+    monkeypatch.setattr(sessions, "now", lambda: clock)
     attempts = Attempts()
     for number in range(Attempts.MOST):
         attempts.start(f"2001:db8::{number}")
@@ -353,9 +383,32 @@ def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one():
             attempts.start(blocked)
     for free in ("2001:db8:0:1::1", "192.0.2.2", None):
         attempts.start(free)
+    clock += Attempts.WINDOW_S - 1
+    with pytest.raises(TooManyAttempts):
+        attempts.start("192.0.2.1")
+    clock += 1
+    attempts.start("192.0.2.1")
     for number in range(Attempts.ADDRESSES):
         attempts.start(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    attempts.start("192.0.2.1")  # forgotten for others: what is kept is bounded
+    assert len(attempts._counted) == Attempts.ADDRESSES  # what is kept is bounded
+    for _ in range(Attempts.MOST):
+        attempts.start("192.0.2.1")  # the longest unheard of is forgotten
+
+
+def test_an_attempt_that_is_refunded_frees_one_and_no_more():
+    attempts = Attempts()
+    attempts.start(None)
+    for _ in range(3):
+        attempts.refund(None)
+    for _ in range(Attempts.MOST):
+        attempts.start(None)
+    for _ in range(5):
+        with pytest.raises(TooManyAttempts):
+            attempts.start(None)
+    attempts.refund(None)
+    attempts.start(None)
+    with pytest.raises(TooManyAttempts):
+        attempts.start(None)
 
 
 async def test_a_link_signs_in_once(edge, operator, services):
@@ -418,6 +471,12 @@ FOREIGN_PAGES = (
     "/admin\\evil",
     "/v1/stats",
     "",
+    "https:/admin",
+    "//[admin",
+    "/admin/\\evil.example",
+    "/admin/../v1/stats",
+    "/admin/x/%2E%2e/.%2e/v1/stats",
+    "/%61dmin",
 )
 
 
@@ -438,16 +497,32 @@ async def test_a_part_of_a_page_sends_the_whole_browser_to_sign_in(edge, service
     answer = await edge.get("/admin/tokens?query=a", headers=shown)
     assert answer.status_code == 204
     assert answer.headers["hx-redirect"] == "/admin/sign-in?ended=true&next=/admin/tokens%3Fquery%3Da%2526b"
+    assert answer.headers["cache-control"] == "no-store"
+    for shown_page in ({}, {"hx-current-url": "http://edge//evil.example"}, {"hx-current-url": "http://[x"}):
+        answer = await edge.get("/admin/tokens", headers={"hx-request": "true", **shown_page})
+        assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/admin/sign-in?ended=true")
 
 
 async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services):
     limited = c.Restrictions(rate_limit=c.RateLimit(max_requests=2, time_window=3600))
-    value, _ = await issue(operator, "admin", restrictions=limited)
+    value, token = await issue(operator, "admin", restrictions=limited)
     assert (await sign_in(edge, value)).status_code == 303
     answers = [await edge.get("/admin/accounts") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]
     assert answers[1].headers["content-type"].startswith("text/html")
     assert int(answers[1].headers["retry-after"]) > 0
+    # Whoever has such a token does not guess.
+    for _ in range(Attempts.MOST + 1):
+        again = await sign_in(edge, value)
+        assert (again.status_code, "rate limit is used up" in again.text) == (429, True)
+    for _ in range(Attempts.MOST):
+        assert (await sign_in(edge, token_value.mint())).status_code == 401
+    # A link is no attempt, so it takes none back either.
+    link = sign_in_link.new(token.id, OPERATOR, seconds=60)
+    await rpc.call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    limited_again = await edge.post("/admin/sign-in", data={"link": link.secret})
+    assert (limited_again.status_code, "rate limit is used up" in limited_again.text) == (429, True)
+    assert "Too many attempts" in (await sign_in(edge, token_value.mint())).text
 
 
 async def test_the_dashboard_can_be_switched_off(nats_server, services):
@@ -466,6 +541,11 @@ async def test_the_cookie_has_one_name_at_every_edge_and_replica_of_an_installat
     async with asyncpg.create_pool(database.owner, min_size=1) as pool:
         names.add(f"tallystick-{await Store(pool).installation()}")
     assert names == {await cookie_name(operator)}
+    # After a restore it is another one, and the edge learns that.
+    learnt = CookieNames()
+    for _ in range(2):
+        learnt._name, learnt._ends = "tallystick-before", learnt._ends - CookieNames.FRESH_S
+        assert {await learnt.get(operator)} == names
 
 
 async def test_another_database_is_another_installation(database, postgres_server):
@@ -505,6 +585,7 @@ FORWARDED: dict[str, list[tuple[dict[str, str], int]]] = {
         ({"x-forwarded-host": ""}, 403),
         ({}, 403),
         ({"origin": "null", "x-forwarded-host": "null"}, 403),
+        ({"origin": "ftp://tally.example:8080", "x-forwarded-host": "tally.example:8080"}, 403),
         ({"origin": "http://", "x-forwarded-host": ""}, 403),
         ({"sec-fetch-site": "cross-site", "x-forwarded-host": "tally.example:8080"}, 403),
     ],
