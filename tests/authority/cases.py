@@ -217,6 +217,12 @@ CASES: Mapping[str, Program] = {
         edit("root", {"scopes": ["*"]}),
         resume("s"),
     ),
+    "a session lasts through another rate limit": steps(
+        create("root"),
+        sign_in("root", "s"),
+        edit("root", {"restrictions": {"rateLimit": {"maxRequests": 9, "timeWindow": 60}}}),
+        resume("s"),
+    ),
     "a rejected sign-in starts no session": steps(
         create("plain"), sign_in("plain", "s"), sign_in("plain", "s", http=True), resume("s")
     ),

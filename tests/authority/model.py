@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace as replace_fields
 
 TICK_S = 0.001
 MAX_GRACE_S = 30 * 24 * 3600
@@ -230,8 +231,8 @@ def exceeds(actor: Grant, grant: Grant) -> bool:
 
 
 def is_narrower(after: Grant, before: Grant) -> bool:
-    """Whether an edit took anything away; another rate limit counts as that."""
-    return exceeds(after, before)
+    """Whether an edit took anything away, the rate limit aside: that is judged with each request."""
+    return exceeds(replace_fields(after, rate=None), before)
 
 
 def _addresses_within(inner: tuple[str, ...] | None, outer: tuple[str, ...] | None) -> bool:
