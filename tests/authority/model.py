@@ -296,14 +296,14 @@ def authorize(state: State, command: Command) -> Token | None:
     if command.operation == "create" and grant.account is not None:
         literal = bool({"api:tokens", "api:tokens:write"} & set(grant.scopes)) and not actor.imported
         own_account = command.grant.account == grant.account
+        problem = _restriction_problem(grant, caller)
+        # The edge looks at restrictions before it has the body, and the service at which tokens may create last.
+        also = (problem,) if problem else ()
         if not own_account:
-            raise Rejected(
-                "account_mismatch", "exceeds_authority", *(() if literal else ("insufficient_scope",))
-            )
+            also = (*also, *(() if literal else ("insufficient_scope",)))
+            raise Rejected("account_mismatch", "exceeds_authority", *also)
         if not literal:
-            # Which tokens may create is looked at last.
-            problem = _restriction_problem(grant, caller)
-            raise Rejected("insufficient_scope", *((problem,) if problem else ()))
+            raise Rejected("insufficient_scope", *also)
     names_account = command.operation in {"revoke_all", "add_account", "delete_account"}
     if names_account and grant.account not in (None, command.target):
         raise Rejected("account_mismatch")
