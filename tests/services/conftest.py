@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any
 
 import httpx
@@ -33,6 +34,13 @@ from shared.contracts import (
 )
 from shared.lifecycle import Stop
 from tests.conftest import Database, Nats
+
+
+def patient(operation: Operation) -> Operation:
+    """The same operation with a caller who waits longer, where an answer takes a busy machine more than its timeout."""
+    operation = copy(operation)
+    operation.timeout_s = 30
+    return operation
 
 
 @asynccontextmanager

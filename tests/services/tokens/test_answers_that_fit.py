@@ -9,7 +9,7 @@ from shared.batches import MAX_MESSAGE_BYTES
 from shared.contracts import Actor, Failure, FieldError, Restrictions, VerifyToken
 from shared.rules import MAX_REFERRER, MAX_REFERRERS
 from shared.token_value import digest
-from tests.services.conftest import issue
+from tests.services.conftest import issue, patient
 
 ACTOR = Actor(name="test")
 LARGE = Restrictions(referrers=tuple(f"{number:0{MAX_REFERRER}}" for number in range(MAX_REFERRERS)))
@@ -20,7 +20,7 @@ async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator
     for _ in range(35):
         await issue(operator, "api", restrictions=LARGE)
     failure = await rpc.call(
-        operator, c.LIST_TOKENS.by_operator, c.ListTokens(page_size=35, actor=c.Actor(name="test"))
+        operator, patient(c.LIST_TOKENS.by_operator), c.ListTokens(page_size=35, actor=c.Actor(name="test"))
     )
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
@@ -28,7 +28,7 @@ async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator
     assert error.field == "pageSize"
     fit = int(error.message.split()[-1])
     page = await rpc.call(
-        operator, c.LIST_TOKENS.by_operator, c.ListTokens(page_size=fit, actor=c.Actor(name="test"))
+        operator, patient(c.LIST_TOKENS.by_operator), c.ListTokens(page_size=fit, actor=c.Actor(name="test"))
     )
     assert isinstance(page, c.TokenPage)
     assert len(page.tokens) == fit >= 15
@@ -46,12 +46,16 @@ async def test_a_page_of_long_account_names_says_how_many_fit(tokens_service, op
     )
     await connection.close()
     failure = await rpc.call(
-        operator, c.LIST_ACCOUNTS.by_operator, c.ListAccounts(page_size=1000, actor=c.Actor(name="test"))
+        operator,
+        patient(c.LIST_ACCOUNTS.by_operator),
+        c.ListAccounts(page_size=1000, actor=c.Actor(name="test")),
     )
     assert isinstance(failure, Failure)
     fit = int(failure.errors[0].message.split()[-1])
     page = await rpc.call(
-        operator, c.LIST_ACCOUNTS.by_operator, c.ListAccounts(page_size=fit, actor=c.Actor(name="test"))
+        operator,
+        patient(c.LIST_ACCOUNTS.by_operator),
+        c.ListAccounts(page_size=fit, actor=c.Actor(name="test")),
     )
     assert isinstance(page, c.AccountPage)
     assert len(page.accounts) == fit >= 300
@@ -62,11 +66,11 @@ async def test_verdicts_on_many_large_tokens_say_how_many_fit(tokens_service, op
     of_token = digest(value)
     assert of_token is not None
     requests = (VerifyToken(digest=of_token),) * 200
-    failure = await rpc.call(operator, c.VERIFY_MANY, c.VerifyMany(requests=requests))
+    failure = await rpc.call(operator, patient(c.VERIFY_MANY), c.VerifyMany(requests=requests))
     assert isinstance(failure, Failure)
     assert failure.errors[0].field == "requests"
     fit = int(failure.errors[0].message.split()[-1])
-    verdicts = await rpc.call(operator, c.VERIFY_MANY, c.VerifyMany(requests=requests[:fit]))
+    verdicts = await rpc.call(operator, patient(c.VERIFY_MANY), c.VerifyMany(requests=requests[:fit]))
     assert isinstance(verdicts, c.Verdicts)
 
 
@@ -77,7 +81,7 @@ async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(t
         "token": {"scopes": ["api"], "restrictions": {"addresses": ["x"] * 150}},
     }
     request = c.ImportTokens(records=(record,) * 120, actor=ACTOR)
-    failure = await rpc.call(operator, c.IMPORT_TOKENS, request)
+    failure = await rpc.call(operator, patient(c.IMPORT_TOKENS), request)
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
     assert failure.errors[0] == FieldError(
