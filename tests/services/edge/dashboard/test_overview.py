@@ -1,4 +1,4 @@
-"""What the overview makes of the facts, whatever these are."""
+"""What the overview shows of missing, extreme and contradictory facts."""
 
 import re
 
