@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.embedded.processes import START_S, spawn, stop
+from deploy.embedded.processes import START_S, spawn, stopped_on_failure
 from deploy.nats_server import EVENTS, Cluster, Tls, User, settings
 from shared.contracts import EVENTS_STREAM
 from shared.lifecycle import Unavailable
@@ -133,15 +133,11 @@ async def start(
     deadline = asyncio.get_running_loop().time() + START_S
     with log.open("ab") as output:
         process = await spawn([program(), "-c", str(configuration)], output=output, keep_open=keep_open)
-    try:
+    async with stopped_on_failure(process, signal.SIGTERM):
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
             with suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.close()
                 return process
             await asyncio.sleep(0.02)
-    except asyncio.CancelledError:
-        await stop(process, signal.SIGTERM, timeout_s=2)
-        raise
-    await stop(process, signal.SIGTERM, timeout_s=2)
-    raise Unavailable(f"NATS did not start; see {log}")
+        raise Unavailable(f"NATS did not start; see {log}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncpg
 
-from deploy.embedded.processes import START_S, spawn, stop, unprivileged
+from deploy.embedded.processes import START_S, spawn, stopped_on_failure, unprivileged
 from shared.lifecycle import Unavailable
 
 DATABASE = "tallystick"
@@ -153,7 +153,7 @@ async def start(
             output=output,
             keep_open=keep_open,
         )
-    try:
+    async with stopped_on_failure(process, signal.SIGQUIT):
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
             try:
                 connection = await asyncpg.connect(
@@ -164,11 +164,7 @@ async def start(
             else:
                 await connection.close()
                 return process
-    except asyncio.CancelledError:
-        await stop(process, signal.SIGQUIT, timeout_s=2)
-        raise
-    await stop(process, signal.SIGQUIT, timeout_s=2)
-    raise Unavailable(f"PostgreSQL did not start; see {log}")
+        raise Unavailable(f"PostgreSQL did not start; see {log}")
 
 
 async def provision(socket: Path, password: str, passwords: Mapping[str, str], *, port: int = PORT) -> None:

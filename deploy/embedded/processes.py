@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -107,3 +108,15 @@ def _prefix() -> tuple[str, ...]:
     if unshare is None or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
         raise CannotDropRoot
     return prefix
+
+
+@asynccontextmanager
+async def stopped_on_failure(
+    process: asyncio.subprocess.Process, number: signal.Signals
+) -> AsyncIterator[None]:
+    """Stops a child if the block raises or is cancelled, so that nobody who failed to start it leaves it running."""
+    try:
+        yield
+    except BaseException:
+        await stop(process, number, timeout_s=2)
+        raise

@@ -297,13 +297,15 @@ def authorize(state: State, command: Command) -> Token | None:
         literal = bool({"api:tokens", "api:tokens:write"} & set(grant.scopes)) and not actor.imported
         own_account = command.grant.account == grant.account
         problem = _restriction_problem(grant, caller)
-        # The edge looks at restrictions before it has the body, and the service at which tokens may create last.
-        also = (problem,) if problem else ()
+        restricted = (problem,) if problem else ()
         if not own_account:
-            also = (*also, *(() if literal else ("insufficient_scope",)))
-            raise Rejected("account_mismatch", "exceeds_authority", *also)
+            # The edge looks at restrictions before it has the body, which names the account.
+            at_the_edge = restricted if caller.http else ()
+            may_not = () if literal else ("insufficient_scope",)
+            raise Rejected("account_mismatch", "exceeds_authority", *may_not, *at_the_edge)
         if not literal:
-            raise Rejected("insufficient_scope", *also)
+            # Which tokens may create is looked at last.
+            raise Rejected("insufficient_scope", *restricted)
     names_account = command.operation in {"revoke_all", "add_account", "delete_account"}
     if names_account and grant.account not in (None, command.target):
         raise Rejected("account_mismatch")

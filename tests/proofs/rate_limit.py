@@ -45,8 +45,8 @@ class History:
         self.limit = limit
         self.limits = [LimitInForce(limit, float("-inf"))]
         self.admitted: list[Admitted] = []
-        self.full: set[int] = set()
-        """The windows in which a request was certainly rejected for the limit."""
+        self.in_demand: set[int] = set()
+        """The windows in which a request was certainly turned away: more was wanted than was admitted."""
         self.statuses: Counter[int] = Counter()
         self.edits: Counter[str] = Counter()
 
@@ -70,19 +70,18 @@ class History:
         }
 
     def used(self) -> float:
-        """Of the limit, how much was admitted in whole windows that were full; what falls on an edge counts for both
-        sides. NaN without such windows."""
+        """Of the limit, how much was admitted in the whole windows of `in_demand`; what falls on an edge counts for both
+        sides. NaN without such windows.
+        """
         counts = Counter(
             window
             for each in self.admitted
             for window in {int(each.started // WINDOW_S), int(each.ended // WINDOW_S)}
         )
-        full = self.full & set(sorted(counts)[1:-1])
-        return (
-            sum(min(counts[window], self.limit) for window in full) / (self.limit * len(full))
-            if full
-            else float("nan")
-        )
+        whole = self.in_demand & set(sorted(counts)[1:-1])
+        if not whole:
+            return float("nan")
+        return sum(min(counts[window], self.limit) for window in whole) / (self.limit * len(whole))
 
 
 class Family(NamedTuple):
@@ -102,8 +101,8 @@ async def load(port: int, family: Family, history: History, done: Callable[[], b
             ended = time.time()
             if status == 200:
                 history.admitted.append(Admitted(started, ended))
-            elif status == 429 and started // WINDOW_S == ended // WINDOW_S:
-                history.full.add(int(ended // WINDOW_S))
+            elif started // WINDOW_S == ended // WINDOW_S:
+                history.in_demand.add(int(ended // WINDOW_S))
             await asyncio.sleep(0.02 if status in {0, 503} else 0.002)
     finally:
         connection.close()
