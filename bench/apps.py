@@ -17,20 +17,21 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Receive, Send
 from nats.aio.msg import Msg
 
-from services.edge.app import litestar
-from services.edge.cache import Cache
-from services.edge.errors import Refused, made, refusal
-from services.edge.forward_auth import headers, rejection
-from services.edge.front import Front
-from services.edge.gate import Gate
-from services.edge.settings import Settings
-from shared.settings import load
-from tests.shared.test_contracts import TOKEN
+from tallystick.coherence.cache import Cache
+from tallystick.errors import Refused
+from tallystick_server.edge.app import litestar
+from tallystick_server.edge.authentication.forward_auth import headers, rejection
+from tallystick_server.edge.authentication.middleware import Front
+from tallystick_server.edge.authorization.guard import Gate
+from tallystick_server.edge.http.errors import made, refusal
+from tallystick_server.edge.settings import Settings
+from tallystick_server.runtime.settings import load
+from tests.support.examples import TOKEN
 
 SELECT = "select id from tokens.token where digest = $1 and revoked is null"
 
 
-# It is registered late, so it brings what `services.edge.app` adds to every route's options.
+# It is registered late, so it brings what `tallystick_server.edge.app` adds to every route's options.
 @get("/small", opt={"scope": "api", "query": frozenset(), "reads_body": False})
 async def small() -> dict[str, str]:
     return {"status": "up"}

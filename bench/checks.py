@@ -25,12 +25,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 
-from deploy.embedded.nats import free_port
-from deploy.embedded.processes import spawn
-from shared import token_value
-from tests.proofs.fleet import Fleet, fleet
-from tests.proofs.http import Connection
-from tests.system.conftest import ROOT, environment
+from tallystick.tokens import format as token_format
+from tallystick_server.local.nats import free_port
+from tallystick_server.local.processes import spawn
+from tests.chaos.fleet import Fleet, fleet
+from tests.chaos.http import Connection
+from tests.support.paths import PYTHON_PATH, ROOT
+from tests.support.up import environment
 
 SERVER, REST = {0}, {1}
 """The cores."""
@@ -101,7 +102,7 @@ def _environment(running: Fleet, **settings: str) -> dict[str, str]:
         "BENCH_NATS_URL": running.nats_url("edge"),
         "BENCH_RESPONDER_URL": running.nats_url("tokens"),
         "BENCH_DATABASE_URL": running.database_url("tokens"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHON_PATH,
     }
 
 
@@ -163,7 +164,7 @@ async def hex_tokens(running: Fleet) -> None:
     """EmailEngine's tokens beside ours, both in the edge's cache."""
     ours = (await make_tokens(running, 1))[0]
     theirs = secrets.token_hex(32)
-    await store_tokens(running, [token_value.digest(theirs) or ""])
+    await store_tokens(running, [token_format.digest(theirs) or ""])
     async with served("edge", running) as edge:
         contenders = {
             f"{path} {name}": (f"{edge}{path}", token)
@@ -230,7 +231,7 @@ async def flood(running: Fleet) -> None:
     token = (await make_tokens(running, 1))[0]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bad"
-        file.write_text("\n".join(token_value.PREFIX + secrets.token_hex(24) for _ in range(50_000)))
+        file.write_text("\n".join(token_format.PREFIX + secrets.token_hex(24) for _ in range(50_000)))
         async with served("edge", running) as edge:
             alone = await good_client(edge, token)
             bad = asyncio.create_task(wrk(f"{edge}/v1/self", tokens=file, seconds=4, connections=4))
@@ -321,7 +322,7 @@ async def revoking() -> None:
 
 async def make_tokens(running: Fleet, count: int) -> list[str]:
     """New tokens of scope ``api``, straight into the database."""
-    found = [token_value.new_secret() for _ in range(count)]
+    found = [token_format.new_secret() for _ in range(count)]
     await store_tokens(running, [secret.digest for secret in found])
     return [secret.value for secret in found]
 

@@ -16,14 +16,15 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from bench.checks import say
-from services.metrics import store
-from services.metrics.consumer import BATCH, Consumer, ensure_stream
-from shared import bus, postgres, publishers
-from shared.contracts import EVENTS_STREAM, AccountState, Event
-from shared.ids import new_id
-from shared.lifecycle import Stop, ended_by_cancelling
-from shared.measures import Measures
-from tests.proofs.fleet import fleet
+from tallystick import connection as bus
+from tallystick.contracts import EVENTS_STREAM, AccountState, Event, publishers
+from tallystick.metrics.recorder import Measures
+from tallystick.tasks import ended_by_cancelling
+from tallystick.tokens.ids import new_id
+from tallystick_server.metrics import store
+from tallystick_server.metrics.consumer import BATCH, Consumer, ensure_stream
+from tallystick_server.runtime import postgres
+from tests.chaos.fleet import fleet
 
 EVENTS = 50_000
 SOURCES = 8
@@ -33,7 +34,7 @@ TABLES = "stream_position, event_source, counter, recent_count, account"
 
 
 async def publish(client: Client, kind: str) -> None:
-    """Fills the stream as `shared.events.publish` does, without waiting for each to be stored."""
+    """Fills the stream as `tallystick.producer.publish` does, without waiting for each to be stored."""
     boots = [new_id("boot_") for _ in range(SOURCES)]
     for n in range(EVENTS):
         source = n % SOURCES
@@ -61,7 +62,7 @@ async def ours(database: str, nats: str, kind: str) -> float:
     """Seconds for all events."""
     async with (
         postgres.pool(database, schema="metrics", wait_s=10) as pool,
-        bus.connect(nats, "jetstream", Stop(), wait_s=10) as client,
+        bus.connect(nats, "jetstream", wait_s=10) as client,
     ):
         await pool.execute(f"truncate {TABLES}")
         counting = asyncio.create_task(Consumer(pool, client, Measures(), max_bytes=1 << 30).run())
@@ -79,7 +80,7 @@ async def bare(database: str, nats: str, kind: str) -> float:
     connection = await asyncpg.connect(database, server_settings={"search_path": "metrics"})
     await connection.execute(f"truncate {TABLES}")
     await connection.execute("insert into stream_position (stream, created, seq) values ('x', now(), 0)")
-    async with bus.connect(nats, "jetstream", Stop(), wait_s=10) as client:
+    async with bus.connect(nats, "jetstream", wait_s=10) as client:
         stream = client.jetstream()
         config = ConsumerConfig(durable_name="bare", ack_policy=AckPolicy.ALL, max_ack_pending=BATCH * 4)
         await stream.add_consumer(EVENTS_STREAM, config)
@@ -136,7 +137,7 @@ async def run() -> None:
 
 
 async def compare(database: str, nats: str, kind: str) -> None:
-    async with bus.connect(nats, "jetstream", Stop(), wait_s=10) as client:
+    async with bus.connect(nats, "jetstream", wait_s=10) as client:
         await ensure_stream(client, max_bytes=1 << 30, replicas=1)
         await publish(client, kind)
         found = [(await ours(database, nats, kind), await bare(database, nats, kind)) for _ in range(ROUNDS)]

@@ -7,8 +7,8 @@ beside an ordinary referrer of the same length; medians of one run.
 import statistics
 import time
 
-from shared.judgement import MAX_REFERRER_BYTES, referrer_allowed
-from shared.rules import MAX_REFERRER, MAX_REFERRERS, MAX_WILDCARDS
+from tallystick.tokens.access import MAX_REFERRER_BYTES, referrer_allowed
+from tallystick.tokens.rules import MAX_REFERRER, MAX_REFERRERS, MAX_WILDCARDS
 
 ROUNDS = 200
 PAGE = "https://h/"

@@ -15,8 +15,8 @@ import asyncpg
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from tests.proofs.fleet import fleet
-from tests.proofs.http import Connection
+from tests.chaos.fleet import fleet
+from tests.chaos.http import Connection
 
 SERIES = 10_000
 ROUNDS = 40

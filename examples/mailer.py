@@ -9,8 +9,8 @@ import sys
 
 import nats
 
-from shared import events
-from shared.contracts import AccountState
+from tallystick import producer as events
+from tallystick.contracts import AccountState
 
 
 async def main(accounts: list[str]) -> None:

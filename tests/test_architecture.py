@@ -1,13 +1,24 @@
-"""A service imports `shared` and itself, never another service; `shared` imports none."""
+"""What may import what: the library nothing of the services, and no service another one."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 SERVICES = ("edge", "tokens", "metrics")
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the two packages, by its dotted name."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for root in (ROOT / "shared", ROOT / "services")
+        for path in root.rglob("*.py")
+    }
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -20,40 +31,62 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
+def imported(package: str) -> set[str]:
+    return {
+        name
+        for module, path in modules().items()
+        if f"{module}.".startswith(f"{package}.")
+        for name in imports(path)
+    }
+
+
+def test_the_library_imports_nothing_of_the_services():
+    assert {name for name in imported("tallystick") if name.startswith("tallystick_server")} == set()
+
+
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_imports_no_other_service(service: str):
-    allowed = f"services.{service}"
-    found = {
-        name
-        for path in (ROOT / "services" / service).rglob("*.py")
-        for name in imports(path)
-        if name.startswith(("services.", "deploy")) and not name.startswith(allowed)
+def test_a_service_imports_no_other_part_of_the_server(service: str):
+    allowed = (f"tallystick_server.{service}", "tallystick_server.runtime")
+    of_server = {
+        name for name in imported(f"tallystick_server.{service}") if name.startswith("tallystick_server")
     }
-    assert found == set()
+    assert {name for name in of_server if not name.startswith(allowed)} == set()
 
 
-def test_shared_imports_no_service():
-    found = {
-        name
-        for path in (ROOT / "shared").rglob("*.py")
-        for name in imports(path)
-        if name.startswith(("services", "deploy"))
+def test_what_every_service_needs_imports_none_of_them():
+    of_server = {
+        name for name in imported("tallystick_server.runtime") if name.startswith("tallystick_server")
     }
-    assert found == set()
+    assert {name for name in of_server if not name.startswith("tallystick_server.runtime")} == set()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = modules()
+    graph = {
+        module: {name for name in imports(path) if name in known and name != module}
+        - {module.rpartition(".")[0]}
+        for module, path in known.items()
+    }
+    TopologicalSorter(graph).prepare()
+
+
+def test_there_are_two_packages_and_no_other():
+    assert {name.partition(".")[0] for name in modules()} == {"tallystick", "tallystick_server"}
+    assert not list((ROOT / "deploy").rglob("__init__.py"))
 
 
 def test_only_entry_points_read_the_environment():
     allowed = {
-        "services/__main__.py",
-        "services/cli/connection.py",
-        "services/cli/psql.py",  # hands its own environment on to psql
-        "services/edge/server.py",
-        "deploy/up.py",  # hands its own environment on to its children
-        "deploy/cluster/local.py",  # so does this
+        "services/tallystick_server/__main__.py",
+        "services/tallystick_server/cli/connection.py",
+        "services/tallystick_server/cli/psql.py",  # hands its own environment on to psql
+        "services/tallystick_server/edge/server.py",
+        "services/tallystick_server/local/up.py",  # hands its own environment on to its children
+        "services/tallystick_server/local/cluster.py",  # so does this
     }
     readers = {
         str(path.relative_to(ROOT))
-        for folder in ("services", "shared", "deploy")
+        for folder in ("services", "shared")
         for path in (ROOT / folder).rglob("*.py")
         if "os.environ" in path.read_text() or "os.getenv" in path.read_text()
     }

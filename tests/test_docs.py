@@ -1,20 +1,18 @@
 """The docs say what the code does."""
 
 import re
-from pathlib import Path
 
 import msgspec
 
-from services.cli.connection import Settings as CommandLineSettings
-from services.edge.settings import Settings as EdgeSettings
-from services.metrics.settings import Settings as MetricsSettings
-from services.tokens import operations
-from services.tokens.settings import Settings as TokensSettings
-from shared import nats_reference
-from shared.logs import Settings as LogSettings
-from shared.settings import variable
-
-ROOT = Path(__file__).parent.parent
+from tallystick_server.cli.settings import Settings as CommandLineSettings
+from tallystick_server.edge.settings import Settings as EdgeSettings
+from tallystick_server.metrics.settings import Settings as MetricsSettings
+from tallystick_server.runtime import asyncapi
+from tallystick_server.runtime.logging import Settings as LogSettings
+from tallystick_server.runtime.settings import variable
+from tallystick_server.tokens import operations
+from tallystick_server.tokens.settings import Settings as TokensSettings
+from tests.support.paths import ROOT
 
 
 def test_every_setting_is_documented_and_no_other():
@@ -31,7 +29,7 @@ def test_every_setting_is_documented_and_no_other():
 
 
 def test_the_reference_of_nats_is_what_the_contracts_say():
-    assert (ROOT / "docs/nats.md").read_text() == nats_reference.reference()
+    assert (ROOT / "docs/nats.md").read_text() == asyncapi.reference()
 
 
 def test_the_security_model_holds_the_table_of_operations():
@@ -50,7 +48,7 @@ def test_the_licence_of_every_dependency_is_listed():
     )
     listed = re.findall(r"^\| ?([A-Za-z0-9._-]+) ?\|", (ROOT / "docs/licences.md").read_text(), re.MULTILINE)
     missing = {normal(name) for name in pinned} - {normal(name) for name in listed}
-    assert not missing, "run: sh deploy/audit"
+    assert not missing, "run: sh deploy/scripts/audit.sh"
 
 
 def normal(name: str) -> str:
@@ -58,7 +56,7 @@ def normal(name: str) -> str:
 
 
 def test_what_is_deployed_sets_only_what_there_is():
-    files = [ROOT / "compose.yaml", ROOT / "deploy/Dockerfile", *(ROOT / "deploy").rglob("*.yaml")]
+    files = [ROOT / "compose.yaml", ROOT / "deploy/docker/Dockerfile", *(ROOT / "deploy").rglob("*.yaml")]
     used = {
         name.removesuffix("_FILE")
         for file in files

@@ -18,8 +18,8 @@ from tests.authority.driver import System
 from tests.authority.programs import Program, from_json, programs, to_json
 from tests.authority.search import reduce, search
 from tests.authority.servers import serve
-from tests.conftest import TEMPLATE, _database, _embedded_postgres, _make_template, start_nats
-from tests.folders import temporary_folder
+from tests.support.paths import temporary_folder
+from tests.support.servers import TEMPLATE, _database, _embedded_postgres, _make_template, start_nats
 
 EXAMPLES = 100
 """Programs with one seed."""

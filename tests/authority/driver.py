@@ -21,10 +21,11 @@ import msgspec
 from msgspec.structs import replace as replace_fields
 from nats.aio.client import Client
 
-from shared import contracts as c
-from shared import rpc, token_value
-from shared.contracts import Failure, Operation
-from shared.ids import new_id
+from tallystick import contracts as c
+from tallystick.contracts import Failure, Operation
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick.tokens.ids import new_id
 from tests.authority.linearization import DELETED, FORBIDDEN, UNKNOWN, Observation, linearize
 from tests.authority.model import Caller, Command, Grant, State, apply, is_active
 from tests.authority.programs import Program, Step, to_json
@@ -226,11 +227,11 @@ class Run:
 
     def value(self, name: str | None) -> str:
         if name not in self.values:
-            self.values[name or ""] = token_value.mint()
+            self.values[name or ""] = token_format.mint()
         return self.values[name or ""]
 
     def digest(self, name: str | None) -> str:
-        return token_value.digest(self.value(name)) or ""
+        return token_format.digest(self.value(name)) or ""
 
     def session(self, name: str | None) -> str:
         """The digest of a session's secret."""
@@ -396,23 +397,23 @@ class Run:
                     address=command.caller.address,
                     referrer=command.caller.referrer,
                 )
-                return _verdict(await rpc.call(self.system.edge, c.VERIFY, request), "used")
+                return _verdict(await call(self.system.edge, c.VERIFY, request), "used")
             case "sign_in":
                 self.sessions[command.new or ""] = secrets.token_urlsafe()
                 sign_in = c.SignIn(actor=actor, session=self.session(command.new))
-                return _verdict(await rpc.call(self.system.edge, c.SIGN_IN, sign_in), "session")
+                return _verdict(await call(self.system.edge, c.SIGN_IN, sign_in), "session")
             case "resume":
                 resume = c.ResumeSession(session=self.session(command.target))
-                return _verdict(await rpc.call(self.system.edge, c.RESUME_SESSION, resume), "session")
+                return _verdict(await call(self.system.edge, c.RESUME_SESSION, resume), "session")
             case "sign_out":
                 sign_out = c.SignOut(session=self.session(command.target))
-                reply = await rpc.call(self.system.edge, c.SIGN_OUT, sign_out)
+                reply = await call(self.system.edge, c.SIGN_OUT, sign_out)
                 return (reply.code, None) if isinstance(reply, Failure) else ("ok", ("signed_out",))
         operation, question, new = self.question(command, actor)
         if command.caller.operator and operation is not c.IMPORT_TOKENS:
             operation = operation.by_operator
         client = self.system.operator if command.caller.operator else self.system.edge
-        reply = await rpc.call(client, operation, question)
+        reply = await call(client, operation, question)
         if isinstance(reply, Failure):
             if reply.code == UNKNOWN and new is not None:
                 self.unconfirmed[command.new or ""] = new.value
@@ -426,7 +427,7 @@ class Run:
     async def settle(self) -> None:
         request = c.Settle()
         while True:
-            settled = await rpc.call(self.system.edge, c.SETTLE, request)
+            settled = await call(self.system.edge, c.SETTLE, request)
             if not isinstance(settled, Failure):
                 if settled.settled:
                     return
@@ -444,8 +445,8 @@ class Run:
 
     def question(  # noqa: PLR0911  # one for each operation
         self, command: Command, actor: c.Actor
-    ) -> tuple[Operation[Any, Any], Any, token_value.Secret | None]:
-        secret = token_value.new_secret()
+    ) -> tuple[Operation[Any, Any], Any, token_format.Secret | None]:
+        secret = token_format.new_secret()
         fields: dict[str, Any] = {"actor": actor}
         if command.key is not None:
             fields["idempotency_key"] = command.key if actor.name is None else self.prefix + command.key
@@ -501,7 +502,7 @@ class Run:
         }
         return c.IMPORT_TOKENS, c.ImportTokens(records=(record,), **fields), None
 
-    def read_reply(self, command: Command, reply: Any, secret: token_value.Secret | None) -> Any:
+    def read_reply(self, command: Command, reply: Any, secret: token_format.Secret | None) -> Any:
         match reply:
             case c.Made():
                 if not reply.replayed and secret is not None:
@@ -557,7 +558,7 @@ class Run:
     async def look(self) -> Any:
         """The audit, and the verdict of the edge on every token."""
         for name, value in self.unconfirmed.items():
-            digest = bytes.fromhex(token_value.digest(value) or "")
+            digest = bytes.fromhex(token_format.digest(value) or "")
             id_ = await self.system.database.fetchval("select id from tokens.token where digest = $1", digest)
             if id_ is not None:
                 self.learn(name, id_, value)

@@ -10,16 +10,17 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 TESTS = "known or slow or shares or outlives or deadlock"
 """The tests with fixed programs; the generator finds most of these faults as well, but not in so few programs."""
 
-ADMINISTRATION = "services/tokens/administration.py"
-AUTHORITY = "services/tokens/authority.py"
-CHANGES = "services/tokens/changes.py"
-OPERATIONS = "services/tokens/operations.py"
-SESSIONS = "services/tokens/sessions.py"
-TRANSITIONS = "services/tokens/transitions.py"
+ADMINISTRATION = "services/tallystick_server/tokens/handlers/administration.py"
+AUTHORITY = "services/tallystick_server/tokens/authority.py"
+CHANGES = "services/tallystick_server/tokens/store/writes.py"
+OPERATIONS = "services/tallystick_server/tokens/operations.py"
+SESSIONS = "services/tallystick_server/tokens/store/sessions.py"
+TRANSITIONS = "services/tallystick_server/tokens/transitions.py"
 
 
 class Mutation(NamedTuple):
@@ -72,7 +73,7 @@ MUTATIONS = {
         "self.authority.holder",
     ),
     "A6: the edge judges a client before the body only": Mutation(
-        "services/edge/client_authentication.py",
+        "services/tallystick_server/edge/authentication/client_authentication.py",
         "    token, known = await _look_up(gate, tokens or (secrets[0],))\n",
         "    if not tokens:\n        token, known = await _look_up(gate, (secrets[0],))\n    else:\n        token = tokens[0]\n",
     ),
@@ -158,7 +159,7 @@ MUTATIONS = {
 def find(mutation: Mutation | None) -> str:
     """What the tests say with the fault in place; nothing if they succeed."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
-        for folder in ("services", "shared", "deploy", "tests"):
+        for folder in ("services", "shared", "tests"):
             shutil.copytree(ROOT / folder, Path(name) / folder, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", name)
         if mutation is not None:

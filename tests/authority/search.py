@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 
 from tests.authority.driver import System
 from tests.authority.programs import Program

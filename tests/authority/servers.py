@@ -6,18 +6,18 @@ from typing import Any
 
 import asyncpg
 
-from services.edge.app import create_app
-from services.edge.settings import Settings as EdgeSettings
-from services.metrics.consumer import ensure_stream
-from services.tokens import app as tokens_app
-from services.tokens.settings import Settings as TokensSettings
-from shared import bus
-from shared.contracts import TOKENS_STATS, AskTokensStats
-from shared.lifecycle import Stop
+from tallystick import connection as bus
+from tallystick.contracts import TOKENS_STATS, AskTokensStats
+from tallystick_server.edge.app import create_app
+from tallystick_server.edge.settings import Settings as EdgeSettings
+from tallystick_server.metrics.consumer import ensure_stream
+from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.tokens import app as tokens_app
+from tallystick_server.tokens.settings import Settings as TokensSettings
 from tests.authority.driver import System
 from tests.authority.model import MAX_TOKENS_PER_CREATOR
-from tests.conftest import Nats
-from tests.services.conftest import lifespan, running
+from tests.support.servers import Nats
+from tests.support.services import lifespan, running
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def serve(database_url: str, nats: Nats) -> AsyncIterator[System]:
     database_url: a migrated database, as its owner.
     nats: a NATS server, with the URL of each user.
     """
-    async with bus.connect(nats.events, "events", Stop(), wait_s=10) as client:
+    async with bus.connect(nats.events, "events", wait_s=10) as client:
         await ensure_stream(client, max_bytes=64 << 20)
     settings = TokensSettings(
         nats_url=nats.tokens,
@@ -37,10 +37,10 @@ async def serve(database_url: str, nats: Nats) -> AsyncIterator[System]:
     stop = Stop()
     app: Any = create_app(EdgeSettings(nats_url=nats.edge))
     async with (
-        bus.connect(nats.operator, "operator", Stop(), wait_s=10) as operator,
+        bus.connect(nats.operator, "operator", wait_s=10) as operator,
         running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()),
         lifespan(app),
-        bus.connect(nats.edge, "edge", Stop(), wait_s=10) as edge,
+        bus.connect(nats.edge, "edge", wait_s=10) as edge,
         asyncpg.create_pool(database_url, min_size=1, max_size=8) as database,
     ):
         yield System(app, edge, operator, database)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.edge.dashboard.sessions import csrf
+from tallystick_server.edge.dashboard.sessions import csrf
 from tests.authority.cases import CASES
 from tests.authority.commands import ALICE, by, create, disable, edit, enable, revoke, rotate, sign_in
 from tests.authority.driver import Run, System
@@ -13,7 +13,7 @@ from tests.authority.model import Command, Grant
 from tests.authority.programs import programs, steps
 from tests.authority.search import search
 from tests.authority.servers import serve
-from tests.conftest import Database, Nats
+from tests.support.servers import Database, Nats
 
 READER = Grant(("orders:read",), account="alice")
 

@@ -2,16 +2,14 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.system.conftest import Up, up
-
-__all__ = ["up"]
+from tests.browser.pages import DESK, sign_in
+from tests.support.up import Up
 
 QUIET = [
     # As root there is no sandbox; and nothing is asked of anyone but the dashboard.
@@ -66,29 +64,11 @@ def visit(browser: Browser, up: Up) -> Iterator[Callable[..., Page]]:
     assert [text for text in complaints if "Failed to load resource" not in text] == []
 
 
-DESK = {"width": 1280, "height": 720}
-PHONE = {"width": 390, "height": 844}
-
-
 @pytest.fixture
 def admin(visit: Callable[..., Page], up: Up) -> Page:
     page = visit()
     sign_in(page, up.admin_token)
     return page
-
-
-def until(page: Page, condition: Callable[[], object], timeout_s: float = 10) -> None:
-    """Polls a condition; the browser's own loop goes on meanwhile."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        page.wait_for_timeout(50)
-
-
-def sign_in(page: Page, token: str) -> None:
-    page.goto("/admin/sign-in")
-    page.get_by_label("Access token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.fixture

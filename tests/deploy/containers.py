@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
-from tests.system.conftest import ROOT
+from tests.support.paths import ROOT
 
 IS_ROOT = os.geteuid() == 0
 """Otherwise there is one user in the namespace, so that the container's own cannot be taken."""
 
 
 class Image(NamedTuple):
-    """What deploy/Dockerfile says about the last stage."""
+    """What deploy/docker/Dockerfile says about the last stage."""
 
     entrypoint: list[str]
     environment: dict[str, str]
@@ -35,13 +35,15 @@ class Image(NamedTuple):
 
 
 def image() -> Image:
-    stage = (ROOT / "deploy/Dockerfile").read_text().rpartition("\nFROM ")[2]
+    stage = (ROOT / "deploy/docker/Dockerfile").read_text().rpartition("\nFROM ")[2]
     (entrypoint,) = re.findall(r"^ENTRYPOINT (.+)$", stage, re.MULTILINE)
     (variables,) = re.findall(r"^ENV (.+)$", stage, re.MULTILINE)
     (user,) = re.findall(r"^USER (\d+):\d+$", stage, re.MULTILINE)
     environment = dict(pair.split("=", 1) for pair in variables.split())
     environment["PATH"] = environment["PATH"].replace("/opt/tallystick", sys.prefix)
-    return Image(json.loads(entrypoint), {**environment, "PYTHONPATH": "/code"}, int(user))
+    return Image(
+        json.loads(entrypoint), {**environment, "PYTHONPATH": "/code/shared:/code/services"}, int(user)
+    )
 
 
 def pod(part: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import nats, postgres, processes
-from deploy.nats_server import USERS
+from tallystick_server.local import nats, postgres, processes
+from tallystick_server.runtime.nats_permissions import USERS
 from tests.deploy.containers import IS_ROOT, Container, container, pod
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 PARTS = ("tokens", "metrics", "edge")
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.edge.app import create_app
-from services.edge.docs.document import codes, documented
-from services.edge.errors import FORWARD_AUTH_PATH, KINDS
-from services.edge.forward_auth import BEFORE_TARGET, QUESTION_HEADERS
-from services.edge.settings import Settings
-from tests.test_docs import ROOT
+from tallystick_server.edge.api.openapi import codes, documented
+from tallystick_server.edge.app import create_app
+from tallystick_server.edge.authentication.forward_auth import BEFORE_TARGET, QUESTION_HEADERS
+from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, KINDS
+from tallystick_server.edge.settings import Settings
+from tests.support.paths import ROOT
 
 SAMPLES = ROOT / "deploy" / "proxies"
 PAGE = (ROOT / "docs" / "proxies.md").read_text()

@@ -1,4 +1,4 @@
-"""Encrypted between the parts, with certificates from `deploy/authority`."""
+"""Encrypted between the parts, with certificates from `services/tallystick_server/runtime/authority.sh`."""
 
 import asyncio
 import shutil
@@ -12,22 +12,25 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.embedded import nats as embedded_nats
-from deploy.embedded.processes import service_command, spawn
-from deploy.nats_server import USERS, Tls
-from services.edge.certificate import Certificate
-from shared import bus
-from shared.lifecycle import Stop, Unavailable
-from shared.settings import SettingsError
-from tests.ports import free_port
-from tests.system.conftest import ROOT, environment, run
+from tallystick import connection as bus
+from tallystick.errors import Unavailable
+from tallystick_server.edge.certificate import Certificate
+from tallystick_server.local import nats as embedded_nats
+from tallystick_server.local.processes import service_command, spawn
+from tallystick_server.runtime.nats_permissions import USERS, Tls
+from tallystick_server.runtime.settings import SettingsError
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.up import environment, run
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     names = ["nats=localhost,127.0.0.1", "edge=localhost,127.0.0.1", "elsewhere=elsewhere.example"]
-    subprocess.run(["sh", str(ROOT / "deploy/authority"), str(folder), *names], check=True)
+    subprocess.run(
+        ["sh", str(ROOT / "services/tallystick_server/runtime/authority.sh"), str(folder), *names], check=True
+    )
     return folder
 
 
@@ -53,7 +56,7 @@ async def address(tmp_path: Path, certificates: Path, request: pytest.FixtureReq
 
 async def reached(url: str, authority: str | None) -> bool:
     try:
-        async with bus.connect(url, "operator", Stop(), wait_s=1, authority=authority) as client:
+        async with bus.connect(url, "operator", wait_s=1, authority=authority) as client:
             return bool(client.is_connected)
     except Unavailable:
         return False

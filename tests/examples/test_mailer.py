@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
-from tests.conftest import until
-from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+from tests.support.paths import PYTHON_PATH, ROOT
+from tests.support.polling import until
+from tests.support.up import Up, environment
 
 
-def test_what_the_example_reports_is_counted(up: Up):  # noqa: F811
+def test_what_the_example_reports_is_counted(up: Up):
     assert up.running
     subprocess.run(
         [sys.executable, "examples/mailer.py", "alice", "bob"],
@@ -15,7 +16,7 @@ def test_what_the_example_reports_is_counted(up: Up):  # noqa: F811
         env={
             **environment(),
             "NATS_URL": up.command("services", "add", "mailer").stdout.strip(),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHON_PATH,
         },
         check=True,
         timeout=30,

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.conftest import until
-from tests.ports import free_port
-from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+from tests.support.paths import ROOT
+from tests.support.polling import until
+from tests.support.ports import free_port
+from tests.support.up import Up, environment
 
 
 @pytest.fixture
-def orders(up: Up) -> Iterator[str]:  # noqa: F811
+def orders(up: Up) -> Iterator[str]:
     assert up.running
     port = free_port()
     process = subprocess.Popen(
@@ -30,7 +31,7 @@ def orders(up: Up) -> Iterator[str]:  # noqa: F811
     process.stdout.close()
 
 
-def test_the_example_lets_in_whom_tallystick_does(up: Up, orders: str):  # noqa: F811
+def test_the_example_lets_in_whom_tallystick_does(up: Up, orders: str):
     def issued(*options: str) -> str:
         return up.command("tokens", "issue", *options).stdout.strip()
 

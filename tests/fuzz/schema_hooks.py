@@ -6,7 +6,7 @@ from typing import Any
 import schemathesis
 
 from tests.fuzz.loop import Connection
-from tests.services.conftest import issue
+from tests.support.services import issue
 
 
 @schemathesis.auth(refresh_interval=None)

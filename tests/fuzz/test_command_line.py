@@ -7,20 +7,20 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from services.__main__ import program
-from services.cli.connection import Settings as CommandLineSettings
-from services.cli.tokens import tokens
-from services.edge.settings import Settings as EdgeSettings
-from services.metrics.settings import Settings as MetricsSettings
-from services.tokens.settings import Settings as TokensSettings
-from shared import settings, token_record
-from shared.settings import SettingsError
-from shared.token_record import NotARecord
+from tallystick.tokens import record as token_record
+from tallystick.tokens.record import NotARecord
+from tallystick_server.__main__ import program
+from tallystick_server.cli.settings import Settings as CommandLineSettings
+from tallystick_server.cli.tokens import tokens
+from tallystick_server.edge.settings import Settings as EdgeSettings
+from tallystick_server.metrics.settings import Settings as MetricsSettings
+from tallystick_server.runtime import settings
+from tallystick_server.runtime.settings import SettingsError
+from tallystick_server.tokens.settings import Settings as TokensSettings
 from tests.fuzz.anything import almost, encoded, json, texts
-from tests.system.conftest import Up, up  # noqa: F401
+from tests.support.up import Up
 
 # Neither an argument nor a variable of a process can hold a NUL.
 without_nul = texts.filter(lambda text: "\0" not in text)
@@ -48,7 +48,7 @@ def wrong_with_record(text: str) -> str:
     return ""
 
 
-def test_every_command_line_gets_an_answer(up: Up, fuzz: Callable[..., None]):  # noqa: F811
+def test_every_command_line_gets_an_answer(up: Up, fuzz: Callable[..., None]):
     assert up.running
     environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
     words = st.one_of(

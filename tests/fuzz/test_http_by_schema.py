@@ -5,7 +5,8 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from tests.system.conftest import ROOT, Up, up  # noqa: F401
+from tests.support.paths import PYTHON_PATH
+from tests.support.up import Up
 
 # Without use_after_free: the log of a revoked token stays, and revoking twice is the same as once.
 CHECKS = (
@@ -22,7 +23,7 @@ CHECKS = (
 )
 
 
-def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Path):  # noqa: F811
+def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Path):
     length = ["--phases", "examples,fuzzing", "-n", "2", "--generation-deterministic"]
     if seconds:
         length = [
@@ -49,7 +50,7 @@ def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Pa
             **os.environ,
             "FUZZED_NATS": up.running.operator_url if up.running else "",
             "SCHEMATHESIS_HOOKS": "tests.fuzz.schema_hooks",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHON_PATH,
         },
         cwd=tmp_path,
         capture_output=True,

@@ -3,11 +3,10 @@
 import socket
 from collections.abc import Callable
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from tests.system.conftest import Up, up  # noqa: F401
-from tests.system.test_gate import JSON, NEW, POST, request, status
+from tests.support.raw_http import JSON, NEW, POST, request, status
+from tests.support.up import Up
 
 PIECES = [
     *(b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b"\xff", b":", b"%", b"%00", b"%2e%2e/", b"?", b"&", b"#"),
@@ -33,7 +32,7 @@ edits = st.lists(
 )
 
 
-def test_a_request_with_some_bytes_changed_is_no_server_error(up: Up, fuzz: Callable[..., None]):  # noqa: F811
+def test_a_request_with_some_bytes_changed_is_no_server_error(up: Up, fuzz: Callable[..., None]):
     originals = [
         request(up, "GET /v1/tokens?page=0&query=a"),
         request(up, "GET /v1/self?access_token=TOKEN", "Authorization: Basic eA==\r\n"),

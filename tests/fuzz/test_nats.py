@@ -4,17 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from deploy.data_folder import DataFolder
-from services.edge.errors import KINDS
-from shared import contracts as c
-from shared.contracts import Failure, Operation
-from tests.conftest import until
+from tallystick import contracts as c
+from tallystick.contracts import Failure, Operation
+from tallystick_server.edge.http.errors import KINDS
+from tallystick_server.local.data_dir import DataFolder
 from tests.fuzz.anything import almost, encoded, json
 from tests.fuzz.loop import Connection
-from tests.system.conftest import Up, up  # noqa: F401
+from tests.support.polling import until
+from tests.support.up import Up
 
 # On the edges' subjects most of what may be wrong with an administrative request is hidden behind the missing actor.
 OPERATIONS = [
@@ -33,7 +32,7 @@ EVENTS = [
 
 
 @pytest.fixture(scope="module")
-def users(up: Up) -> Iterator[Mapping[str, Connection]]:  # noqa: F811
+def users(up: Up) -> Iterator[Mapping[str, Connection]]:
     """A connection of each user that may ask or publish."""
     assert up.running
     passwords = DataFolder(up.data).credentials().nats
@@ -48,7 +47,7 @@ def users(up: Up) -> Iterator[Mapping[str, Connection]]:  # noqa: F811
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_request_gets_a_typed_answer(
-    up: Up,  # noqa: F811
+    up: Up,
     users: Mapping[str, Connection],
     fuzz: Callable[..., None],
     operation: Operation,
@@ -71,7 +70,7 @@ def test_every_request_gets_a_typed_answer(
 
 
 def test_no_event_stops_the_counting(
-    up: Up,  # noqa: F811
+    up: Up,
     users: Mapping[str, Connection],
     fuzz: Callable[..., None],
 ):

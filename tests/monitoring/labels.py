@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import promql_parser as promql
 
-from services.metrics import declared
+from tallystick.metrics import catalogue
 
 OF_TARGET = frozenset({"job", "instance", "pod"})
 """Labels that Prometheus, or its operator, adds to everything that it scrapes."""
@@ -31,10 +31,10 @@ def parsed(expr: str) -> promql.Expr:
 def exported(name: str) -> frozenset[str] | None:
     """The labels of a metric as it is scraped; None where we have no such metric."""
     for suffix, added in (("_bucket", {"le"}), ("_sum", set()), ("_count", set())):
-        metric = declared.BY_NAME.get(name.removesuffix(suffix))
+        metric = catalogue.BY_NAME.get(name.removesuffix(suffix))
         if name.endswith(suffix) and metric is not None and metric.type == "histogram":
             return OF_TARGET | set(metric.labels) | added
-    metric = declared.BY_NAME.get(name)
+    metric = catalogue.BY_NAME.get(name)
     return OF_TARGET | set(metric.labels) if metric is not None and metric.type != "histogram" else None
 
 

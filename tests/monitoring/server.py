@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from deploy.embedded.processes import spawn
-from tests.ports import free_port
+from tallystick_server.local.processes import spawn
+from tests.support.ports import free_port
 
 CONFIGURATION = Path(__file__).parent.parent.parent / "deploy" / "prometheus"
 

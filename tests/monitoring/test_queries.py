@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from functools import cache
 from itertools import combinations
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import dashboard
-from services.metrics import declared
-from services.tokens.inventory import EXPIRING_DAYS
+from tallystick.metrics import catalogue
+from tallystick_server.tokens.statistics import EXPIRING_DAYS
 from tests.monitoring.labels import Labels, Wrong, parsed
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "deploy" / "prometheus" / "rules"
+GENERATED = runpy.run_path(str(ROOT / "deploy" / "grafana" / "generate.py"))
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "tallystick.json"
 
 Rule = dict[str, Any]
@@ -132,7 +133,7 @@ def test_the_panels_do_not_overlap():
     assert len({panel["id"] for panel in panels}) == len(panels)
     places = [panel["gridPos"] for panel in panels]
     for place in places:
-        assert 0 <= place["x"] < place["x"] + place["w"] <= dashboard.WIDTH
+        assert 0 <= place["x"] < place["x"] + place["w"] <= GENERATED["WIDTH"]
     for one, other in combinations(places, 2):
         beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
         assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
@@ -140,7 +141,9 @@ def test_the_panels_do_not_overlap():
 
 def test_the_dashboard_is_what_its_module_says():
     written = json.loads(DASHBOARD.read_text())
-    assert written == dashboard.dashboard(), "run: python -m deploy.dashboard > deploy/grafana/dashboards/..."
+    assert written == GENERATED["dashboard"](), (
+        "run: python deploy/grafana/generate.py > deploy/grafana/dashboards/..."
+    )
     for note in written["annotations"]["list"]:
         recorded().of(parsed(note["expr"]))
 
@@ -154,7 +157,7 @@ def test_every_metric_is_on_the_dashboard():
         name for rule in rules() if rule.get("record") in asked.names for name in _names(rule["expr"])
     }
     shown = {re.sub("_(bucket|sum|count)$", "", name) for name in asked.names | through_rules}
-    assert set(declared.BY_NAME) <= shown
+    assert set(catalogue.BY_NAME) <= shown
 
 
 def _names(expr: str) -> set[str]:

@@ -11,17 +11,18 @@ from pathlib import Path
 import asyncpg
 import httpx
 
-from deploy.embedded import postgres, processes
-from tests.conftest import Database, start_nats
-from tests.ports import free_port
-from tests.system.conftest import ROOT, environment, run
+from tallystick_server.local import postgres, processes
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.servers import Database, start_nats
+from tests.support.up import environment, run
 
 
 @contextmanager
 def serving(service: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / f"{service}.output").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services", "serve", service],
+            [sys.executable, "-m", "tallystick_server", "serve", service],
             cwd=ROOT,
             env=environment(**settings),
             stdin=subprocess.DEVNULL,

@@ -4,23 +4,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 
-from tests.conftest import until
-from tests.system.conftest import Up
-
-
-def with_children(pids: list[int]) -> list[int]:
-    """These processes and those they started: PostgreSQL's backends serve without its postmaster."""
-    parents = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):  # it has ended meanwhile
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    return [*pids, *(pid for pid, parent in parents.items() if parent in pids)]
+from tests.support.polling import until
+from tests.support.up import Up, with_children
 
 
 @contextmanager

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.system.conftest import Up, up  # noqa: F401
-from tests.system.test_gate import GET, JSON, NEW, POST, request, send
+from tests.support.raw_http import GET, JSON, NEW, POST, request, send
+from tests.support.up import Up
 
 NONE = "Authorization: x\r\n"
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
@@ -14,7 +14,7 @@ CHUNKS = f"12\r\n{NEW}\r\n0\r\n\r\n"
 OURS = "tly_" + "0" * 49
 
 
-def answered(up: Up, line: str, *headers: str, body: str = "", sized: bool = False) -> int | None:  # noqa: F811
+def answered(up: Up, line: str, *headers: str, body: str = "", sized: bool = False) -> int | None:
     """The status of the answer, which is quick and holds neither the token nor anything of ours."""
     fields = [*headers, *([f"Content-Length: {len(body.encode('latin-1'))}\r\n"] if sized else [])]
     began = time.monotonic()
@@ -55,7 +55,7 @@ def answered(up: Up, line: str, *headers: str, body: str = "", sized: bool = Fal
         ("Bearer \xef\xbc\x91\xef\xbc\x92\xef\xbc\x93\xef\xbc\x94\xef\xbc\x95\xef\xbc\x96", 401),
     ],
 )
-def test_a_credential_in_the_header(up: Up, value: str, expected: int):  # noqa: F811
+def test_a_credential_in_the_header(up: Up, value: str, expected: int):
     assert answered(up, GET, f"Authorization: {value}\r\n") == expected
 
 
@@ -85,7 +85,7 @@ def test_a_credential_in_the_header(up: Up, value: str, expected: int):  # noqa:
         (("Host: x:99999999\r\n",), 400),
     ],
 )
-def test_headers(up: Up, headers: tuple[str, ...], expected: int):  # noqa: F811
+def test_headers(up: Up, headers: tuple[str, ...], expected: int):
     assert answered(up, GET, *headers) == expected
 
 
@@ -111,7 +111,7 @@ def test_headers(up: Up, headers: tuple[str, ...], expected: int):  # noqa: F811
         ("access_token=%54OKEN", 401),
     ],
 )
-def test_a_credential_in_the_query(up: Up, query: str, expected: int):  # noqa: F811
+def test_a_credential_in_the_query(up: Up, query: str, expected: int):
     assert answered(up, f"{GET}?{query}", NONE) == expected
 
 
@@ -178,7 +178,7 @@ def test_a_credential_in_the_query(up: Up, query: str, expected: int):  # noqa: 
         ("/health/x", 401, 404),
     ],
 )
-def test_a_target(up: Up, target: str, stranger: int, known: int):  # noqa: F811
+def test_a_target(up: Up, target: str, stranger: int, known: int):
     assert answered(up, f"GET {target}", NONE) == stranger
     assert answered(up, f"GET {target}", f"Authorization: Bearer {'f' * 64}\r\n") == stranger
     assert answered(up, f"GET {target}") == known
@@ -222,7 +222,7 @@ def test_a_target(up: Up, target: str, stranger: int, known: int):  # noqa: F811
         ),
     ],
 )
-def test_a_check_of_envoy_with_the_target_of_a_client(up: Up, target: str):  # noqa: F811
+def test_a_check_of_envoy_with_the_target_of_a_client(up: Up, target: str):
     line, scope = f"GET /auth/{target}", "X-Tallystick-Scope: api\r\n"
     assert answered(up, line, scope) == 200
     assert answered(up, line) == 400
@@ -253,7 +253,7 @@ def test_a_check_of_envoy_with_the_target_of_a_client(up: Up, target: str):  # n
         (f"DELETE /v1/tokens/tok_{'0' * 26}", 404),
     ],
 )
-def test_a_method(up: Up, line: str, expected: int):  # noqa: F811
+def test_a_method(up: Up, line: str, expected: int):
     assert answered(up, line) == expected
 
 
@@ -310,7 +310,7 @@ def with_field(field: str) -> str:
         with_field('"restrictions":null'),
     ],
 )
-def test_a_body_that_makes_no_token(up: Up, body: str):  # noqa: F811
+def test_a_body_that_makes_no_token(up: Up, body: str):
     assert answered(up, POST, JSON, body=body, sized=True) == 400
 
 
@@ -335,7 +335,7 @@ def test_a_body_that_makes_no_token(up: Up, body: str):  # noqa: F811
         ("POST /v1/account", '{"account":"x","name":5}', 400),
     ],
 )
-def test_other_bodies(up: Up, line: str, body: str, expected: int):  # noqa: F811
+def test_other_bodies(up: Up, line: str, body: str, expected: int):
     assert answered(up, line, JSON, body=body, sized=True) == expected
 
 
@@ -362,7 +362,7 @@ def test_other_bodies(up: Up, line: str, body: str, expected: int):  # noqa: F81
         (FORM + "Content-Encoding: gzip\r\n", "token=x", 415),
     ],
 )
-def test_a_form(up: Up, path: str, kind: str, body: str, expected: int):  # noqa: F811
+def test_a_form(up: Up, path: str, kind: str, body: str, expected: int):
     assert answered(up, f"POST /oauth2/{path}", kind, body=body, sized=True) == expected
 
 
@@ -394,11 +394,11 @@ def test_a_form(up: Up, path: str, kind: str, body: str, expected: int):  # noqa
         ((f"Idempotency-Key: {'k' * 256}\r\n", "Content-Length: 18\r\n"), NEW, 400),
     ],
 )
-def test_framing(up: Up, headers: tuple[str, ...], body: str, expected: int):  # noqa: F811
+def test_framing(up: Up, headers: tuple[str, ...], body: str, expected: int):
     assert answered(up, POST, JSON, *headers, body=body.replace("TOKEN", up.admin_token)) == expected
 
 
-def test_what_cannot_be_misread_is_kept_and_shown_escaped(up: Up):  # noqa: F811
+def test_what_cannot_be_misread_is_kept_and_shown_escaped(up: Up):
     odd = '<script>alert(1)</script>\n\u202e\u0007\U0001f4a9"'
     with up.client(up.admin_token) as client:
         made = client.post("/v1/tokens", json={"scopes": ["api"], "description": odd}).json()
@@ -409,7 +409,7 @@ def test_what_cannot_be_misread_is_kept_and_shown_escaped(up: Up):  # noqa: F811
         assert not any(sign in printed for sign in "\u202e\u0007")
 
 
-def test_nothing_of_it_was_logged(up: Up):  # noqa: F811
+def test_nothing_of_it_was_logged(up: Up):
     assert "Traceback" not in up.printed
     assert up.admin_token not in up.printed.replace(f"this once:  {up.admin_token}", "").replace(
         f"Bearer {up.admin_token}", ""

@@ -7,9 +7,9 @@ import signal
 
 import httpx
 
-from shared import token_value
-from tests.conftest import until
-from tests.system.conftest import Up
+from tallystick.tokens import format as token_format
+from tests.support.polling import until
+from tests.support.up import Up
 
 
 def test_no_plain_token_is_found_anywhere(fresh: Up):
@@ -19,7 +19,7 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
     known: list[str] = []
     answers: list[httpx.Response] = []
     ways = ("header", "query", "encoded", "form", "path", "away", "basic", "client_secret")
-    strangers = {name: token_value.mint() for name in ways}
+    strangers = {name: token_format.mint() for name in ways}
     strangers |= {
         "hexadecimal": secrets.token_hex(32),
         "opaque": f"canary.{secrets.token_hex(9)}~of=somebody",

@@ -5,12 +5,13 @@ import json
 
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
-from services.__main__ import program
-from shared import token_value
-from tests.system.conftest import Up, run, up  # noqa: F401
-from tests.system.test_walk import VECTOR
+from tallystick.tokens import format as token_format
+from tallystick_server.__main__ import program
+from tests.support.command_line import ran
+from tests.support.examples import VECTOR
+from tests.support.up import Up, run
 
 ID = "tok_" + "0" * 26
 DIGEST = "ab" * 32
@@ -19,12 +20,6 @@ RECORD = {"id": ID, "digest": DIGEST, "token": {"scopes": ["api"]}}
 
 def packed(**fields: object) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode({"id": DIGEST, **fields})).decode()
-
-
-def ran(up: Up, *arguments: str, given: str | bytes = "", group: str = "tokens") -> Result:  # noqa: F811
-    assert up.running
-    environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
-    return CliRunner().invoke(program, [group, *arguments], input=given, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +47,7 @@ def ran(up: Up, *arguments: str, given: str | bytes = "", group: str = "tokens")
         ("steal",),
     ],
 )
-def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, arguments: tuple[str, ...]):  # noqa: F811
+def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, arguments: tuple[str, ...]):
     refused = ran(up, *arguments)
     assert refused.exit_code == 2
     assert "Error: " in refused.stderr
@@ -90,7 +85,7 @@ def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, argumen
         ("export", "an-opaque-value-of-somebody"),
     ],
 )
-def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tuple[str, ...]):  # noqa: F811
+def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tuple[str, ...]):
     refused = ran(up, *arguments)
     assert (refused.exit_code, refused.stdout) == (65, "")
     assert refused.stderr.splitlines()[-1].startswith("tallystick: ")
@@ -126,7 +121,7 @@ def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tu
         packed(id="x").encode(),
     ],
 )
-def test_an_import_of_what_is_no_record_writes_nothing(up: Up, given: bytes):  # noqa: F811
+def test_an_import_of_what_is_no_record_writes_nothing(up: Up, given: bytes):
     before = ran(up, "list", "--json").stdout
     refused = ran(up, "import", given=given)
     assert (refused.exit_code, refused.stdout) == (65, ""), refused.output
@@ -134,7 +129,7 @@ def test_an_import_of_what_is_no_record_writes_nothing(up: Up, given: bytes):  #
     assert ran(up, "list", "--json").stdout == before
 
 
-def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):  # noqa: F811
+def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):
     lines = [
         json.dumps({"id": f"tok_{number:026d}", "digest": f"{number:064x}", "token": {"scopes": ["api"]}})
         for number in range(1001)
@@ -148,7 +143,7 @@ def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):  # noqa: F
 
 
 @pytest.mark.parametrize("length", [1000, 1100, 4000])
-def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, length: int):  # noqa: F811
+def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, length: int):
     lines = [
         json.dumps(
             {
@@ -168,7 +163,7 @@ def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, le
     "words", [["tokens"], ["tokens", "list", "-q"], ["tokens", "check"], ["up", "--host"]]
 )
 def test_a_token_among_the_arguments_is_refused_unread(words: list[str]):
-    token = token_value.mint()
+    token = token_format.mint()
     for given in (token, f"--query={token}"):
         ended = run(*words, given)
         assert ended.returncode == 65

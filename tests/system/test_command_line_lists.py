@@ -3,17 +3,17 @@
 import json
 from typing import Any
 
-from tests.system.conftest import Up, up  # noqa: F401
-from tests.system.test_command_line import ran
+from tests.support.command_line import ran
+from tests.support.up import Up
 
 
-def done(up: Up, *arguments: str, group: str = "tokens", given: str | bytes = "") -> Any:  # noqa: F811
+def done(up: Up, *arguments: str, group: str = "tokens", given: str | bytes = "") -> Any:
     ended = ran(up, *arguments, group=group, given=given)
     assert ended.exit_code == 0, ended.output
     return ended
 
 
-def test_a_list_is_followed_to_its_end_or_goes_on_from_a_cursor(up: Up):  # noqa: F811
+def test_a_list_is_followed_to_its_end_or_goes_on_from_a_cursor(up: Up):
     """C10: over pages by number, whoever revokes what is listed leaves some."""
     lines = [
         json.dumps({"id": f"tok_{number:026d}", "digest": f"{number:064x}", "token": {"scopes": ["paged:x"]}})
@@ -35,7 +35,7 @@ def test_a_list_is_followed_to_its_end_or_goes_on_from_a_cursor(up: Up):  # noqa
     assert ran(up, "list", "--after", "x").exit_code == 65
 
 
-def test_the_filters_are_those_of_the_other_ways(up: Up):  # noqa: F811
+def test_the_filters_are_those_of_the_other_ways(up: Up):
     done(up, "issue", "-s", "filtered:read", "-d", "b")
     done(up, "issue", "-s", "filtered", "-d", "a")
     page = done(up, "list", "-s", "filtered", "--order", "description", "--json")
@@ -48,7 +48,7 @@ def test_the_filters_are_those_of_the_other_ways(up: Up):  # noqa: F811
     assert ran(up, "list", "--order", "newest").exit_code == 2
 
 
-def test_accounts(up: Up):  # noqa: F811
+def test_accounts(up: Up):
     for name in ("stark", "wayne"):
         added = json.loads(done(up, "add", name, "--name", name.title(), group="accounts").stdout)
         assert (added["state"], added["name"]) == ("new", name.title())
@@ -63,7 +63,7 @@ def test_accounts(up: Up):  # noqa: F811
     assert ran(up, "log", "nobody", group="accounts").exit_code == 65
 
 
-def test_a_revoked_token_and_what_changed_are_shown(up: Up):  # noqa: F811
+def test_a_revoked_token_and_what_changed_are_shown(up: Up):
     made = json.loads(done(up, "issue", "-s", "api", "--json").stdout)
     done(up, "edit", made["id"], "-d", "x")
     done(up, "revoke", made["id"])
@@ -75,7 +75,7 @@ def test_a_revoked_token_and_what_changed_are_shown(up: Up):  # noqa: F811
     assert ran(up, "edit", made["id"], "-d", "y").exit_code == 65
 
 
-def test_all_faults_of_a_token_are_told_at_once(up: Up):  # noqa: F811
+def test_all_faults_of_a_token_are_told_at_once(up: Up):
     made = json.loads(done(up, "issue", "-s", "api", "--json").stdout)
     wrong = ("--expires", "tomorrow", "--rate-limit", "100", "--address", "10.0.0.1/8", "--metadata", "{")
     for command in (("issue", "-s", "BAD"), ("edit", made["id"], "-s", "BAD")):
@@ -106,7 +106,7 @@ def test_all_faults_of_a_token_are_told_at_once(up: Up):  # noqa: F811
     assert "expires: " in refused.stderr
 
 
-def test_an_import_of_a_json_array_is_told_what_to_do(up: Up):  # noqa: F811
+def test_an_import_of_a_json_array_is_told_what_to_do(up: Up):
     for given in (b"[]", b"\xef\xbb\xbf[{}]", b'\n[\n  {"id": 1}\n]\n'):
         refused = ran(up, "import", given=given)
         assert refused.exit_code == 65

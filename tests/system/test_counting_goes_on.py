@@ -5,8 +5,8 @@ import shutil
 import signal
 from pathlib import Path
 
-from tests.conftest import until
-from tests.system.conftest import Up
+from tests.support.polling import until
+from tests.support.up import Up
 
 
 def metric(up: Up, name: str) -> float | None:

@@ -1,63 +1,32 @@
 """The commands of README and docs: each block runs as it stands there, or says what it needs that is not here."""
 
-import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
-from typing import NamedTuple
 
 import click
 import pytest
 
-from deploy import nats_server
-from services.__main__ import program
-from shared.contracts import EVENTS_STREAM
-from tests.system.conftest import ROOT, Up, environment, up  # noqa: F401
+from tallystick.contracts import EVENTS_STREAM
+from tallystick_server.__main__ import program
+from tallystick_server.runtime import nats_permissions
+from tests.support.docs import PAGES, Reader, blocks
+from tests.support.paths import ROOT
 
 NEEDS = {
     "docker": "a container engine",
     "emailengine": "an EmailEngine to move from",
-    "jq": "jq; `tests/services/edge/test_lists.py` follows cursors in the same way",
+    "jq": "jq; `tests/tallystick_server/edge/api/test_lists.py` follows cursors in the same way",
     "kubernetes": "a cluster",
-    "nats": "the `nats` command line; `tests/deploy/test_permissions.py` asks what it asks",
+    "nats": "the `nats` command line; `tests/tallystick_server/runtime/test_permissions.py` asks what it asks",
     "network": "installs packages, and runs every test: `.ci/run` does it",
     "prometheus": "Prometheus; `just prometheus` starts it",
 }
 """What a block may need that is not on every machine, and what tries it instead."""
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(
-    r"(?:^ *<!-- needs: (?P<needs>.*?) -->\n)?^(?P<indent> *)```(?P<language>sh|console)\n(?P<text>.*?)^(?P=indent)```",
-    re.MULTILINE | re.DOTALL,
-)
 _SECRET = re.compile(r"\b(?:tok_[0-9a-z]{26}|tly_[0-9A-Za-z]{49})\b")
-
-
-class Block(NamedTuple):
-    page: str
-    language: str
-    needs: str | None
-    text: str
-
-
-def blocks() -> list[Block]:
-    return [
-        Block(
-            page.name,
-            found["language"],
-            found["needs"],
-            re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
-        )
-        for page in PAGES
-        for found in _BLOCK.finditer(page.read_text())
-    ]
 
 
 def spans(*beginnings: str) -> list[tuple[str, str]]:
@@ -82,63 +51,6 @@ def test_every_block_of_commands_is_found():
         assert len(in_page) == fences.count("sh") + fences.count("console"), page.name
         assert text.count("<!-- needs:") == sum(block.needs is not None for block in in_page), page.name
     assert {block.needs for block in blocks()} - {None} == NEEDS.keys()
-
-
-class Reader:
-    """Somebody who pastes the commands of the docs into a shell, in a clone in which `deploy/setup` has run."""
-
-    def __init__(self, up: Up, clone: Path) -> None:  # noqa: F811
-        self.clone = clone
-        self.address = up.http
-        shutil.copytree(
-            ROOT / "deploy", clone / "deploy", ignore=shutil.ignore_patterns("secrets", "__pycache__")
-        )
-        for name in ("services", "shared", "examples"):
-            (clone / name).symlink_to(ROOT / name)
-        binaries = clone / ".venv/bin"
-        binaries.mkdir(parents=True)
-        self._write_program(binaries / "tallystick", f'exec "{sys.executable}" -m services "$@"')
-        self._write_program(binaries / "python", f'exec "{sys.executable}" "$@"')
-        (clone / ".curlrc").write_text("silent\nfail-with-body\nnoproxy = *\nmax-time = 20\n")
-        self.environment = {
-            **environment(data_dir=str(up.data)),
-            "PATH": f"{binaries}:{os.environ['PATH']}",
-            "PYTHONPATH": str(clone),
-            "CURL_HOME": str(clone),
-            "TOKEN": up.admin_token,
-        }
-        self.admin_id = self.issue("*", describe=True)
-        self.environment["METRICS_TOKEN"] = self.issue("metrics")
-        self.environment["ORDERS_API_TOKEN"] = self.issue("introspect")
-
-    def _write_program(self, path: Path, line: str) -> None:
-        path.write_text(f"#!/bin/sh\n{line}\n")
-        path.chmod(0o755)
-
-    def issue(self, scope: str, *, describe: bool = False) -> str:
-        done = self.run(f"tallystick tokens issue --scope '{scope}'" + (" --json" if describe else ""))
-        assert done.returncode == 0, done.stderr
-        return str(json.loads(done.stdout)["id"]) if describe else done.stdout.strip()
-
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        """One command or script; addresses of the docs are those of the `up` that runs."""
-        for address in ("http://127.0.0.1:3000", "https://tokens.example"):
-            command = command.replace(address, self.address)
-        return subprocess.run(
-            ["sh", "-euc", command],
-            cwd=self.clone,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-
-@pytest.fixture(scope="module")
-def reader(up: Up) -> Iterator[Reader]:  # noqa: F811
-    with tempfile.TemporaryDirectory(prefix="tally-") as clone:
-        yield Reader(up, Path(clone))
 
 
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in blocks() if not block.needs))
@@ -200,7 +112,9 @@ def test_commands_and_options_in_the_text_exist(span: str):
     command: click.Command = program
     while isinstance(command, click.Group):
         assert words, span
-        command = command.commands[words.pop(0)]
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, span
+        command = found
     options = {
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -228,8 +142,8 @@ def test_programs_modules_and_recipes_in_the_text_exist():
 def test_scripts_can_be_run():
     scripts = [
         path
-        for folder in ("deploy", "examples", ".ci")
-        for path in (ROOT / folder).iterdir()
+        for folder in ("deploy/scripts", "services", "examples", ".ci")
+        for path in (ROOT / folder).rglob("*")
         if path.is_file()
     ]
     scripts = [path for path in scripts if path.read_bytes().startswith(b"#!/bin/sh")]
@@ -239,7 +153,7 @@ def test_scripts_can_be_run():
 
 NATS_COMMANDS = {
     "micro": ("operator", ["$SRV.PING", "$SRV.INFO.x", "$SRV.STATS.x.y"]),
-    "server": ("operator", [*nats_server.SERVER_READS, nats_server.CONNECTIONS_READ]),
+    "server": ("operator", [*nats_permissions.SERVER_READS, nats_permissions.CONNECTIONS_READ]),
     "stream ls": ("operator", ["$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST"]),
     "stream info": ("operator", [f"$JS.API.STREAM.INFO.{EVENTS_STREAM}"]),
     "stream report": ("operator", ["$JS.API.STREAM.LIST", f"$JS.API.STREAM.INFO.{EVENTS_STREAM}"]),
@@ -274,4 +188,8 @@ def test_each_command_of_nats_has_a_user_who_may_run_it():
         words = span.split()
         user, subjects = NATS_COMMANDS.get(words[1]) or NATS_COMMANDS[" ".join(words[1:3])]
         for subject in subjects:
-            assert nats_server.allows(nats_server.USERS[user], "publish", subject), (page, span, subject)
+            assert nats_permissions.allows(nats_permissions.USERS[user], "publish", subject), (
+                page,
+                span,
+                subject,
+            )

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from click.testing import Result
 
-from tests.system.conftest import Up
-from tests.system.test_moving_in import CASES, FILE, REJECTED, Case, digest, run, secret
+from tests.support.command_line import ran
+from tests.support.moving_in import CASES, FILE, REJECTED, Case, digest, secret
+from tests.support.up import Up
 
 ACCOUNTS = {"acc-a": {"bound", "bound-to-the-same"}, "me@example.com": {"bound-by-address"}}
 EXPIRED = {case.name for case in CASES if case.said and case.said.startswith("skipped")}
@@ -32,7 +33,7 @@ STATUS_OF_FORM = dict.fromkeys(REJECTED.keys() | EXPIRED, 400) | {
 
 @pytest.fixture(scope="module")
 def moved_in(up: Up) -> Result:
-    return run(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
+    return ran(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
 
 
 @pytest.fixture

@@ -1,115 +1,32 @@
 """Moving in from EmailEngine: a file with records of every kind, and what becomes of each line."""
 
-import base64
-import hashlib
 import json
 import re
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from services.__main__ import program
-from tests.system.conftest import Up
-from tests.system.conftest import run as command
-
-FUTURE = 2_000_000_000_000  # in milliseconds: the year 2033
-STATS = {"actions": ["read"], "groups": ["diagnostics"]}
-OUTSIDE = {"actions": ["read", "send"], "groups": ["message", "submit"]}
-
-
-def secret(name: str) -> str:
-    """A value as EmailEngine's tokens have it: 64 hexadecimal characters."""
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def digest(name: str) -> str:
-    return hashlib.sha256(bytes.fromhex(secret(name))).hexdigest()
-
-
-def exported(name: str, **fields: Any) -> str:
-    """What EmailEngine's `tokens export` prints for a token."""
-    record = {"id": digest(name), "created": datetime(2025, 1, 1, tzinfo=UTC), "scopes": ["api"], **fields}
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(record)).decode().rstrip("=")
-
-
-def limits(**fields: Any) -> dict[str, Any]:
-    return {"restrictions": fields}
-
-
-class Case(NamedTuple):
-    """A line: the token's name, its fields, and what is said of it; None where it is added in silence."""
-
-    name: str
-    fields: dict[str, Any]
-    said: str | None = None
-
-
-CASES = [
-    Case("root", {"scopes": ["*"], "description": "root"}),
-    Case("api", {"ip": "192.0.2.1", "remoteAddress": "192.0.2.2"}),
-    Case("metrics", {"scopes": ["metrics"]}),
-    Case("smtp", {"scopes": ["smtp", "imap-proxy"]}),
-    Case("bound", {"account": "acc-a"}),
-    Case("bound-to-the-same", {"account": "acc-a"}),
-    Case("bound-by-address", {"account": "me@example.com"}),
-    Case("metadata", {"metadata": '{"example":"value"}'}),
-    Case("metadata-list", {"metadata": "[1,2]"}),
-    Case("metadata-text", {"metadata": "not JSON"}),
-    Case("expiring", {"expires": FUTURE}),
-    Case("distant", {"expires": 4_070_908_800_000}, "expires: over ten years away, set to 20"),
-    Case("expired", {"expires": 1_600_000_000_000}, "skipped: expired at 2020-09-13T12:26:40Z"),
-    Case(
-        "expired-and-narrowed",
-        {"expires": 1_600_000_000_000, "permissions": OUTSIDE},
-        "skipped: expired at 2020-09-13T12:26:40Z",
-    ),
-    Case("host-bits", limits(addresses=["127.0.0.1/8"])),
-    Case("one-address", limits(addresses=["192.0.2.7"])),
-    Case("referrers", limits(referrers=["*web.domain.org/*"])),
-    Case("no-referrers", limits(referrers=[])),
-    Case("limited", limits(rateLimit={"maxRequests": 3, "timeWindow": 3600})),
-    Case("reads-stats", {"permissions": STATS}),
-    Case("reads-stats-and-metrics", {"scopes": ["*"], "permissions": STATS}),
-    Case("reads-accounts", {"permissions": {"actions": ["read"], "groups": ["account"]}}),
-    Case("sends", {"permissions": OUTSIDE}, "permissions: narrows the token"),
-    Case("reads-all", {"permissions": {"actions": ["read"]}}, "permissions: narrows the token"),
-    Case("may-nothing", {"permissions": {}}, "permissions: EmailEngine cannot read this"),
-    Case("no-actions", {"permissions": {"actions": []}}, "permissions: an empty list allows nothing"),
-    Case("mistyped", {"permissions": {"actions": "read"}}, "permissions: EmailEngine cannot read this"),
-    Case("newer", {"someFutureNarrowing": True}, "someFutureNarrowing: unknown field"),
-    Case("newer-limit", limits(methods=["GET"]), "restrictions.methods: unknown field"),
-    Case("no-scopes", {"scopes": []}, "scopes: an empty list allows nothing"),
-    Case("no-addresses", limits(addresses=[]), "restrictions.addresses: an empty list allows nothing"),
-    Case("half-a-limit", limits(rateLimit={"maxRequests": 3}), "restrictions.rateLimit.timeWindow: missing"),
-    Case("mask", limits(addresses=["10.0.0.0/255.0.0.0"]), "restrictions.addresses[0]: EmailEngine matches"),
-    Case("account-with-a-slash", {"account": "ac c/é"}, "account: 1 to 128 characters"),
-    Case("account-too-long", {"account": "a" * 129}, "account: 1 to 128 characters"),
-    Case("large-metadata", {"metadata": json.dumps({"a": "x" * 9000})}, "metadata: over 8192 bytes"),
-]
-BLANK_LINES_BEFORE = 2
-FILE = (
-    "\ufeff" + "\n" * BLANK_LINES_BEFORE + "\r\n".join(exported(case.name, **case.fields) for case in CASES)
+from tests.support.command_line import ran
+from tests.support.moving_in import (
+    BLANK_LINES_BEFORE,
+    CASES,
+    FILE,
+    OUTSIDE,
+    REJECTED,
+    STATS,
+    Case,
+    digest,
+    exported,
+    limits,
+    secret,
 )
-"""As an editor may have saved it: with a byte order mark, blank lines and line ends of both kinds."""
-REJECTED = {
-    case.name: number
-    for number, case in enumerate(CASES, 1 + BLANK_LINES_BEFORE)
-    if case.said and not case.said.startswith(("skipped", "expires"))
-}
-
-
-def run(up: Up, *arguments: str, given: str | bytes = "") -> Result:
-    assert up.running
-    environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
-    return CliRunner().invoke(program, ["tokens", *arguments], input=given, env=environment)
+from tests.support.up import Up, run as command
 
 
 def stored(up: Up) -> dict[str, dict[str, Any]]:
     """The tokens by the hint that their record gave them, without their last use, which is reported some time later."""
-    tokens = map(json.loads, run(up, "list", "--json").stdout.splitlines())
+    tokens = map(json.loads, ran(up, "list", "--json").stdout.splitlines())
     return {
         token["hint"]: {name: value for name, value in token.items() if name != "access"} for token in tokens
     }
@@ -123,13 +40,13 @@ def status(up: Up, name: str, method: str, path: str, **request: Any) -> int:
 @pytest.fixture(scope="module")
 def moved_in(up: Up) -> Result:
     """The outcome of importing the file, once."""
-    return run(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
+    return ran(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
 
 
 def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fresh: Up):
     fresh.start().ready()
     before = stored(fresh)
-    rejected = run(fresh, "import", "--accounts", "create", given=FILE)
+    rejected = ran(fresh, "import", "--accounts", "create", given=FILE)
     assert (rejected.exit_code, rejected.stdout) == (65, "")
     told = [int(number) for number in re.findall(r"^line (\d+): ", rejected.stderr, re.MULTILINE)]
     assert told == sorted(REJECTED.values())
@@ -138,11 +55,11 @@ def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fre
     with fresh.client(fresh.admin_token) as client:
         assert client.get("/v1/accounts").json()["total"] == 0
     # Missing accounts are rejected where they are not to be created, in the same report.
-    required = run(fresh, "import", given=FILE)
+    required = ran(fresh, "import", given=FILE)
     missing = re.findall(r"^line (\d+): account: no such account$", required.stderr, re.MULTILINE)
     assert len(missing) == 3
     # Only what is said: nothing was written by a dry run either.
-    tried = run(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", given=FILE)
+    tried = ran(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", given=FILE)
     assert (tried.exit_code, tried.stdout) == (0, "")
     assert f"{len(CASES) - len(REJECTED) - 2} tokens would be added; nothing was written" in tried.stderr
     assert stored(fresh) == before
@@ -168,13 +85,13 @@ def test_the_rest_is_imported_with_its_accounts(moved_in: Result):
 
 def test_a_second_import_says_what_exists_and_what_is_revoked(up: Up, moved_in: Result):
     token = stored(up)[digest("smtp")[:8]]
-    assert run(up, "revoke", token["id"]).exit_code == 0
-    again = run(up, "import", given=exported("smtp") + "\n" + exported("api"))
+    assert ran(up, "revoke", token["id"]).exit_code == 0
+    again = ran(up, "import", given=exported("smtp") + "\n" + exported("api"))
     assert (again.exit_code, again.stdout) == (0, "")
     assert f"line 1: exists already as {token['id']}, and is revoked: it stays revoked\n" in again.stderr
     assert "line 2: exists already as tok_" in again.stderr
     assert again.stderr.endswith("2 existed already, 1 of them revoked\n")
-    unrevoked = run(up, "import", given=exported("api"))
+    unrevoked = ran(up, "import", given=exported("api"))
     assert unrevoked.stderr.endswith("1 existed already\n")
 
 
@@ -243,7 +160,7 @@ def test_scopes_may_be_given_for_records_that_are_narrowed_otherwise(up: Up):
         exported("own", permissions=STATS),
         exported("dead", permissions={}),
     ]
-    ended = run(up, "import", "--skip-rejected", "--scope", "mail:send", given="\n".join(lines))
+    ended = ran(up, "import", "--skip-rejected", "--scope", "mail:send", given="\n".join(lines))
     assert "line 1: scopes: set to mail:send by --scope" in ended.stderr
     assert "line 3: permissions: EmailEngine cannot read this" in ended.stderr
     tokens = stored(up)
@@ -254,13 +171,13 @@ def test_scopes_may_be_given_for_records_that_are_narrowed_otherwise(up: Up):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_a_file_in_utf_16_is_named(up: Up, encoding: str):
-    rejected = run(up, "import", given=exported("api").encode(encoding))
+    rejected = ran(up, "import", given=exported("api").encode(encoding))
     assert (rejected.exit_code, rejected.stdout) == (65, "")
     assert rejected.stderr == "tallystick: the file is UTF-16: save it as UTF-8\n"
 
 
 def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
-    rejected = run(up, "import", given=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
+    rejected = ran(up, "import", given=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
     assert rejected.exit_code == 65
     assert "line 3: the same token as on line 1\n" in rejected.stderr
 
@@ -271,7 +188,7 @@ def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
     ids=["read", "asked"],
 )
 def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
-    ended = run(up, "import", given=f"{exported('alone')}\n{rejected}\n")
+    ended = ran(up, "import", given=f"{exported('alone')}\n{rejected}\n")
     assert (ended.exit_code, ended.stdout) == (65, "")
     assert ended.stderr.startswith("line 2: ")
     assert digest("alone")[:8] not in stored(up)
@@ -280,14 +197,14 @@ def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
 def test_records_that_are_too_large_together_are_to_be_split(up: Up):
     metadata = json.dumps({"a": "x" * 8000})
     lines = [exported(f"large-{number}", metadata=metadata) for number in range(130)]
-    ended = run(up, "import", given="\n".join(lines))
+    ended = ran(up, "import", given="\n".join(lines))
     assert (ended.exit_code, ended.stdout) == (65, "")
     assert "split the file" in ended.stderr
-    assert run(up, "import", given="\n".join(lines[:100])).exit_code == 0
+    assert ran(up, "import", given="\n".join(lines[:100])).exit_code == 0
 
 
 def test_where_every_record_is_rejected_skipping_is_an_error(up: Up):
-    rejected = run(up, "import", "--skip-rejected", given=exported("none", scopes=[]))
+    rejected = ran(up, "import", "--skip-rejected", given=exported("none", scopes=[]))
     assert rejected.exit_code == 65
     assert "1 record rejected; none was left to import" in rejected.stderr
 
@@ -318,12 +235,12 @@ def imported_before(up: Up, name: str, **token: Any) -> str:
         "digest": digest(name),
         "token": {"scopes": ["api"], "description": name, **token},
     }
-    assert run(up, "import", given=json.dumps(record)).exit_code == 0
+    assert ran(up, "import", given=json.dumps(record)).exit_code == 0
     return str(record["id"])
 
 
 def shown(up: Up, token_id: str) -> dict[str, Any]:
-    token: dict[str, Any] = json.loads(run(up, "show", token_id).stdout)
+    token: dict[str, Any] = json.loads(ran(up, "show", token_id).stdout)
     return token
 
 
@@ -342,10 +259,10 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
         "rotated": {"permissions": STATS},
     }
     ids = {name: imported_before(up, name) for name in records}
-    assert run(up, "edit", ids["edited"], "--scope", "mail:send").exit_code == 0
-    assert run(up, "edit", ids["switched-off"], "--disable").exit_code == 0
-    assert run(up, "revoke", ids["revoked"]).exit_code == 0
-    rotated = run(up, "rotate", ids["rotated"], "--grace", "600", "--json")
+    assert ran(up, "edit", ids["edited"], "--scope", "mail:send").exit_code == 0
+    assert ran(up, "edit", ids["switched-off"], "--disable").exit_code == 0
+    assert ran(up, "revoke", ids["revoked"]).exit_code == 0
+    rotated = ran(up, "rotate", ids["rotated"], "--grace", "600", "--json")
     ids["successor"] = json.loads(rotated.stdout)["id"]
     file = "\n".join(
         [
@@ -355,7 +272,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     )
     before = stored(up)
 
-    reported = run(up, "import", "--reconcile", given=file)
+    reported = ran(up, "import", "--reconcile", given=file)
     assert reported.exit_code == 0, reported.output
     said = dict(re.findall(r"^line \d+: (tok_\w+): (.*)$", reported.stdout, re.MULTILINE))
     wide = {name for name, token_id in ids.items() if said.get(token_id, "").startswith("too wide")}
@@ -371,7 +288,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     assert stored(up) == before
     assert status(up, "wide-stats", "GET", "/v1/accounts") == 200
 
-    applied = run(up, "import", "--reconcile", "--apply", given=file)
+    applied = ran(up, "import", "--reconcile", "--apply", given=file)
     assert applied.exit_code == 0, applied.output
     assert f"{len(wide)} tokens were changed" in applied.stderr
     for name in ("wide-stats", "successor"):
@@ -392,7 +309,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     ) == (200, 403)
     assert status(up, "wide-other", "GET", "/v1/stats") == 401
 
-    again = run(up, "import", "--reconcile", "--apply", given=file)
+    again = ran(up, "import", "--reconcile", "--apply", given=file)
     assert "0 tokens were changed" in again.stderr
     assert f"line 1: {ids['wide-stats']}: as narrow as its record\n" in again.stdout
 
@@ -400,7 +317,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
 def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
     token_id = imported_before(up, "to-narrow", scopes=["*"])
     given = exported("to-narrow", scopes=["*"], permissions=OUTSIDE)
-    ended = run(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
+    ended = ran(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
     assert f"line 1: {token_id}: scopes set to mail:send\n" in ended.stdout
     assert shown(up, token_id)["scopes"] == ["mail:send"]
     assert not shown(up, token_id)["disabled"]
@@ -409,7 +326,7 @@ def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
 def test_reconciling_never_widens_a_token(up: Up):
     token_id = imported_before(up, "narrow", scopes=["api"])
     given = exported("narrow", permissions=OUTSIDE)
-    ended = run(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
+    ended = ran(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
     assert "check it by hand" in ended.stdout
     assert shown(up, token_id)["scopes"] == ["api"]
 
@@ -425,4 +342,4 @@ def test_reconciling_never_widens_a_token(up: Up):
     ],
 )
 def test_options_that_do_not_go_together_are_a_mistake_in_use(up: Up, arguments: tuple[str, ...]):
-    assert run(up, "import", *arguments, given=exported("api")).exit_code == 2
+    assert ran(up, "import", *arguments, given=exported("api")).exit_code == 2

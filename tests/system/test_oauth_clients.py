@@ -11,13 +11,13 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc6750 import InsufficientScopeError, InvalidTokenError
 from authlib.oauth2.rfc7662 import IntrospectTokenValidator
 
-from tests.system.conftest import Up, up  # noqa: F401
+from tests.support.up import Up
 
 METHODS = ["client_secret_basic", "client_secret_post"]
 NAMES = ["orders-api", "https%3A%2F%2Fapi.example", "café & co"]
 
 
-def issue(up: Up, *scopes: str, **fields: Any) -> str:  # noqa: F811
+def issue(up: Up, *scopes: str, **fields: Any) -> str:
     with up.client(up.admin_token) as admin:
         made = admin.post("/v1/tokens", json={"scopes": scopes, **fields})
         assert made.status_code == 201, made.text
@@ -35,7 +35,7 @@ def oauth_client(secret: str, method: str, name: str = "orders-api") -> Iterator
 class Validator(IntrospectTokenValidator):  # type: ignore[misc]  # Authlib has no types
     """A resource server's, which asks with the scope of its route; None for one that compares scopes by itself."""
 
-    def __init__(self, up: Up, client: OAuth2Session, scope: str | None, **fields: str) -> None:  # noqa: F811
+    def __init__(self, up: Up, client: OAuth2Session, scope: str | None, **fields: str) -> None:
         super().__init__()
         self.url = f"{up.http}/oauth2/introspect"
         self.client = client
@@ -56,7 +56,7 @@ def admitted(validator: Validator, token: str, scope: str) -> Any:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_client_introspects(up: Up, method: str, name: str):  # noqa: F811
+def test_a_client_introspects(up: Up, method: str, name: str):
     token = issue(up, "orders", "stock")
     with oauth_client(issue(up, "introspect"), method, name) as client:
         answer = client.introspect_token(
@@ -68,7 +68,7 @@ def test_a_client_introspects(up: Up, method: str, name: str):  # noqa: F811
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_route_admits_what_covers_its_scope(up: Up, method: str):  # noqa: F811
+def test_a_route_admits_what_covers_its_scope(up: Up, method: str):
     token = issue(up, "orders")
     with oauth_client(issue(up, "introspect"), method) as client:
         assert admitted(Validator(up, client, "orders:read"), token, "orders:read")["scope"] == "orders:read"
@@ -79,7 +79,7 @@ def test_a_route_admits_what_covers_its_scope(up: Up, method: str):  # noqa: F81
             admitted(Validator(up, client, "invoices"), token, "invoices")
 
 
-def test_a_restricted_token_is_admitted_only_from_where_it_works(up: Up):  # noqa: F811
+def test_a_restricted_token_is_admitted_only_from_where_it_works(up: Up):
     limits = {"addresses": ["10.9.0.0/16"], "rateLimit": {"maxRequests": 1, "timeWindow": 3600}}
     token = issue(up, "orders", restrictions=limits)
     with oauth_client(issue(up, "introspect"), "client_secret_basic") as client:
@@ -93,7 +93,7 @@ def test_a_restricted_token_is_admitted_only_from_where_it_works(up: Up):  # noq
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_revokes(up: Up, method: str):  # noqa: F811
+def test_a_client_revokes(up: Up, method: str):
     token, own = issue(up, "orders"), issue(up, "api:tokens:delete")
     with oauth_client(own, method) as client, up.client() as anyone:
         for _ in range(2):  # the second time there is nothing left to revoke
@@ -103,7 +103,7 @@ def test_a_client_revokes(up: Up, method: str):  # noqa: F811
         assert client.revoke_token(f"{up.http}/oauth2/revoke", token=own).status_code == 401
 
 
-def test_without_a_secret_there_is_a_challenge(up: Up):  # noqa: F811
+def test_without_a_secret_there_is_a_challenge(up: Up):
     with oauth_client("", "none") as client:
         for answer in (
             client.introspect_token(f"{up.http}/oauth2/introspect", "x"),
@@ -117,7 +117,7 @@ def test_without_a_secret_there_is_a_challenge(up: Up):  # noqa: F811
         assert answer.json() == {"active": False}
 
 
-def test_a_client_id_with_a_colon_has_to_be_encoded_for_basic(up: Up):  # noqa: F811
+def test_a_client_id_with_a_colon_has_to_be_encoded_for_basic(up: Up):
     """The user name ends at the first colon (RFC 7617, section 2), so the rest would be part of the password."""
     secret, name = issue(up, "introspect"), "https://api.example/orders"
     for method, status in (("client_secret_basic", 401), ("client_secret_post", 200)):
@@ -126,7 +126,7 @@ def test_a_client_id_with_a_colon_has_to_be_encoded_for_basic(up: Up):  # noqa: 
             assert answer.status_code == status
 
 
-def test_a_plain_http_client_with_a_password_works_too(up: Up):  # noqa: F811
+def test_a_plain_http_client_with_a_password_works_too(up: Up):
     answer = httpx.post(
         f"{up.http}/oauth2/introspect",
         data={"token": "unknown-to-everyone"},

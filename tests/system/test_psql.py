@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import ROOT, Up, environment, run, up  # noqa: F401
+from tests.support.paths import ROOT
+from tests.support.up import Up, environment, run
 
 SELECT = ("-qAtX", "-c")
 
 
-def test_it_reads_every_schema_and_changes_nothing(up: Up):  # noqa: F811
+def test_it_reads_every_schema_and_changes_nothing(up: Up):
     counted = up.command(
         "psql", *SELECT, "select count(*) from tokens.token, metrics.stream_position, pg_stat_activity"
     )
@@ -24,7 +25,7 @@ def test_it_reads_every_schema_and_changes_nothing(up: Up):  # noqa: F811
     assert up.command("psql", *SELECT, "select count(*) from metrics.dead_letter").stdout == before
 
 
-def test_a_change_has_to_be_asked_for(up: Up):  # noqa: F811
+def test_a_change_has_to_be_asked_for(up: Up):
     assert up.command("psql", "--write", *SELECT, "create table public.mine as select 1 as n").returncode == 0
     assert up.command("psql", *SELECT, "select n from public.mine").stdout == "1\n"
     assert up.command("psql", *SELECT, "drop table public.mine", "--write").returncode == 0
@@ -33,17 +34,24 @@ def test_a_change_has_to_be_asked_for(up: Up):  # noqa: F811
 @pytest.mark.parametrize(
     ("role", "own", "other"), [("tokens", "token", "metrics"), ("metrics", "dead_letter", "tokens")]
 )
-def test_a_service_s_role_sees_its_own_schema(up: Up, role: str, own: str, other: str):  # noqa: F811
+def test_a_service_s_role_sees_its_own_schema(up: Up, role: str, own: str, other: str):
     assert up.command("psql", "--role", role, *SELECT, "select current_user").stdout == f"{role}\n"
     assert up.command("psql", "--role", role, *SELECT, f"table {role}.{own}").returncode == 0
     refused = up.command("psql", "--role", role, *SELECT, f"create table {other}.mine (n int)")
     assert refused.returncode == 1
 
 
-def test_psql_s_own_settings_lead_nowhere_else(up: Up):  # noqa: F811
+def test_psql_s_own_settings_lead_nowhere_else(up: Up):
     """Another PostgreSQL that the user's shell is set for."""
     shown = subprocess.run(
-        [sys.executable, "-m", "services", "psql", *SELECT, "select current_user, current_database()"],
+        [
+            sys.executable,
+            "-m",
+            "tallystick_server",
+            "psql",
+            *SELECT,
+            "select current_user, current_database()",
+        ],
         cwd=ROOT,
         env={
             **environment(data_dir=str(up.data)),
@@ -60,14 +68,14 @@ def test_psql_s_own_settings_lead_nowhere_else(up: Up):  # noqa: F811
     assert shown.stdout == "postgres|tallystick\n", shown.stderr
 
 
-def test_arguments_and_input_go_to_psql(up: Up):  # noqa: F811
+def test_arguments_and_input_go_to_psql(up: Up):
     assert "psql (PostgreSQL)" in up.command("psql", "--", "--version").stdout
     assert up.command("psql", "-qAtX", given="select 1;\nselect 2;\n").stdout == "1\n2\n"
 
 
-def test_the_password_is_no_argument(up: Up):  # noqa: F811
+def test_the_password_is_no_argument(up: Up):
     process = subprocess.Popen(
-        [sys.executable, "-m", "services", "psql", "-qAtX"],
+        [sys.executable, "-m", "tallystick_server", "psql", "-qAtX"],
         cwd=ROOT,
         env={**environment(data_dir=str(up.data)), "TEST_FOLDER": str(up.data)},
         stdin=subprocess.PIPE,

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import nats
 import pytest
 
-from shared import events
-from shared.contracts import AccountState
-from tests.conftest import until
-from tests.system.conftest import Up, run, up  # noqa: F401
+from tallystick import producer as events
+from tallystick.contracts import AccountState
+from tests.support.polling import until
+from tests.support.up import Up, run
 
 
 async def report(url: str, user: str, *, source: str) -> int:
@@ -32,7 +32,7 @@ async def verified(url: str, user: str, token: str) -> str:
     return str(json.loads(answer.data)["code"])
 
 
-def test_a_service_that_was_added_verifies_tokens_and_reports_events_as_itself(up: Up):  # noqa: F811
+def test_a_service_that_was_added_verifies_tokens_and_reports_events_as_itself(up: Up):
     added = up.command("services", "add", "mailer")
     url = added.stdout.strip()
     assert (added.returncode, url.partition(":")[0]) == (0, "nats"), added.stderr
@@ -47,7 +47,7 @@ def test_a_service_that_was_added_verifies_tokens_and_reports_events_as_itself(u
 
 
 @pytest.mark.parametrize("role", ["operator", "events-operator", "service", "parts"])
-def test_a_client_that_reads_no_credentials_from_a_url_gets_them_one_by_one(up: Up, role: str):  # noqa: F811
+def test_a_client_that_reads_no_credentials_from_a_url_gets_them_one_by_one(up: Up, role: str):
     assert up.running
     up.command("services", "add", "parts")
     printed = up.command("nats-url", "--role", role, "--json").stdout
@@ -88,7 +88,7 @@ async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return reader, writer, await reader.readline()
 
 
-def test_a_service_that_was_removed_is_disconnected_and_no_user_any_more(up: Up):  # noqa: F811
+def test_a_service_that_was_removed_is_disconnected_and_no_user_any_more(up: Up):
     url = up.command("services", "add", "shop").stdout.strip()
 
     async def disconnected() -> None:
@@ -110,7 +110,7 @@ def test_a_service_that_was_removed_is_disconnected_and_no_user_any_more(up: Up)
     assert up.command("services", "remove", "shop").returncode == 65
 
 
-def test_our_own_services_credentials_are_not_given_out(up: Up):  # noqa: F811
+def test_our_own_services_credentials_are_not_given_out(up: Up):
     for user in ("edge", "tokens", "metrics", "events"):
         assert up.command("nats-url", "--role", user).returncode == 65
         assert up.command("services", "remove", user).returncode == 65

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -12,157 +11,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
-import httpx
 import pytest
 
-from deploy.data_folder import DataFolder, NotOurs
-from deploy.embedded import nats, postgres
-from deploy.embedded.processes import python_path
-from deploy.up import Options, up
-from shared.lifecycle import Stop, Unavailable
-from shared.listening import resolve
-from tests.conftest import until
-from tests.ports import free_port
-from tests.system.conftest import ROOT, Up, run
-
-SHADOWED = sorted(
-    {*sys.stdlib_module_names, "nats", "msgspec", "asyncpg", "litestar", "services", "shared", "deploy"}
-)
-"""Modules in the current folder, named like those that `up` and its children import, now or later."""
-OTHER_SERVERS = {
-    "PGHOST": "192.0.2.1",
-    "PGPORT": "1",
-    "PGUSER": "nobody",
-    "PGDATABASE": "nothing",
-    "PGPASSWORD": "wrong",
-    "PGPASSFILE": "/nonexistent",
-    "PGSERVICE": "nothing",
-    "PGSSLMODE": "verify-full",
-    "PGTARGETSESSIONATTRS": "standby",
-    "PGOPTIONS": "-c default_transaction_read_only=on",
-    "PGDATA": "/nonexistent",
-    "PGTZ": "nowhere",
-    "PGCLIENTENCODING": "LATIN1",
-    "NATS_URL": "nats://192.0.2.1:1",
-    "NATS_CREDS": "/nonexistent",
-}
-"""A shell that is set up for other servers."""
-
-
-class Surroundings(NamedTuple):
-    """Args:
-    folder: the data folder's name.
-    host: where it listens.
-    https: whether it has a certificate.
-    first: whether it is PID 1, as in a container.
-    root: whether it runs as root.
-    """
-
-    folder: str
-    host: str
-    https: bool
-    first: bool
-    root: bool
-
-    @property
-    def prefix(self) -> list[str]:
-        """The command that makes the namespaces for it."""
-        is_root = os.geteuid() == 0
-        if self.root and not is_root:
-            user = ["--user", "--map-root-user"]
-        elif not self.root and is_root:
-            user = ["--user", "--map-user=1000", "--map-group=1000"]
-        elif self.first and not is_root:
-            user = ["--user", "--map-current-user"]
-        else:
-            user = []
-        first = ["--pid", "--fork", "--kill-child", "--mount-proc"] if self.first else []
-        return ["unshare", *user, *first] if user or first else []
-
+from tallystick.errors import Unavailable
+from tallystick_server.local import nats, postgres
+from tallystick_server.local.data_dir import DataFolder, NotOurs
+from tallystick_server.local.processes import python_path
+from tallystick_server.local.up import Options, up
+from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.listening import resolve
+from tests.support.paths import PYTHON_PATH, ROOT
+from tests.support.polling import until
+from tests.support.ports import free_port
+from tests.support.surroundings import Surroundings, placed, serves
+from tests.support.up import Up, run
 
 SOME = (
     Surroundings("données a&b#c+d,e 50% 'f' \"g\"", "::", https=True, first=True, root=True),
     Surroundings("plain", "localhost", https=False, first=False, root=False),
 )
 """Together they hold each of the surroundings; `just surroundings` tries every combination."""
-
-
-class Placed(Up):
-    """An `up` in its surroundings."""
-
-    def __init__(self, place: Path, surroundings: Surroundings, certificate: Path) -> None:
-        super().__init__(place / surroundings.folder)
-        if surroundings.https:
-            self.settings = {"certificate": f"{certificate}.pem", "certificate_key": f"{certificate}.key"}
-        self.surroundings = surroundings
-        self.output = place / "output"
-        self.prefix = [
-            *surroundings.prefix,
-            "env",
-            *(f"{name}={value}" for name, value in OTHER_SERVERS.items()),
-        ]
-        self.options = ["--host", surroundings.host]
-        self.directory = place / "current"
-        self.imported = place / "imported"
-        self.directory.mkdir()
-        for module in SHADOWED:
-            (self.directory / f"{module}.py").write_text(
-                f"open({str(self.imported)!r}, 'a').write(__name__)\n"
-            )
-
-    @property
-    def url(self) -> str:
-        host = {"::": "[::1]", "::1": "[::1]", "0.0.0.0": "127.0.0.1"}.get(  # noqa: S104  # compared, not bound
-            self.surroundings.host, self.surroundings.host
-        )
-        return f"{'https' if self.surroundings.https else 'http'}://{host}:{self.port}"
-
-    def status(self, base: str, authority: Path) -> int:
-        context = ssl.create_default_context(cafile=authority)
-        headers = {"authorization": f"Bearer {self.admin_token}"}
-        return httpx.get(f"{base}/v1/stats", headers=headers, verify=context, trust_env=False).status_code
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Signals the process itself, not the one that made its namespace."""
-        assert self.process is not None
-        if self.surroundings.first and self.process.poll() is None:
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            for child in children:
-                os.kill(int(child), number)
-        else:
-            return super().stop(number)
-        return self.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(["sh", ROOT / "deploy/authority", folder, "edge=localhost,127.0.0.1,::1"], check=True)
-    return folder
-
-
-@contextmanager
-def placed(surroundings: Surroundings, certificates: Path, place: Path) -> Iterator[Placed]:
-    up = Placed(place, surroundings, certificates / "edge")
-    try:
-        yield up
-    finally:
-        if not up.ended:
-            up.stop(signal.SIGKILL)
-        until(lambda: not up.processes(), 20)
-
-
-def serves(up: Placed, certificates: Path) -> None:
-    """It starts, says where, and serves there; nothing around it has an effect; it ends when it is told to."""
-    up.start().ready()
-    assert up.running is not None
-    assert up.running.http == up.url
-    assert f" is up at {up.url} " in up.printed
-    assert "Traceback" not in up.printed
-    assert up.status(up.url, certificates / "authority.pem") == 200
-    assert not up.imported.exists(), up.imported.read_text()
 
 
 @pytest.mark.parametrize("surroundings", SOME, ids=["container", "user"])
@@ -337,13 +206,13 @@ def test_no_process_could_import_from_the_current_folder_later(tmp_path: Path):
     with tempfile.TemporaryDirectory(prefix="tally-") as place:
         up = Up(Path(place) / "data")
         up.directory = current
-        up.prefix = ["env", f"PYTHONPATH={ROOT}{os.pathsep}{hook}", f"TEST_LOOKS={looks}"]
+        up.prefix = ["env", f"PYTHONPATH={PYTHON_PATH}{os.pathsep}{hook}", f"TEST_LOOKS={looks}"]
         try:
             up.start().ready()
             with up.client(up.admin_token) as client:
                 assert client.get("/v1/stats").status_code == 200
             answered = time.time()
-            pids = up.pids(f"{sys.executable} -P -m services ")
+            pids = up.pids(f"{sys.executable} -P -m tallystick_server ")
             # The edge and its worker, the tokens and the metrics service, and `up` itself.
             assert len(pids) >= 5
             seen = [looks / str(pid) for pid in pids]
@@ -356,4 +225,4 @@ def test_no_process_could_import_from_the_current_folder_later(tmp_path: Path):
 
 def test_a_service_imports_nothing_from_the_current_folder():
     kept = python_path(os.pathsep.join(["", ".", "lib", "/opt/lib"])).split(os.pathsep)
-    assert kept == [str(ROOT), "/opt/lib"]
+    assert kept == [f"{ROOT}/shared", f"{ROOT}/services", "/opt/lib"]

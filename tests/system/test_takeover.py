@@ -13,19 +13,20 @@ import asyncpg
 import pytest
 from nats.js import JetStreamContext
 
-from services.metrics.consumer import LEASE_S
-from services.metrics.delivery import LINGER_S
-from shared import bus
-from shared.lifecycle import Stop
-from tests.conftest import Database, Nats, until, until_async
-from tests.system.conftest import ROOT, environment
+from tallystick import connection as bus
+from tallystick_server.metrics.consumer import LEASE_S
+from tallystick_server.metrics.pull_consumer import LINGER_S
+from tests.support.paths import ROOT
+from tests.support.polling import until, until_async
+from tests.support.servers import Database, Nats
+from tests.support.up import environment
 
 
 @contextmanager
 def counting(output: Path, nats_server: Nats, database: Database) -> Iterator[subprocess.Popen[bytes]]:
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services", "serve", "metrics"],
+            [sys.executable, "-m", "tallystick_server", "serve", "metrics"],
             cwd=ROOT,
             env=environment(
                 nats_url=nats_server.metrics,
@@ -73,7 +74,7 @@ async def test_the_standby_counts_within_seconds(
         await until_async(lambda: "counting" in first.read_text(), 20)
         with counting(second, nats_server, database):
             await until_async(lambda: "standing by" in second.read_text(), 20)
-            async with bus.connect(nats_server.jetstream, "jetstream", Stop(), wait_s=10) as client:
+            async with bus.connect(nats_server.jetstream, "jetstream", wait_s=10) as client:
                 stream = client.jetstream()
                 await send(stream, "one")
                 await counted(connection, 1)

@@ -10,15 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import until
-from tests.ports import free_port
-from tests.system.conftest import Up, run
-
-VECTOR = (
-    "hKJpZNlAZWEzODczZjkyMzRmYjNiOGI3MDAwNDMzNzMxMzhjNzMwYzU2ZmQyZjdmYTI3ZGJjZGM2MWQ0YzljMmIyZGY4ZKdjcmVhdGVk"
-    "1_-UiOcAZ2lLVqZzY29wZXORoSqrZGVzY3JpcHRpb26qdGVzdCB0b2tlbg"
-)
-VECTOR_TOKEN = "2aa97ad0456d6624a55d30780aa2ff61bfb7edc6fa00935b40814b271e718660"
+from tests.support.examples import VECTOR, VECTOR_TOKEN
+from tests.support.polling import until
+from tests.support.ports import free_port
+from tests.support.up import Up, run
 
 
 def thread_starts(up: Up, token: str) -> int:

@@ -1,34 +1,80 @@
-"""A data folder that the version before made works on: its tokens, its counters, and the events not counted yet.
+"""A data folder that an earlier version made works on: its tokens, its counters, and the events not counted yet.
 
-`data/version_0_1.sql` is what pg_dump said of one, `data/version_0_1.json` has the tokens that it gave out. The stream is
-made here as that version had it, in NATS' default account, since its messages expire.
+`data/*.sql` is what pg_dump said of one, `data/*.json` has the tokens that it gave out. The stream is made here as that
+version had it, since its messages expire.
 """
 
 import asyncio
+import hashlib
 import json
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import asyncpg
 import nats
+import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
-from deploy.data_folder import DataFolder
-from deploy.embedded import nats as embedded_nats
-from deploy.embedded import postgres
-from deploy.embedded.processes import spawn
-from shared.contracts import EVENTS_STREAM
-from tests.conftest import until
-from tests.ports import free_port
-from tests.system.conftest import Up
+from tallystick.contracts import EVENTS_STREAM
+from tallystick_server.local import nats as embedded_nats, postgres
+from tallystick_server.local.data_dir import DataFolder
+from tallystick_server.local.processes import spawn
+from tests.support.polling import until
+from tests.support.ports import free_port
+from tests.support.up import Up
 
 DATA = Path(__file__).parent / "data"
-OUTBOX = "outbox_844aa977722848e9be8656efc2b7d005"
-"""The boot of its announcements, of which nine were counted."""
 
 
-async def make_folder(path: Path) -> None:
+class Version(NamedTuple):
+    """Args:
+    name: of its files.
+    outbox: the boot of its announcements, of which nine were counted, and three not yet.
+    account: the NATS account of its JetStream; None for the default one.
+    subject: where its tokens service published that an account was added.
+    invalid: its tokens that were revoked or disabled.
+    remembers: whether it remembered by its digest the message that was counted last.
+    """
+
+    name: str
+    outbox: str
+    account: str | None
+    subject: str
+    invalid: tuple[str, ...]
+    remembers: bool
+
+
+VERSIONS = (
+    Version(
+        "version_0_1",
+        "outbox_844aa977722848e9be8656efc2b7d005",
+        None,
+        "tallystick.events.account.added",
+        ("revoked",),
+        remembers=False,
+    ),
+    Version(
+        "version_0_1_accounts",
+        "outbox_b01c91c13f4c44e79348ad41b5156772",
+        "EVENTS",
+        "tallystick.events.tokens.account.added",
+        ("revoked", "disabled"),
+        remembers=True,
+    ),
+)
+
+
+class Counted(NamedTuple):
+    """The message of a stream that was counted last."""
+
+    stream_created: datetime
+    stored: datetime
+    digest: bytes
+
+
+async def make_folder(path: Path, version: Version) -> None:
     folder = DataFolder(path)
     folder.log.mkdir(parents=True)
     passwords = folder.credentials().postgres
@@ -39,11 +85,19 @@ async def make_folder(path: Path) -> None:
         await postgres.provision(folder.postgres, passwords["postgres"], passwords)
         owner = postgres.url("postgres", passwords["postgres"], folder.postgres)
         psql = [postgres.program("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", owner]
-        restored = await spawn([*psql, "-f", str(DATA / "version_0_1.sql")])
+        restored = await spawn([*psql, "-f", str(DATA / f"{version.name}.sql")])
         assert await restored.wait() == 0
-        created = await make_stream(folder)
+        counted = await make_stream(folder, version)
         connection = await asyncpg.connect(owner)
-        await connection.execute("update metrics.stream_position set created = $1, seq = 1", created)
+        await connection.execute(
+            "update metrics.stream_position set created = $1, seq = 1", counted.stream_created
+        )
+        if version.remembers:
+            await connection.execute(
+                "update metrics.stream_position set digest = $1, digest_seq = 1, stored = $2",
+                counted.digest,
+                counted.stored,
+            )
         await connection.execute("delete from metrics.recount")
         await connection.close()
     finally:
@@ -51,18 +105,19 @@ async def make_folder(path: Path) -> None:
         await server.wait()
 
 
-async def make_stream(folder: DataFolder) -> datetime:
-    """The stream in the default account: one event that was counted, and three that were not. Its time of creation."""
+async def make_stream(folder: DataFolder, version: Version) -> Counted:
+    """The stream: one event that was counted, and three that were not."""
     folder.nats.mkdir()
     port = free_port()
     configuration = folder.nats / "server.conf"
-    users = [{"user": "metrics", "password": "x"}]
+    users: dict[str, Any] = {"users": [{"user": "metrics", "password": "x"}]}
+    accounts = {version.account: {**users, "jetstream": "enabled"}} if version.account else {}
     configuration.write_text(
         json.dumps(
             {
                 "listen": f"127.0.0.1:{port}",
                 "jetstream": {"store_dir": str(folder.nats), "sync_interval": "always"},
-                "authorization": {"users": users},
+                **({"accounts": accounts} if accounts else {"authorization": users}),
             }
         )
     )
@@ -72,23 +127,34 @@ async def make_stream(folder: DataFolder) -> datetime:
     made = await stream.add_stream(
         StreamConfig(name=EVENTS_STREAM, subjects=["tallystick.events.>"], discard=DiscardPolicy.NEW)
     )
+    assert isinstance(made.created, datetime)
     for n in (9, 10, 11, 12):
-        event: dict[str, object] = {"source": "tokens", "boot": OUTBOX, "n": n, "type": "account.added"}
+        event: dict[str, object] = {
+            "source": "tokens",
+            "boot": version.outbox,
+            "n": n,
+            "type": "account.added",
+        }
         event["data"] = {"account": f"late{n}"}
-        await stream.publish("tallystick.events.account.added", json.dumps(event).encode())
+        await stream.publish(version.subject, json.dumps(event).encode())
+    # As it was delivered to be counted: a message that is got by its number shows its time rounded in another way.
+    delivered = await stream.subscribe("tallystick.events.>", ordered_consumer=True)
+    first = await delivered.next_msg(10)
+    stored = first.metadata.timestamp
+    digest = hashlib.sha256(f"1 {stored.isoformat()} {version.subject}\n".encode() + first.data).digest()
     await client.close()
     server.kill()
     await server.wait()
-    assert isinstance(made.created, datetime)
-    return made.created
+    return Counted(made.created, stored, digest)
 
 
-def test_a_data_folder_of_the_version_before_works_on(folder: Path):
-    asyncio.run(make_folder(folder / "data"))
-    tokens = json.loads((DATA / "version_0_1.json").read_text())
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
+def test_a_data_folder_of_an_earlier_version_works_on(folder: Path, version: Version):
+    asyncio.run(make_folder(folder / "data", version))
+    tokens = json.loads((DATA / f"{version.name}.json").read_text())
     up = Up(folder / "data").start().ready()
     try:
-        assert "moved the event stream" in up.printed
+        assert ("moved the event stream" in up.printed) == (version.account is None)
 
         def status(token: str, target: str, **headers: str) -> int:
             with up.client(tokens[token]) as client:
@@ -101,7 +167,8 @@ def test_a_data_folder_of_the_version_before_works_on(folder: Path):
         assert status("stars", "/auth?scope=web", referer="https://bababababababababab.example/x") == 200
         assert status("stars", "/auth?scope=web", referer="https://elsewhere.example/x") == 403
         assert status("successor", "/v1/stats") == 200
-        assert status("revoked", "/v1/stats") == 401
+        for token in version.invalid:
+            assert status(token, "/v1/stats") == 401
 
         def counted() -> dict[str, int]:
             with up.client(tokens["admin"]) as client:

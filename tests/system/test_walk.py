@@ -6,9 +6,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.contracts import TokenUpdate
-from tests.conftest import until
-from tests.system.conftest import Up
+from tallystick.contracts import TokenUpdate
+from tests.support.examples import VECTOR, VECTOR_TOKEN
+from tests.support.polling import until
+from tests.support.up import Up
 
 
 @pytest.fixture
@@ -174,13 +175,6 @@ def test_a_plain_token_as_an_argument_is_refused(up: Up, kind: str):
 
 def test_another_service_finds_the_bus(up: Up):
     assert up.command("nats-url").stdout.startswith("nats://service:")
-
-
-VECTOR = (
-    "hKJpZNlAZWEzODczZjkyMzRmYjNiOGI3MDAwNDMzNzMxMzhjNzMwYzU2ZmQyZjdmYTI3ZGJjZGM2MWQ0YzljMmIyZGY4ZKdjcmVhdGVk"
-    "1_-UiOcAZ2lLVqZzY29wZXORoSqrZGVzY3JpcHRpb26qdGVzdCB0b2tlbg"
-)
-VECTOR_TOKEN = "2aa97ad0456d6624a55d30780aa2ff61bfb7edc6fa00935b40814b271e718660"
 
 
 def test_a_token_of_emailengine_s_moves_in_once(up: Up):

@@ -1,1 +1,0 @@
-"""Several of everything: NATS in three nodes, PostgreSQL with a standby, replicas of each service."""

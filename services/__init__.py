@@ -1,1 +1,0 @@
-"""The three services and the command line that starts them."""

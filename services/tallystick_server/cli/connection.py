@@ -1,0 +1,139 @@
+"""Finds the running Tallystick, and asks its services on behalf of the operator."""
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from nats.aio.client import Client
+
+from tallystick import connection as bus
+from tallystick.coherence import propagation
+from tallystick.coherence.propagation import Creation, Everywhere, carry_out
+from tallystick.contracts import Actor, CreateToken, Failure, Made, Operation, RotateToken
+from tallystick.errors import Unavailable
+from tallystick.rpc.call import call
+from tallystick_server.cli.output import fail
+from tallystick_server.cli.settings import Settings
+from tallystick_server.local.data_dir import DataFolder, Running
+from tallystick_server.runtime import settings
+from tallystick_server.runtime.lifecycle import EX_DATAERR, EX_UNAVAILABLE
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+T = TypeVar("T")
+
+
+def data_dir() -> Path:
+    return Path(settings.load(Settings, os.environ).data_dir)
+
+
+def running() -> Running:
+    """The `up` that runs on the data folder; exits 69 where there is none."""
+    found = DataFolder(data_dir()).running()
+    if found is None:
+        fail(
+            f"no Tallystick runs on {data_dir()}: start one with 'tallystick up', or set "
+            "TALLYSTICK_DATA_DIR or TALLYSTICK_NATS_URL",
+            EX_UNAVAILABLE,
+        )
+    return found
+
+
+def nats_url() -> str:
+    return settings.read("nats_url", os.environ) or running().operator_url
+
+
+def http() -> str:
+    """The edge's base URL; empty where another machine's NATS was named, since that does not tell."""
+    return "" if settings.read("nats_url", os.environ) else running().http
+
+
+def operator() -> Actor:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as containers have them
+        user = f"uid{os.getuid()}"
+    return Actor(name=f"cli:{user}")
+
+
+def ask(operation: Operation[Q, R], question: Q) -> R:
+    """The reply; a refusal is printed and ends the program. A change is true everywhere when this returns."""
+    if operation.settles:
+        return change(operation, question)[0]
+
+    async def once(client: Client) -> R | Failure:
+        return await call(client, operation.by_operator, question)
+
+    return or_fail(with_client(once))
+
+
+def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
+    """The reply to a change that is true everywhere by now, and how far and how long that went."""
+
+    async def once(client: Client) -> tuple[R, Everywhere] | Failure:
+        return await carry_out(client, operation.by_operator, question)
+
+    return or_fail(with_client(once))
+
+
+def create(operation: Operation[Any, Made], question: CreateToken | RotateToken) -> Creation:
+    """A new token, whose secret has to be shown from here on."""
+
+    async def once(client: Client) -> Creation | Failure:
+        return await propagation.create(client, operation.by_operator, question)
+
+    return or_fail(with_client(once))
+
+
+def try_change(operation: Operation[Q, R], question: Q) -> R | Failure:
+    """The reply to a change that is true everywhere by now, or the rejection."""
+
+    async def once(client: Client) -> R | Failure:
+        done = await carry_out(client, operation.by_operator, question)
+        return done if isinstance(done, Failure) else done[0]
+
+    return with_client(once)
+
+
+def inquire(work: Callable[[Client], Awaitable[T]]) -> T | None:
+    """What the services say; None where none can be asked, which is no fault then."""
+    if not settings.read("nats_url", os.environ) and DataFolder(data_dir()).running() is None:
+        return None
+    try:
+        return asyncio.run(_connected(work))
+    except Unavailable:
+        return None
+
+
+def or_fail(reply: T | Failure) -> T:
+    if isinstance(reply, Failure):
+        for error in reply.errors:
+            print(f"{error.field}: {error.message}", file=sys.stderr)
+        fail(
+            reply.message or reply.code,
+            EX_UNAVAILABLE if reply.code in {"unavailable", "overloaded"} else EX_DATAERR,
+        )
+    return reply
+
+
+def with_client(work: Callable[[Client], Awaitable[T]]) -> T:
+    try:
+        return asyncio.run(_connected(work))
+    except Unavailable as error:
+        fail(str(error), EX_UNAVAILABLE)
+
+
+async def _connected(work: Callable[[Client], Awaitable[T]]) -> T:
+    async with bus.connect(
+        nats_url(),
+        "operator",
+        None,
+        wait_s=2,
+        authority=settings.read("nats_authority", os.environ),
+    ) as client:
+        return await work(client)

@@ -1,0 +1,288 @@
+"""`tallystick tokens ...`: managing access tokens over NATS."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import click
+import msgspec
+
+from tallystick import contracts as c
+from tallystick.coherence.propagation import Creation
+from tallystick.tokens import format as token_format
+from tallystick_server.cli.arguments import FieldOption, Metadata, Rate, Time, TokenCommand, TokenId, update
+from tallystick_server.cli.connection import ask, change, create, http, operator
+from tallystick_server.cli.lists import in_pages, show_pages
+from tallystick_server.cli.output import as_ascii, fail, show_record
+from tallystick_server.cli.token_import import import_tokens
+from tallystick_server.edge.dashboard import login_link
+from tallystick_server.runtime.lifecycle import EX_DATAERR, EX_TEMPFAIL
+
+CLEARABLE = ("metadata", "expires", "not-before", "addresses", "referrers", "rate-limit")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def what_it_may(command: F) -> F:
+    """The options for what `issue` and `edit` both set."""
+    for option in reversed(
+        [
+            click.option("--description", "-d", help="what it is for"),
+            click.option("--metadata", cls=FieldOption, type=Metadata(), help="a JSON object of your own"),
+            click.option(
+                "--expires", cls=FieldOption, type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z"
+            ),
+            click.option("--not-before", cls=FieldOption, type=Time(), help="when it begins"),
+            click.option(
+                "--address", "addresses", multiple=True, help="a network it works from; may be repeated"
+            ),
+            click.option(
+                "--referrer", "referrers", multiple=True, help="a page it works from; may be repeated"
+            ),
+            click.option(
+                "--rate-limit",
+                cls=FieldOption,
+                type=Rate(),
+                help="as in 100/60: requests in a window of seconds",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+token_id = click.argument("token_id", type=TokenId())
+as_json = click.option("--json", "as_json", is_flag=True, help="print the whole record")
+
+
+@click.group()
+def tokens() -> None:
+    """Issue, list, change and revoke access tokens."""
+
+
+tokens.add_command(import_tokens)
+
+
+@tokens.command(cls=TokenCommand)
+@click.option(
+    "--scope",
+    "-s",
+    "scopes",
+    cls=FieldOption,
+    multiple=True,
+    required=True,
+    help="what it may do; may be repeated",
+)
+@click.option("--account", "-a", help="the only account it works for")
+@what_it_may
+@as_json
+def issue(
+    *,
+    scopes: tuple[str, ...],
+    description: str | None,
+    addresses: tuple[str, ...],
+    referrers: tuple[str, ...],
+    rate_limit: c.RateLimit | None,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Make a token and show it, this once."""
+    secret = token_format.new_secret()
+    restrictions = c.Restrictions(
+        addresses=addresses or None, referrers=referrers or None, rate_limit=rate_limit
+    )
+    created = create(
+        c.CREATE_TOKEN,
+        c.CreateToken(
+            token=c.NewToken(
+                scopes=scopes, description=description or "", restrictions=restrictions, **fields
+            ),
+            digest=secret.digest,
+            hint=secret.hint,
+            actor=operator(),
+        ),
+    )
+    _show_secret(created, secret.value, as_json=as_json)
+
+
+@tokens.command("list")
+@click.option("--account", "-a", help="only this account's")
+@click.option(
+    "--query", "-q", help="only those with this in id, description or account, this hint, or EmailEngine's id"
+)
+@click.option("--state", type=click.Choice(get_args(c.TokenState)), help="only those in this state")
+@click.option("--scope", "-s", help="only those that were given this scope or one below it")
+@click.option("--created-by", type=TokenId(), help="only those that this token created")
+@click.option("--unused-since", type=Time(), help="only those neither used nor created since this time")
+@click.option(
+    "--order",
+    type=click.Choice(get_args(c.TokenOrder)),
+    default="created",
+    show_default=True,
+    help="newest first, last used first, next to expire first (expired ones last), or by description",
+)
+@in_pages
+def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:
+    """List tokens, newest first; without the revoked ones unless asked for."""
+
+    def show(found: c.TokenPage) -> None:
+        for token in found.tokens:
+            if as_json:
+                click.echo(as_ascii(token))
+            else:
+                # Shown as Python would quote it: a description may hold anything, a terminal obeys some of it.
+                click.echo(f"{token.id}  {token.hint}…  {','.join(token.scopes)}  {token.description!r}")
+
+    request = c.ListTokens(actor=operator(), **wanted)
+    show_pages(c.LIST_TOKENS, request, show, noun="tokens", show_all=show_all, as_json=as_json)
+
+
+@tokens.command()
+@token_id
+def show(token_id: str) -> None:
+    """Show a token's record, a revoked one's too."""
+    show_record(ask(c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=operator())))
+
+
+@tokens.command()
+@token_id
+@click.option("--after", help="older entries: the `next` of the ones before")
+def log(token_id: str, after: str | None) -> None:
+    """Show a token's latest changes with what they changed, and what was refused to it."""
+    show_record(ask(c.GET_LOG, c.GetLog(id=token_id, after=after, actor=operator())))
+
+
+@tokens.command(cls=TokenCommand)
+@token_id
+@click.option("--scope", "-s", "scopes", multiple=True, help="what it may do instead; may be repeated")
+@what_it_may
+@click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="take this away; may be repeated")
+@click.option("--disable/--enable", "disabled", default=None)
+def edit(token_id: str, **given: Any) -> None:
+    """Change what is given and leave the rest."""
+    wanted = update(given)
+    show_record(ask(c.EDIT_TOKEN, c.EditToken(id=token_id, changes=wanted, actor=operator())))
+
+
+@tokens.command()
+@token_id
+@click.option("--grace", default=0, show_default=True, help="seconds for which the old secret lives on")
+@as_json
+def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
+    """Make a token's successor and show it, this once."""
+    secret = token_format.new_secret()
+    created = create(
+        c.ROTATE_TOKEN,
+        c.RotateToken(
+            id=token_id,
+            grace=grace,
+            digest=secret.digest,
+            hint=secret.hint,
+            actor=operator(),
+        ),
+    )
+    _show_secret(created, secret.value, as_json=as_json)
+
+
+@tokens.command()
+@click.argument("token_id", type=TokenId(), required=False)
+@click.option("--account", "-a", help="all tokens of this account instead")
+@click.option("--end-grace", is_flag=True, help="only the older secrets that this token replaced")
+@click.option(
+    "--with-descendants", is_flag=True, help="every token that was created with it, directly or not, as well"
+)
+@click.option("--dry-run", is_flag=True, help="change nothing, and list what would be revoked")
+def revoke(
+    token_id: str | None, account: str | None, *, end_grace: bool, with_descendants: bool, dry_run: bool
+) -> None:
+    """Revoke a token and its rotation chain for good, by its id, or all tokens of an account."""
+    if (token_id is None) == (account is None):
+        raise click.UsageError("name a token's id, or --account")
+    if account is not None:
+        if end_grace or with_descendants or dry_run:
+            raise click.UsageError("--account takes no other option")
+        all_of_it, everywhere = change(c.REVOKE_ALL, c.RevokeAll(account=account, actor=operator()))
+        what = f"{all_of_it.tokens} tokens of {account!r} are"
+        living = all_of_it.living_descendants
+    else:
+        revoked, everywhere = change(
+            c.REVOKE_TOKEN,
+            c.RevokeToken(
+                id=token_id,
+                only="predecessors" if end_grace else None,
+                descendants=with_descendants,
+                dry_run=dry_run,
+                actor=operator(),
+            ),
+        )
+        for each in (*revoked.covered, *revoked.descendants):
+            click.echo(each)
+        what = f"{len(revoked.covered) + len(revoked.descendants)} tokens are"
+        living = revoked.living_descendants
+    if dry_run:
+        click.echo("nothing was changed: these would be revoked", err=True)
+    else:
+        click.echo(
+            f"{what} rejected on all {everywhere.edges} edges after {everywhere.seconds * 1000:.0f} ms"
+        )
+    if living:
+        click.echo(
+            f"{living} tokens that were created with them are still valid: see "
+            "'tallystick tokens list --created-by ID', or revoke --with-descendants",
+            err=True,
+        )
+
+
+@tokens.command("sign-in")
+@token_id
+@click.option(
+    "--minutes",
+    type=click.IntRange(1, 24 * 60),
+    default=10,
+    show_default=True,
+    help="how long it can be used",
+)
+@click.option("--url", help="where the edge is, if not on this machine")
+def sign_in(token_id: str, *, minutes: int, url: str | None) -> None:
+    """Print a link that signs in to the dashboard, once, as this token."""
+    link = login_link.new(token_id, operator(), seconds=minutes * 60)
+    ask(c.MAKE_SIGN_IN_LINK, link.request)
+    click.echo(f"{(url or http()).rstrip('/')}{login_link.path(link.secret)}")
+
+
+@tokens.command()
+@token_id
+def export(token_id: str) -> None:
+    """Print a token's record with its hash and without its secret, for TALLYSTICK_PREPARED_TOKEN or import."""
+    exported = ask(c.EXPORT_TOKEN, c.ExportToken(id=token_id, actor=operator()))
+    click.echo(msgspec.json.encode(exported.record).decode())
+
+
+@tokens.command()
+@click.argument("file", type=click.File("rb"), default="-")
+def check(file: Any) -> None:
+    """Tell whether a token, from a file or standard input, is well formed. Asks no one, so not whether it is valid."""
+    value = file.read(token_format.MAX_LENGTH + 2).decode("latin-1").strip()
+    if token_format.is_ours(value):
+        click.echo("a well-formed Tallystick token")
+    elif token_format.digest(value) is not None:
+        click.echo("not a Tallystick token; may be an imported one")
+        sys.exit(1)
+    else:
+        click.echo("no token: mistyped, cut off, or something else")
+        sys.exit(EX_DATAERR)
+
+
+def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
+    made = created.made.token if created.made else None
+    if as_json:
+        record: dict[str, Any] = msgspec.to_builtins(made) if made else {"committed": "unknown"}
+        click.echo(as_ascii({**record, "settled": created.everywhere is not None, "token": value}))
+    elif made and sys.stdout.isatty():
+        click.echo(f"{made.id}  {', '.join(made.scopes)}\n\n  {value}\n\nIt is not shown again.")
+    else:
+        click.echo(value)
+    if made is None:
+        fail("it is not known whether the token exists: try it before you rely on it", EX_TEMPFAIL)
+    if created.everywhere is None:
+        click.echo("not every edge has confirmed this yet; it takes a lease at most", err=True)

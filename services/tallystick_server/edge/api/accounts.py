@@ -1,0 +1,78 @@
+"""Accounts that tokens can be bound to."""
+
+from typing import Annotated, Any
+
+from litestar import delete, get, post
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Struct
+
+from tallystick import contracts as c
+from tallystick_server.edge.api.parameters import Account, After, Page, PageSize
+from tallystick_server.edge.api.upstream import actor, ask, change, idempotency_key
+from tallystick_server.edge.authorization.guard import HttpRequest
+
+
+class NewAccount(Struct, forbid_unknown_fields=True):
+    account: str
+    name: str = ""
+
+
+@post("/v1/account", opt={"scope": "api:accounts:write", "account_in": "body"}, status_code=200)
+async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccount:
+    """Adds an account. One that exists stays as it is, and the answer says so."""
+    return await ask(
+        request,
+        c.ADD_ACCOUNT,
+        c.AddAccount(
+            account=data.account,
+            name=data.name,
+            actor=actor(request),
+            idempotency_key=idempotency_key(request),
+        ),
+    )
+
+
+@get("/v1/accounts", opt={"scope": "api:accounts:read"})
+async def list_accounts(
+    request: HttpRequest,
+    *,
+    page: Page = 0,
+    page_size: PageSize = 20,
+    search: Annotated[
+        str | None, QueryParameter(name="query", description="only those with this in account or name")
+    ] = None,
+    after: After = None,
+) -> c.AccountPage:
+    """Lists accounts by name."""
+    wanted = c.ListAccounts(page=page, page_size=page_size, query=search, after=after, actor=actor(request))
+    return await ask(request, c.LIST_ACCOUNTS, wanted)
+
+
+@get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
+async def show(request: HttpRequest, account: Account) -> c.Account:
+    """Shows one account."""
+    return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
+
+
+@get("/v1/account/{account:str}/log", opt={"scope": "api:accounts:read", "account_in": "path"})
+async def log(request: HttpRequest, account: Account, after: After = None) -> c.AccountLog:
+    """When an account was added and deleted, and rejected attempts to do so; a deleted account's too."""
+    return await ask(
+        request, c.GET_ACCOUNT_LOG, c.GetAccountLog(account=account, after=after, actor=actor(request))
+    )
+
+
+@delete(
+    "/v1/account/{account:str}", opt={"scope": "api:accounts:delete", "account_in": "path"}, status_code=200
+)
+async def remove(request: HttpRequest, account: Account) -> c.AccountDeleted:
+    """Deletes an account and revokes its tokens."""
+    deleted, _ = await change(
+        request,
+        c.DELETE_ACCOUNT,
+        c.DeleteAccount(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
+    )
+    return deleted
+
+
+HANDLERS: list[Any] = [add, list_accounts, show, log, remove]

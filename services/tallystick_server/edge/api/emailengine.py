@@ -1,0 +1,224 @@
+"""The routes that EmailEngine's clients manage tokens by. They take its request bodies and its ids and give its answers,
+with further members; docs/tokens.md lists what is different.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from litestar import Response, delete, get, post
+from litestar.params import JSONBody, PathParameter
+from msgspec import UNSET, UnsetType
+
+from tallystick import contracts as c
+from tallystick.coherence import propagation
+from tallystick.contracts import record_fields, validation
+from tallystick.errors import Refused
+from tallystick.tokens import format as token_format
+from tallystick_server.edge.api.emailengine_form import EmailEngineToken, form_problems, new_token
+from tallystick_server.edge.api.parameters import Account
+from tallystick_server.edge.api.tokens import CreatedToken, make, revocation, revoke_everywhere
+from tallystick_server.edge.api.upstream import account_faults, actor, ask
+from tallystick_server.edge.authorization.guard import HttpRequest
+
+AS_EMAILENGINE: dict[str, Any] = {"other_parameters": "ignored"}
+"""EmailEngine answers a request with query parameters that it does not know."""
+NO_FIELDS = EmailEngineToken()
+MAX_LISTED = 1000
+PART_SIZES = (MAX_LISTED, 500, 250, 125, 25, 5, 1)
+"""How many tokens a part of a list holds. Each divides the one before, so a smaller part may follow larger ones."""
+MAX_PARTS = 24
+"""Requests for one list. A part is a NATS message, so this limits the answer to 24 MB."""
+
+
+class Deletion(msgspec.Struct, rename="camel"):
+    """Whether this request revoked a token. Without further members if it did not.
+
+    Args:
+        deleted: false if there is no such token, or if it and its rotation chain were revoked already.
+        covered: the ids of the revoked tokens of the rotation chain, oldest first.
+        living_descendants: how many tokens created with the covered ones, directly or not, are still valid.
+        settled: no edge accepts these tokens any more.
+        edges: how many edges have acknowledged that.
+        seconds: how long it took.
+    """
+
+    deleted: bool
+    covered: tuple[str, ...] | UnsetType = UNSET
+    living_descendants: int | UnsetType = UNSET
+    settled: bool | UnsetType = UNSET
+    edges: int | UnsetType = UNSET
+    seconds: float | UnsetType = UNSET
+
+
+class AccountTokens(msgspec.Struct):
+    """All tokens of an account, newest first.
+
+    Args:
+        total: how many there are.
+        truncated: some are missing here, since one answer lists no more. `GET /v1/tokens?account=` has them by page.
+    """
+
+    account: str
+    total: int
+    truncated: bool
+    tokens: tuple[c.Token, ...]
+
+
+async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[c.FieldError]:
+    """What is wrong with a body besides its types."""
+    form = msgspec.convert(record_fields.valid(body, EmailEngineToken), EmailEngineToken)
+    return [*form_problems(form, datetime.now(UTC)), *await account_faults(request, form.account)]
+
+
+@post(
+    "/v1/token",
+    opt={
+        "scope": "api:tokens:write",
+        "account_in": "body",
+        "inquire": _other_faults,
+        **AS_EMAILENGINE,
+    },
+    status_code=200,
+)
+async def create(
+    request: HttpRequest, data: JSONBody[EmailEngineToken] = NO_FIELDS
+) -> Response[CreatedToken]:
+    """Makes a token from EmailEngine's request body and shows its secret, once.
+
+    A body that Tallystick cannot express exactly is rejected: the token is never wider than it would be at EmailEngine.
+    """
+    now = datetime.now(UTC)
+    try:
+        wanted = new_token(data, now)
+    except Refused as refused:
+        others = [*form_problems(data, now), *await account_faults(request, data.account)]
+        faults = validation.with_others(refused.errors, others)
+        raise Refused("bad_request", errors=tuple(faults)) from None
+    try:
+        return await make(request, wanted, status=200)
+    except Refused as refused:
+        # Only the account's name was rejected: it is not an account's.
+        if refused.code == "bad_request" and [each.field for each in refused.errors] == ["account"]:
+            raise Refused("not_found", "there is no such account", errors=refused.errors) from None
+        raise
+
+
+@delete(
+    # Of every form, since an opaque token may hold a slash.
+    "/v1/token/{token:path}",
+    opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",), **AS_EMAILENGINE},
+    status_code=200,
+)
+async def revoke(
+    request: HttpRequest,
+    token: Annotated[
+        str,
+        PathParameter(
+            description="the token's public id, EmailEngine's id of an imported token, or the token itself"
+        ),
+    ],
+) -> Deletion:
+    """Revokes a token and its rotation chain for good. Once this returns they are rejected everywhere.
+
+    The token itself then stands in URLs and logs on the way here: prefer an id. 64 hexadecimal digits may be a token or
+    EmailEngine's id of another one. If they are both, nothing is revoked and the answer is 409: use the public id.
+    """
+    del token  # the framework has joined its slashes
+    name = _named_in_path(request)
+    revoked = await _revoke(request, name, _digest(name))
+    if revoked is None and name.startswith("tok_"):
+        # An imported token may begin as our ids do.
+        revoked = await _revoke(request, name, token_format.digest(name))
+    if revoked is None or not revoked[0].changed:
+        return Deletion(deleted=False)
+    answer = revocation(*revoked)
+    return Deletion(
+        deleted=answer.deleted,
+        covered=answer.covered,
+        living_descendants=answer.living_descendants,
+        settled=answer.settled,
+        edges=answer.edges,
+        seconds=answer.seconds,
+    )
+
+
+def _named_in_path(request: HttpRequest) -> str:
+    """The last segment of the path as it was sent, decoded once.
+
+    Raises:
+        Refused: it is missing, or there is another segment behind it.
+    """
+    segment = request.scope["raw_path"].removeprefix(b"/v1/token/")
+    if not segment or b"/" in segment:
+        raise Refused("not_found")
+    return str(unquote_to_bytes(segment), "latin-1")
+
+
+async def _revoke(
+    request: HttpRequest, name: str, digest: str | None
+) -> tuple[c.Revoked, propagation.Everywhere] | None:
+    """Revokes the token with this digest, or else with this name as its id; None if there is none."""
+    try:
+        return await revoke_everywhere(
+            request,
+            token_id=name if digest is None else None,
+            digest=digest,
+            # The SHA-256 of 64 hexadecimal digits is both the digest of such a token and the key of such an id.
+            or_key=True if token_format.is_hex(name) else None,
+        )
+    except Refused as refused:
+        if refused.code == "not_found":
+            return None
+        raise
+
+
+def _digest(name: str) -> str | None:
+    """The digest of the token that a client names, or its key if the name is EmailEngine's id; None where the name has to
+    be a public id.
+    """
+    if name.startswith("tok_") and not token_format.is_ours(name):
+        return None
+    return token_format.digest(name)
+
+
+@get(
+    "/v1/tokens/account/{account:str}",
+    opt={"scope": "api:tokens:read", "account_in": "path", **AS_EMAILENGINE},
+)
+async def list_of_account(request: HttpRequest, account: Account) -> AccountTokens:
+    """Lists an account's tokens, newest first and up to 1,000, in one answer."""
+    sizes = iter(PART_SIZES)
+    size, total = next(sizes), 0
+    tokens: list[c.Token] = []
+    for _ in range(MAX_PARTS):
+        part = await _part(request, account, len(tokens) // size, size)
+        if part is None:
+            size = next(sizes)
+            continue
+        if tokens and part.total != total:
+            tokens = []  # one was added or revoked in between, so that the parts do not fit together
+            total = part.total
+            continue
+        tokens += part.tokens
+        total = part.total
+        if len(tokens) >= min(total, MAX_LISTED) or not part.tokens:
+            break
+    return AccountTokens(
+        account=account, total=total, truncated=len(tokens) < total, tokens=tuple(tokens[:MAX_LISTED])
+    )
+
+
+async def _part(request: HttpRequest, account: str, page: int, size: int) -> c.TokenPage | None:
+    """A part of an account's list; None where it is more than one NATS message holds."""
+    wanted = c.ListTokens(page=page, page_size=size, account=account, actor=actor(request))
+    try:
+        return await ask(request, c.LIST_TOKENS, wanted)
+    except Refused as refused:
+        if size > 1 and [each.field for each in refused.errors] == ["pageSize"]:
+            return None
+        raise
+
+
+HANDLERS: list[Any] = [create, revoke, list_of_account]

@@ -1,0 +1,320 @@
+"""The OpenAPI document, made from the routes themselves: what they require, take, answer and refuse.
+
+A route's ``opt`` says what its signature cannot (see `tallystick_server.edge.authorization.guard`), and:
+
+- ``form``: the type of its form body.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import KwargDefinition, PathParameter
+from litestar.routes import HTTPRoute
+from litestar.typing import FieldDefinition
+from msgspec import Struct
+
+from tallystick import VERSION
+from tallystick.tokens import rules
+from tallystick_server.edge.api.bounds import REQUIRED, add_bounds
+from tallystick_server.edge.api.examples import EXAMPLES
+from tallystick_server.edge.api.tokens import CreatedToken, UnknownOutcome
+from tallystick_server.edge.authorization.guard import ANY, ASKED, FORM, OWN, PUBLIC
+from tallystick_server.edge.http.errors import KINDS, MEDIA_TYPE, OAUTH2_PATHS, Problem
+from tallystick_server.runtime import docstrings
+
+REFERENCE = "#/components/schemas/{name}"
+Object = dict[str, Any]
+
+DESCRIPTION = (
+    "Tallystick checks access tokens and counts what happens.\n\n"
+    "Every request carries a token, as `Authorization: Bearer ...` or, where a client cannot set headers, as "
+    "`?access_token=...`. What it has to cover stands at each operation. Refusals are RFC 9457 problems with a "
+    "`code`; a method that a path does not offer is refused with 405 `method_not_allowed`. HEAD is answered "
+    "wherever GET is."
+)
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An access token (RFC 6750)."},
+    "query": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "access_token",
+        "description": "For clients that cannot set headers: a URL is kept in histories and logs.",
+    },
+}
+CLIENT_SCHEMES = {
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": (
+            "OAuth 2 client authentication (RFC 6749, 2.3.1): any user name, and an access token as the password. "
+            "The same token as `client_secret` in the form is accepted too."
+        ),
+    },
+}
+"""Schemes of the routes under ``/oauth2/``, besides the others."""
+HEADERS = {
+    "X-Request-Id": ("string", "This request's own id, as logs and audits show it."),
+    "WWW-Authenticate": ("string", "The challenge of RFC 6750; under `/oauth2/` one for Basic too."),
+    "Retry-After": ("integer", "Seconds until it makes sense to try again."),
+    "RateLimit": ("string", 'What is left of the token\'s limit: `"token";r=remaining;t=seconds`.'),
+    "RateLimit-Policy": ("string", 'The token\'s limit: `"token";q=requests;w=seconds`.'),
+    "Location": ("string", "Where the new token's record is."),
+}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes the change once, however often the request is repeated within a day.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": rules.MAX_IDEMPOTENCY_KEY,
+        "pattern": f"^[!-~]{{1,{rules.MAX_IDEMPOTENCY_KEY}}}$",
+    },
+}
+
+
+def document(app: Litestar) -> Object:
+    """The OpenAPI 3.1 document of every route that is not left out of the schema.
+
+    Raises:
+        TypeError: a route answers something that has no JSON schema.
+    """
+    paths: dict[str, Object] = {}
+    refused: dict[str, Object] = {}
+    kinds: set[type[Struct]] = {Problem}
+    for route, handler in documented(app):
+        kinds.update(_kinds(handler))
+        for method in sorted(handler.http_methods):
+            operation = _operation(route, handler, method)
+            for of_status in _by_status(codes(route, handler, method)):
+                name = "-".join(of_status)
+                refused[name] = _refusal(of_status)
+                operation["responses"][str(KINDS[of_status[0]].status)] = {
+                    "$ref": f"#/components/responses/{name}"
+                }
+            paths.setdefault(route.path_format, {})[method.lower()] = operation
+    schemas = docstrings.schemas(kinds, REFERENCE)
+    add_bounds(schemas)
+    for kind, example in EXAMPLES.items():
+        schemas[kind.__name__]["examples"] = [msgspec.to_builtins(example)]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tallystick",
+            "version": VERSION,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": schemas,
+            "responses": dict(sorted(refused.items())),
+            "securitySchemes": SCHEMES | CLIENT_SCHEMES,
+            "headers": {
+                name: {"description": text, "schema": {"type": kind}}
+                for name, (kind, text) in HEADERS.items()
+            },
+            "examples": {code: {"value": _problem(code)} for code in KINDS},
+        },
+    }
+
+
+def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
+    """The routes that the document has to hold."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            yield from (
+                (route, handler) for handler in route.route_handlers if handler.resolve_include_in_schema()
+            )
+
+
+def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
+    """Every code with which a route may refuse."""
+    required: str = handler.opt["scope"]
+    found = {"bad_request", "uri_too_long", "header_fields_too_large", "internal"}
+    if required != PUBLIC:
+        found |= {"missing_token", "invalid_token", "invalid_request", "unavailable", "overloaded"}
+        found |= {"address_not_allowed", "referrer_not_allowed", "rate_limited"}
+    if required not in {PUBLIC, OWN}:
+        found |= {"account_mismatch"}
+    if required not in {PUBLIC, OWN, ANY} or "form" in handler.opt:
+        found |= {"insufficient_scope"}
+    if _body(handler) or "form" in handler.opt:
+        found |= {"request_timeout", "content_too_large", "unsupported_media_type"}
+    if _takes_a_key(route, method):
+        found |= {"conflict", "exceeds_authority"}
+    if route.path_parameters or _takes_a_key(route, method):
+        found |= {"not_found"}
+    return found | set(handler.opt.get("codes", ()))
+
+
+def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Object:
+    required: str = handler.opt["scope"]
+    summary, _, rest = docstrings.read(handler.fn.__doc__).text.partition("\n\n")
+    operation: Object = {
+        "operationId": _operation_id(handler, method),
+        "tags": [_tag(route)],
+        "summary": summary.rstrip("."),
+        "description": "\n\n".join(part for part in (_requirement(required), rest) if part),
+        "parameters": [*_parameters(handler), *([IDEMPOTENCY_KEY] if _takes_a_key(route, method) else [])],
+        "security": []
+        if required == PUBLIC
+        # OpenAPI 3.1 lets every scheme name the roles it takes.
+        else [{name: [] if required in {OWN, ANY, ASKED} else [required]} for name in _schemes(route)],
+        "responses": _successes(handler),
+    }
+    for media_type, kind in (("application/json", _body(handler)), (FORM, handler.opt.get("form"))):
+        if kind is not None:
+            operation["requestBody"] = {
+                "required": handler.opt.get("body_required", True) or kind in REQUIRED,
+                "content": {media_type: _content(kind)},
+            }
+    return operation
+
+
+def _schemes(route: HTTPRoute) -> Object:
+    return SCHEMES | (CLIENT_SCHEMES if route.path.startswith(OAUTH2_PATHS) else {})
+
+
+def _requirement(required: str) -> str:
+    match required:
+        case _ if required == PUBLIC:
+            return "Needs no token."
+        case _ if required in {OWN, ANY}:
+            return "Needs a token; any will do."
+        case _ if required == ASKED:
+            return "Needs a token that covers the scope in the query."
+    return f"Needs a token of scope `{required}`."
+
+
+def _parameters(handler: HTTPRouteHandler) -> Iterator[Object]:
+    for name, field in handler.parsed_fn_signature.parameters.items():
+        wanted = field.kwarg_definition
+        if name not in {"request", "data"} and isinstance(wanted, KwargDefinition):
+            in_path = isinstance(wanted, PathParameter)
+            yield {
+                "name": getattr(wanted, "name", None) or name,
+                "in": "path" if in_path else "query",
+                "description": wanted.description or "",
+                "required": field.is_required,
+                "schema": _parameter_schema(field, wanted),
+            }
+
+
+def _parameter_schema(field: FieldDefinition, wanted: KwargDefinition) -> Object:
+    schema = msgspec.json.schema(field.annotation)
+    # In a query there is no null: what may be null may be left out.
+    options = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
+    schema |= options[0] if options else {}
+    if "enum" in schema:
+        # An empty value is the same as none.
+        schema["enum"] = [value for value in schema["enum"] if value]
+    limits = {
+        "minimum": wanted.ge,
+        "maximum": wanted.le,
+        "default": None if field.is_required else field.default,
+    }
+    schema |= {name: value for name, value in limits.items() if value not in {None, ""}}
+    return schema
+
+
+def _successes(handler: HTTPRouteHandler) -> dict[str, Object]:
+    kind = _answer(handler)
+    response: Object = {"description": "Done.", "headers": _headers("X-Request-Id")}
+    if handler.opt["scope"] != PUBLIC:
+        response["headers"] |= _headers("RateLimit", "RateLimit-Policy")
+    if kind is bytes:
+        names = [media_type.partition(";")[0] for media_type in handler.opt["media_types"]]
+        response["content"] = {name: {"schema": {"type": "string"}} for name in names}
+    elif kind not in {None, type(None)}:
+        response["content"] = {"application/json": _content(kind)}
+    if kind is not CreatedToken:
+        return {str(handler.status_code): response}
+    made = {**response, "headers": response["headers"] | _headers("Location")}
+    replayed = {**response, "description": "Made by this Idempotency-Key before: without the secret."}
+    unknown = {
+        **response,
+        "description": "The outcome is unknown: the token may exist, and this is its secret.",
+        "content": {"application/json": _content(UnknownOutcome)},
+    }
+    return {"200": replayed, str(handler.status_code): made, "202": unknown}
+
+
+def _by_status(found: set[str]) -> list[list[str]]:
+    """The codes of each status."""
+    ordered = sorted((code for code in KINDS if code in found), key=lambda code: KINDS[code].status)
+    return [list(of_status) for _, of_status in groupby(ordered, key=lambda code: KINDS[code].status)]
+
+
+def _refusal(of_status: list[str]) -> Object:
+    status = KINDS[of_status[0]].status
+    fields = ["X-Request-Id"]
+    if any(KINDS[code].challenge for code in of_status):
+        fields.append("WWW-Authenticate")
+    if status in {429, 503}:
+        fields.append("Retry-After")
+    if status == 429:
+        fields += ["RateLimit", "RateLimit-Policy"]
+    return {
+        "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in of_status) + ".",
+        "headers": _headers(*fields),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {
+                    "$ref": REFERENCE.format(name=Problem.__name__),
+                    "properties": {"status": {"const": status}, "code": {"enum": of_status}},
+                },
+                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in of_status},
+            }
+        },
+    }
+
+
+def _problem(code: str) -> Problem:
+    kind = KINDS[code]
+    return Problem(title=kind.title, status=kind.status, code=code)
+
+
+def _content(kind: type[Struct]) -> Object:
+    return {"schema": {"$ref": REFERENCE.format(name=kind.__name__)}}
+
+
+def _headers(*names: str) -> dict[str, Object]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _kinds(handler: HTTPRouteHandler) -> set[type[Struct]]:
+    kinds = {_body(handler), handler.opt.get("form"), _answer(handler)}
+    kinds |= {UnknownOutcome} if CreatedToken in kinds else set()
+    return {kind for kind in kinds if kind not in {None, type(None), str}}
+
+
+def _body(handler: HTTPRouteHandler) -> type[Struct] | None:
+    field = handler.parsed_fn_signature.parameters.get("data")
+    return field.annotation if field else None
+
+
+def _answer(handler: HTTPRouteHandler) -> Any:
+    """What a handler answers, out of its ``Response``."""
+    answered = handler.parsed_fn_signature.return_type
+    return answered.inner_types[0].annotation if answered.inner_types else answered.annotation
+
+
+def _takes_a_key(route: HTTPRoute, method: str) -> bool:
+    return route.path.startswith("/v1/") and method != "GET"
+
+
+def _operation_id(handler: HTTPRouteHandler, method: str) -> str:
+    module = handler.fn.__module__.rpartition(".")[2]
+    only = len(handler.http_methods) == 1
+    return f"{module}-{handler.handler_name}" + ("" if only else f"-{method.lower()}")
+
+
+def _tag(route: HTTPRoute) -> str:
+    parts = [part for part in route.path_format.split("/") if part not in {"", "v1"}]
+    return parts[0].rstrip("s") if parts else "/"

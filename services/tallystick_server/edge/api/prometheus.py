@@ -1,0 +1,133 @@
+"""For those who run it: statistics, metrics, health; and the answer to unknown paths."""
+
+import asyncio
+import platform
+from typing import Annotated, Any, Literal
+
+from litestar import HttpMethod, Response, get, route
+from litestar.params import QueryParameter
+from msgspec import Struct
+from nats.aio.client import Client
+
+from tallystick import VERSION, contracts as c
+from tallystick.errors import Refused
+from tallystick_server.edge.api.upstream import ask
+from tallystick_server.edge.authorization.guard import ANY, PUBLIC, HttpRequest
+from tallystick_server.edge.http.negotiation import coding_weight, media_type_weight
+
+LICENSE = "Apache-2.0"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT_FORMAT = "text/plain; version=0.0.4"  # Litestar adds the charset
+
+
+class Health(Struct):
+    status: Literal["up"] = "up"
+
+
+class Stats(Struct):
+    """What runs here, and what was counted.
+
+    Args:
+        accounts: how many there are.
+        connections: accounts by the state they reported last. EmailEngine's states are always there.
+        counters: what happened in the last seconds, by kind.
+    """
+
+    version: str
+    license: str
+    accounts: int
+    python: str
+    nats: str
+    postgres: str
+    connections: dict[str, int]
+    counters: dict[str, int]
+
+
+@get("/v1/stats", opt={"scope": "api:stats:read"})
+async def stats(
+    request: HttpRequest,
+    seconds: Annotated[
+        int, QueryParameter(ge=0, le=c.MAX_STATS_SECONDS, description="how far back the counters reach")
+    ] = 3600,
+) -> Stats:
+    """What runs here, and what it counted in the last seconds."""
+    tokens, metrics = await asyncio.gather(
+        ask(request, c.TOKENS_STATS, c.AskTokensStats()),
+        ask(request, c.METRICS_STATS, c.AskMetricsStats(seconds=seconds)),
+    )
+    client: Client = request.app.state.client
+    return Stats(
+        version=VERSION,
+        license=LICENSE,
+        accounts=tokens.accounts,
+        python=platform.python_version(),
+        nats=_nats_version(client),
+        postgres=tokens.postgres,
+        connections=metrics.connections,
+        counters=metrics.counters,
+    )
+
+
+def _nats_version(client: Client) -> str:
+    version = client.connected_server_version
+    return f"{version.major}.{version.minor}.{version.patch}"
+
+
+@get(
+    "/metrics",
+    opt={
+        "scope": "metrics",
+        "media_types": [TEXT_FORMAT, OPENMETRICS],
+        # Scrapers are told parameters for other exporters too, as `name[]`: they only choose from the answer.
+        "other_parameters": "ignored",
+    },
+    media_type=TEXT_FORMAT,
+)
+async def metrics(request: HttpRequest) -> Response[bytes]:
+    """The counters in Prometheus' text format 0.0.4, or in OpenMetrics for clients that do not accept that."""
+    accept = ",".join(request.headers.getall("accept", []))
+    # Prometheus prefers OpenMetrics and accepts both. In OpenMetrics a counter's samples end in `_total`, so it would
+    # store `thread_starts`, `api_call` and `events` without their type.
+    openmetrics = media_type_weight(accept, TEXT_FORMAT) == 0 < media_type_weight(accept, OPENMETRICS)
+    exposition = await ask(request, c.EXPOSITION, c.AskExposition(openmetrics=openmetrics))
+    headers = {"vary": "accept, accept-encoding", "cache-control": "no-store"}
+    compressed = coding_weight(",".join(request.headers.getall("accept-encoding", [])), "gzip") > 0
+    if compressed:
+        headers["content-encoding"] = "gzip"
+    return Response(
+        exposition.gzip if compressed else exposition.text.encode(),
+        media_type=OPENMETRICS if openmetrics else TEXT_FORMAT,
+        headers=headers,
+    )
+
+
+@get("/health/live", opt={"scope": PUBLIC})
+async def live() -> Response[Health]:
+    """Whether this process runs."""
+    return _up()
+
+
+@get("/health/ready", opt={"scope": PUBLIC, "codes": ["unavailable"]})
+async def ready(request: HttpRequest) -> Response[Health]:
+    """Whether this edge can decide about tokens now."""
+    await request.app.state.readiness.check()
+    return _up()
+
+
+def _up() -> Response[Health]:
+    # A cache in front would answer for an edge that is down.
+    return Response(Health(), headers={"cache-control": "no-store"})
+
+
+@route(
+    ["/", "/{path:path}"],
+    http_method=[HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE],
+    opt={"scope": ANY},
+    include_in_schema=False,
+)
+async def unknown() -> None:
+    """A stranger learns nothing about which paths exist: this, too, needs a token."""
+    raise Refused("not_found")
+
+
+HANDLERS: list[Any] = [stats, metrics, live, ready, unknown]

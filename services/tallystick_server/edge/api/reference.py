@@ -1,0 +1,65 @@
+"""The OpenAPI document and a page to try it. They need no token and hold no data."""
+
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from litestar import Response, get
+
+from tallystick_server.edge.authorization.guard import PUBLIC, HttpRequest
+from tallystick_server.edge.http import static_files
+from tallystick_server.edge.http.static_files import StaticFile, static_file
+
+FOLDER = files("tallystick_server.edge.api") / "assets"
+HEADERS = {
+    # Nothing from elsewhere, nothing inline: a description that holds script is shown as text.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+# Litestar adds the charset to the media types of text.
+MEDIA_TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+
+
+@lru_cache(1)
+def load_docs(openapi: bytes) -> dict[str, StaticFile]:
+    """What these routes serve, by file name."""
+    pages = {
+        name: static_file(FOLDER.joinpath(name).read_bytes(), media_type, HEADERS)
+        for name, media_type in MEDIA_TYPES.items()
+    }
+    return {**pages, "openapi.json": static_file(openapi, "application/json", HEADERS)}
+
+
+@get("/docs", opt={"scope": PUBLIC}, include_in_schema=False)
+async def page(request: HttpRequest) -> Response[bytes]:
+    """Shows every operation, with a form to try it."""
+    return _answer(request, "page.html")
+
+
+@get("/docs/page.js", opt={"scope": PUBLIC}, include_in_schema=False)
+async def script(request: HttpRequest) -> Response[bytes]:
+    """What the page does."""
+    return _answer(request, "page.js")
+
+
+@get("/docs/page.css", opt={"scope": PUBLIC}, include_in_schema=False)
+async def style(request: HttpRequest) -> Response[bytes]:
+    """How the page looks."""
+    return _answer(request, "page.css")
+
+
+@get("/docs/openapi.json", opt={"scope": PUBLIC}, include_in_schema=False)
+async def openapi(request: HttpRequest) -> Response[bytes]:
+    """Every operation, as OpenAPI 3.1."""
+    return _answer(request, "openapi.json")
+
+
+def _answer(request: HttpRequest, name: str) -> Response[bytes]:
+    return static_files.answer(request, request.app.state.docs[name])
+
+
+HANDLERS: list[Any] = [page, script, style, openapi]

@@ -1,0 +1,132 @@
+"""What all routes need to ask the other services on behalf of a request."""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from nats.aio.client import Client
+
+from tallystick.coherence import propagation
+from tallystick.coherence.propagation import Creation, Everywhere
+from tallystick.contracts import (
+    CREATE_TOKEN,
+    Actor,
+    CreateToken,
+    Failure,
+    FieldError,
+    Made,
+    Operation,
+    RotateToken,
+    only_account,
+)
+from tallystick.errors import Refused
+from tallystick.rpc.call import call
+from tallystick.tokens import rules
+from tallystick.tokens.access import MAX_REFERRER_BYTES
+from tallystick.tokens.format import digest
+from tallystick_server.edge.authorization.guard import HttpRequest, gate_of, referrer_of, token_of
+
+MAX_TAGS = 16
+_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
+_REVISION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> R:
+    """The reply.
+
+    Raises:
+        Refused: the service said no, or nothing.
+    """
+    client: Client = request.app.state.client
+    reply = await call(client, operation, question)
+    if isinstance(reply, Failure):
+        raise Refused.of(reply)
+    return reply
+
+
+async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
+    """The reply to a change that is true at every edge by now.
+
+    Raises:
+        Refused: the service said no, or nothing.
+    """
+    done = await propagation.carry_out(request.app.state.client, operation, question)
+    if isinstance(done, Failure):
+        raise Refused.of(done)
+    return done
+
+
+async def create(
+    request: HttpRequest, operation: Operation[Any, Made], question: CreateToken | RotateToken
+) -> Creation:
+    """A new token, whose secret has to be shown from here on.
+
+    Raises:
+        Refused: there is no new token.
+    """
+    created = await propagation.create(request.app.state.client, operation, question)
+    if isinstance(created, Failure):
+        raise Refused.of(created)
+    return created
+
+
+async def account_faults(request: HttpRequest, account: object) -> list[FieldError]:
+    """What is wrong with the account of a new token whose other fields are not valid. Empty if that cannot be decided
+    now: the other faults are reported anyway.
+    """
+    # The rules report a malformed name themselves.
+    if not isinstance(account, str) or not rules.is_account(account):
+        return []
+    question = only_account(account, actor(request))
+    reply = await call(request.app.state.client, CREATE_TOKEN, question)
+    faults = reply.errors if isinstance(reply, Failure) else ()
+    return [fault for fault in faults if fault.field == "account"]
+
+
+def actor(request: HttpRequest) -> Actor:
+    """The credential that the client presented, and where it comes from: the tokens service judges it."""
+    state = request.scope["state"]
+    session: str | None = state.get("session")
+    return Actor(
+        token=None if session else digest(state["credential"].value),
+        session=session,
+        address=gate_of(request).address_of(request.scope),
+        referrer=bounded_referrer(referrer_of(request.scope, token_of(request))),
+        request_id=state["request_id"],
+    )
+
+
+def bounded_referrer(referrer: str | None) -> str | None:
+    """The header if it can match a pattern at all: one that is too long matches none, as none does."""
+    return referrer if referrer is not None and len(referrer) <= MAX_REFERRER_BYTES else None
+
+
+def revisions(request: HttpRequest) -> tuple[int, ...] | None:
+    """The revisions that If-Match names; None where it is absent or ``*``.
+
+    Raises:
+        Refused: it is not a list of entity tags.
+    """
+    fields = request.headers.getall("if-match", [])
+    if not fields or [field.strip() for field in fields] == ["*"]:
+        return None
+    tags = [_ENTITY_TAG.fullmatch(part.strip()) for field in fields for part in field.split(",")]
+    if len(tags) > MAX_TAGS or not all(tags):
+        raise Refused("bad_request", f'If-Match: "*" or up to {MAX_TAGS} entity tags, as in "3"')
+    # A tag that is no number is none of ours, and matches no revision.
+    return tuple(int(tag[1]) if _REVISION.fullmatch(tag[1]) else -1 for tag in tags if tag)
+
+
+def idempotency_key(request: HttpRequest) -> str | None:
+    """The Idempotency-Key header.
+
+    Raises:
+        Refused: there are several.
+    """
+    keys = request.headers.getall("idempotency-key", [])
+    if len(keys) > 1:
+        raise Refused("bad_request", "one Idempotency-Key at most")
+    return keys[0] if keys else None

@@ -1,0 +1,1 @@
+"""Who asks: the credential of a request, and the middleware that takes it off."""

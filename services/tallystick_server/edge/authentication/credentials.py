@@ -1,0 +1,115 @@
+"""Takes the bearer token off a request: out of the headers and the query string, so that nothing after this can
+log or repeat it (RFC 6750, sections 2.1 and 2.3).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from tallystick.errors import Refused
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_PLAIN = re.compile(rb"Bearer ([A-Za-z0-9_~+/=.-]+)")
+_BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
+
+
+class Credential(NamedTuple):
+    """What a request brought.
+
+    Args:
+        value: the token, unchecked; None where there is none.
+        ambiguous: two credentials, or one whose syntax leaves open what is meant.
+        in_query: it came as ``?access_token=``.
+    """
+
+    value: str | None
+    ambiguous: bool = False
+    in_query: bool = False
+
+    def presented(self) -> str:
+        """The token.
+
+        Raises:
+            Refused: the request has no token, or more than one.
+        """
+        if self.ambiguous:
+            raise Refused("invalid_request")
+        if self.value is None:
+            raise Refused("missing_token")
+        return self.value
+
+
+NONE = Credential(None)
+
+
+class Taken(NamedTuple):
+    """The credential, and the request without it."""
+
+    credential: Credential
+    headers: Headers
+    query: bytes
+
+
+def take(headers: Headers, query: bytes) -> Taken:
+    """Separates the credential from a request's raw headers (names in lower case) and query string."""
+    in_headers = [value for name, value in headers if name == b"authorization"]
+    in_query: list[bytes] = []
+    if in_headers:
+        headers = [(name, value) for name, value in headers if name != b"authorization"]
+    # Any part that decodes to the name counts, however it is written: `access%5Ftoken=`.
+    if b"access" in query or b"%" in query:
+        in_query, query = _split_query(query)
+    return Taken(_credential(in_headers, in_query), headers, query)
+
+
+def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
+    """The token in the query of the request that a proxy asks about, as ``X-Forwarded-Uri`` (Traefik, Caddy) or
+    ``X-Original-URI`` (nginx) names it.
+
+    Whoever writes such a header has the token it holds, so it needs no trust in the proxy. Two of them, or two
+    tokens in them, leave open which is meant.
+    """
+    uris = [value for name, value in headers if name in (b"x-forwarded-uri", b"x-original-uri")]
+    found = [_split_query(uri.partition(b"#")[0].partition(b"?")[2])[0] for uri in uris]
+    # Several such headers may agree; one that names several tokens does not.
+    tokens = max(found, key=len, default=[])
+    different = {token for each in found for token in each}
+    return _credential([], tokens if len(different) <= 1 else [*different])
+
+
+def token_parts(query: bytes) -> list[bytes]:
+    """The parts of a query string that hold a token, as they were written."""
+    return [part for part in query.split(b"&") if _is_token(part.partition(b"=")[0])]
+
+
+def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
+    if not in_headers and not in_query:
+        return NONE
+    if len(in_headers) == 1 and not in_query and (plain := _PLAIN.fullmatch(in_headers[0])):
+        return Credential(plain[1].decode("latin-1"))
+    bearer = [match for match in map(_BEARER.fullmatch, in_headers) if match]
+    if len(in_headers) > 1 or len(bearer) + len(in_query) > 1:
+        return Credential(None, ambiguous=True)
+    if bearer:
+        token, rest = bearer[0].groups()
+        return Credential(None, ambiguous=True) if rest or not token else Credential(token.decode("latin-1"))
+    if in_query:
+        return Credential(in_query[0].decode("latin-1"), ambiguous=not in_query[0], in_query=True)
+    return Credential(None)  # another scheme is as if nothing was sent
+
+
+def _is_token(name: bytes) -> bool:
+    return unquote_to_bytes(name.replace(b"+", b" ")) == b"access_token"
+
+
+def _split_query(query: bytes) -> tuple[list[bytes], bytes]:
+    tokens, rest = [], []
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if _is_token(name):
+            tokens.append(unquote_to_bytes(value.replace(b"+", b" ")))
+        else:
+            rest.append(part)
+    return tokens, b"&".join(rest)

@@ -1,0 +1,138 @@
+"""The edge's own certificate: checked before it is used, and followed when it is renewed."""
+
+import logging
+import os
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tallystick_server.runtime.settings import SettingsError, variable
+
+log = logging.getLogger(__name__)
+
+WATCHED_S = 1.0
+_NOT_YET_VALID, _EXPIRED = 9, 10
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
+State = tuple[tuple[int, int, int], ...] | None
+
+
+class Pair(NamedTuple):
+    """A certificate chain and its key that belong together, as files in memory, whatever becomes of those on disk.
+
+    Args:
+        chain: its descriptor, inherited by forked processes.
+        key: likewise.
+    """
+
+    chain: int
+    key: int
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        return f"/proc/self/fd/{self.chain}", f"/proc/self/fd/{self.key}"
+
+    def close(self) -> None:
+        os.close(self.chain)
+        os.close(self.key)
+
+
+class Certificate(NamedTuple):
+    """Files in PEM: the chain, this server's certificate first, and its key."""
+
+    chain: Path
+    key: Path
+
+    def load(self) -> Pair:
+        """Logs a warning if the certificate is not valid now: it is served nevertheless, until it is renewed.
+
+        Raises:
+            SettingsError: the files cannot be read, hold no certificate and key, or do not belong together.
+        """
+        chain, key = _read("certificate", self.chain), _read("certificate_key", self.key)
+        pair = Pair(_in_memory(chain), _in_memory(key))
+        try:
+            self._check(pair)
+        except SettingsError:
+            pair.close()
+            raise
+        return pair
+
+    def _check(self, pair: Pair) -> None:
+        chain, key = pair.paths
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            client.load_verify_locations(chain)
+        except ssl.SSLError:
+            raise SettingsError(f"{variable('certificate')}: {self.chain} is no certificate (PEM)") from None
+        try:
+            # Without a pass phrase OpenSSL would ask for one at the terminal.
+            server.load_cert_chain(chain, key, password=lambda: "")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                fault = f"{self.key} is not the key of {self.chain}"
+            else:
+                fault = f"{self.key} is no key (PEM, without a pass phrase)"
+            raise SettingsError(f"{variable('certificate_key')}: {fault}") from None
+        if reason := _fault_in_time(server, client):
+            log.warning("%s: %s; clients will reject it", self.chain, reason)
+
+    def watch(self, renewed: Callable[[Pair], None]) -> None:
+        """Calls ``renewed`` whenever the files have changed and can be used. Never returns."""
+        used = seen = self._state()
+        while True:
+            time.sleep(WATCHED_S)
+            # The two are seldom replaced in the same moment: they are read when they have come to rest.
+            before, seen = seen, self._state()
+            if seen == used or seen != before:
+                continue
+            used = seen
+            try:
+                pair = self.load()
+            except SettingsError as error:
+                log.error("the renewed certificate cannot be used: %s", error)  # noqa: TRY400  # the message says all
+            else:
+                log.info("using the renewed certificate")
+                renewed(pair)
+
+    def _state(self) -> State:
+        try:
+            found = (self.chain.stat(), self.key.stat())
+        except OSError:
+            return None
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{variable(name)}: {path} cannot be read: {error.strerror}") from None
+
+
+def _in_memory(content: bytes) -> int:
+    descriptor = os.memfd_create("certificate")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    return descriptor
+
+
+def _fault_in_time(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
+    """What a client that trusts this very certificate finds wrong with its time."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = server.wrap_bio(to_server, to_client, server_side=True)
+    ours = client.wrap_bio(to_client, to_server)
+    for _ in range(4):
+        for side in (ours, theirs):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_message if error.verify_code in {_NOT_YET_VALID, _EXPIRED} else None
+    return None

@@ -1,0 +1,1 @@
+"""The dashboard at `/admin`: pages for people, over the same operations as the API."""

@@ -1,0 +1,94 @@
+"""Accounts: the list, adding one, deleting one with its tokens."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from litestar.params import QueryParameter
+
+from tallystick import contracts as c
+from tallystick.contracts import FieldError
+from tallystick.errors import Refused
+from tallystick_server.edge.api.parameters import Account
+from tallystick_server.edge.api.upstream import actor, ask, change
+from tallystick_server.edge.authorization.guard import HttpRequest, gate_of
+from tallystick_server.edge.dashboard import sessions
+from tallystick_server.edge.dashboard.flash import Flash
+from tallystick_server.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows
+
+PAGE_SIZE = 25
+
+
+@shows("/admin/accounts")
+async def list_accounts(
+    request: HttpRequest,
+    search: Annotated[str, QueryParameter(name="query", max_length=256)] = "",
+    at: Annotated[int, QueryParameter(name="page", ge=0, le=c.MAX_PAGE)] = 0,
+) -> Page:
+    """Every account there is."""
+    return await _list(request, search, at)
+
+
+@changes("/admin/accounts")
+async def add(request: HttpRequest) -> Page:
+    """Adds an account."""
+    sent = await sessions.form(request)
+    account = sent.get("account", "").strip()
+    try:
+        added = await ask(
+            request,
+            c.ADD_ACCOUNT,
+            c.AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
+        )
+    except Refused as refused:
+        if refused.code != "bad_request":
+            raise
+        return await _list(request, "", 0, form=sent, problems=refused.errors)
+    return done(request, "/admin/accounts", Flash("added" if added.state == "new" else "existing"))
+
+
+@shows("/admin/accounts/{account:str}/delete")
+async def ask_delete(request: HttpRequest, account: Account) -> Page:
+    """Says what goes with it, and asks whether that is meant."""
+    found = await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
+    tokens = await ask(
+        request, c.LIST_TOKENS, c.ListTokens(account=account, page_size=5, actor=actor(request))
+    )
+    return page(request, "accounts/delete.html", account=found, tokens=tokens, deleted=None, everywhere=None)
+
+
+@changes("/admin/accounts/{account:str}/delete")
+async def delete(request: HttpRequest, account: Account) -> Page:
+    """Deletes it and revokes its tokens."""
+    deleted, everywhere = await change(
+        request, c.DELETE_ACCOUNT, c.DeleteAccount(account=account, actor=actor(request))
+    )
+    gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+    return page(
+        request, "accounts/delete.html", account=None, tokens=None, deleted=deleted, everywhere=everywhere
+    )
+
+
+async def _list(
+    request: HttpRequest,
+    search: str,
+    at: int,
+    *,
+    form: dict[str, str] | None = None,
+    problems: tuple[FieldError, ...] = (),
+) -> Page:
+    wanted = c.ListAccounts(page=at, page_size=PAGE_SIZE, query=search or None, actor=actor(request))
+    listing = await ask(request, c.LIST_ACCOUNTS, wanted)
+    if at >= listing.pages > 0:
+        return redirect(f"/admin/accounts?{urlencode({'query': search, 'page': listing.pages - 1})}")
+    return page(
+        request,
+        "accounts/page.html",
+        status=400 if problems else 200,
+        listing=listing,
+        query=search,
+        form=form or {},
+        problems={problem.field: problem.message for problem in problems},
+    )
+
+
+HANDLERS: Handlers = [list_accounts, add, ask_delete, delete]

@@ -1,0 +1,76 @@
+"""What a change has done, said once: on the page that the browser is led to, and not again when that is reloaded.
+
+The message travels in a cookie that the session signs, so no link and no other site can make the dashboard claim it.
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+from litestar.datastructures import Cookie
+
+from tallystick.coherence.propagation import Everywhere
+from tallystick_server.edge.authorization.guard import HttpRequest
+from tallystick_server.edge.dashboard.sessions import cookie, cookies_of, of_this_host
+
+NAME = "tallystick-flash"
+LASTS_S = 60
+"""For how long the browser keeps a message for which no page came."""
+_MAX_BYTES = 1024
+
+
+class Flash(msgspec.Struct, frozen=True):
+    """Args:
+    done: what was done; the templates have the words.
+    edges: how many edges confirmed it; None where that is not asked.
+    seconds: how long that took.
+    """
+
+    done: Literal["changed", "disabled", "enabled", "added", "existing"]
+    edges: int | None = None
+    seconds: float = 0
+
+    @classmethod
+    def of(cls, done: str, everywhere: Everywhere) -> "Flash":
+        return msgspec.convert(
+            {"done": done, "edges": everywhere.edges, "seconds": everywhere.seconds}, type=cls
+        )
+
+
+def set_by(request: HttpRequest, flash: Flash) -> Cookie:
+    """The cookie that carries a message to the next page."""
+    content = msgspec.json.encode(flash)
+    return cookie(
+        request, of_this_host(request, NAME), f"{_base64(content)}.{_signature(request, content)}", LASTS_S
+    )
+
+
+def taken_by(request: HttpRequest) -> Flash | None:
+    """The message for this page; None where there is none that this session has signed."""
+    text = cookies_of(request).get(of_this_host(request, NAME), "").strip('"')  # as Set-Cookie quotes it
+    encoded, _, signature = text.partition(".")
+    if len(text) > _MAX_BYTES:
+        return None
+    try:
+        content = urlsafe_b64decode(encoded)
+        if hmac.compare_digest(signature.encode(), _signature(request, content).encode()):
+            return msgspec.json.decode(content, type=Flash)
+    except ValueError:  # no base64, or a message of another version
+        pass
+    return None
+
+
+def forgotten(request: HttpRequest) -> Cookie:
+    """What makes the browser forget a message that it has shown."""
+    return cookie(request, of_this_host(request, NAME), "", 0)
+
+
+def _signature(request: HttpRequest, content: bytes) -> str:
+    key: str = request.scope["state"]["csrf"]
+    return hmac.new(key.encode(), b"flash:" + content, sha256).hexdigest()
+
+
+def _base64(content: bytes) -> str:
+    return urlsafe_b64encode(content).decode()

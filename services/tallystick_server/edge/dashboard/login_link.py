@@ -1,0 +1,26 @@
+"""Links that sign in to the dashboard once, as a token: whoever makes one keeps its secret to show, and sends on the
+digest.
+"""
+
+import hashlib
+import secrets
+from typing import NamedTuple
+
+from tallystick.contracts import Actor, MakeSignInLink
+
+
+class Link(NamedTuple):
+    secret: str
+    request: MakeSignInLink
+
+
+def new(token_id: str, actor: Actor, *, seconds: int) -> Link:
+    """A new link for a token, and the request that makes the tokens service honour it."""
+    secret = secrets.token_urlsafe(24)
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    return Link(secret, MakeSignInLink(id=token_id, link=digest, actor=actor, seconds=seconds))
+
+
+def path(secret: str) -> str:
+    """Where it leads, without the edge's address."""
+    return f"/admin/sign-in?link={secret}"

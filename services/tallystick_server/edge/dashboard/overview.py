@@ -1,0 +1,103 @@
+"""What goes on: the same facts as `/metrics` has, and the stored counts of the last hour."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from litestar.plugins.htmx import HTMXRequest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tallystick import contracts as c
+from tallystick.errors import Refused
+from tallystick_server.edge.api.upstream import actor, ask
+from tallystick_server.edge.dashboard.pages import Handlers, Page, page, shows
+
+MINUTES = 60
+
+
+class Facts:
+    """What `/metrics` shows, by name; a counter's without its ``_total``."""
+
+    def __init__(self, exposition: str) -> None:
+        self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for family in text_string_to_metric_families(exposition):
+            for sample in family.samples:
+                # The parser gives every counter the ending that the original's do not have.
+                name = family.name if sample.name == f"{family.name}_total" else sample.name
+                self._samples.setdefault(name, []).append((sample.labels, sample.value))
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of what has these labels."""
+        return sum(value for found, value in self._samples.get(name, ()) if labels.items() <= found.items())
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """The sums by one label, the greatest first."""
+        sums: dict[str, float] = {}
+        for labels, value in self._samples.get(name, ()):
+            if label in labels:
+                sums[labels[label]] = sums.get(labels[label], 0) + value
+        return dict(sorted(sums.items(), key=lambda each: -each[1]))
+
+    def quantile(self, name: str, share: float) -> float | None:
+        """An upper bound of a histogram's quantile, in seconds; None where nothing was measured."""
+        total = self.value(f"{name}_count")
+        for labels, count in self._samples.get(f"{name}_bucket", ()):
+            if total and count >= share * total:
+                return float(labels["le"])
+        return None
+
+
+class Checks(NamedTuple):
+    """Judged requests of the last hour, by minute and by result."""
+
+    let_in: Sequence[int]
+    refused: Sequence[int]
+    reasons: dict[str, int]
+
+    def per_second(self, minutes: Sequence[int]) -> float:
+        """Over the last whole minute."""
+        return minutes[-2] / 60
+
+
+@shows("/admin")
+async def overview(request: HTMXRequest) -> Page:
+    """What goes on, or the part of it that is fetched again and again.
+
+    Where the metrics service does not answer, the whole page says so and shows the rest; the part is refused, so
+    that the browser keeps the one it has and says how old that is.
+    """
+    try:
+        exposition, history = await asyncio.gather(
+            ask(request, c.EXPOSITION, c.AskExposition()),
+            ask(request, c.METRICS_HISTORY, c.AskHistory(minutes=MINUTES, kind="checks:")),
+        )
+    except Refused as refused:
+        if request.htmx or refused.code not in {"unavailable", "overloaded"}:
+            raise
+        tokens = await ask(request, c.LIST_TOKENS, c.ListTokens(page_size=1, actor=actor(request)))
+        accounts = await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page_size=1, actor=actor(request)))
+        return page(request, "overview/without_metrics.html", tokens=tokens.total, accounts=accounts.total)
+    return page(
+        request,
+        "overview/facts.html" if request.htmx else "overview/page.html",
+        facts=Facts(exposition.text),
+        checks=_checks(history),
+        minutes=MINUTES,
+    )
+
+
+@shows("/admin/{path:path}")
+async def unknown() -> Page:
+    """Any other path."""
+    raise Refused("not_found")
+
+
+def _checks(history: c.History) -> Checks:
+    by_result = {name.removeprefix("checks:"): counts for name, counts in history.counts.items()}
+    let_in = by_result.pop("ok", (0,) * MINUTES)
+    refused = [sum(column) for column in zip((0,) * MINUTES, *by_result.values(), strict=True)]
+    reasons = {name: sum(counts) for name, counts in by_result.items() if sum(counts)}
+    return Checks(let_in, refused, dict(sorted(reasons.items(), key=lambda each: -each[1])))
+
+
+HANDLERS: Handlers = [overview, unknown]

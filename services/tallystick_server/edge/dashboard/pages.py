@@ -1,0 +1,201 @@
+"""What all pages have in common: how they are routed, rendered, and refused."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import Response, get, post
+from litestar.datastructures import Cookie
+from litestar.handlers import HTTPRouteHandler
+from litestar.plugins.htmx import HTMXRequest
+from litestar.plugins.jinja import JinjaTemplateEngine
+from litestar.response import Redirect, Template
+from litestar.template import TemplateConfig
+
+from tallystick import VERSION
+from tallystick.errors import Refused
+from tallystick_server.edge.authorization.guard import PUBLIC, HttpRequest
+from tallystick_server.edge.dashboard import filters, flash
+from tallystick_server.edge.dashboard.flash import Flash
+from tallystick_server.edge.dashboard.sessions import ADMIN, Forged, SignInNeeded, TooManyAttempts, admit
+from tallystick_server.edge.http import errors
+
+HEADERS = {
+    # Nothing from elsewhere, nothing inline: a description that holds script is shown as text.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: a token may be restricted to the pages that use it.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "cache-control": "no-store",
+}
+
+Page = Template | Redirect | Response[Any]
+Decorator = Callable[[Callable[..., Awaitable[Page]]], HTTPRouteHandler]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tallystick_server.edge.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters.FILTERS
+    environment.globals |= {"version": VERSION, "now": lambda: datetime.now(UTC), **filters.GLOBALS}
+    return environment
+
+
+TEMPLATES = TemplateConfig(instance=JinjaTemplateEngine.from_environment(_environment()))
+
+
+def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) -> Template:
+    """A page, or with htmx a part of one."""
+    state = request.scope["state"]
+    said = flash.taken_by(request) if "csrf" in state else None
+    common = {
+        "said": said,
+        "me": state.get("token"),
+        "csrf": state.get("csrf", ""),
+        "path": request.scope["path"],
+        "request_id": state["request_id"],
+    }
+    return Template(
+        name,
+        context={**common, **context},
+        status_code=status,
+        headers=HEADERS,
+        cookies=[flash.forgotten(request)] if said else [],
+        media_type="text/html",
+    )
+
+
+def redirect(path: str, *cookies: Cookie) -> Redirect:
+    return Redirect(path, status_code=303, headers=HEADERS, cookies=list(cookies))
+
+
+def done(request: HttpRequest, path: str, said: Flash) -> Redirect:
+    """Leads to a page that says once what was done."""
+    return redirect(path, flash.set_by(request, said))
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL that a client sent; all empty where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        return urlsplit("")
+
+
+def local(path: str) -> str:
+    """A page of the dashboard, with its query, as a link named it; the first page where it named anything else."""
+    target = split_url(path)
+    segments = target.path.split("/")
+    is_ours = not target.scheme and not target.netloc and segments[1:2] == ["admin"]
+    # The browser resolves dots, and takes a backslash for a slash.
+    leads_out = not {".", ".."}.isdisjoint(map(unquote, segments)) or "\\" in path or "//" in target.path
+    if not is_ours or leads_out or not path.isprintable():
+        return "/admin"
+    return path
+
+
+def _refused(request: HttpRequest, error: Exception) -> Page:
+    match error:
+        case SignInNeeded() | Refused(code="invalid_token"):
+            return _to_sign_in(request)
+        case Forged():
+            request.scope["state"]["code"] = "forged"
+            return _error(request, 403, "This did not come from a page of this dashboard", str(error))
+        case TooManyAttempts():
+            request.scope["state"]["code"] = "too_many_attempts"
+            answer = _error(request, 429, "Too many attempts to sign in", "Try again in a minute.")
+            answer.headers["retry-after"] = "60"
+            return answer
+    refused = errors.as_refused(error)
+    request.scope["state"]["code"] = refused.code
+    found = errors.problem(refused)
+    answer = _error(request, found.status, errors.KINDS[refused.code].title, _advice(refused))
+    answer.headers |= {name: value for name, value in found.headers.items() if name != "content-type"}
+    return answer
+
+
+def _error(request: HttpRequest, status: int, title: str, detail: str = "") -> Template:
+    return page(request, "error.html", status=status, title=title, detail=detail)
+
+
+def _advice(refused: Refused) -> str:
+    match refused.code:
+        case "insufficient_scope":
+            return "The dashboard needs a token with the scope “admin” or “*”."
+        case "account_mismatch":
+            return "A token that is bound to an account cannot use the dashboard."
+        case "unavailable" | "overloaded":
+            return "The tokens or metrics service did not answer. Nothing was lost; try again in a moment."
+        case "not_found":
+            return "What you are looking for is not here, or not any more."
+    return "; ".join([refused.detail, *(f"{each.field}: {each.message}" for each in refused.errors)]).strip(
+        "; "
+    )
+
+
+def _to_sign_in(request: HttpRequest) -> Page:
+    """Leads there, and from there back to where the browser was."""
+    scope = request.scope
+    if request.headers.get("hx-request") == "true":
+        # A part of a page cannot hold the form: the browser goes there.
+        shown = split_url(request.headers.get("hx-current-url", ""))
+        return Response(
+            None,
+            status_code=204,
+            headers={**HEADERS, "hx-redirect": _sign_in(shown.path, shown.query, ended=True)},
+        )
+    if request.method == "GET":
+        return redirect(_sign_in(scope["path"], scope["query_string"].decode("latin-1")))
+    # The page with the form; an action without one of its own has it on its token's page.
+    page_of_form = scope["path"].removesuffix("/enable").removesuffix("/end-grace").removesuffix("/disable")
+    return redirect(_sign_in(page_of_form, ended=True))
+
+
+def _sign_in(path: str, query: str = "", *, ended: bool = False) -> str:
+    wanted = local(f"{path}?{query}" if query else path)
+    parameters = ["ended=true"] if ended else []
+    parameters += [f"next={quote(wanted)}"] if wanted != "/admin" else []
+    return "?".join(["/admin/sign-in", *(["&".join(parameters)] if parameters else [])])
+
+
+_COMMON: dict[str, Any] = {
+    "include_in_schema": False,
+    "exception_handlers": {Exception: _refused},
+    "request_class": HTMXRequest,
+}
+
+
+def shows(path: str) -> Decorator:
+    """A page for who is signed in."""
+    return get(path, opt={"scope": ADMIN, "by": admit}, **_COMMON)
+
+
+def changes(path: str) -> Decorator:
+    """What a form of such a page asks for."""
+    return post(path, opt={"scope": ADMIN, "by": admit}, status_code=200, **_COMMON)
+
+
+def shows_all(path: str) -> Decorator:
+    """A page for everyone."""
+    return get(path, opt={"scope": PUBLIC}, **_COMMON)
+
+
+def takes_from_all(path: str) -> Decorator:
+    """What a form for everyone asks for."""
+    return post(path, opt={"scope": PUBLIC}, status_code=200, **_COMMON)
+
+
+Handlers = list[HTTPRouteHandler]

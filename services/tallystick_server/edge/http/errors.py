@@ -1,0 +1,263 @@
+"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750).
+
+The body has members for clients of older APIs as well: under ``/oauth2/`` the ``error`` of RFC 6749, and under ``/v1/``
+what EmailEngine's clients read. Under ``/oauth2/`` a 401 has a second challenge (RFC 7617).
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
+from litestar.response.base import ASGIResponse
+from msgspec import UNSET, UnsetType
+
+from tallystick.contracts import FieldError, Token
+from tallystick.contracts.input_limits import without_input
+from tallystick.errors import Refused
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+REALM = 'Bearer realm="tallystick"'
+BASIC_CHALLENGE = 'Basic realm="tallystick"'
+OAUTH2_PATHS = "/oauth2/"
+"""Under this prefix clients may authenticate as OAuth 2 clients do; see `edge.authentication.client_authentication`."""
+API_PATHS = "/v1/"
+"""Under this prefix are the routes of EmailEngine's clients, among others."""
+
+FORWARD_AUTH_PATH = "/auth"
+PROBLEM_HEADER = "x-token-problem"
+"""Holds the body of a refusal of `FORWARD_AUTH_PATH`: nginx's auth_request can pass on headers only."""
+
+
+def etag(token: Token) -> str:
+    """The entity tag of a token's record: its revision."""
+    return f'"{token.revision}"'
+
+
+class Kind(NamedTuple):
+    status: int
+    title: str
+    challenge: str | None = None
+
+
+KINDS: Mapping[str, Kind] = {
+    "missing_token": Kind(401, "An access token is needed", REALM),
+    "invalid_token": Kind(401, "The access token is not valid", f'{REALM}, error="invalid_token"'),
+    "invalid_request": Kind(400, "The credentials are ambiguous", f'{REALM}, error="invalid_request"'),
+    "insufficient_scope": Kind(
+        403, "The token's scopes do not cover this", f'{REALM}, error="insufficient_scope"'
+    ),
+    "account_mismatch": Kind(403, "The token is bound to an account that the request does not name"),
+    "address_not_allowed": Kind(403, "The token does not work from this address"),
+    "referrer_not_allowed": Kind(403, "The token does not work from this page"),
+    "exceeds_authority": Kind(403, "A token cannot give what it does not have"),
+    "rate_limited": Kind(429, "The token's rate limit is used up"),
+    "bad_request": Kind(400, "The request is not as it should be"),
+    "not_found": Kind(404, "Not found"),
+    "method_not_allowed": Kind(405, "This method is not offered here"),
+    "request_timeout": Kind(408, "The body did not come in time"),
+    "conflict": Kind(409, "This clashes with what is there"),
+    "stale": Kind(412, "The token has changed since it was read"),
+    "content_too_large": Kind(413, "The body is too large"),
+    "uri_too_long": Kind(414, "The request target is too long"),
+    "unsupported_media_type": Kind(415, "The media type of the body is not supported"),
+    "header_fields_too_large": Kind(431, "The header section is too large"),
+    "internal": Kind(500, "This should not have happened"),
+    "overloaded": Kind(503, "Too busy to decide now"),
+    "unavailable": Kind(503, "Cannot decide now"),
+}
+"""Status, title and challenge by code. A code that is not here is a bug and answers 500."""
+
+
+class Problem(msgspec.Struct, kw_only=True, rename="camel"):
+    """Why a request was refused (RFC 9457).
+
+    Args:
+        code: what a program may act on.
+        detail: what was wrong with this request; never repeats what it held.
+        errors: everything that was wrong with its fields.
+        scope: what the token would have to cover.
+        address: where the request came from.
+        ttl: seconds until the rate limit admits the next request, of ``rate_limited``.
+        current: the token as it is now, of a ``stale`` change.
+        error: under ``/oauth2/`` the error code of RFC 6749, section 5.2, or RFC 6750, section 3.1; under ``/v1/`` the
+            status in words, for EmailEngine's clients.
+        message: the detail, else the title; under ``/v1/`` only, for EmailEngine's clients.
+        status_code: the status again; under ``/v1/`` only, for EmailEngine's clients.
+    """
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str | UnsetType = UNSET
+    errors: tuple[FieldError, ...] | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+    address: str | UnsetType = UNSET
+    ttl: int | UnsetType = UNSET
+    current: Token | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    status_code: int | UnsetType = UNSET
+
+
+class Refusal(NamedTuple):
+    """A refusal ready to be sent."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def problem(refused: Refused, path: str = "") -> Refusal:
+    """The response to a rejected request.
+
+    Args:
+        refused: why it is rejected.
+        path: the path that it was sent to, which decides about the members for clients of older APIs.
+    """
+    kind = KINDS.get(refused.code, KINDS["internal"])
+    code = refused.code if refused.code in KINDS else "internal"
+    body = Problem(title=kind.title, status=kind.status, code=code)
+    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", **refused.headers}
+    if refused.detail and code not in {"invalid_token", "internal"}:
+        body.detail = refused.detail
+    if refused.errors:
+        body.errors = refused.errors
+    if refused.scope is not None:
+        body.scope = refused.scope
+    if refused.address is not None:
+        body.address = refused.address
+    if kind.status == 429:
+        body.ttl = int(headers["retry-after"]) if "retry-after" in headers else UNSET
+    if refused.current is not None:
+        body.current = refused.current
+        headers["etag"] = etag(refused.current)
+    _add_members_of_older_apis(body, path)
+    if kind.challenge:
+        scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
+        headers["www-authenticate"] = kind.challenge + scope
+    if kind.status == 503:
+        headers["retry-after"] = "1"
+    return Refusal(kind.status, headers, msgspec.json.encode(body))
+
+
+def _add_members_of_older_apis(body: Problem, path: str) -> None:
+    if path.startswith(OAUTH2_PATHS):
+        body.error = _oauth2_error(body.code, body.status)
+    elif path.startswith(API_PATHS):
+        body.error = HTTPStatus(body.status).phrase
+        body.message = body.detail or body.title
+        body.status_code = body.status
+
+
+def _oauth2_error(code: str, status: int) -> str:
+    match status:
+        case 401:
+            return "invalid_client"
+        case 403:
+            return code if code == "insufficient_scope" else "unauthorized_client"
+        case 429 | 503:
+            return "temporarily_unavailable"
+        case _:
+            return "invalid_request" if status < 500 else "server_error"
+
+
+class Answer(NamedTuple):
+    """A whole answer, as ASGI has it but for the request's id; and the code of a refusal."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    code: str | None = None
+
+
+def refusal(refused: Refused, path: str = "") -> Answer:
+    """A refusal that is sent without the framework."""
+    response = made(*problem(refused, path))._replace(code=refused.code)
+    if path.startswith(OAUTH2_PATHS) and response.status == 401:
+        challenge = (b"www-authenticate", BASIC_CHALLENGE.encode())
+        response = response._replace(headers=(*response.headers, challenge))
+    return response
+
+
+def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    fields = {**headers, "content-length": str(len(body))}
+    return Answer(status, tuple((name.encode(), value.encode()) for name, value in fields.items()), body)
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The exception handler for everything."""
+    path = request.scope["path"]
+    refused = as_refused(error)
+    request.scope["state"]["code"] = refused.code
+    found = problem(refused, path)
+    # Litestar derives the content type from the media type.
+    headers = {name: value for name, value in found.headers.items() if name != "content-type"}
+    if path == FORWARD_AUTH_PATH:
+        headers[PROBLEM_HEADER] = found.body.decode("latin-1")
+    oauth2 = path.startswith(OAUTH2_PATHS)
+    kind = _WithBasicChallenge if oauth2 and found.status == 401 else Response[bytes]
+    return kind(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+class _WithBasicChallenge(Response[bytes]):
+    """Adds a second ``WWW-Authenticate`` header, which Litestar's own response cannot hold. Many clients read only
+    the first challenge of a header.
+    """
+
+    def to_asgi_response(self, *args: Any, **options: Any) -> ASGIResponse:
+        response = super().to_asgi_response(*args, **options)
+        response.headers.add("www-authenticate", BASIC_CHALLENGE)
+        return response
+
+
+def as_refused(error: Exception) -> Refused:
+    """What an exception that left a route says to the client."""
+    match error:
+        case Refused():
+            return error
+        case MethodNotAllowedException():
+            allowed = set((error.headers or {}).get("allow", "").split(", "))
+            allowed |= {"HEAD"} if "GET" in allowed else set()
+            return Refused("method_not_allowed", headers={"allow": ", ".join(sorted(allowed))})
+        case NotFoundException():
+            return Refused("not_found")
+        case ValidationException():
+            return Refused("bad_request", errors=_field_errors(error))
+        case HTTPException(status_code=status) if status < 500:
+            code = next((code for code, kind in KINDS.items() if kind.status == status), "bad_request")
+            return Refused("bad_request" if code == "invalid_request" else code)
+        case _:
+            # The exception's own text may hold what the client sent; the type and the place say enough.
+            log.error("unexpected %s", type(error).__name__, exc_info=error)
+            return Refused("internal")
+
+
+_PARAMETERS = {
+    "in_state": "state",
+    "page_size": "pageSize",
+    "granted": "scope",
+    "search": "query",
+    "unused_since": "unusedSince",
+    "dry_run": "dryRun",
+}
+"""Query parameters that handlers know by another name."""
+
+
+def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return tuple(
+        FieldError(
+            field=_PARAMETERS.get(key := str(item.get("key", "")), key),
+            message=without_input(str(item.get("message", ""))),
+        )
+        for item in extra
+        if isinstance(item, dict)
+    )

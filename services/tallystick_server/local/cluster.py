@@ -1,0 +1,324 @@
+"""A whole cluster on this machine, as processes on loopback, to try out what many machines would do.
+
+    python -m tallystick_server.local.cluster [--tls] [--edges 3] [--tokens 2] [--metrics 2]       until Ctrl-C
+
+Three NATS nodes keep the event stream on all three; PostgreSQL has a synchronous standby, so that what was
+committed, a revocation among it, is not forgotten when the standby takes over.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+
+from tallystick import connection as bus
+from tallystick.contracts import (
+    CREATE_TOKEN,
+    EXPOSITION,
+    TOKENS_STATS,
+    Actor,
+    AskExposition,
+    AskTokensStats,
+    CreateToken,
+    Failure,
+    NewToken,
+)
+from tallystick.errors import Unavailable
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick_server.local import nats, postgres, processes
+from tallystick_server.runtime import AUTHORITY_SCRIPT
+from tallystick_server.runtime.lifecycle import Stop, run
+from tallystick_server.runtime.nats_permissions import USERS, Cluster, Tls
+
+NODES = 3
+START_S = 60.0
+
+Process = asyncio.subprocess.Process
+Start = Callable[[], Awaitable[Process]]
+
+
+class Options(NamedTuple):
+    edges: int = 3
+    tokens: int = 2
+    metrics: int = 2
+    tls: bool = False
+    """Of NATS and the edges. The PostgreSQL that comes along was built without it."""
+    lease_s: float = 5
+
+
+class Part:
+    """One process of the cluster."""
+
+    def __init__(self, name: str, start: Start, process: Process) -> None:
+        self.name = name
+        self.process = process
+        self._start = start
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+    async def start(self) -> None:
+        self.process = await self._start()
+
+    async def stop(self) -> None:
+        number = signal.SIGINT if self.name.startswith("postgres") else signal.SIGTERM
+        await processes.stop(self.process, number, timeout_s=10)
+
+
+class Running:
+    """A running cluster.
+
+    Args:
+        folder: its data and logs.
+        options: what it consists of.
+        ports: where the edges listen.
+    """
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        self.folder = folder
+        self.options = options
+        self.parts: dict[str, Part] = {}
+        self.ports = [nats.free_port() for _ in range(options.edges)]
+        self.nats_ports = [nats.free_port() for _ in range(NODES)]
+        self.postgres_ports = [nats.free_port() for _ in range(2)]
+        self.passwords = {user: f"{user}{os.urandom(8).hex()}" for user in USERS}
+        self.roles = {user: os.urandom(8).hex() for user in ("postgres", *postgres.ROLES)}
+
+    @property
+    def authority(self) -> str | None:
+        return (self.folder / "tls/authority.pem").read_text() if self.options.tls else None
+
+    def nats_url(self, user: str) -> str:
+        scheme = "tls" if self.options.tls else "nats"
+        return ",".join(
+            f"{scheme}://{user}:{self.passwords[user]}@127.0.0.1:{port}" for port in self.nats_ports
+        )
+
+    def database_url(self, role: str) -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.postgres_ports)
+        return (
+            f"postgresql://{role}:{self.roles[role]}@{hosts}/{postgres.DATABASE}"
+            "?target_session_attrs=read-write"
+        )
+
+    def socket(self, number: int) -> Path:
+        return self.folder / f"pg{number}"
+
+    async def sql(self, number: int, statement: str) -> object:
+        """What a statement answers on one of the PostgreSQL servers, said by its superuser."""
+        connection = await asyncpg.connect(
+            postgres.url(
+                "postgres",
+                self.roles["postgres"],
+                self.socket(number),
+                "postgres",
+                self.postgres_ports[number],
+            ),
+            timeout=5,
+        )
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close()
+
+    async def fail_over(self) -> None:
+        """Makes the standby take over from a primary that is gone. Who decides that on real machines has to make
+        sure first that it is (Patroni, CloudNativePG and every managed PostgreSQL do).
+        """
+        await self.sql(1, "select pg_promote()")
+
+    async def run(self, name: str, start: Start) -> None:
+        self.parts[name] = Part(name, start, await start())
+
+
+@asynccontextmanager
+async def cluster(options: Options, folder: Path) -> AsyncIterator[Running]:
+    """A cluster that runs as long as the block, from the moment everything answers."""
+    running = Running(folder, options)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_stop_all, running)
+        if options.tls:
+            await _make_certificates(folder / "tls")
+        await _start_postgres(running)
+        await _start_nats(running)
+        await _start_services(running)
+        yield running
+
+
+async def _make_certificates(folder: Path) -> None:
+    command = ["sh", str(AUTHORITY_SCRIPT), str(folder)]
+    names = (f"{name}=localhost,127.0.0.1" for name in ("nats", "edge"))
+    process = await processes.spawn([*command, *names])
+    if await process.wait() != 0:
+        raise Unavailable("the certificates could not be made")
+
+
+async def _start_postgres(running: Running) -> None:
+    """A primary, and a standby without whose word nothing is committed."""
+    password, log = running.roles["postgres"], running.folder / "postgres.log"
+    options = {"listen_addresses": "127.0.0.1", "max_connections": "100"}
+
+    def server(number: int) -> Start:
+        data, port = running.socket(number), running.postgres_ports[number]
+        return lambda: postgres.start(data, data, password, log, port=port, options=options)
+
+    await postgres.initialize(running.socket(0), password, log)
+    await running.run("postgres 0", server(0))
+    port = running.postgres_ports[0]
+    await postgres.provision(running.socket(0), password, running.roles, port=port)
+    primary = f"host={running.socket(0)} port={port} user=postgres password={password}"
+    with log.open("ab") as output:
+        copying = await processes.spawn(
+            processes.unprivileged(
+                [
+                    postgres.program("pg_basebackup"),
+                    f"--pgdata={running.socket(1)}",
+                    f"--dbname={primary}",
+                    "--write-recovery-conf",
+                    "--checkpoint=fast",
+                ]
+            ),
+            output=output,
+        )
+    if await copying.wait() != 0:
+        raise Unavailable(f"the standby could not be made; see {log}")
+    await running.run("postgres 1", server(1))
+    await running.sql(0, "alter system set synchronous_standby_names = 'ANY 1 (*)'")
+    await running.sql(0, "select pg_reload_conf()")
+
+
+async def _start_nats(running: Running) -> None:
+    among = [nats.free_port() for _ in range(NODES)]
+    password = os.urandom(8).hex()
+    tls = running.folder / "tls"
+    for number, port in enumerate(running.nats_ports):
+        configuration = nats.configure(
+            running.folder / f"nats{number}",
+            port,
+            running.passwords,
+            name=f"nats-{number}",
+            tls=Tls(tls / "nats.pem", tls / "nats.key", tls / "authority.pem")
+            if running.options.tls
+            else None,
+            cluster=Cluster(
+                listen=f"127.0.0.1:{among[number]}",
+                routes=[f"nats://route:{password}@127.0.0.1:{other}" for other in among],
+                password=password,
+            ),
+        )
+        await running.run(f"nats {number}", _nats(configuration, port, running.folder / "nats.log"))
+
+
+def _nats(configuration: Path, port: int, log: Path) -> Start:
+    return lambda: nats.start(configuration, port, log)
+
+
+async def _start_services(running: Running) -> None:
+    options, tls = running.options, running.folder / "tls"
+    common = {"nats_authority_file": f"{tls}/authority.pem"} if options.tls else {}
+    https = (
+        {"certificate": f"{tls}/edge.pem", "certificate_key": f"{tls}/edge.key"}
+        if options.tls
+        else {}
+    )  # fmt: skip
+
+    def service(name: str, settings: dict[str, str]) -> Start:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")
+        }
+        environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
+        for key, value in {"nats_url": running.nats_url(name), **common, **settings}.items():
+            environment[f"TALLYSTICK_{key.upper()}"] = value
+
+        async def start() -> Process:
+            with (running.folder / "services.log").open("ab") as output:
+                return await processes.spawn(
+                    processes.service_command(name), environment=environment, output=output
+                )
+
+        return start
+
+    for number in range(options.metrics):
+        settings = {
+            "events_nats_url": running.nats_url("events"),
+            "database_url": running.database_url("metrics"),
+            "stream_replicas": str(NODES),
+        }
+        await running.run(f"metrics {number}", service("metrics", settings))
+    for number in range(options.tokens):
+        settings = {"database_url": running.database_url("tokens"), "lease_s": str(options.lease_s)}
+        await running.run(f"tokens {number}", service("tokens", settings))
+    for number, port in enumerate(running.ports):
+        await running.run(f"edge {number}", service("edge", {"port": str(port), **https}))
+
+
+async def first_token(running: Running) -> str:
+    """An admin token, as soon as the services answer.
+
+    Raises:
+        Unavailable: they do not.
+    """
+    url = running.nats_url("operator")
+    secret = token_format.new_secret()
+    question = CreateToken(
+        token=NewToken(description="admin", scopes=("*",)),
+        digest=secret.digest,
+        hint=secret.hint,
+        actor=Actor(name="first start"),
+    )
+    try:
+        async with (
+            asyncio.timeout(START_S),
+            bus.connect(url, "operator", wait_s=20, authority=running.authority) as client,
+        ):
+            while isinstance(await call(client, TOKENS_STATS, AskTokensStats()), Failure):
+                await asyncio.sleep(0.05)
+            while isinstance(await call(client, EXPOSITION, AskExposition()), Failure):
+                await asyncio.sleep(0.05)
+            made = await call(client, CREATE_TOKEN.by_operator, question)
+            if isinstance(made, Failure):
+                raise Unavailable(f"the first token could not be made: {made.message}")
+    except TimeoutError:
+        raise Unavailable("not every service answered") from None
+    return secret.value
+
+
+async def _stop_all(running: Running) -> None:
+    for part in reversed(running.parts.values()):
+        # A primary waits for its standby as long as that one lives; the standby goes last.
+        await part.stop()
+
+
+async def serve(options: Options, stop: Stop) -> None:
+    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
+        async with cluster(options, Path(folder)) as running:
+            token = await first_token(running)
+            scheme = "https" if options.tls else "http"
+            for port in running.ports:
+                print(f"edge    {scheme}://127.0.0.1:{port}")
+            print(f"NATS    {running.nats_url('service')}\ndata    {folder}\ntoken   {token}", flush=True)
+            await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for name in ("edges", "tokens", "metrics"):
+        parser.add_argument(f"--{name}", type=int, default=Options._field_defaults[name])
+    parser.add_argument(
+        "--tls", action="store_true", help="encrypt what goes to and between NATS nodes and to the edges"
+    )
+    options = Options(**vars(parser.parse_args()))
+    raise SystemExit(asyncio.run(run(lambda stop: serve(options, stop), grace_s=30)))
+
+
+if __name__ == "__main__":
+    main()

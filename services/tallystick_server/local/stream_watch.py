@@ -1,0 +1,60 @@
+"""Restarts NATS when its event stream stores nothing any more.
+
+After a failed write, as on a full disk, NATS refuses every event until it is restarted, also when there is room again.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from tallystick import connection as bus
+from tallystick.contracts import COUNTING, AskCounting, Failure
+from tallystick.rpc.call import call
+from tallystick_server.runtime.lifecycle import Stop, background
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+PAUSE_S = 30.0
+"""How long a restart may take to help before the next one."""
+MIN_FREE_BYTES = 8 << 20
+"""What must be free on the disk before a restart: without room, NATS might not start."""
+
+
+@asynccontextmanager
+async def watching(
+    url: str, store: Path, process: Sequence[asyncio.subprocess.Process], stop: Stop
+) -> AsyncIterator[None]:
+    """Watches for as long as the block runs.
+
+    Args:
+        url: NATS, as the operator.
+        store: the folder of NATS.
+        process: one, the server that runs now; it is started again when it ends.
+        stop: see `bus.connect`.
+    """
+    async with (
+        bus.connect(url, "operator", stop.unavailable) as client,
+        background(_watch(client, store, process), stop),
+    ):
+        yield
+
+
+async def _watch(client: Client, store: Path, process: Sequence[asyncio.subprocess.Process]) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        reply = await call(client, COUNTING, AskCounting())
+        if isinstance(reply, Failure) or reply.stream != "failing":
+            continue
+        if shutil.disk_usage(store).free < MIN_FREE_BYTES:
+            log.error("the event stream stores nothing: the disk of %s is full", store)
+        else:
+            log.error("the event stream stores nothing; restarting NATS")
+            with suppress(ProcessLookupError):
+                process[0].terminate()
+        await asyncio.sleep(PAUSE_S)

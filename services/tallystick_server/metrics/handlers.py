@@ -1,0 +1,116 @@
+"""What the metrics service answers to each request. Any replica answers, since PostgreSQL has it all."""
+
+import gzip
+import logging
+from collections.abc import Callable, Mapping
+
+from tallystick import contracts as c
+from tallystick.contracts import Failure, FieldError
+from tallystick.metrics import catalogue
+from tallystick.producer import HEARTBEAT_S, StreamHealth
+from tallystick.rpc import batches
+from tallystick.rpc.server import Handlers
+from tallystick_server.metrics import store
+from tallystick_server.metrics.counters import LINE_BYTES
+from tallystick_server.metrics.exposition import Sample, labels, text
+from tallystick_server.runtime.postgres import Pool
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 7 * 24 * 3600
+LATE_S = 2 * HEARTBEAT_S + 1
+FRESH_S = 4 * HEARTBEAT_S
+
+# An answer is one NATS message of at most 1 MiB, which holds 786,000 bytes in base64. What is compressed by nothing
+# takes at most COUNTER_BYTES + GAUGE_BYTES + three times WORDS_BYTES, and the descriptions: 766,000.
+WORDS_BYTES = 18_000
+MAX_WORDS = 100
+OTHER = "other"
+CONNECTIONS = dict.fromkeys(
+    ("init", "connected", "connecting", "authenticationError", "connectError", "unset", "disconnected"), 0
+)
+"""The states that the original's ``connections`` has at all times."""
+
+
+class MetricsHandlers:
+    """Args:
+    pool: where the counters are.
+    stream_health: whether the stream stores what this process sends.
+    """
+
+    def __init__(self, pool: Pool, stream_health: Callable[[], StreamHealth]) -> None:
+        self._pool = pool
+        self._stream_health = stream_health
+
+    def all(self) -> Handlers:
+        return {
+            c.EXPOSITION: self.exposition,
+            c.METRICS_STATS: self.stats,
+            c.METRICS_HISTORY: self.history,
+            c.COUNTING: self.counting,
+            c.RESUME_COUNTING: self.resume_counting,
+        }
+
+    async def counting(self, _: c.AskCounting) -> c.Counting:
+        return c.Counting(refusal=await store.refusal(self._pool), stream=self._stream_health())
+
+    async def resume_counting(self, request: c.ResumeCounting) -> c.Resumed:
+        refusal = await store.accept(self._pool)
+        if refusal is not None:
+            log.warning(
+                "%s decided to count the stream that is there, after: %s", request.actor.name, refusal
+            )
+        return c.Resumed(refusal=refusal)
+
+    async def exposition(self, request: c.AskExposition) -> c.Exposition:
+        threads, late = await store.threads(self._pool, LATE_S)
+        samples = [
+            *await store.counters(self._pool),
+            *await store.gauges(self._pool, FRESH_S),
+            *await store.comparison(self._pool),
+            Sample(catalogue.COUNTING_REFUSED.name, "", await store.refusal(self._pool) is not None),
+            Sample(catalogue.STREAM_WRITABLE.name, "", self._stream_health() == "writable"),
+            *(
+                Sample(catalogue.THREADS.name, labels({"type": kind, "recent": recent}), number)
+                for recent, numbers in threads.items()
+                for kind, number in largest(numbers).items()
+            ),
+            Sample(catalogue.UNRESPONSIVE.name, "", late),
+            *(
+                Sample(catalogue.ACCOUNTS.name, labels({"state": state}), number)
+                for state, number in largest(await store.accounts_by_state(self._pool)).items()
+            ),
+        ]
+        printed = text(samples, openmetrics=request.openmetrics)
+        return c.Exposition(gzip=gzip.compress(printed.encode(), compresslevel=1, mtime=0))
+
+    async def stats(self, request: c.AskMetricsStats) -> c.MetricsStats | Failure:
+        if not 0 <= request.seconds <= MAX_SECONDS:
+            return Failure(
+                code="bad_request", errors=(FieldError(field="seconds", message=f"0 to {MAX_SECONDS}"),)
+            )
+        return c.MetricsStats(
+            connections=CONNECTIONS | largest(await store.accounts_by_state(self._pool)),
+            counters=await store.recent(self._pool, request.seconds),
+        )
+
+    async def history(self, request: c.AskHistory) -> c.History | Failure:
+        history = c.History(counts=await store.history(self._pool, request.kind, request.minutes))
+        if batches.fits(history):
+            return history
+        message = f"{len(history.counts)} kinds begin so, more than one answer holds: ask for fewer minutes"
+        return Failure(code="bad_request", errors=(FieldError(field="minutes", message=message),))
+
+
+def largest(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Those that occur most, within the budget; the rest together as ``other``. What accounts and threads are said
+    to be comes from outside, and may be something else each time.
+    """
+    kept: dict[str, int] = {}
+    left = WORDS_BYTES
+    for word, number in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):
+        # Escaped, a character takes two bytes or is one of more.
+        left -= LINE_BYTES + 2 * len(word.encode())
+        known = len(kept) < MAX_WORDS and left >= 0
+        kept[word if known else OTHER] = kept.get(word if known else OTHER, 0) + number
+    return kept

@@ -1,0 +1,433 @@
+"""How every NATS server of ours is configured, embedded, in containers or in a cluster: accounts that keep JetStream
+away from requests, and users with the least they need.
+
+JetStream acts with the rights of its account, not with those of the user who asked it: it sends a pushed, pulled,
+republished or read message, and the acknowledgement of a publish, to any subject that the request named. The event stream
+therefore has a separate account. Other accounts send events into it; only the acknowledgements of events come back.
+
+python -m tallystick_server.runtime.nats_permissions        prints the table of permissions that docs/permissions.md holds
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tallystick import contracts
+from tallystick.contracts import (
+    ACKNOWLEDGED,
+    CHANGED,
+    EVENTS_PREFIX,
+    EVENTS_STREAM,
+    RECALLED,
+    RECONCILIATION_CONSUMER,
+    STREAM_CONSUMER,
+    VERIFY,
+    VERIFY_MANY,
+    publishers,
+)
+
+CORE = "TALLYSTICK"
+"""The account of requests, replies and change notices. It has no JetStream."""
+EVENTS = "EVENTS"
+"""The account of the event stream."""
+SERVICES = "SERVICES"
+"""The account of everybody else's services: they verify tokens and publish events."""
+
+SYSTEM = "$SYS"
+"""The account in which NATS servers answer about themselves. Nobody logs in to it."""
+
+_CONSUMERS = (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
+"""The metrics service's consumers of the stream."""
+_VERIFICATION = [VERIFY.subject, VERIFY_MANY.subject]
+_EVENTS_SERVICE = {"service": f"{EVENTS_PREFIX}>", "accounts": [CORE, SERVICES]}
+_EVENTS_IMPORT = {"service": {"account": EVENTS, "subject": f"{EVENTS_PREFIX}>"}}
+STREAM_READS = [
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.LIST",
+    f"$JS.API.STREAM.INFO.{EVENTS_STREAM}",
+    f"$JS.API.CONSUMER.NAMES.{EVENTS_STREAM}",
+    f"$JS.API.CONSUMER.LIST.{EVENTS_STREAM}",
+    f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.*",
+]
+"""What `nats stream` and `nats consumer` ask for `ls`, `info` and `report`. Stored messages are not among it: JetStream
+sends them wherever the request says, here to a subject of the account of the requests.
+"""
+SERVER_READS = [
+    "$SYS.REQ.SERVER.PING",
+    *(f"$SYS.REQ.SERVER.PING.{what}" for what in ("VARZ", "JSZ", "ROUTEZ")),
+]
+"""What `nats server` asks for `ping`, `ls`, `info` and `report`. Every server of a cluster answers. ``HEALTHZ`` is left
+out: its response contains text of the request, and goes to the reply subject that the request names.
+"""
+CONNECTIONS_READ = "$SYS.REQ.SERVER.PING.CONNZ"
+"""What `nats server report connections` asks. Every account may, and gets the connections of that account."""
+_MAX_MEMORY_BYTES = 64 << 20
+_MAX_FILE_BYTES = 4 << 30
+
+ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
+    CORE: {
+        "exports": [{"service": subject, "accounts": [SERVICES]} for subject in _VERIFICATION],
+        "imports": [
+            _EVENTS_IMPORT,
+            *({"service": {"account": EVENTS, "subject": subject}} for subject in STREAM_READS),
+            *({"service": {"account": SYSTEM, "subject": subject}} for subject in SERVER_READS),
+        ],
+    },
+    EVENTS: {
+        "jetstream": "enabled",
+        "exports": [_EVENTS_SERVICE, *({"service": subject, "accounts": [CORE]} for subject in STREAM_READS)],
+    },
+    SYSTEM: {
+        "exports": [
+            {"service": subject, "response_type": "stream", "accounts": [CORE]} for subject in SERVER_READS
+        ]
+    },
+    SERVICES: {
+        "imports": [
+            _EVENTS_IMPORT,
+            *({"service": {"account": CORE, "subject": subject}} for subject in _VERIFICATION),
+        ]
+    },
+}
+
+
+class User(NamedTuple):
+    """What one NATS user may do.
+
+    Args:
+        account: the account it belongs to; subjects of another account are out of its reach.
+        publish: subjects it may publish to.
+        subscribe: subjects it may subscribe to.
+        deny: subjects it may not publish to, although ``publish`` covers them.
+    """
+
+    account: str
+    publish: Sequence[str]
+    subscribe: Sequence[str]
+    deny: Sequence[str] = ()
+
+    @property
+    def permissions(self) -> dict[str, dict[str, list[str]]]:
+        """As nats-server's configuration has them."""
+        return {
+            "publish": {"allow": list(self.publish), "deny": list(self.deny)},
+            "subscribe": {"allow": list(self.subscribe)},
+        }
+
+
+def inbox_prefix(name: str) -> str:
+    """Where the replies to one user's requests go; no other user may listen below it."""
+    return f"_INBOX.{name}"
+
+
+def _inbox(name: str) -> str:
+    return f"{inbox_prefix(name)}.>"
+
+
+def _own_events(name: str) -> list[str]:
+    return [f"{EVENTS_PREFIX}{name}.{kind}" for kind in publishers.SERVICES[name]]
+
+
+def _on_consumers(verb: str) -> list[str]:
+    return [f"$JS.API.CONSUMER.{verb}.{EVENTS_STREAM}.{consumer}" for consumer in _CONSUMERS]
+
+
+def service_user(name: str) -> User:
+    """A service that is not one of Tallystick's: it verifies tokens and publishes events as itself."""
+    return User(
+        SERVICES,
+        publish=[*_VERIFICATION, f"{EVENTS_PREFIX}{name}.>"],
+        subscribe=[_inbox(name)],
+        deny=[f"{EVENTS_PREFIX}{name}.{kind}" for kind in publishers.RESERVED],
+    )
+
+
+USERS: Mapping[str, User] = {
+    "edge": User(
+        CORE,
+        publish=[
+            "tallystick.v1.tokens.>",
+            "tallystick.v1.edge.tokens.>",
+            "tallystick.v1.edge.accounts.>",
+            "tallystick.v1.edge.sessions.>",
+            "tallystick.v1.metrics.>",
+            ACKNOWLEDGED,
+            *_own_events("edge"),
+        ],
+        subscribe=[_inbox("edge"), CHANGED, RECALLED],
+    ),
+    "tokens": User(
+        CORE,
+        # `_R_` is where the server collects replies for another account.
+        publish=[*_own_events("tokens"), "_INBOX.>", "_R_.>", CHANGED, RECALLED],
+        subscribe=[
+            "tallystick.v1.tokens.>",
+            "tallystick.v1.edge.>",
+            "tallystick.v1.operator.>",
+            "$SRV.>",
+            _inbox("tokens"),
+        ],
+    ),
+    "metrics": User(
+        CORE,
+        # An edge receives verdicts in its inbox, too: the metrics service reaches only its own part of it.
+        publish=[*_own_events("metrics"), "_INBOX.edge.metrics.>", "_INBOX.operator.>"],
+        subscribe=[
+            "tallystick.v1.metrics.>",
+            "tallystick.v1.operator.metrics.>",
+            "$SRV.>",
+            _inbox("metrics"),
+        ],
+    ),
+    "events": User(
+        EVENTS,
+        publish=[
+            *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("CREATE", "INFO", "UPDATE", "PURGE")),
+            *_on_consumers("CREATE"),
+            *_on_consumers("DELETE"),
+            *_on_consumers("MSG.NEXT"),
+            f"$JS.ACK.{EVENTS_STREAM}.>",
+        ],
+        subscribe=[_inbox("events")],
+    ),
+    # What a person does with the stream: read it, back it up and restore it, or start with a new one.
+    "events-operator": User(
+        EVENTS,
+        publish=[
+            "$JS.API.>",
+            f"$JS.SNAPSHOT.ACK.{EVENTS_STREAM}.>",
+            f"$JS.SNAPSHOT.RESTORE.{EVENTS_STREAM}.>",
+            f"$JS.ACK.{EVENTS_STREAM}.>",
+        ],
+        subscribe=[_inbox("events-operator")],
+        # What the metrics service has not counted is not for others to acknowledge.
+        deny=[f"$JS.ACK.{EVENTS_STREAM}.{consumer}.>" for consumer in _CONSUMERS],
+    ),
+    "operator": User(
+        CORE,
+        publish=[
+            "tallystick.v1.tokens.>",
+            "tallystick.v1.operator.>",
+            "tallystick.v1.metrics.>",
+            "$SRV.>",
+            *STREAM_READS,
+            *SERVER_READS,
+            CONNECTIONS_READ,
+        ],
+        subscribe=[_inbox("operator")],
+    ),
+    # `tallystick up`, about the processes that it starts and sees end.
+    "up": User(CORE, publish=_own_events("up"), subscribe=[_inbox("up")]),
+    "service": service_user("service"),
+}
+"""The users of an installation that `tallystick up` runs."""
+DEPLOYED = tuple(user for user in USERS if user != "up")
+"""Those of any other."""
+
+
+def user(name: str) -> User:
+    """What a user of this name may do: one of `USERS`, or somebody else's service.
+
+    While passwords are replaced a user has a second name with another password, which is the first name, a dot and
+    more: ``edge.2`` may do what ``edge`` may.
+    """
+    role = name.partition(".")[0]
+    return USERS.get(role) or service_user(role)
+
+
+class Tls(NamedTuple):
+    """Files in PEM: this server's certificate and key, and the authority that signed it."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+class Cluster(NamedTuple):
+    """Args:
+    listen: where this node listens for the others.
+    routes: where the others listen, credentials included.
+    password: what the nodes show each other, as the user ``route``.
+    """
+
+    listen: str
+    routes: Sequence[str]
+    password: str
+
+
+def settings(
+    passwords: Mapping[str, str],
+    *,
+    name: str,
+    listen: str,
+    store: str,
+    extra: Mapping[str, User] | None = None,
+    tls: Tls | None = None,
+    cluster: Cluster | None = None,
+) -> dict[str, Any]:
+    """One server's configuration; as JSON it is what nats-server reads, whose own format is a superset.
+
+    Args:
+        passwords: by user.
+        name: the server's name.
+        listen: ``host:port`` for clients.
+        store: JetStream's folder.
+        extra: what some of these users may do, instead of what `user` says.
+        tls: for the clients and between the nodes; None for plain connections.
+        cluster: the other nodes; None for a single server.
+    """
+    extra = extra or {}
+    made: dict[str, Any] = {
+        "server_name": name,
+        "listen": listen,
+        "max_payload": 1 << 20,
+        # Of subject and reply subject together. nats-py closes a connection that brings it a line over 4 KiB, which
+        # is what the server sends plus a few words.
+        "max_control_line": 2048,
+        "ping_interval": "2s",
+        "ping_max": 2,
+        "jetstream": {
+            "store_dir": store,
+            "max_mem": _MAX_MEMORY_BYTES,
+            "max_file": _MAX_FILE_BYTES,
+            # What was acknowledged survives a loss of power.
+            "sync_interval": "always",
+        },
+        "accounts": accounts(
+            Login(login, password, extra.get(login) or user(login)) for login, password in passwords.items()
+        ),
+    }
+    encryption = {
+        "cert_file": str(tls.certificate),
+        "key_file": str(tls.key),
+        "ca_file": str(tls.authority),
+    } if tls else None  # fmt: skip
+    if encryption:
+        made["tls"] = encryption
+    if cluster:
+        made["cluster"] = {
+            "name": "tallystick",
+            "listen": cluster.listen,
+            "routes": list(cluster.routes),
+            "authorization": {"user": "route", "password": cluster.password},
+            # Clients are told all nodes; an address found out here would come without their credentials.
+            "no_advertise": True,
+            # Between the nodes both sides show a certificate.
+            **({"tls": {**encryption, "verify": True}} if encryption else {}),
+        }
+    return made
+
+
+class Login(NamedTuple):
+    """A user as a server's configuration has it."""
+
+    name: str
+    password: str
+    user: User
+
+
+def accounts(logins: Iterable[Login]) -> dict[str, Any]:
+    """The part ``accounts`` of a server's configuration."""
+    logins = list(logins)
+    return {
+        account: {
+            **exchange,
+            "users": [
+                {"user": login.name, "password": login.password, "permissions": login.user.permissions}
+                for login in logins
+                if login.user.account == account
+            ],
+        }
+        for account, exchange in ACCOUNTS.items()
+    }
+
+
+def subjects() -> list[str]:
+    """Every subject there is, from the contracts: requests, notices, events, and what NATS itself offers."""
+    operations = [each.subject for each in contracts.operations()]
+    kinds = (
+        "thread.started",
+        "token.created",
+        "api.calls",
+        "metrics.reported",
+        "account.added",
+        "account.state",
+    )
+    return [
+        *sorted(operations),
+        CHANGED,
+        RECALLED,
+        ACKNOWLEDGED,
+        *(f"{EVENTS_PREFIX}{user}.{kind}" for user in (*publishers.SERVICES, "service") for kind in kinds),
+        f"{EVENTS_PREFIX}thread.started",
+        *(f"$SRV.{verb}" for verb in ("PING", "INFO", "STATS")),
+        *(f"$SRV.{verb}.tallystick-tokens.id" for verb in ("PING", "INFO", "STATS")),
+        *SERVER_READS,
+        CONNECTIONS_READ,
+        *(f"$SYS.REQ.SERVER.{what}" for what in ("PING.HEALTHZ", "PING.SUBSZ", "id.VARZ")),
+        *(f"$SYS.REQ.SERVER.id.{what}" for what in ("RELOAD", "KICK", "LDM")),
+        "$SYS.REQ.ACCOUNT.EVENTS.CONNZ",
+        "$SYS.REQ.CLAIMS.UPDATE",
+        *STREAM_READS[:-1],
+        f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        "$JS.API.STREAM.INFO.other",
+        "$JS.API.CONSUMER.LIST.other",
+        *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("CREATE", "UPDATE", "DELETE", "PURGE")),
+        *(f"$JS.API.STREAM.{verb}.{EVENTS_STREAM}" for verb in ("MSG.GET", "MSG.DELETE", "SNAPSHOT")),
+        f"$JS.API.STREAM.LEADER.STEPDOWN.{EVENTS_STREAM}",
+        f"$JS.API.DIRECT.GET.{EVENTS_STREAM}",
+        "$JS.API.STREAM.CREATE.other",
+        *_on_consumers("CREATE"),
+        f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}",
+        f"$JS.API.CONSUMER.CREATE.{EVENTS_STREAM}.other",
+        f"$JS.API.CONSUMER.DURABLE.CREATE.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *_on_consumers("MSG.NEXT"),
+        *_on_consumers("DELETE"),
+        f"$JS.API.CONSUMER.PAUSE.{EVENTS_STREAM}.{STREAM_CONSUMER}",
+        *(f"$JS.ACK.{EVENTS_STREAM}.{consumer}.1.1.1.1.0" for consumer in (*_CONSUMERS, "other")),
+        *(f"$JS.SNAPSHOT.{verb}.{EVENTS_STREAM}.x" for verb in ("ACK", "RESTORE")),
+        *(f"_INBOX.{user}.x" for user in USERS),
+        "_INBOX.edge.metrics.x",
+        "_INBOX.x",
+        "_R_.x",
+        "anything.else",
+    ]
+
+
+def allows(user: User, way: str, subject: str) -> bool:
+    """Whether a user may publish or subscribe (``way``) to a subject without wildcards."""
+    if way == "subscribe":
+        return any(_covers(pattern, subject) for pattern in user.subscribe)
+    return any(_covers(pattern, subject) for pattern in user.publish) and not any(
+        _covers(pattern, subject) for pattern in user.deny
+    )
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    wanted, got = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted, got = wanted[:-1], got[: len(wanted) - 1] if len(got) >= len(wanted) else ["", *got]
+    return len(wanted) == len(got) and all(
+        one in ("*", other) for one, other in zip(wanted, got, strict=True)
+    )
+
+
+def table() -> str:
+    """Who may do what, in Markdown."""
+    lines = [
+        "| subject | " + " | ".join(f"{name} ({user.account})" for name, user in USERS.items()) + " |",
+        "|---" * (len(USERS) + 1) + "|",
+    ]
+    for subject in subjects():
+        ways = [
+            " and ".join(way for way in ("publish", "subscribe") if allows(user, way, subject))
+            for user in USERS.values()
+        ]
+        lines.append(f"| `{subject}` | " + " | ".join(ways) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -1,0 +1,83 @@
+"""Connects the tokens service and serves until it is told to stop."""
+
+import logging
+from contextlib import AsyncExitStack
+
+from tallystick import connection as bus, producer as events
+from tallystick.rpc.server import serve
+from tallystick_server.runtime import postgres
+from tallystick_server.runtime.lifecycle import Stop, background, beat
+from tallystick_server.tokens.handlers.administration import Administration, Policy
+from tallystick_server.tokens.handlers.tokens import TokensHandlers
+from tallystick_server.tokens.leases import Leases
+from tallystick_server.tokens.outbox import Outbox
+from tallystick_server.tokens.prepared import import_prepared
+from tallystick_server.tokens.settings import Settings
+from tallystick_server.tokens.statistics import Inventory
+from tallystick_server.tokens.store import queries as store
+from tallystick_server.tokens.store.limits import Limits
+from tallystick_server.tokens.store.sessions import Sessions
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: Stop) -> None:
+    """Raises:
+    Unavailable: NATS or PostgreSQL did not come within ``settings.wait_s``.
+    NotARecord: the prepared token is none.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(
+            postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
+        )
+
+        async def migrate() -> None:
+            async with pool.acquire() as connection:
+                await store.bring_up_to_date(connection)
+
+        await postgres.patiently(migrate, wait_s=settings.wait_s)
+        tokens = store.Store(pool)
+        if prepared := settings.prepared_token:
+            await postgres.patiently(lambda: import_prepared(tokens, prepared), wait_s=settings.wait_s)
+
+        client = await stack.enter_async_context(
+            bus.connect(
+                settings.nats_url,
+                "tokens",
+                stop.unavailable,
+                wait_s=settings.wait_s,
+                authority=settings.nats_authority,
+            )
+        )
+        producer = await stack.enter_async_context(events.producer(client, "tokens"))
+        leases = Leases(pool, client, settings.lease_s)
+        await leases.listen()
+        await stack.enter_async_context(background(leases.watch(), stop))
+        limits = Limits(pool, client, leases.count)
+        await stack.enter_async_context(background(limits.clean_up(), stop))
+        outbox = Outbox(pool, client)
+        await stack.enter_async_context(background(outbox.deliver(), stop))
+        await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
+        await stack.enter_async_context(producer.thread("tokens", settings.thread))
+        policy = Policy(settings.self_rotation_max_grace_s, settings.max_tokens_per_creator)
+        administration = Administration(tokens, leases, outbox.filled, policy, producer.measures)
+        await stack.enter_async_context(
+            serve(
+                client,
+                "tallystick-tokens",
+                "checks access tokens and manages them",
+                {
+                    **TokensHandlers(tokens, leases, limits).all(),
+                    **administration.all(),
+                    **Sessions(pool, tokens, limits).all(),
+                },
+                unavailable=postgres.UNAVAILABLE,
+                malformed=postgres.MALFORMED,
+                inquire=administration.account_faults,
+                clocks_s=settings.clocks_s,
+            )
+        )
+        if settings.heartbeat:
+            await stack.enter_async_context(background(beat(settings.heartbeat), stop))
+        log.info("ready")
+        await stop.wait()

@@ -1,0 +1,132 @@
+"""Whether whoever asks for an administrative operation may have it. Pure: the caller brings the facts, read in the
+transaction that makes the change. `tallystick_server.tokens.operations` is the table of what each operation requires.
+"""
+
+from collections.abc import Iterable
+
+from tallystick.contracts import Actor, Failure, NewToken
+from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.scopes import covers
+from tallystick_server.tokens.attenuation import exceeds
+from tallystick_server.tokens.operations import WRITE, Rule
+from tallystick_server.tokens.store.rows import StoredToken
+
+MAX_LIVING_SECRETS = 3
+"""In one chain, after a token has rotated itself."""
+
+
+class Rejected(Exception):
+    """Leaves a transaction so that nothing of it is kept.
+
+    Args:
+        failure: the reply.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.code)
+        self.failure = failure
+
+
+class Authority:
+    """What one request may do.
+
+    Args:
+        actor: who asks, as the edge or the operator says.
+        holder: the token that the actor's credential leads to; None for an operator, who may do everything.
+
+    Raises:
+        Rejected: the token is not active.
+    """
+
+    def __init__(self, actor: Actor, holder: StoredToken | None) -> None:
+        if actor.name is None and (holder is None or not holder.is_active):
+            raise Rejected(Failure(code="invalid_token"))
+        self.actor = actor
+        self.holder = holder
+
+    @property
+    def name(self) -> str:
+        """Who acts, for the audit."""
+        return self.holder.token.id if self.holder else self.actor.name or ""
+
+    def is_holder(self, target: StoredToken | None) -> bool:
+        """Whether this token is the one that acts."""
+        return target is not None and self.holder is not None and self.holder.token.id == target.token.id
+
+    def require(self, rule: Rule, *, account: str | None = None, of_itself: bool = False) -> None:
+        """Checks scope, account, address and referrer, in this order.
+
+        Args:
+            rule: the operation.
+            account: the account it is about; None for one about no account.
+            of_itself: the token acts on itself.
+
+        Raises:
+            Rejected: the first that does not fit.
+        """
+        if self.holder is None:
+            return
+        if rule.scopes is None:
+            raise Rejected(Failure(code="exceeds_authority", message="only an operator may do this"))
+        token = self.holder.token
+        scope = next((each for each in rule.scopes if covers(token.scopes, each)), rule.scopes[0])
+        demand = Demand(
+            None if of_itself and rule.is_self_service else scope,
+            account,
+            any_account=of_itself,
+            address=self.actor.address,
+            referrer=self.actor.referrer,
+        )
+        if code := judge(token, demand):
+            raise Rejected(Failure(code=code, scope=scope if code == "insufficient_scope" else None))
+
+    def require_grant(self, *wanted: NewToken) -> None:
+        """Checks that none of these tokens may do what this one may not.
+
+        Raises:
+            Rejected: one may.
+        """
+        if self.holder is None:
+            return
+        excess = [error for token in wanted for error in exceeds(self.holder.token, token)]
+        if excess:
+            raise Rejected(
+                Failure(
+                    code="exceeds_authority",
+                    message="a token cannot give what it does not have",
+                    errors=tuple(dict.fromkeys(excess)),
+                )
+            )
+
+    def require_right_to_create(self) -> None:
+        """Checks that an account-bound token was explicitly given the right to create tokens: with more it could
+        outlive its own revocation.
+
+        Raises:
+            Rejected: it was not.
+        """
+        if self.holder is None or self.holder.token.account is None:
+            return
+        if self.holder.is_imported or not {"api:tokens", WRITE} & set(self.holder.token.scopes):
+            raise Rejected(Failure(code="insufficient_scope", scope=WRITE))
+
+    def require_not_replaced(self, changed: Iterable[StoredToken]) -> None:
+        """Checks that a token in its grace period leaves its chain alone: whoever found an old secret must not lock out
+        the owner of the new one.
+
+        Args:
+            changed: the tokens that the change is about.
+
+        Raises:
+            Rejected: one of them belongs to the chain of the token that acts.
+        """
+        holder = self.holder
+        if holder is None or holder.token.rotated_to is None:
+            return
+        if any(each.chain == holder.chain for each in changed):
+            raise Rejected(
+                Failure(
+                    code="exceeds_authority",
+                    message="this token was replaced: it may not change the tokens of its rotation chain",
+                )
+            )

@@ -1,0 +1,1 @@
+"""The tokens service's answers to requests over NATS."""

@@ -1,0 +1,532 @@
+"""What the tokens service reads from PostgreSQL, and what it counts there; changes are in `changes`."""
+
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import asyncpg
+import msgspec
+
+from tallystick.contracts import (
+    Account,
+    AccountLog,
+    Actor,
+    ListAccounts,
+    ListTokens,
+    Refusal,
+    RefusedToken,
+    Token,
+    TokenLog,
+    Use,
+    Verdict,
+)
+from tallystick.tokens import rules
+from tallystick.tokens.record import TokenRecord
+from tallystick_server.runtime.postgres import Connection, Migration, Pool, migrate, migrations
+from tallystick_server.tokens.authority import Authority
+from tallystick_server.tokens.store import cursors, rows
+from tallystick_server.tokens.store.cursors import LogPlace, Place
+from tallystick_server.tokens.store.rows import StoredToken
+from tallystick_server.tokens.store.writes import Transaction, holder
+
+T = TypeVar("T")
+
+SCHEMA = "tokens"
+LIST_S = 2.0
+"""How long looking through all tokens may take, in seconds."""
+LOG_LENGTH = 100
+"""Refusals kept, and changes and rejected attempts shown, for each token."""
+MAX_LOG_BYTES = 500_000
+"""How much of a log's page the details of its changes may take: a message holds more, but not that of every change."""
+FIRST = LogPlace(changes=2**63 - 1, attempts=2**63 - 1, refusals=2**63 - 1)
+"""The place before the newest entries of a log."""
+MAX_REJECTIONS_PER_MINUTE = 20
+"""Rejected attempts of one actor in the audit; more are counted only, so that no holder of a token fills the table."""
+
+
+class Rejection(NamedTuple):
+    """A change that the holder of a token was not authorized to make.
+
+    Args:
+        holder: the token that acted.
+        actor: who acted, as the edge says.
+        action: the change that was rejected.
+        token: the id of the token that should have been changed, if the request names one.
+        digest: that token's digest, if the request names it so.
+        details: the code and what else there is to say.
+    """
+
+    holder: StoredToken
+    actor: Actor
+    action: str
+    token: str | None
+    digest: str | None
+    details: Mapping[str, Any]
+
+
+class Listing(NamedTuple, Generic[T]):
+    """A page of a list.
+
+    Args:
+        total: how many rows match.
+        page: the page's number.
+        pages: how many pages there are.
+        items: what is on it.
+        next: the cursor of the next page.
+    """
+
+    total: int
+    page: int
+    pages: int
+    items: Sequence[T]
+    next: str | None
+
+
+def wanted_migrations() -> list[Migration]:
+    return migrations(files("tallystick_server.tokens") / "migrations")
+
+
+async def bring_up_to_date(connection: Connection) -> list[Migration]:
+    """Migrates this service's schema and answers what that applied."""
+    return await migrate(connection, SCHEMA, wanted_migrations())
+
+
+class Store:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._installation: str | None = None
+
+    @asynccontextmanager
+    async def change(self, actor: Actor) -> AsyncIterator[Transaction]:
+        """A transaction on behalf of somebody.
+
+        Raises:
+            Rejected: the actor's credential is not valid.
+        """
+        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
+            change = Transaction(connection, actor)
+            await change.authenticate()
+            yield change
+            await change.finish()
+
+    async def authority(self, actor: Actor) -> Authority:
+        """What somebody may do who changes nothing.
+
+        Raises:
+            Rejected: the actor's credential is not valid.
+        """
+        async with self._pool.acquire(timeout=0.5) as connection:
+            return Authority(actor, await holder(connection, actor))
+
+    async def audit_rejection(self, rejection: Rejection) -> bool:
+        """Stores a rejected attempt in the audit, unless the actor has too many of them; answers whether it did."""
+        actor = rejection.holder.token.id
+        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
+            # Counted and added by one transaction at a time for each actor, over all replicas.
+            await connection.execute(
+                "select pg_advisory_xact_lock(hashtext('tallystick rejections'), hashtext($1))", actor
+            )
+            return bool(
+                await connection.fetchval(
+                    """
+                    insert into audit (token, action, actor, actor_token, address, request_id, details, rejected)
+                    select (select id from token where id = $1 or digest = $2), $3, $4, $4, $5, $6, $7, true
+                    where $8 > (
+                        select count(*) from audit
+                        where actor_token = $4 and at > now() - interval '1 minute' and rejected
+                    )
+                    returning true
+                    """,
+                    rejection.token,
+                    bytes.fromhex(rejection.digest) if rejection.digest else None,
+                    rejection.action,
+                    actor,
+                    rejection.actor.address,
+                    rejection.actor.request_id,
+                    rows.json(rejection.details),
+                    MAX_REJECTIONS_PER_MINUTE,
+                )
+            )
+
+    async def find(self, id: str) -> StoredToken | None:  # noqa: A002  # the field's name
+        """A token, revoked or not."""
+        row = await self._pool.fetchrow(
+            f"select {rows.STORED} from token where id = $1",  # noqa: S608  # a constant
+            id,
+        )
+        return rows.stored(row) if row else None
+
+    async def find_by_key(self, key: str) -> StoredToken | None:
+        """A token by the SHA-256 of its digest, revoked or not."""
+        row = await self._pool.fetchrow(
+            f"select {rows.STORED} from token where sha256(digest) = $1",  # noqa: S608  # a constant
+            bytes.fromhex(key),
+        )
+        return rows.stored(row) if row else None
+
+    async def verdict(self, digest: str) -> Verdict:
+        """Whether the token with this digest is honoured now, by PostgreSQL's clock."""
+        row = await self._pool.fetchrow(
+            """
+            select *, extract(epoch from expires - now())::float8 as expires_in,
+                case when revoked is not null then 'revoked'
+                    when disabled then 'disabled'
+                    when expires <= now() then 'expired'
+                    when not_before > now() then 'not_yet_valid'
+                end as refused
+            from token where digest = $1
+            """,
+            bytes.fromhex(digest),
+        )
+        if row is None:
+            return Verdict(code="invalid_token")
+        if row["refused"] is not None:
+            return Verdict(
+                code="invalid_token",
+                refused=RefusedToken(
+                    id=row["id"],
+                    reason=row["refused"],
+                    replaced=row["refused"] == "expired" and row["rotated_to"] is not None,
+                ),
+                rev=row["rev"],
+            )
+        return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
+
+    async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
+        """Notes when tokens were last used, and what was refused to them; only the newest refusals are kept."""
+        async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
+            # Chains are locked in order, as changes lock them: the join below updates rows in any order, and a change that
+            # holds one of them may be waiting for another.
+            await connection.execute(
+                "select from token where id in (select chain from token where id = any($1))"
+                " order by id for no key update",
+                [use.id for use in uses],
+            )
+            await connection.execute(
+                """
+                update token set uses = uses + seen.count, last_used = greatest(last_used, seen.at),
+                    last_ip = case when last_used > seen.at then last_ip else seen.ip end
+                from (select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::bigint[])
+                    as seen (id, at, ip, count)) as seen
+                where token.id = seen.id
+                """,
+                [use.id for use in uses],
+                [use.time for use in uses],
+                [use.ip for use in uses],
+                [use.count for use in uses],
+            )
+            await connection.execute(
+                """
+                insert into use_by_day (token, day, hours)
+                select token.id, today, array(
+                    select case when hour = this_hour then seen.count else 0 end
+                    from generate_series(0, 23) as hour order by hour
+                )
+                from unnest($1::text[], $2::bigint[]) as seen (id, count)
+                join token on token.id = seen.id
+                cross join (select now() at time zone 'UTC' as now) as clock
+                cross join lateral (
+                    select clock.now::date as today, extract(hour from clock.now)::int as this_hour
+                ) as moment
+                order by token.id
+                on conflict (token, day) do update set
+                    hours[extract(hour from now() at time zone 'UTC')::int + 1] =
+                        use_by_day.hours[extract(hour from now() at time zone 'UTC')::int + 1]
+                        + excluded.hours[extract(hour from now() at time zone 'UTC')::int + 1]
+                """,
+                [use.id for use in uses],
+                [use.count for use in uses],
+            )
+            await connection.executemany(
+                "insert into refusal (token, at, reason, address, route, request_id)"
+                " select $1, $2, $3, $4, $5, $6 where exists (select from token where id = $1)",
+                [
+                    (each.id, each.time, each.reason, each.address, each.route, each.request_id)
+                    for each in refusals
+                ],
+            )
+            await connection.execute(
+                """
+                delete from refusal using (
+                    select id, row_number() over (partition by token order by id desc) as place
+                    from refusal where token = any($1)
+                ) as old where refusal.id = old.id and old.place > $2
+                """,
+                list({each.id for each in refusals}),
+                LOG_LENGTH,
+            )
+
+    async def log(self, id: str, after: LogPlace) -> TokenLog | None:  # noqa: A002
+        """Changes of a token, refusals to it and rejected attempts to change it, newest first; None if there never was such
+        a token. Attempts are apart from changes, which a flood of them would push out.
+        """
+        if not await self._pool.fetchval("select true from token where id = $1", id):
+            return None
+        changes = await self._entries("audit", "token = $1 and not rejected", id, after.changes)
+        attempts = await self._entries("audit", "token = $1 and rejected", id, after.attempts)
+        refusals = await self._entries("refusal", "token = $1", id, after.refusals)
+        return TokenLog(
+            changes=tuple(map(rows.change, changes.rows)),
+            refusals=tuple(map(rows.refusal, refusals.rows)),
+            attempts=tuple(map(rows.attempt, attempts.rows)),
+            next=_following(changes, attempts, refusals),
+        )
+
+    async def account_log(self, account: str, after: LogPlace) -> AccountLog | None:
+        """Changes of an account, and rejected attempts that named it, newest first; None if nothing is known of it."""
+        of_account = "token is null and details ->> 'account' = $1"
+        changes = await self._entries("audit", f"{of_account} and not rejected", account, after.changes)
+        attempts = await self._entries("audit", f"{of_account} and rejected", account, after.attempts)
+        if not changes.rows and not attempts.rows and after == FIRST:
+            return None
+        return AccountLog(
+            changes=tuple(map(rows.change, changes.rows)),
+            attempts=tuple(map(rows.attempt, attempts.rows)),
+            next=_following(changes, attempts),
+        )
+
+    async def _entries(self, table: str, condition: str, value: str, before: int) -> "_Entries":
+        """The newest entries of a log before one, as many as a message has room for.
+
+        Args:
+            table: where they are.
+            condition: which ones, about ``$1``.
+            value: what ``$1`` is.
+            before: the number of that entry; 0 for none of them.
+        """
+        if before == 0:
+            return _Entries([], 0)
+        found = await self._pool.fetch(
+            f"select * from {table} where {condition} and id < $2 order by id desc limit $3",  # noqa: S608  # constants
+            value,
+            before,
+            LOG_LENGTH + 1,
+        )
+        shown = _within(found[:LOG_LENGTH], MAX_LOG_BYTES)
+        return _Entries(shown, shown[-1]["id"] if len(shown) < len(found) else 0)
+
+    async def refusals_to(self, request_id: str) -> Sequence[Refusal]:
+        """What the tokens' logs hold about a request."""
+        found = await self._pool.fetch(
+            "select * from refusal where request_id = $1 order by id desc limit 10", request_id
+        )
+        return [rows.refusal(row) for row in found]
+
+    async def use(self, ids: Sequence[str], hours: int) -> dict[str, tuple[int, ...]]:
+        """By token: how often it was used in each of the last hours, oldest first."""
+        found = await self._pool.fetch(
+            "select token, day, hours, now() at time zone 'UTC' as now from use_by_day"
+            " where token = any($1) and day >= (now() at time zone 'UTC')::date - $2::int / 24 - 1",
+            list(ids),
+            hours,
+        )
+        uses: dict[str, list[int]] = {}
+        for row in found:
+            history = uses.setdefault(row["token"], [0] * hours)
+            first = row["now"].toordinal() * 24 + row["now"].hour - hours + 1
+            for hour, count in enumerate(row["hours"], row["day"].toordinal() * 24 - first):
+                if 0 <= hour < hours:
+                    history[hour] += count
+        return {token: tuple(history) for token, history in uses.items()}
+
+    async def get(self, id: str, *, revoked: bool = False) -> Token | None:  # noqa: A002
+        """A token; one that is revoked only where that is asked for."""
+        row = await self._pool.fetchrow(
+            "select * from token where id = $1 and (revoked is null or $2)", id, revoked
+        )
+        return rows.token(row) if row else None
+
+    async def export(self, id: str) -> TokenRecord | None:  # noqa: A002
+        """A token's record with its digest."""
+        row = await self._pool.fetchrow("select * from token where id = $1 and revoked is null", id)
+        if row is None:
+            return None
+        token = rows.token(row)
+        return TokenRecord(
+            id=token.id,
+            digest=row["digest"].hex(),
+            token=rows.wanted(token),
+            hint=token.hint,
+            disabled=token.disabled,
+            created=token.created,
+        )
+
+    async def list(self, wanted: ListTokens, place: Place | None) -> Listing[Token]:
+        """A page of the tokens that match."""
+        parts = rows.ORDERS[wanted.order]
+        in_state = rows.STATES[wanted.state] if wanted.state else "revoked is null"
+        condition = f"""
+            {in_state} and ($1::text is null or account = $1)
+            and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2
+                or lower(hint) = lower($6) or digest = $7)
+            and ($3::text is null
+                or $3 = any(scopes) or ' ' || array_to_string(scopes, ' ') like '% ' || $9 || ':%')
+            and ($4::text is null or rotated_to = $4) and ($5::text is null or created_by = $5)
+            and ($8::timestamptz is null or coalesce(last_used, created) < $8)
+        """
+        text = (wanted.query or "").strip()
+        arguments = (
+            wanted.account,
+            f"%{_escape_like(text)}%" if text else None,
+            wanted.scope,
+            wanted.rotated_to,
+            wanted.created_by,
+            text,
+            bytes.fromhex(text) if rules.is_digest(text) else None,
+            wanted.unused_since,
+            _escape_like(wanted.scope or ""),
+        )
+        if place is None:
+            counts = ", ".join(
+                f"count(*) filter (where {part.condition.format(time='now()')})" for part in parts
+            )
+            ((time, *sizes),) = await self._pool.fetch(
+                f"select now()::text, {counts} from token where {condition}",  # noqa: S608  # constants
+                *arguments,
+                timeout=LIST_S,
+            )
+        else:
+            time, sizes = place.time, [0] * len(parts)
+        found: list[asyncpg.Record] = []
+        skipped = 0 if place else wanted.page * wanted.page_size
+        for number, part in enumerate(parts):
+            if place is not None and number < place.part:
+                continue
+            values = [*arguments, wanted.page_size + 1 - len(found), skipped]
+            within = condition
+            if len(parts) > 1:
+                values.append(time)
+                within += f" and {part.condition.format(time=f'${len(values)}::text::timestamptz')}"
+            if place is not None and number == place.part:
+                values += (place.key, place.id)
+                within += f" and {part.beyond(f'${len(values) - 1}', f'${len(values)}')}"
+            found += await self._pool.fetch(
+                f"select *, ({part.key})::text as place, {number} as part from token where {within}"  # noqa: S608
+                f" order by {part.sql} limit $10 offset $11",
+                *values,
+                timeout=LIST_S,
+            )
+            if len(found) > wanted.page_size:
+                break
+            skipped = max(0, skipped - sizes[number])
+        return _listing(
+            wanted,
+            place,
+            place.total if place else sum(sizes),
+            found,
+            rows.token,
+            time=time if len(parts) > 1 else "-infinity",
+        )
+
+    async def account(self, account: str) -> Account | None:
+        row = await self._pool.fetchrow("select * from account where account = $1", account)
+        return rows.account(row) if row else None
+
+    async def accounts(self, wanted: ListAccounts, place: Place | None) -> Listing[Account]:
+        """A page of the accounts that match."""
+        condition = "($1::text is null or account ilike $1 or name ilike $1)"
+        text = (wanted.query or "").strip()
+        query = f"%{_escape_like(text)}%" if text else None
+        total = (
+            place.total
+            if place
+            else await self._pool.fetchval(f"select count(*) from account where {condition}", query)  # noqa: S608
+        )
+        found = await self._pool.fetch(
+            f"select *, account as id, '' as place, 0 as part from account where {condition}{' and account > $4' if place else ''}"  # noqa: S608  # constants
+            " order by account limit $2 offset $3",
+            query,
+            wanted.page_size + 1,
+            0 if place else wanted.page * wanted.page_size,
+            *((place.id,) if place else ()),
+        )
+        return _listing(wanted, place, total, found, rows.account)
+
+    async def count_accounts(self) -> int:
+        count: int = await self._pool.fetchval("select count(*) from account")
+        return count
+
+    async def version(self) -> str:
+        version: str = await self._pool.fetchval("select current_setting('server_version')")
+        return version
+
+    async def installation(self) -> str:
+        """Names this database among all: a hash of what identifies the server and the database on it. Not a secret."""
+        if self._installation is None:
+            identity: str = await self._pool.fetchval(
+                "select format('%s/%s', system_identifier, oid) from pg_control_system(), pg_database "
+                "where datname = current_database()"
+            )
+            self._installation = sha256(identity.encode()).hexdigest()[:8]
+        return self._installation
+
+
+class _Entries(NamedTuple):
+    """Entries of a log, and the number of the one before which there are more; 0 if there are none."""
+
+    rows: Sequence[asyncpg.Record]
+    more_before: int
+
+
+def _following(changes: _Entries, attempts: _Entries, refusals: _Entries | None = None) -> str | None:
+    """The cursor of a log's older entries."""
+    place = LogPlace(
+        changes=changes.more_before,
+        attempts=attempts.more_before,
+        refusals=refusals.more_before if refusals else 0,
+    )
+    return cursors.encode(place) if any(msgspec.structs.astuple(place)) else None
+
+
+def _within(found: Sequence[asyncpg.Record], max_bytes: int) -> Sequence[asyncpg.Record]:
+    """The first rows whose details take no more than so many bytes together, and the first one in any case."""
+    for index, row in enumerate(found):
+        max_bytes -= len(row.get("details") or "")
+        if max_bytes < 0 and index:
+            return found[:index]
+    return found
+
+
+def _listing(
+    wanted: ListTokens | ListAccounts,
+    place: Place | None,
+    total: int,
+    found: Sequence[asyncpg.Record],
+    read: Callable[[asyncpg.Record], T],
+    *,
+    time: str = "-infinity",
+) -> Listing[T]:
+    """A page of a list.
+
+    Args:
+        wanted: what was asked for.
+        place: where the page begins, if it was asked for by a cursor.
+        total: how many rows match.
+        found: the page's rows with their ``id``, ``place`` and ``part``, and one more if there are more.
+        read: makes an item of a row.
+        time: when the first page was read, where the order depends on it.
+    """
+    page = place.page if place else wanted.page
+    shown = found[: wanted.page_size]
+    following = None
+    if len(found) > len(shown):
+        last = shown[-1]
+        following = cursors.encode(
+            Place(
+                filters=cursors.filters(wanted),
+                page=page + 1,
+                total=total,
+                id=last["id"],
+                key=last["place"],
+                part=last["part"],
+                time=time,
+            )
+        )
+    return Listing(total, page, math.ceil(total / wanted.page_size), tuple(map(read, shown)), following)
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,664 @@
+"""Everything that changes tokens and accounts: the change, its audit rows, what is announced about it and the reply that is
+stored for its Idempotency-Key are one transaction.
+
+Locks are taken in one order, so that no two changes wait for each other: the idempotency key, the account, the chains, the
+session, the numbers of changes and events. A chain is locked by the row of its first token. Changing a token, or counting
+its uses, takes its chain for update; acting with a token takes that one's chain at least for share. What is locked is
+read again, in a statement that begins after the lock was granted.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tallystick.coherence.notices import notice_key
+from tallystick.contracts import (
+    Account,
+    AccountAdded,
+    AccountDeletedEvent,
+    Actor,
+    Changed,
+    NewToken,
+    Token,
+    TokenChanged,
+)
+from tallystick.tokens.record import TokenRecord
+from tallystick.tokens.rules import canonical
+from tallystick_server.runtime.postgres import Connection
+from tallystick_server.tokens.authority import Authority
+from tallystick_server.tokens.store import rows
+from tallystick_server.tokens.store.rows import StoredToken
+
+DESCENDANTS_S = 4.0
+"""How long looking for descendants may take, in seconds."""
+SESSION_LASTS = "12 hours"
+MAX_SESSIONS = 20
+"""Sessions that one token may have; a further one ends the oldest."""
+
+
+class AlreadyExists(Exception):
+    """A token with this digest or id exists already, revoked ones included."""
+
+
+class NoSuchAccount(Exception):
+    """The account a token should be bound to does not exist."""
+
+
+class KeyReused(Exception):
+    """An Idempotency-Key came again with another request."""
+
+
+class KnownToken(NamedTuple):
+    id: str
+    revoked: bool
+
+
+class Transaction:
+    """The changes of one request: all of them happen or none.
+
+    Args:
+        connection: where a transaction has begun.
+        actor: on whose behalf.
+    """
+
+    def __init__(self, connection: Connection, actor: Actor) -> None:
+        self._connection = connection
+        self._actor = actor
+        self._authority: Authority | None = None
+        self._numbered: dict[str, None] = {}
+        self._announced: list[tuple[str, msgspec.Struct]] = []
+        self.changed: list[Changed] = []
+        """What the edges have to forget once this is committed."""
+
+    @property
+    def authority(self) -> Authority:
+        if self._authority is None:
+            raise RuntimeError("nobody was authenticated")
+        return self._authority
+
+    # Who acts
+
+    async def authenticate(self) -> Authority:
+        """Finds out who acts. Without a lock: `lock` does it again.
+
+        Raises:
+            Rejected: the actor's credential is not valid.
+        """
+        self._authority = Authority(self._actor, await holder(self._connection, self._actor))
+        return self._authority
+
+    async def lock(self, *chains: str) -> Authority:
+        """Locks chains for a change, and the chain of the token that acts so that it stays as it is until the end.
+
+        Raises:
+            Rejected: the actor's credential is not valid any more.
+        """
+        acting = self.authority.holder
+        targets = sorted({*chains})
+        if acting is None or acting.chain in targets:
+            await self._lock_for_update(targets)
+        else:
+            await self._lock_for_update([chain for chain in targets if chain < acting.chain])
+            await self._connection.execute("select from token where id = $1 for share", acting.chain)
+            await self._lock_for_update([chain for chain in targets if chain > acting.chain])
+        if acting is None:
+            return self.authority
+        self._authority = Authority(self._actor, await holder(self._connection, self._actor, lock=True))
+        return self._authority
+
+    async def _lock_for_update(self, chains: Sequence[str]) -> None:
+        if chains:
+            # Not the strongest lock, which would hold up rows that only refer to this one.
+            await self._connection.execute(
+                "select from token where id = any($1) order by id for no key update", chains
+            )
+
+    # Idempotency
+
+    async def replay(self, operation: str, key: str, request: bytes) -> str | None:
+        """What was answered to this key before, as JSON; None the first time. A request with the same key that
+        is under way elsewhere is waited for.
+
+        Raises:
+            KeyReused: that was another request.
+        """
+        if await self._connection.fetchval(
+            """
+            insert into idempotency (actor, operation, key, request) values ($1, $2, $3, $4)
+            on conflict (actor, operation, key) do update set request = excluded.request, reply = null, at = now()
+                where idempotency.at < now() - interval '24 hours'
+            returning true
+            """,
+            self.authority.name,
+            operation,
+            key,
+            request,
+        ):
+            return None
+        row = await self._connection.fetchrow(
+            "select request, reply from idempotency where actor = $1 and operation = $2 and key = $3",
+            self.authority.name,
+            operation,
+            key,
+        )
+        if row is None or row["request"] != request:
+            raise KeyReused
+        reply: str = row["reply"]
+        return reply
+
+    async def remember(self, operation: str, key: str, reply: msgspec.Struct) -> None:
+        await self._connection.execute(
+            "update idempotency set reply = $4 where actor = $1 and operation = $2 and key = $3",
+            self.authority.name,
+            operation,
+            key,
+            rows.json(reply),
+        )
+
+    # Reading
+
+    async def find(self, *, id: str | None = None, digest: str | None = None) -> StoredToken | None:  # noqa: A002
+        """A token as it is, revoked or not, without a lock. Its chain and account never change."""
+        row = await self._connection.fetchrow(
+            f"select {rows.STORED} from token where id = $1 or digest = $2",  # noqa: S608  # a constant
+            id,
+            bytes.fromhex(digest) if digest else None,
+        )
+        return rows.stored(row) if row else None
+
+    async def find_by_key(self, key: str) -> StoredToken | None:
+        """The same by the SHA-256 of the token's digest."""
+        row = await self._connection.fetchrow(
+            f"select {rows.STORED} from token where sha256(digest) = $1",  # noqa: S608  # a constant
+            bytes.fromhex(key),
+        )
+        return rows.stored(row) if row else None
+
+    async def chain(self, chain: str) -> Sequence[StoredToken]:
+        """The tokens of a chain, oldest first."""
+        found = await self._connection.fetch(
+            f"select {rows.STORED} from token where chain = $1",  # noqa: S608  # a constant
+            chain,
+        )
+        members = {row["id"]: rows.stored(row) for row in found}
+        ordered: list[StoredToken] = []
+        following: str | None = chain
+        while following is not None:
+            ordered.append(members[following])
+            following = members[following].token.rotated_to
+        return ordered
+
+    async def chains_of_account(self, account: str) -> Sequence[str]:
+        """The chains of an account's tokens. With the account locked, none is added."""
+        found = await self._connection.fetch(
+            "select distinct chain from token where account = $1 and revoked is null", account
+        )
+        return [row["chain"] for row in found]
+
+    async def members(self, chains: Sequence[str]) -> Sequence[StoredToken]:
+        """The tokens of some chains."""
+        found = await self._connection.fetch(
+            f"select {rows.STORED} from token where chain = any($1) order by id",  # noqa: S608  # a constant
+            chains,
+            timeout=DESCENDANTS_S,
+        )
+        return [rows.stored(row) for row in found]
+
+    async def descendants(self, creators: Sequence[str], within: Sequence[str]) -> Sequence[str]:
+        """The chains of all tokens that were created with some tokens, directly or not.
+
+        Args:
+            creators: the ids of these tokens.
+            within: the chains they belong to, which are left out.
+        """
+        found = await self._connection.fetch(
+            f"{_DESCENDANTS} select chain from descendant",  # noqa: S608  # a constant
+            creators,
+            within,
+            timeout=DESCENDANTS_S,
+        )
+        return [row["chain"] for row in found]
+
+    async def lock_descendants(self, chain: str) -> None:
+        """Locks a chain and those of all its descendants. None is added later: whoever creates a token with one of them
+        waits for the lock.
+
+        Raises:
+            Rejected: the actor's credential is not valid any more.
+        """
+        found: set[str] = set()
+        while True:
+            # Locks are taken in order, so a longer list begins with none of them.
+            await self._connection.execute("savepoint locks")
+            await self.lock(chain, *found)
+            members = [each.token.id for each in await self.chain(chain)]
+            now_there = set(await self.descendants(members, [chain]))
+            if now_there <= found:
+                await self._connection.execute("release savepoint locks")
+                return
+            found |= now_there
+            await self._connection.execute("rollback to savepoint locks")
+
+    async def count_living_descendants(self, creators: Sequence[str], within: Sequence[str]) -> int:
+        """How many tokens that were created with some tokens, directly or not, are valid or may become so.
+
+        Args:
+            creators: the ids of these tokens.
+            within: the chains they belong to, which are left out.
+        """
+        count: int = await self._connection.fetchval(
+            f"{_DESCENDANTS} select count(*) from descendant join token using (chain) where {rows.LIVING}",  # noqa: S608
+            creators,
+            within,
+            timeout=DESCENDANTS_S,
+        )
+        return count
+
+    async def count_created(self, chain: str, most: int) -> int:
+        """How many living tokens the tokens of a chain have created, counted up to a number."""
+        count: int = await self._connection.fetchval(
+            f"""
+            select count(*) from (
+                select from token where created_by in (select id from token where chain = $1) and {rows.LIVING} limit $2
+            ) as created
+            """,  # noqa: S608  # a constant
+            chain,
+            most,
+        )
+        return count
+
+    async def is_first(self) -> bool:
+        """Whether there never was a token; nobody else can make one until this transaction ends."""
+        await self._connection.execute("lock table token in share row exclusive mode")
+        return not await self._connection.fetchval("select exists (select from token)")
+
+    async def known(self, digests: Sequence[str]) -> Mapping[str, KnownToken]:
+        """The tokens with these digests, by digest, revoked ones included."""
+        found = await self._connection.fetch(
+            "select id, digest, revoked is not null as revoked from token where digest = any($1)",
+            [bytes.fromhex(digest) for digest in digests],
+        )
+        return {row["digest"].hex(): KnownToken(row["id"], row["revoked"]) for row in found}
+
+    async def taken_ids(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that tokens have."""
+        return {
+            row["id"] for row in await self._connection.fetch("select id from token where id = any($1)", ids)
+        }
+
+    # Tokens
+
+    async def insert(
+        self, record: TokenRecord, *, limited_by: StoredToken | None = None, imported: bool = False
+    ) -> Token:
+        """Adds a token, whose account has to be locked.
+
+        Args:
+            record: what to add.
+            limited_by: a token whose rate limit it shares; None for one of its own.
+            imported: whether it comes from an import.
+
+        Raises:
+            AlreadyExists: its digest or id is taken.
+        """
+        added = await self._add(
+            record,
+            chain=record.id,
+            family=limited_by.family if limited_by else record.id,
+            imported=imported,
+            disabled_with=None,
+        )
+        await self._record("token.created", [added.id], _created(added))
+        return added
+
+    async def update(self, old: Token, wanted: NewToken) -> None:
+        """Changes a token's fields."""
+        await self._connection.execute(
+            """
+            update token set description = $2, scopes = $3, metadata = $4, restrictions = $5, not_before = $6,
+                expires = $7, rev = rev + 1
+            where id = $1
+            """,
+            old.id,
+            wanted.description,
+            list(dict.fromkeys(wanted.scopes)),
+            rows.json(wanted.metadata),
+            rows.json(canonical(wanted.restrictions)),
+            wanted.not_before,
+            wanted.expires,
+        )
+        await self._record("token.updated", [old.id], _difference(rows.wanted(old), wanted))
+
+    async def disable(self, ids: Sequence[str], number: int | None) -> None:
+        """Disables tokens together.
+
+        Args:
+            ids: the tokens.
+            number: the disable that they join; None for a new one.
+        """
+        if number is None:
+            number = await self._connection.fetchval("select nextval('disable_number')")
+        await self._connection.execute(
+            "update token set disabled = true, disabled_with = $2, rev = rev + 1 where id = any($1)",
+            ids,
+            number,
+        )
+        await self._record("token.disabled", ids, _changes(disabled=(False, True)))
+
+    async def enable(self, ids: Sequence[str]) -> None:
+        await self._connection.execute(
+            "update token set disabled = false, disabled_with = null, rev = rev + 1 where id = any($1)", ids
+        )
+        await self._record("token.enabled", ids, _changes(disabled=(True, False)))
+
+    async def rotate(self, old: StoredToken, new: TokenRecord, grace_s: int, *, family: str) -> Token:
+        """Adds the successor, and lets the old token end with the grace period or its own expiry, whichever is first.
+
+        Args:
+            old: the token.
+            new: its successor.
+            grace_s: how long the old secret stays valid, in seconds.
+            family: whose rate limit the successor shares.
+
+        Raises:
+            AlreadyExists: the successor's digest is taken.
+        """
+        added = await self._add(
+            new, chain=old.chain, family=family, imported=old.is_imported, disabled_with=old.disabled_with
+        )
+        holder = self.authority.holder
+        expires = await self._connection.fetchval(
+            "update token set rotated_to = $2, rotated_by = $4, rev = rev + 1,"
+            " expires = least(expires, now() + make_interval(secs => $3)) where id = $1 returning expires",
+            old.token.id,
+            added.id,
+            float(grace_s),
+            holder.token.id if holder else None,
+        )
+        changed = _changes(rotatedTo=(None, added.id), expires=(old.token.expires, expires))
+        await self._record("token.rotated", [old.token.id], {"to": added.id, "grace": grace_s, **changed})
+        await self._record("token.created", [added.id], {"rotatedFrom": old.token.id, **_created(added)})
+        return added
+
+    async def revoke(self, ids: Sequence[str]) -> None:
+        """Revokes tokens for good."""
+        revoked = await self._connection.fetchval(
+            """
+            with ended as (
+                update token set revoked = now(), revoked_by = $2, rev = rev + 1 where id = any($1)
+            )
+            select now()
+            """,
+            ids,
+            self.authority.name,
+            timeout=DESCENDANTS_S,
+        )
+        await self._record("token.revoked", ids, _changes(revoked=(None, revoked)))
+
+    async def end_sessions(self, ids: Sequence[str]) -> None:
+        """Ends the sessions and the sign-in links of tokens that lost something: they do not come back with it."""
+        await self._connection.execute("delete from session where token = any($1)", ids)
+        await self._connection.execute("delete from sign_in_link where token = any($1)", ids)
+
+    # Sessions
+
+    async def begin_session(self, session: str, link: str | None) -> bool:
+        """Begins a session of the token that acts, and uses up the link it came with; answers whether that was there.
+
+        Args:
+            session: the digest of the session's secret.
+            link: the digest of the link's secret.
+        """
+        holder = self.authority.holder
+        if holder is None:
+            raise RuntimeError("a session acts for a token")
+        if link is not None and not await self._connection.fetchval(
+            "delete from sign_in_link where digest = $1 and token = $2 and expires > now() returning true",
+            bytes.fromhex(link),
+            holder.token.id,
+        ):
+            return False
+        await self._connection.execute(
+            "delete from session where digest in"
+            " (select digest from session where token = $1 order by created desc offset $2)",
+            holder.token.id,
+            MAX_SESSIONS - 1,
+        )
+        await self._connection.execute(
+            f"insert into session (digest, token, expires) values ($1, $2, now() + interval '{SESSION_LASTS}')",  # noqa: S608
+            bytes.fromhex(session),
+            holder.token.id,
+        )
+        await self._audit("session.started", [holder.token.id])
+        return True
+
+    async def make_link(self, id: str, link: str, seconds: int) -> bool:  # noqa: A002  # the field's name
+        """Stores a link that signs in as a token; answers whether the token is active."""
+        made = await self._connection.fetchval(
+            f"""
+            insert into sign_in_link (digest, token, expires)
+            select $1, id, now() + make_interval(secs => $3) from token where id = $2 and {rows.ACTIVE}
+            returning true
+            """,  # noqa: S608  # a constant
+            bytes.fromhex(link),
+            id,
+            float(seconds),
+        )
+        if made:
+            await self._audit("session.link_made", [id], {"seconds": seconds})
+        return bool(made)
+
+    # Accounts
+
+    async def lock_account(self, account: str, *, to_change: bool = False) -> bool:
+        """Locks an account until the end, so that it cannot be deleted meanwhile, or for that; answers whether it
+        exists.
+        """
+        strength = "update" if to_change else "share"
+        return bool(
+            await self._connection.fetchval(
+                f"select true from account where account = $1 for {strength}",  # noqa: S608  # one of two words
+                account,
+            )
+        )
+
+    async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
+        """The account, locked, and whether it is new."""
+        row = await self._connection.fetchrow(
+            "insert into account (account, name) values ($1, $2) on conflict do nothing returning *",
+            account,
+            name,
+        )
+        if row is None:
+            row = await self._connection.fetchrow(
+                "select * from account where account = $1 for share", account
+            )
+            if row is None:  # deleted in between
+                return await self.add_account(account, name)
+            return rows.account(row), False
+        await self._audit("account.added", [None], {"account": account, **_changes(name=(None, name))})
+        self._announced.append(("account.added", AccountAdded(account=account)))
+        return rows.account(row), True
+
+    async def delete_account(self, account: str, tokens: int) -> None:
+        """Deletes an account whose tokens are revoked."""
+        name = await self._connection.fetchval(
+            "delete from account where account = $1 returning name", account
+        )
+        details = {"account": account, "tokens": tokens, **_changes(name=(name, None))}
+        await self._audit("account.deleted", [None], details)
+        self._announced.append(("account.deleted", AccountDeletedEvent(account=account)))
+
+    # What is recorded about each change
+
+    async def finish(self) -> None:
+        """Numbers the changes and stores what is to be announced. At the end: everybody waits for these two rows."""
+        await self._number(list(self._numbered))
+        await self._announce(self._announced)
+
+    async def _add(
+        self,
+        record: TokenRecord,
+        *,
+        chain: str,
+        family: str,
+        imported: bool,
+        disabled_with: int | None,
+    ) -> Token:
+        wanted = record.token
+        row = await self._connection.fetchrow(
+            """
+            insert into token (id, digest, hint, description, scopes, account, metadata, restrictions, not_before,
+                expires, disabled, created, created_by, family, chain, imported, disabled_with)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce($12, now()), $13, $14, $15, $16, $17)
+            on conflict do nothing
+            returning *
+            """,
+            record.id,
+            bytes.fromhex(record.digest),
+            record.hint,
+            wanted.description,
+            list(dict.fromkeys(wanted.scopes)),
+            wanted.account,
+            rows.json(wanted.metadata),
+            rows.json(canonical(wanted.restrictions)),
+            wanted.not_before,
+            wanted.expires,
+            record.disabled,
+            record.created,
+            self.authority.name,
+            family,
+            chain,
+            imported,
+            disabled_with,
+        )
+        if row is None:
+            raise AlreadyExists
+        return rows.token(row)
+
+    async def _record(
+        self, action: str, tokens: Sequence[str], details: dict[str, Any] | None = None
+    ) -> None:
+        """The same happened to all these tokens."""
+        await self._audit(action, tokens, details)
+        self._numbered |= dict.fromkeys(tokens)
+        self._announced += [(action, TokenChanged(id=token)) for token in tokens]
+
+    async def _audit(
+        self, action: str, tokens: Sequence[str | None], details: dict[str, Any] | None = None
+    ) -> None:
+        actor, acting = self._actor, self.authority.holder
+        await self._connection.execute(
+            "insert into audit (token, action, actor, actor_token, address, request_id, details)"
+            " select unnest($1::text[]), $2, $3, $4, $5, $6, $7",
+            tokens,
+            action,
+            self.authority.name,
+            acting.token.id if acting else None,
+            actor.address,
+            actor.request_id,
+            rows.json(details),
+            timeout=DESCENDANTS_S,
+        )
+
+    async def _number(self, tokens: Sequence[str]) -> None:
+        """Gives each changed token the next place among all changes."""
+        if not tokens:
+            return
+        numbered = await self._connection.fetch(
+            """
+            with number as (
+                update change_number set seq = seq + cardinality($1::text[]) returning seq
+            ), changed as (
+                select digest, rev, row_number() over (order by id) as place from token where id = any($1)
+            )
+            insert into change (seq, digest, rev)
+            select number.seq - cardinality($1) + place, digest, rev from number, changed
+            returning seq, digest, rev
+            """,
+            tokens,
+            timeout=DESCENDANTS_S,
+        )
+        self.changed = [
+            Changed(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"])
+            for row in sorted(numbered, key=lambda row: int(row["seq"]))
+        ]
+
+    async def _announce(self, announced: Iterable[tuple[str, msgspec.Struct]]) -> None:
+        events = list(announced)
+        if not events:
+            return
+        await self._connection.execute(
+            """
+            with number as (update outbox_number set n = n + cardinality($1::text[]) returning n)
+            insert into outbox (n, type, at, data)
+            select number.n - cardinality($1) + place, kind, now(), data
+            from number, unnest($1::text[], $2::jsonb[]) with ordinality as event (kind, data, place)
+            """,
+            [kind for kind, _ in events],
+            [rows.json(event) for _, event in events],
+            timeout=DESCENDANTS_S,
+        )
+
+
+async def holder(connection: Connection, actor: Actor, *, lock: bool = False) -> StoredToken | None:
+    """The token that an actor's credential leads to; None where there is no such token or session.
+
+    Args:
+        connection: where to look.
+        actor: who asks.
+        lock: keep a session from ending until the transaction ends.
+    """
+    if actor.token is not None:
+        condition, digest = "digest = $1", actor.token
+    elif actor.session is not None:
+        condition, digest = _OF_SESSION.format(lock="for share" if lock else ""), actor.session
+    else:
+        return None
+    row = await connection.fetchrow(
+        f"select {rows.STORED} from token where {condition}",  # noqa: S608  # constants
+        bytes.fromhex(digest),
+    )
+    return rows.stored(row) if row else None
+
+
+_OF_SESSION = "id = (select token from session where session.digest = $1 and session.expires > now() {lock})"
+
+_DESCENDANTS = """
+    with recursive descendant (chain) as (
+        select chain from token where created_by = any($1::text[]) and chain <> all($2::text[])
+        union
+        select created.chain from descendant
+        join token as member on member.chain = descendant.chain
+        join token as created on created.created_by = member.id
+        where created.chain <> all($2)
+    )
+"""
+
+
+def _created(token: Token) -> dict[str, Any]:
+    """What a new token has that a token without anything has not."""
+    return _difference(NewToken(), rows.wanted(token))
+
+
+def _difference(before: NewToken, after: NewToken) -> dict[str, Any]:
+    """Each field that differs, as it was and as it is."""
+    old, new = _fields(before), _fields(after)
+    return _changes(**{name: (old[name], new[name]) for name in old})
+
+
+def _fields(token: NewToken) -> dict[str, Any]:
+    """The fields by their names in JSON, each restriction as one."""
+    fields: dict[str, Any] = msgspec.to_builtins(token)
+    restrictions = fields.pop("restrictions")
+    return fields | {f"restrictions.{name}": value for name, value in restrictions.items()}
+
+
+def _changes(**fields: tuple[Any, Any]) -> dict[str, Any]:
+    """What the audit's details say of the fields that changed, from the value of each before and after."""
+    return {
+        "changes": {
+            name: {"from": before, "to": after} for name, (before, after) in fields.items() if before != after
+        }
+    }

@@ -1,0 +1,256 @@
+"""The steps of the changes to tokens, each in a transaction that has locked what it is about: what they check, cover and
+write.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from tallystick import contracts as c
+from tallystick.contracts import Failure, FieldError, NewToken
+from tallystick.tokens import rules
+from tallystick_server.tokens.attenuation import exceeds
+from tallystick_server.tokens.authority import Authority, Rejected
+from tallystick_server.tokens.handlers.replies import bad_request, conflict, not_found
+from tallystick_server.tokens.merging import NotMergeable, merged
+from tallystick_server.tokens.operations import Rule
+from tallystick_server.tokens.store import rows
+from tallystick_server.tokens.store.rows import StoredToken
+from tallystick_server.tokens.store.writes import Transaction
+
+
+async def find_target(
+    change: Transaction,
+    *required: Rule,
+    id: str | None = None,  # noqa: A002  # the field's name
+    digest: str | None = None,
+    key: str | None = None,
+) -> StoredToken:
+    """The token that a change is about, before anything is locked.
+
+    Args:
+        change: the transaction.
+        required: what the actor has to be allowed to do to it.
+        id: its public id.
+        digest: its digest.
+        key: the key of its digest, as notices of changes have it.
+
+    Raises:
+        Rejected: the actor may not do this to it, there is none, or the digest leads to one and the key to another.
+    """
+    found = None
+    if digest is not None or (id is not None and rules.is_token_id(id)):
+        found = await change.find(id=id, digest=digest)
+    by_key = await change.find_by_key(key) if key is not None else None
+    is_ambiguous = found is not None and by_key is not None
+    found = found or by_key
+    for rule in required:
+        change.authority.require(
+            rule,
+            account=account_of(rule, found) if found else None,
+            of_itself=change.authority.is_holder(found),
+        )
+    if found is None:
+        raise Rejected(not_found())
+    if is_ambiguous:
+        raise Rejected(conflict("this is a token and EmailEngine's id of another one: use the public id"))
+    return found
+
+
+def account_of(rule: Rule, target: StoredToken) -> str | None:
+    """The account that an operation on a token is about: of none but itself for what a bound token does to no other."""
+    return None if rule.is_bound_to_itself else target.token.account
+
+
+async def locked(change: Transaction, found: StoredToken) -> tuple[Sequence[StoredToken], StoredToken]:
+    """The chain of a token and the token, as they are now that the chain is locked."""
+    chain = await change.chain(found.chain)
+    return chain, next(each for each in chain if each.token.id == found.token.id)
+
+
+def require_existing(target: StoredToken) -> None:
+    """Raises:
+    Rejected: it is revoked.
+    """
+    if target.token.revoked is not None:
+        raise Rejected(not_found())
+
+
+def require_revision(target: StoredToken, revisions: Sequence[int] | None) -> None:
+    """Raises:
+    Rejected: the change is meant for another revision.
+    """
+    if revisions is not None and target.token.revision not in revisions:
+        raise Rejected(
+            Failure(code="stale", message="the token has changed since it was read", current=target.token)
+        )
+
+
+async def edit(
+    change: Transaction, authority: Authority, target: StoredToken, changes: c.TokenUpdate
+) -> None:
+    if target.token.rotated_to is not None:
+        raise Rejected(conflict("this token was rotated: change its successor"))
+    before = rows.wanted(target.token)
+    try:
+        after = merged(before, changes)
+    except NotMergeable as error:
+        raise Rejected(bad_request(*error.problems)) from None
+    # An expiry that is kept may have passed; only a new one has to lie ahead.
+    judged = after if after.expires != before.expires else msgspec.structs.replace(after, expires=None)
+    reject(rules.problems(judged, datetime.now(UTC), stored=target.token.restrictions))
+    after = rules.canonical_token(after)
+    # Neither what it becomes nor what it is: else who may give less could take more away.
+    authority.require_grant(before, after)
+    if after == before:
+        return
+    await change.update(target.token, after)
+    if not target.is_active or narrows(before, after):
+        await change.end_sessions([target.token.id])
+
+
+async def disable(
+    change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
+) -> Sequence[str]:
+    """Disables the whole chain, and answers the tokens that this disable covers."""
+    covered = [each for each in chain if not each.is_over and not each.token.disabled]
+    authority.require_not_replaced([target, *covered])
+    before = [
+        each
+        for each in chain
+        if each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
+    ]
+    if covered:
+        await change.disable(_ids(covered), target.disabled_with)
+        await change.end_sessions(_ids(covered))
+    return _ids(each for each in chain if each in covered or (each in before and each.token.disabled))
+
+
+async def enable(
+    change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
+) -> Sequence[str]:
+    """Enables what the same disable covered, and answers these tokens."""
+    if not target.token.disabled:
+        return []
+    covered = [
+        each
+        for each in chain
+        if each.token.revoked is None
+        and each.token.disabled
+        and (
+            each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
+        )
+    ]
+    authority.require_not_replaced(covered)
+    authority.require_grant(*(rows.wanted(each.token) for each in covered))
+    await change.enable(_ids(covered))
+    return _ids(covered)
+
+
+def coverage(
+    chain: Sequence[StoredToken], target: StoredToken, *, of_itself: bool, only: str | None
+) -> Sequence[StoredToken]:
+    """What a revocation of one token covers of its chain."""
+    place = chain.index(target)
+    if only == "predecessors":
+        return chain[:place]
+    if not of_itself:
+        return chain
+    # What it rotated to by itself, and so on: a successor that somebody else made is theirs.
+    end = place
+    while end + 1 < len(chain) and chain[end].rotated_by == chain[end].token.id:
+        end += 1
+    return chain[: end + 1]
+
+
+async def revoke(
+    change: Transaction,
+    authority: Authority,
+    chain: Sequence[StoredToken],
+    covered: Sequence[StoredToken],
+    descendants: Sequence[StoredToken],
+    *,
+    request: c.RevokeToken,
+) -> c.Revoked:
+    """Revokes what is covered; the chain of the token that acts comes last."""
+    holder = authority.holder
+    own = holder.chain if holder else None
+    ended = [each for each in (*descendants, *covered) if not each.is_over]
+    ended.sort(key=lambda each: each.chain == own)
+    if ended and not request.dry_run:
+        await change.revoke(_ids(ended))
+        await change.end_sessions(_ids(ended))
+    ended_ids = set(_ids(ended))
+    shown = [each for each in descendants if each.token.revoked is not None or each.token.id in ended_ids]
+    living = 0
+    if not request.descendants:
+        living = await change.count_living_descendants(_ids(covered), [chain[0].chain])
+    return c.Revoked(
+        deleted=not request.dry_run,
+        covered=tuple(
+            each.token.id for each in covered if each.token.revoked is not None or each.token.id in ended_ids
+        ),
+        descendants=tuple(_ids(shown)[: c.MAX_DESCENDANTS_LISTED]),
+        living_descendants=living,
+        own_chain=tuple(
+            each.token.id
+            for each in (*shown, *covered)
+            if each.chain == own and (each.token.revoked is not None or each.token.id in ended_ids)
+        ),
+        changed=bool(ended) and not request.dry_run,
+    )
+
+
+async def revoke_account(change: Transaction, rule: Rule, account: str) -> tuple[int, int]:
+    """Revokes every token of an account, and answers how many those were and how many descendants of theirs live on.
+
+    Raises:
+        Rejected: there is no such account, or the actor may not do this.
+    """
+    if not await change.lock_account(account, to_change=True):
+        raise Rejected(not_found())
+    chains = await change.chains_of_account(account)
+    authority = await change.lock(*chains)
+    authority.require(rule, account=account)
+    members = await change.members(chains)
+    ended = [each for each in members if each.token.revoked is None]
+    authority.require_not_replaced(each for each in ended if not authority.is_holder(each))
+    ended.sort(key=lambda each: authority.holder is not None and each.chain == authority.holder.chain)
+    if ended:
+        await change.revoke(_ids(ended))
+        await change.end_sessions(_ids(ended))
+    return len(ended), await change.count_living_descendants(_ids(members), chains)
+
+
+async def descendants(change: Transaction, covered: Sequence[StoredToken]) -> Sequence[StoredToken]:
+    """The tokens that were created with those that a revocation covers, directly or not, each with its chain."""
+    if not covered:
+        return []
+    return await change.members(await change.descendants(_ids(covered), [covered[0].chain]))
+
+
+def narrows(before: NewToken, after: NewToken) -> bool:
+    """Whether an edit takes something away, the rate limit aside: that is judged with each request."""
+    starts_later = after.not_before is not None and after.not_before != before.not_before
+    limits = msgspec.structs.replace(before.restrictions, rate_limit=after.restrictions.rate_limit)
+    return starts_later or bool(exceeds(after, msgspec.structs.replace(before, restrictions=limits)))
+
+
+def limited_holder(authority: Authority) -> StoredToken | None:
+    """The token that acts, if what comes from it shares its rate limit."""
+    holder = authority.holder
+    return holder if holder is not None and holder.token.restrictions.rate_limit is not None else None
+
+
+def _ids(tokens: Any) -> list[str]:
+    return [each.token.id for each in tokens]
+
+
+def reject(problems: Sequence[FieldError]) -> None:
+    """Raises:
+    Rejected: there are problems.
+    """
+    if problems:
+        raise Rejected(bad_request(*problems))

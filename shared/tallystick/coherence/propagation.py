@@ -1,0 +1,125 @@
+"""Makes a change and waits until it holds everywhere; and makes a token without ever losing its secret."""
+
+import asyncio
+import time
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+from nats.aio.client import Client
+
+from tallystick.contracts import (
+    SETTLE,
+    VERIFY,
+    CreateToken,
+    Failure,
+    Made,
+    Operation,
+    RotateToken,
+    Settle,
+    VerifyToken,
+)
+from tallystick.rpc.call import call
+from tallystick.rpc.server import CLOCKS_S
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
+
+LOOK_UP_S = 0.1
+
+
+class Everywhere(NamedTuple):
+    """How many edges acknowledged a change, and how long it took from the request to the last of them."""
+
+    edges: int
+    seconds: float
+
+
+class Creation(NamedTuple):
+    """A token was created, or may have been: whoever holds the secret must show it.
+
+    Args:
+        made: the reply; None if it is unknown whether the token exists.
+        everywhere: None if some cache has not confirmed yet that the old secret has changed.
+    """
+
+    made: Made | None
+    everywhere: Everywhere | None
+
+
+async def carry_out(client: Client, operation: Operation[Q, R], request: Q) -> tuple[R, Everywhere] | Failure:
+    """Asks for a change, and waits until no edge relies on anything older: at most as long as a lease lasts.
+
+    A failure after the commit says ``unavailable``: whether the change is made is open then, as with any answer
+    that got lost, and asking for the same again settles it.
+    """
+    started = time.monotonic()
+    reply = await call(client, operation, request)
+    if isinstance(reply, Failure):
+        return reply
+    everywhere = await _settle(client, operation, started)
+    return everywhere if isinstance(everywhere, Failure) else (reply, everywhere)
+
+
+async def create(
+    client: Client, operation: Operation[Any, Made], request: CreateToken | RotateToken
+) -> Creation | Failure:
+    """Creates a token. A failure means that there is none: if the reply was lost, the token is looked up by its digest
+    until the request can no longer be carried out.
+
+    Args:
+        client: the connection.
+        operation: `CREATE_TOKEN` or `ROTATE_TOKEN`, on either subject.
+        request: the request, with the digest of the new secret.
+    """
+    started = time.monotonic()
+    reply: Made | Failure = await call(client, operation, request)
+    made: Made | None
+    if not isinstance(reply, Failure):
+        made = reply
+    elif not reply.outcome_unknown:
+        return reply
+    else:
+        found = await _look_up(client, operation, request.digest, started)
+        if found == "not there":
+            return reply
+        made = None if found == "unknown" else found
+    if not operation.settles:
+        return Creation(made, Everywhere(0, round(time.monotonic() - started, 6)))
+    everywhere = await _settle(client, operation, started)
+    return Creation(made, None if isinstance(everywhere, Failure) else everywhere)
+
+
+async def _look_up(
+    client: Client, operation: Operation[Any, Made], digest: str, started: float
+) -> Made | Literal["not there", "unknown"]:
+    """The token, if it exists; ``not there`` if it does not and will not.
+
+    A request is carried out until its deadline and the difference of the clocks have passed, and its transaction then
+    takes as long again at most.
+    """
+    ends = started + 2 * operation.timeout_s + CLOCKS_S + 0.5
+    while True:
+        verdict = await call(client, VERIFY, VerifyToken(digest=digest))
+        is_over = time.monotonic() >= ends
+        if not isinstance(verdict, Failure):
+            if verdict.token is not None:
+                return Made(token=verdict.token)
+            if verdict.refused is not None:
+                return "unknown"
+            if is_over:
+                return "not there"
+        elif is_over:
+            return "unknown"
+        await asyncio.sleep(LOOK_UP_S)
+
+
+async def _settle(client: Client, operation: Operation[Q, R], started: float) -> Everywhere | Failure:
+    settle = SETTLE.by_operator if operation.subject == operation.by_operator.subject else SETTLE
+    seq: int | None = None
+    while True:
+        settled = await call(client, settle, Settle(seq=seq))
+        if isinstance(settled, Failure):
+            return settled
+        if settled.settled:
+            return Everywhere(settled.edges, round(time.monotonic() - started, 6))
+        seq = settled.seq

@@ -1,0 +1,235 @@
+"""Spends rate limits at the edge, out of quotas of the current window that the tokens service hands out: never more than
+the limit over any number of edges, and exactly the limit as long as they all answer.
+
+`HeldQuota` has the rules; this module has the messages.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tallystick.coherence.held_quota import HeldQuota, latest_recall
+from tallystick.coherence.invalidation import RETRY_S, now
+from tallystick.contracts import (
+    RECALLED,
+    RETURN_QUOTA,
+    TAKE_QUOTA,
+    Failure,
+    Quota,
+    RecallQuota,
+    ReturnQuota,
+    Token,
+)
+from tallystick.errors import Refused
+from tallystick.metrics.recorder import Measures
+from tallystick.rpc.hedged import Hedged
+from tallystick.tasks import ended_by_cancelling
+
+MAX_TOKENS = 100_000
+MAX_RECALLS = 10_000
+EXPIRE_S = 5.0
+"""How often quotas of windows that are over are counted as lost and removed."""
+CLOSE_S = 1.0
+"""How long an edge that stops waits until what it held is given back."""
+
+
+class Quotas:
+    """Args:
+    tokens: requests to the tokens service.
+    measures: where quotas handed out, given back and lost are counted.
+    """
+
+    def __init__(self, tokens: Hedged, measures: Measures) -> None:
+        self._tokens = tokens
+        self._measures = measures
+        self._held: dict[str, HeldQuota] = {}
+        self._takes: dict[str, asyncio.Task[None]] = {}
+        self._by_family: defaultdict[str, set[str]] = defaultdict(set)
+        self._recalls: dict[tuple[str, int], RecallQuota] = {}
+        self._returns: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def recalled_by(self, client: Client) -> AsyncIterator[None]:
+        """Answers recalls for as long as the block runs, and then gives back everything that is held."""
+        tasks = [asyncio.create_task(self._listen(client)), asyncio.create_task(self._expire())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                await ended_by_cancelling(task)
+            await self.close()
+
+    async def spend(self, token: Token) -> Quota | None:
+        """Uses up one request of a token's limit; ``granted`` is 0 if its window is used up. None for a token without a
+        limit.
+
+        Raises:
+            Refused: the tokens service does not answer, or the token does not exist any more.
+        """
+        if token.restrictions.rate_limit is None:
+            return None
+        moment = now()
+        held = self._held.get(token.id) or self._hold(token, moment)
+        held.update(token, moment)
+        quota = held.spend(moment)
+        return await self._wait(held) if quota is None else quota
+
+    async def close(self) -> None:
+        """Gives back everything that is held; what is not acknowledged in time counts as lost."""
+        for held in list(self._held.values()):
+            self._drop(held)
+        if self._returns:
+            await asyncio.wait(self._returns, timeout=CLOSE_S)
+        for task in list(self._returns):
+            await ended_by_cancelling(task)
+
+    async def _wait(self, held: HeldQuota) -> Quota:
+        held.waiting += 1
+        try:
+            while (quota := held.spend(now())) is None:
+                task = self._takes.get(held.holder)
+                if task is None:
+                    task = self._takes[held.holder] = asyncio.create_task(self._take(held))
+                    task.add_done_callback(_retrieve_exception)
+                # Shared by all who wait for it, so none of them may end it.
+                await asyncio.shield(task)
+        finally:
+            held.waiting -= 1
+            if held.left > held.waiting and self._is_recalled(held):
+                # The request that this was taken for has gone.
+                self._give_back(held)
+        return quota
+
+    async def _take(self, held: HeldQuota) -> None:
+        token = held.token
+        requested = now()
+        try:
+            quota = await self._tokens.call(TAKE_QUOTA, held.start_take(requested))
+        finally:
+            self._takes.pop(held.holder, None)
+        if isinstance(quota, Failure):
+            if quota.code == "not_found":
+                held.cancel_take()
+                raise Refused("invalid_token")
+            raise Refused("unavailable")
+        self._measures.count("tallystick_quota_handed_out_total", quota.granted)
+        recall = None
+        if quota.family is not None:
+            recall = self._recalls.get((quota.family, quota.window))
+        returns = held.complete_take(quota, requested, now(), recall)
+        self._count(held)
+        if returns is not None:
+            self._start(self._return(held, returns))
+        if self._held.get(token.id) is not held:
+            # It had to make room while this was under way.
+            self._give_back(held)
+        elif quota.family is not None:
+            self._by_family[quota.family].add(token.id)
+
+    # Giving back
+
+    def _give_back(self, held: HeldQuota) -> None:
+        keep = held.waiting
+        if held.left > keep or held.left == 0:
+            returns = held.give_back(keep=keep)
+            if returns is not None:
+                self._start(self._return(held, returns))
+
+    async def _return(self, held: HeldQuota, request: ReturnQuota) -> None:
+        reply = await self._tokens.call(RETURN_QUOTA, request)
+        if isinstance(reply, Failure):
+            return  # the next take gives it back, or it is lost as the window ends
+        held.settle_return(request.take, reply.counted)
+        self._count(held)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._returns.add(task)
+        task.add_done_callback(self._returns.discard)
+
+    def _drop(self, held: HeldQuota) -> None:
+        """Forgets what is held of a token, and gives it back."""
+        del self._held[held.token.id]
+        family = held.quota.family if held.quota is not None else None
+        if family is not None:
+            self._by_family[family].discard(held.token.id)
+            if not self._by_family[family]:
+                del self._by_family[family]
+        held.end_window(now())
+        returns = held.give_back() if held.left else None
+        if returns is not None:
+            self._start(self._return_dropped(held, returns))
+        else:
+            held.end_window(float("inf"))
+            self._count(held)
+
+    async def _return_dropped(self, held: HeldQuota, request: ReturnQuota) -> None:
+        try:
+            await self._return(held, request)
+        finally:
+            held.end_window(float("inf"))
+            self._count(held)
+
+    # Recalls
+
+    async def _listen(self, client: Client) -> None:
+        while not client.is_connected:
+            await asyncio.sleep(RETRY_S)
+        await client.subscribe(RECALLED, cb=self._hear)
+
+    async def _hear(self, message: Msg) -> None:
+        with suppress(msgspec.MsgspecError):
+            notice = msgspec.json.decode(message.data, type=RecallQuota)
+            key = notice.family, notice.window
+            self._recalls[key] = latest_recall(self._recalls.pop(key, None), notice)
+            if len(self._recalls) > MAX_RECALLS:
+                del self._recalls[next(iter(self._recalls))]
+            for token in tuple(self._by_family.get(notice.family, ())):
+                held = self._held.get(token)
+                if held is not None and held.is_recalled(notice):
+                    self._give_back(held)
+
+    def _is_recalled(self, held: HeldQuota) -> bool:
+        quota = held.quota
+        if quota is None or quota.family is None:
+            return False
+        recall = self._recalls.get((quota.family, quota.window))
+        return recall is not None and held.is_recalled(recall)
+
+    # What is held
+
+    def _hold(self, token: Token, moment: float) -> HeldQuota:
+        if len(self._held) >= MAX_TOKENS:
+            self._drop(next(iter(self._held.values())))
+        held = self._held[token.id] = HeldQuota(token, moment)
+        return held
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            self.expire(now())
+
+    def expire(self, moment: float) -> None:
+        """Counts what is left of windows that are over as lost, and forgets what has not been used since."""
+        for held in list(self._held.values()):
+            if moment >= held.ends and not held.waiting and held.holder not in self._takes:
+                held.end_window(moment)
+                self._count(held)
+                if moment >= held.ends + EXPIRE_S and held.pending_since is None:
+                    self._drop(held)
+
+    def _count(self, held: HeldQuota) -> None:
+        self._measures.count("tallystick_quota_lost_total", held.lost)
+        self._measures.count("tallystick_quota_returned_total", held.returned)
+        held.lost = held.returned = 0
+
+
+def _retrieve_exception(task: "asyncio.Task[None]") -> None:
+    """The requests that waited may all have gone; then nobody else takes note of how the take ended."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,197 @@
+"""What was let in and what was refused, by token: gathered here and reported in batches, off the request's path."""
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+from nats.aio.client import Client
+
+from tallystick.contracts import REPORT_USE, Failure, Refusal, ReportUse, Use
+from tallystick.rpc import batches
+from tallystick.rpc.call import call
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 1.0
+MAX_TOKENS = 10_000
+MAX_REFUSALS = 1_000
+MAX_REFUSALS_OF_ONE = 10
+"""In one report: a token's log keeps its latest 100, so a flood of them would be written to be forgotten."""
+LATER = {"unavailable", "overloaded"}
+"""Failures after which the same report may be accepted; any other one concerns the report itself."""
+MAX_REJECTED = 50
+"""Rejections in one go after which a rejected report is dropped whole: enough to find a few bad ones among thousands,
+and no flood of requests where the service rejects everything.
+"""
+_EMPTY_BYTES = len(msgspec.json.encode(ReportUse(uses=(), refusals=())))
+
+_AS_TOLD = dict.fromkeys(("revoked", "replaced", "disabled", "expired", "not_yet_valid"), "invalid_token")
+"""What the client is told of why its token is not honoured."""
+_ENDED = frozenset({"revoked", "replaced", "disabled"})
+"""Why a token was ended before its time: its use is counted apart."""
+
+
+class Usage:
+    """Bounded: beyond it what happens goes unreported, and is counted."""
+
+    def __init__(self) -> None:
+        self._uses: dict[str, _Uses] = {}
+        self._refusals: list[Refusal] = []
+        self._noted: Counter[str] = Counter()
+        """Refusals by token since the last report."""
+        self.dropped = 0
+        """Uses and refusals that are not reported, since `Gate` last took the number."""
+        self._waiting = False
+        """Whether the last report was not accepted for now."""
+        self.results: Counter[str] = Counter()
+        """How many requests were judged, by result."""
+        self.ended: Counter[str] = Counter()
+        """How many requests presented a token that was ended before its time, by reason."""
+
+    def used(self, token: str, address: str | None) -> None:
+        self.results["ok"] += 1
+        uses = self._uses.get(token)
+        if uses is None:
+            if len(self._uses) >= MAX_TOKENS:
+                self.dropped += 1
+                return
+            uses = self._uses[token] = _Uses()
+        uses.count += 1
+        uses.time = time.time()
+        uses.address = address
+
+    def refused(self, token: str, reason: str) -> bool:
+        """Counts a refusal, and answers whether there is room to `note` it."""
+        self.results[_AS_TOLD.get(reason, reason)] += 1
+        if reason in _ENDED:
+            self.ended[reason] += 1
+        # Only where there is room is anything kept by token.
+        if len(self._refusals) < MAX_REFUSALS and self._noted[token] < MAX_REFUSALS_OF_ONE:
+            self._noted[token] += 1
+            return True
+        self.dropped += 1
+        return False
+
+    def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
+        """Has a refusal reported for the token's log."""
+        self._refusals.append(
+            Refusal(
+                id=token,
+                time=datetime.now(UTC),
+                reason=reason,
+                address=address,
+                route=route,
+                request_id=request_id,
+            )
+        )
+
+    def take_results(self) -> dict[str, int]:
+        """Since the last time."""
+        results, self.results = self.results, Counter()
+        return dict(results)
+
+    def take_ended(self) -> dict[str, int]:
+        """Since the last time."""
+        ended, self.ended = self.ended, Counter()
+        return dict(ended)
+
+    async def report(self, client: Client) -> None:
+        """Runs until cancelled."""
+        while True:
+            await asyncio.sleep(REPORT_S)
+            await self.flush(client)
+
+    def take(self) -> deque[list[Use | Refusal]]:
+        """What is not reported yet, in reports that are each within the limit of a request."""
+        items: list[Use | Refusal] = [each.reported(token) for token, each in self._uses.items()]
+        items += self._refusals
+        self._uses, self._refusals = {}, []
+        self._noted.clear()
+        return deque(batches.cut(items, REPORT_USE.max_bytes - _EMPTY_BYTES))
+
+    async def flush(self, client: Client) -> None:
+        """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
+        time. Stops where the service cannot take a report now, to go on later. A report that the service rejects is
+        halved until what it rejects is alone; that is dropped and counted.
+        """
+        reports = self.take()
+        rejected = dropped = 0
+        try:
+            while reports:
+                failure = await _send(client, reports[0])
+                if failure is not None and failure.code in LATER:
+                    self._wait(failure)
+                    break
+                report = reports.popleft()
+                if failure is None:
+                    self._waiting = False
+                    continue
+                rejected += 1
+                if len(report) > 1 and rejected < MAX_REJECTED:
+                    half = len(report) // 2
+                    reports.extendleft((report[half:], report[:half]))
+                else:
+                    dropped += sum(map(_number, report))
+        finally:
+            if dropped:
+                log.warning("dropped %d uses and refusals that the tokens service rejects", dropped)
+            self.dropped += dropped
+            # Also where this is cancelled: the last report goes out when the edge stops.
+            self._keep(item for report in reports for item in report)
+
+    def _wait(self, failure: Failure) -> None:
+        if not self._waiting:
+            log.warning("usage cannot be reported for now: %s", failure.code)
+        self._waiting = True
+
+    def _keep(self, reported: Iterable[Use | Refusal]) -> None:
+        refusals: list[Refusal] = []
+        for each in reported:
+            if isinstance(each, Refusal):
+                refusals.append(each)
+            elif newer := self._uses.get(each.id):
+                newer.count += each.count
+            elif len(self._uses) < MAX_TOKENS:
+                self._uses[each.id] = _Uses(each.count, each.time.timestamp(), each.ip)
+            else:
+                self.dropped += each.count
+        refusals += self._refusals
+        self.dropped += max(0, len(refusals) - MAX_REFUSALS)
+        self._refusals = refusals[:MAX_REFUSALS]
+
+
+class _Uses:
+    """How often a token was used, and when (seconds since the epoch) and from where last."""
+
+    __slots__ = ("address", "count", "time")
+
+    def __init__(self, count: int = 0, time: float = 0, address: str | None = None) -> None:
+        self.count = count
+        self.time = time
+        self.address = address
+
+    def reported(self, token: str) -> Use:
+        return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)
+
+
+async def _send(client: Client, report: list[Use | Refusal]) -> Failure | None:
+    message = as_message(report)
+    if not batches.fits(message, REPORT_USE.max_bytes):
+        return Failure(code="bad_request", message="a single item over the limit")
+    reply = await call(client, REPORT_USE, message)
+    return reply if isinstance(reply, Failure) else None
+
+
+def as_message(report: list[Use | Refusal]) -> ReportUse:
+    return ReportUse(
+        uses=tuple(each for each in report if isinstance(each, Use)),
+        refusals=tuple(each for each in report if isinstance(each, Refusal)),
+    )
+
+
+def _number(item: Use | Refusal) -> int:
+    return item.count if isinstance(item, Use) else 1

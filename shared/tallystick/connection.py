@@ -1,0 +1,219 @@
+"""One NATS connection, set so that a lost server is noticed within seconds and never ends the process."""
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tallystick.errors import Unavailable
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_DENIED = re.compile(r'permissions violation for publish to "([^"]*)"', re.IGNORECASE)
+_DENIED_INBOX = re.compile(r'permissions violation for subscription to "_inbox\.', re.IGNORECASE)
+
+
+class PublishDenied(Exception):
+    """NATS does not permit this connection's user to publish to that subject. Trying again would not help."""
+
+
+class Denials:
+    """Notices which messages of a connection the server denied.
+
+    The server answers a denied message with an error that names its subject and no request. nats-py hands that to the
+    connection's error callback alone, while the sender waits for a reply until its timeout.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._hooked: object = None
+        self._told_of_inbox = False
+        self._subject = ""
+        self._denied: asyncio.Future[None] | None = None
+
+    async def publish(self, subject: str, sending: Coroutine[Any, Any, T]) -> T:
+        """Waits for what publishes to this subject. One at a time.
+
+        Raises:
+            PublishDenied: see there.
+        """
+        self._hook()
+        self._subject = subject.lower()
+        self._denied = asyncio.get_running_loop().create_future()
+        sent = asyncio.ensure_future(sending)
+        try:
+            waiting: set[asyncio.Future[Any]] = {sent, self._denied}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._denied.done():
+                raise PublishDenied(subject)
+            return await sent
+        finally:
+            self._denied = None
+            if not sent.done():
+                sent.cancel()
+
+    def _hook(self) -> None:
+        # Not at construction: connecting sets the callback, and may come later.
+        if self._client._error_cb is self._hooked:  # noqa: SLF001  # nats-py has no other way to listen for errors
+            return
+        before = self._client._error_cb  # noqa: SLF001
+
+        async def noticed(error: Exception) -> None:
+            found = _DENIED.search(str(error))
+            if _DENIED_INBOX.search(str(error)) and not self._told_of_inbox:
+                self._told_of_inbox = True
+                log.error(
+                    "NATS does not permit this inbox: connect with inbox_prefix='_INBOX.' and the NATS user's name"
+                )
+            if found and found[1].lower() == self._subject and self._denied and not self._denied.done():
+                self._denied.set_result(None)
+            await before(error)
+
+        self._hooked = self._client._error_cb = noticed  # noqa: SLF001
+
+
+class _TolerantClient(Client):
+    """Takes messages whose subjects, reply subjects and headers are not text.
+
+    nats-py ends its read loop at the first byte that it cannot decode, and receives nothing from then on: a user who may
+    send a service one message could silence it.
+    """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except Exception:  # noqa: BLE001  # the message then has no readable headers
+            return None
+        return found
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return self.msg_class(
+            subject=subject.decode(errors="replace"),
+            reply=reply.decode(errors="replace"),
+            data=data,
+            headers=headers,
+            _client=self,
+            _sid=sid,
+        )
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    name: str,
+    on_closed: Callable[[], None] | None = None,
+    *,
+    wait_s: float = 0,
+    authority: str | None = None,
+) -> AsyncIterator[Client]:
+    """A connection that closes with the block.
+
+    Args:
+        url: ``nats://user:password@host:port``, several separated by commas; ``tls://`` insists on encryption.
+        name: the NATS user's name, shown in the server's monitoring. It is part of the inbox prefix
+            (``_INBOX.<name>``), so that NATS permissions can keep one user from listening to another's replies.
+        on_closed: called when the connection closes for good (the server refused the credentials repeatedly).
+        wait_s: how long to wait for a server at the start; 0 goes on connecting in the background, and what is
+            sent before it is connected fails at once.
+        authority: certificates (PEM) of those who may vouch for the servers; None for the system's.
+
+    Raises:
+        Unavailable: no server accepted the connection within ``wait_s``.
+    """
+    client = _TolerantClient()
+    closing = False
+
+    async def disconnected() -> None:
+        if not closing:
+            log.warning("lost NATS; looking for it")
+
+    async def reconnected() -> None:
+        log.info("connected to NATS again")
+
+    async def closed() -> None:
+        if not closing:
+            log.error("NATS closed the connection for good")
+            if on_closed is not None:
+                on_closed()
+
+    connecting = asyncio.ensure_future(
+        client.connect(
+            url.split(","),
+            tls=_encryption(url, authority),
+            name=name,
+            inbox_prefix=f"_INBOX.{name}",
+            connect_timeout=2,
+            # A stopped server is noticed in 2 to 3 s instead of 4 minutes, and looked for endlessly.
+            ping_interval=1,
+            max_outstanding_pings=2,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # slept as float seconds
+            # A request made while disconnected fails at once, instead of being carried out much later.
+            pending_size=0,
+            error_cb=_ignore,
+            disconnected_cb=disconnected,
+            reconnected_cb=reconnected,
+            closed_cb=closed,
+        )
+    )
+    try:
+        if wait_s:
+            await _wait(connecting, wait_s)
+        else:
+            asyncio.get_running_loop().call_later(1, _say_if_waiting, connecting)
+        yield client
+    finally:
+        closing = True
+        connecting.cancel()
+        # Closing while disconnected may raise what the dead socket raised.
+        with suppress(Exception):
+            await asyncio.wait_for(client.close(), 2)
+
+
+def _say_if_waiting(connecting: "asyncio.Future[None]") -> None:
+    if not connecting.done():
+        log.warning("waiting for NATS")
+
+
+def _encryption(url: str, authority: str | None) -> ssl.SSLContext | None:
+    if not (authority or url.startswith("tls://")):
+        return None
+    # nats-py reads encrypted what asyncio takes for plain, and asyncio says so at each end of a connection.
+    logging.getLogger("asyncio").addFilter(_unencrypted_end)
+    return ssl.create_default_context(cadata=authority)
+
+
+def _unencrypted_end(record: logging.LogRecord) -> bool:
+    return "eof_received" not in record.getMessage()
+
+
+async def subscribed(client: Client) -> None:
+    """Returns when the server has processed every subscription made so far.
+
+    One flush is no barrier: nats-py's PING overtakes a SUB that waits in its buffer.
+    """
+    await client.flush(2)
+    await client.flush(2)
+
+
+async def _wait(connecting: "asyncio.Future[None]", wait_s: float) -> None:
+    done, _ = await asyncio.wait({connecting}, timeout=1)
+    if not done:
+        log.warning("waiting for NATS")
+        done, _ = await asyncio.wait({connecting}, timeout=wait_s)
+    if not done:
+        raise Unavailable(f"NATS did not accept a connection within {wait_s:g} s")
+    await connecting
+
+
+async def _ignore(_: Exception) -> None:
+    """Errors are seen where they matter: by the caller, or as a lost connection."""

@@ -1,0 +1,374 @@
+"""The whole walk through the dashboard in a real browser, and what it is to those who use no mouse or see little."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import PHONE, sign_in, until
+from tests.support.up import Up
+
+
+def in_days(days: int) -> str:
+    return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+
+def make(page: Page, description: str, **fields: str) -> str:
+    """Makes a token as people would, and answers its secret."""
+    page.goto("/admin/tokens")
+    page.get_by_role("link", name="New token").click()
+    page.get_by_label("Description").fill(description)
+    page.get_by_label("Scopes of your own").fill(fields.get("scopes", "orders:read"))
+    page.get_by_label("Expires").select_option(fields.get("expires", "30"))
+    page.get_by_text("Restrictions and more").click()
+    page.get_by_label("Addresses it works from").fill(fields.get("addresses", ""))
+    if "requests" in fields:
+        page.get_by_label("at most").fill(fields["requests"])
+        page.get_by_label("requests in each").select_option("minute")
+    page.get_by_role("button", name="Make token").click()
+    expect(page.get_by_text("It will not be shown again")).to_be_visible()
+    return str(page.locator("#secret").input_value())
+
+
+def status(up: Up, token: str, scope: str = "orders:read") -> int:
+    with up.client(token) as client:
+        return client.get(f"/auth?scope={scope}").status_code
+
+
+def test_the_whole_walk(admin: Page, up: Up):
+    expect(admin.get_by_role("heading", name="Overview")).to_be_visible()
+    secret = make(admin, "the walk's", addresses="127.0.0.0/8", requests="1000")
+    assert status(up, secret) == 200
+    assert status(up, secret, "orders:write") == 403
+    admin.get_by_role("button", name="Copy").first.click()
+    expect(admin.get_by_role("button", name="Copied")).to_be_visible()
+
+    # Neither reload nor going back and forth shows it again, and neither makes another.
+    admin.reload()
+    expect(admin.get_by_role("heading", name="the walk's")).to_be_visible()
+    assert secret not in admin.content()
+    admin.go_back()
+    expect(admin.get_by_role("button", name="Make token")).to_be_visible()
+    admin.go_forward()
+    expect(admin.get_by_role("heading", name="the walk's")).to_be_visible()
+    assert secret not in admin.content()
+    admin.goto("/admin/tokens?query=the+walk")
+    expect(admin.get_by_text("1 token", exact=True)).to_be_visible()
+
+    admin.get_by_role("link", name="the walk's").click()
+    expect(admin.get_by_text("1,000 / minute")).to_be_visible()
+    admin.get_by_role("link", name="Edit").click()
+    admin.get_by_label("Description").fill("the walk's, edited")
+    admin.get_by_role("button", name="Save").click()
+    expect(admin.get_by_role("status")).to_contain_text("Changed. This is true on all edges (1)")
+    admin.get_by_role("button", name="Disable").click()
+    expect(admin.get_by_role("status")).to_contain_text("Disabled")
+    assert status(up, secret) == 401
+    admin.get_by_role("button", name="Enable").click()
+    expect(admin.get_by_role("status")).to_contain_text("Enabled")
+    assert status(up, secret) == 200
+
+    admin.get_by_role("link", name="Rotate").click()
+    admin.get_by_label("lives on for one hour").check()
+    admin.get_by_role("button", name="Rotate").click()
+    renewed = admin.locator("#secret").input_value()
+    assert renewed != secret
+    assert status(up, renewed) == status(up, secret) == 200
+    admin.get_by_role("link", name="I have it").click()
+
+    def still_in_use() -> bool:
+        admin.reload()
+        return bool(admin.get_by_text("still in use").is_visible())
+
+    until(admin, still_in_use)
+    expect(admin.get_by_text(re.compile("from 127.0.0.1")).first).to_be_visible()
+
+    admin.get_by_role("link", name="Revoke").click()
+    admin.get_by_role("button", name="Revoke").click()
+    expect(admin.get_by_role("status")).to_contain_text(
+        "is revoked. 2 secrets of its rotation chain are rejected on all edges (1)"
+    )
+    assert status(up, renewed) == 401
+
+    admin.get_by_role("button", name="Sign out").click()
+    expect(admin.get_by_role("heading", name="Sign in to Tallystick")).to_be_visible()
+    admin.goto("/admin/tokens")
+    expect(admin.get_by_role("heading", name="Sign in to Tallystick")).to_be_visible()
+
+
+def test_the_link_of_the_first_start_signs_in_once(visit, up: Up):
+    (link,) = re.findall(r"(http\S+/admin/sign-in\?link=\S+)", up.printed)
+    page = visit()
+    page.goto(link)
+    page.reload()  # to look is not to use
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    other = visit()
+    other.goto(link)
+    other.get_by_role("button", name="Sign in").click()
+    expect(other.get_by_role("alert")).to_contain_text("This link was used already")
+
+
+def test_a_wrong_token_is_told_so(visit):
+    page = visit()
+    sign_in(page, "tly_wrong")
+    expect(page.get_by_role("alert")).to_contain_text("is not honoured")
+
+
+def test_a_session_ends_with_its_token(visit, admin: Page, up: Up):
+    secret = make(admin, "a colleague's", scopes="admin")
+    colleague = visit()
+    sign_in(colleague, secret)
+    expect(colleague.get_by_role("heading", name="Overview")).to_be_visible()
+    admin.goto("/admin/tokens?query=a+colleague")
+    admin.get_by_role("link", name="a colleague's").click()
+    admin.get_by_role("link", name="Revoke").click()
+    admin.get_by_role("button", name="Revoke").click()
+    expect(admin.get_by_role("status")).to_be_visible()
+    # The part that refreshes itself finds out as well.
+    expect(colleague.get_by_role("heading", name="Sign in to Tallystick")).to_be_visible(timeout=15_000)
+
+
+def test_what_is_wrong_with_a_form_stands_at_its_fields(admin: Page):
+    admin.goto("/admin/tokens/new")
+    admin.get_by_label("Description").fill("kept")
+    admin.get_by_label("Scopes of your own").fill("Orders!")
+    admin.get_by_text("Restrictions and more").click()
+    admin.get_by_label("Addresses it works from").fill("10.0.0.1/8")
+    admin.get_by_role("button", name="Make token").click()
+    expect(admin.get_by_role("alert")).to_contain_text("No token was made")
+    expect(admin.locator("#scopes-problem")).to_contain_text("lower-case segments")
+    expect(admin.locator("#addresses-problem")).to_be_visible()
+    expect(admin.get_by_label("Description")).to_have_value("kept")
+    expect(admin.get_by_label("Scopes of your own")).to_have_value("Orders!")
+
+
+def test_script_in_a_description_stays_text(admin: Page):
+    evil = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
+    make(admin, evil)
+    admin.goto("/admin/tokens")
+    expect(admin.get_by_role("link", name=evil)).to_be_visible()
+    admin.get_by_role("link", name=evil).click()
+    expect(admin.get_by_role("heading", name=evil)).to_be_visible()
+    assert "owned" not in admin.title().replace(evil, "")
+
+
+SHOP: tuple[dict[str, Any], ...] = (
+    {"description": "shop: Prometheus", "scopes": ["metrics"]},
+    {
+        "description": "shop: nightly report",
+        "scopes": ["api:tokens:read", "reports:write"],
+        "expires": in_days(3),
+    },
+    {
+        "description": "shop: search page",
+        "scopes": ["catalogue:read"],
+        "restrictions": {
+            "referrers": ["https://shop.example/*"],
+            "rateLimit": {"maxRequests": 100, "timeWindow": 60},
+        },
+    },
+    {
+        "description": "shop: checkout",
+        "scopes": ["orders", "payments:write"],
+        "expires": in_days(300),
+        "restrictions": {"addresses": ["127.0.0.0/8"]},
+    },
+)
+
+
+def test_the_list_is_searched_while_typing(admin: Page, up: Up, picture):
+    with up.client(up.admin_token) as client:
+        made = [client.post("/v1/tokens", json=wanted).json() for wanted in SHOP]
+    for token, uses in zip(made, (7, 2, 0, 12), strict=True):
+        for _ in range(uses):
+            assert status(up, token["token"], token["scopes"][0]) == 200
+    make(admin, "hay")
+    admin.goto("/admin/tokens")
+    admin.get_by_label("Search").press_sequentially("shop")
+    expect(admin.get_by_role("link", name="hay")).to_have_count(0)
+    expect(admin.get_by_role("link", name="shop: checkout")).to_be_visible()
+    expect(admin).to_have_url(re.compile("query=shop"))
+
+    def used() -> bool:
+        admin.reload()
+        return bool(admin.get_by_text("unused").count() == 1)
+
+    until(admin, used)
+    picture(admin, "tokens")
+    admin.get_by_label("Order").select_option("expires")
+    expect(admin.locator("tbody th[scope=row] > a").first).to_have_text("shop: nightly report")
+    admin.get_by_label("Search").fill("")
+    expect(admin.get_by_role("link", name="hay")).to_be_visible()
+    admin.get_by_label("State").select_option("revoked")
+    expect(admin.get_by_role("link", name="hay")).to_have_count(0)
+    admin.go_back()
+    expect(admin.get_by_role("link", name="hay")).to_be_visible()
+
+
+def test_a_secret_in_the_search_box_is_not_sent(admin: Page, up: Up):
+    secret = make(admin, "leaked")
+    admin.goto("/admin/tokens")
+    asked: list[str] = []
+    admin.on("request", lambda request: asked.append(request.url))
+    admin.get_by_label("Search").fill(secret)
+    admin.get_by_role("button", name="Show").click()
+    admin.get_by_label("Search").fill("leaked")
+    expect(admin.get_by_role("status").filter(has_text="1 token")).to_be_visible()
+    assert not any(secret in url for url in [*asked, admin.url])
+
+
+def test_one_odd_token_leaves_the_table_as_it_is(admin: Page):
+    make(admin, "an odd one " * 80, scopes=" ".join(f"orders:kind{number}" for number in range(40)))
+    make(admin, "\u202eturned")
+    admin.goto("/admin/tokens")
+    heights = admin.locator(".tokens tbody tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
+    assert max(heights) < 260, heights
+    expect(admin.get_by_role("link", name="[U+202E]turned")).to_be_visible()
+
+
+def test_the_overview_says_how_old_it_is(admin: Page):
+    expect(admin.get_by_text("Checks a second")).to_be_visible()
+    admin.route("**/admin", lambda route: route.fulfill(status=204))
+    expect(admin.get_by_text("seconds old")).to_be_visible(timeout=30_000)
+    admin.unroute("**/admin")
+    expect(admin.get_by_text("seconds old")).to_be_hidden(timeout=30_000)
+
+
+def test_times_are_the_viewers_own(admin: Page, up: Up):
+    admin.goto("/admin/tokens/new")
+    admin.get_by_label("Description").fill("until new year")
+    admin.get_by_label("Scopes of your own").fill("orders")
+    admin.get_by_label("Expires").select_option("at")
+    admin.locator("[name=expires_at]").fill("2030-01-01T00:00:00")
+    admin.get_by_role("button", name="Make token").click()
+    admin.get_by_role("link", name="I have it").click()
+    expect(admin.get_by_text("1 Jan 2030, 00:00").first).to_be_visible()
+    token_id = admin.url.rpartition("/")[2]
+    with up.client(up.admin_token) as client:
+        assert client.get(f"/v1/tokens/{token_id}").json()["expires"] == "2029-12-31T15:00:00Z"  # Tokyo
+    admin.get_by_role("link", name="Edit").click()
+    expect(admin.locator("[name=expires_at]")).to_have_value("2030-01-01T00:00")
+
+
+def test_accounts_take_their_tokens_with_them(admin: Page, up: Up):
+    admin.goto("/admin/accounts")
+    admin.get_by_label("Account", exact=True).fill("acme")
+    admin.get_by_role("button", name="Add").click()
+    admin.get_by_role("link", name="New token for acme").click()
+    admin.get_by_label("Description").fill("of acme")
+    admin.get_by_label("Scopes of your own").fill("orders")
+    admin.get_by_role("button", name="Make token").click()
+    secret = admin.locator("#secret").input_value()
+    admin.goto("/admin/accounts")
+    admin.get_by_role("link", name="Delete acme").click()
+    admin.get_by_role("button", name="Delete it and revoke 1 token").click()
+    expect(admin.get_by_role("status")).to_contain_text("with 1 token")
+    with up.client(secret) as client:
+        assert client.get("/auth?scope=orders&account=acme").status_code == 401
+
+
+def test_the_overview_shows_what_metrics_show(admin: Page, up: Up, picture):
+    secret = make(admin, "busy")
+    for scope in ("orders:read", "orders:read", "other"):
+        status(up, secret, scope)
+    with up.client() as stranger:
+        request_id = stranger.get("/v1/stats", headers={"authorization": f"Bearer {secret}"}).headers[
+            "x-request-id"
+        ]
+    admin.goto("/admin")
+    # It refreshes itself: nothing is clicked.
+    expect(admin.get_by_text("insufficient scope")).to_be_visible(timeout=30_000)
+    expect(admin.get_by_text("all hold a lease")).to_be_visible()
+    expect(admin.locator(".fact.warn")).to_have_count(0)
+    picture(admin, "overview")
+
+    def found() -> bool:
+        admin.goto(f"/admin/refusals?request_id={request_id}")
+        return bool(admin.get_by_text("its scopes do not cover this").is_visible())
+
+    until(admin, found)
+
+
+PAGES = [
+    "/admin",
+    "/admin/tokens",
+    "/admin/tokens/new",
+    "/admin/accounts",
+    "/admin/refusals?request_id=req_x",
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_stands_in_the_way_of_anyone(visit, up: Up, scheme: str):
+    page = visit(color_scheme=scheme)
+    page.goto("/admin/sign-in")
+    assert serious(page) == []
+    sign_in(page, up.admin_token)
+    make(page, f"to look at in {scheme}", addresses="192.0.2.0/24", requests="5")
+    assert serious(page) == []
+    page.get_by_role("link", name="I have it").click()
+    own = page.url
+    for path in [*PAGES, own, f"{own}/edit", f"{own}/rotate", f"{own}/revoke", f"{own}/disable"]:
+        page.goto(path)
+        assert serious(page) == [], path
+    page.goto("/docs")
+    page.get_by_text("GET /v1/self", exact=True).click()
+    assert "`" not in page.locator("main").inner_text()
+    assert serious(page) == []
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core finds that is serious, by rule and by place."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {[node['html'] for node in each['nodes']]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(visit, up: Up):
+    page = visit(viewport=PHONE)
+    sign_in(page, up.admin_token)
+    make(
+        page, "a-description-without-a-single-space-in-it-that-is-longer-than-any-phone-is-wide", requests="5"
+    )
+    for path in PAGES:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+
+
+def test_the_keyboard_alone_makes_a_token(admin: Page):
+    admin.goto("/admin/tokens/new")
+    expect(admin.get_by_label("Description")).to_be_focused()
+    admin.keyboard.type("by keyboard")
+    admin.keyboard.press("Tab")
+    admin.keyboard.press("Space")  # the first scope
+    admin.keyboard.press("Enter")
+    expect(admin.locator("#secret")).to_be_focused()
+    admin.goto("/admin")
+    admin.keyboard.press("Tab")
+    expect(admin.get_by_role("link", name="Skip to the content")).to_be_focused()
+
+
+def test_without_script_everything_works_as_well(visit, up: Up):
+    page = visit(java_script_enabled=False)
+    sign_in(page, up.admin_token)
+    secret = make(page, "no script")
+    assert status(up, secret) == 200
+    page.reload()  # sends the form again
+    expect(page.get_by_role("heading", name="This form was sent before")).to_be_visible()
+    page.goto("/admin/tokens")
+    page.get_by_label("Search").fill("no scr")
+    page.get_by_role("button", name="Show").click()
+    page.get_by_role("link", name="no script").click()
+    page.get_by_role("link", name="Revoke").click()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("status")).to_contain_text(
+        "1 secret of its rotation chain is rejected on all edges (1)"
+    )
+    assert status(up, secret) == 401

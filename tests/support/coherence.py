@@ -1,0 +1,36 @@
+"""What an edge's cache knows, and when all edges know of every change."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from tallystick import contracts as c
+from tallystick.coherence.cache import Cache
+from tallystick.coherence.notices import notice_key
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+
+
+async def leased(edges: list[httpx.AsyncClient], operator) -> None:
+    """Returns when both edges hold a lease and have heard of every change, the making of a token among them: a notice
+    that came later would have them ask about it once more.
+    """
+    async with asyncio.timeout(30):
+        while True:
+            settled = await call(operator, c.SETTLE.by_operator, c.Settle())
+            if isinstance(settled, c.Settled) and settled.settled and settled.edges == len(edges):
+                return
+            await asyncio.sleep(0.02)
+
+
+def cache_of(edge: httpx.AsyncClient) -> Cache:
+    transport: Any = edge._transport
+    cache: Cache = transport.app._gate.cache
+    return cache
+
+
+def make_cold(edge: httpx.AsyncClient, token: str) -> None:
+    """Has the edge forget a token, as for a notice of a change that comes twice."""
+    digest = bytes.fromhex(token_format.digest(token) or "")
+    cache_of(edge).follow([c.Changed(seq=0, key=notice_key(digest), rev=0)], 0)

@@ -1,0 +1,53 @@
+"""A replica that hangs costs a caller milliseconds, not a timeout."""
+
+import asyncio
+import time
+
+import msgspec
+
+from tallystick import connection as bus
+from tallystick.contracts import VERIFY, Failure, Verdict, VerifyToken
+from tallystick.rpc.hedged import HEDGE_S, Hedged
+from tests.support.services import patient
+
+
+async def test_another_replica_answers_for_one_that_hangs(nats_server):
+    async with (
+        bus.connect(nats_server.tokens, "tokens", wait_s=10) as tokens,
+        bus.connect(nats_server.edge, "edge", wait_s=10) as edge,
+    ):
+
+        async def answer(message) -> None:
+            await message.respond(msgspec.json.encode(Verdict(code="invalid_token")))
+
+        hung = 0
+
+        async def hang(message) -> None:
+            nonlocal hung
+            del message
+            hung += 1
+
+        await tokens.subscribe(VERIFY.subject, "replicas", cb=answer)
+        await tokens.subscribe(VERIFY.subject, "replicas", cb=hang)
+        await bus.subscribed(tokens)
+        hedged = Hedged(edge)
+        question = VerifyToken(digest="ab" * 32)
+        found: list[Verdict | Failure] = []
+
+        async def ask() -> None:
+            reply = await hedged.call(patient(VERIFY), question)
+            found.append(reply)
+
+        await asyncio.gather(*(ask() for _ in range(40)))
+    assert not [reply for reply in found if isinstance(reply, Failure)]
+    # Each try finds the one that hangs with even odds: one in vain is the mean, of the sixteen that fit into a timeout.
+    assert 0 < hung < 40 * 4
+    assert VERIFY.timeout_s / HEDGE_S > 15
+
+
+async def test_nobody_there_is_said_at_once(nats_server):
+    async with bus.connect(nats_server.edge, "edge", wait_s=10) as edge:
+        began = time.monotonic()
+        reply = await Hedged(edge).call(VERIFY, VerifyToken(digest="ab" * 32))
+        assert isinstance(reply, Failure)
+        assert time.monotonic() - began < VERIFY.timeout_s / 2

@@ -1,0 +1,126 @@
+"""Events are sent once each and in order, whether NATS is there or not."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import nats
+import pytest
+
+from tallystick import connection as bus, producer as events
+from tallystick.contracts import EVENTS_STREAM, AccountState
+from tallystick.producer import MAX_DATA_BYTES, Producer
+from tallystick_server.metrics.consumer import ensure_stream
+from tests.support.polling import until_async
+from tests.support.ports import free_port
+from tests.support.servers import start_nats
+
+
+async def stored(url: str) -> list[dict]:
+    """All events of the stream."""
+    async with bus.connect(url, "jetstream", wait_s=10) as client:
+        stream = client.jetstream()
+        last = (await stream.stream_info(EVENTS_STREAM)).state.last_seq
+        found = [await stream.get_msg(EVENTS_STREAM, seq) for seq in range(1, last + 1)]
+        return [json.loads(message.data or b"") for message in found]
+
+
+async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_stream, service_client):
+    async with events.producer(service_client, "service.mailer") as producer:
+        async with producer.thread("sender"):
+            producer.send("account.state", AccountState(account="alice", state="connected"))
+            await producer.put("mail.sent", {"size": 5})
+        await producer.drained()
+    found = await stored(nats_server.jetstream)
+    sent = ["thread.started", "account.state", "mail.sent", "thread.stopped"]
+    assert [event["type"] for event in found][: len(sent)] == sent
+    assert [event["n"] for event in found] == list(range(1, len(found) + 1))
+    assert {(event["source"], event["boot"]) for event in found} == {("service.mailer", found[0]["boot"])}
+    assert found[2]["data"] == {"size": 5}
+
+
+@pytest.mark.parametrize("kind", ["mail", "Mail.sent", "mail.sent!", "mail..sent", "", "mail.*"])
+async def test_what_is_no_noun_and_verb_is_refused(kind: str, service_client):
+    with pytest.raises(ValueError, match="not an event type"):
+        Producer(service_client, "service").send(kind, {})
+
+
+async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, event_stream):
+    async with (
+        bus.connect(nats_server.edge, "edge", wait_s=10) as client,
+        events.producer(client, "edge") as producer,
+    ):
+        with pytest.raises(ValueError, match="more than"):
+            producer.send("api.calls", {"text": "x" * MAX_DATA_BYTES})
+        for number in range(1500):  # labels that nobody should use, and more than one event can hold
+            producer.measures.count("tallystick_token_checks_total", result=f"{number:0200}")
+        producer.report()
+        producer.send("api.calls", {"text": "x" * (MAX_DATA_BYTES - 100)})
+        await producer.drained()
+    found = await stored(nats_server.jetstream)
+    assert [event["n"] for event in found] == list(range(1, len(found) + 1))
+    counted = [count["value"] for event in found for count in event["data"].get("counters", [])]
+    assert counted.count(1) == 1500
+    assert sum(event["type"] == "api.calls" for event in found) == 1
+
+
+async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path: Path):
+    port = free_port()
+    async with start_nats(tmp_path / "nats", port=port) as urls:
+        client = await nats.connect(
+            urls.service,
+            inbox_prefix="_INBOX.service",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.05,
+            pending_size=0,
+            error_cb=ignore,
+        )
+        async with bus.connect(urls.events, "events", wait_s=10) as metrics:
+            await ensure_stream(metrics, max_bytes=1 << 20)
+    async with events.producer(client, "service", buffer=5) as producer:
+        for number in range(8):
+            producer.send("mail.sent", {"number": number})
+        waiting = asyncio.create_task(producer.put("mail.sent", {"number": 8}))
+        await asyncio.wait({waiting}, timeout=0.1)
+        assert not waiting.done()
+        async with start_nats(tmp_path / "nats", port=port):
+            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(producer.drained(), 10)
+            found = await stored(urls.jetstream)
+            assert [event["data"]["number"] for event in found] == [0, 1, 2, 3, 4, 8]
+            assert [event["n"] for event in found] == [1, 2, 3, 4, 5, 9]
+            assert producer.dropped == 3
+    await client.close()
+
+
+async def ignore(_: Exception) -> None:
+    """NATS is away."""
+
+
+async def test_an_event_that_nats_denies_is_dropped_and_counted_and_holds_up_nothing(
+    nats_server, event_stream, service_client
+):
+    async with events.producer(service_client, "service") as producer:
+        for kind in ("mail.sent", "token.revoked", "account.added", "token.revoked", "mail.sent"):
+            producer.send(kind, {})
+        # Waiting for an acknowledgement of each denied one would take two seconds.
+        await asyncio.wait_for(producer.drained(), 1.5)
+        assert producer.dropped == 3
+    found = await stored(nats_server.jetstream)
+    assert [(event["type"], event["n"]) for event in found] == [("mail.sent", 1), ("mail.sent", 5)]
+
+
+async def test_a_source_that_is_not_the_user_s_publishes_nothing(nats_server, event_stream, service_client):
+    async with events.producer(service_client, "tokens") as producer:
+        producer.send("thread.started", {"thread": "t", "type": "worker"})
+        await asyncio.wait_for(producer.drained(), 1.5)
+        assert producer.dropped == 1
+    assert await stored(nats_server.jetstream) == []
+
+
+async def test_a_client_without_its_inbox_prefix_is_told_so(nats_server, event_stream, caplog):
+    client = await nats.connect(nats_server.service, error_cb=ignore)
+    async with events.producer(client, "service") as producer:
+        producer.send("mail.sent", {})
+        await until_async(lambda: "inbox_prefix" in caplog.text)
+    await client.close()

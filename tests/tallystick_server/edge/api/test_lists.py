@@ -1,0 +1,411 @@
+"""Lists and logs go on from a cursor, so that what is added or removed in between moves nothing; and take the same filters on
+every way.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from tallystick import contracts as c
+from tallystick.rpc.call import call
+from tests.support.api import bearer, make
+from tests.support.services import issue
+
+OPERATOR = c.Actor(name="test")
+
+
+@pytest.fixture
+async def connection(database):
+    opened = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+    yield opened
+    await opened.close()
+
+
+async def listed(client: httpx.AsyncClient, path: str, **parameters: Any) -> dict[str, Any]:
+    answer = await client.get(path, params=parameters)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def over_nats(operator, operation: Any, **fields: Any) -> Any:
+    return await call(operator, operation.by_operator, operation.request(actor=OPERATOR, **fields))
+
+
+async def insert(connection: asyncpg.Connection, count: int, **columns: str) -> list[str]:
+    """Tokens in bulk, with columns in SQL; their ids in the order of creation."""
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", {value}" for value in columns.values())
+    rows = await connection.fetch(
+        f"""
+        insert into token (id, digest, hint, description, scopes, restrictions, created_by, family, chain{names})
+        select id, sha256(id::bytea), 'hint', 'bulk', '{{bulk}}', '{{}}', 'test', id, id{values}
+        from (select 'tok_' || lpad((n + (select count(*) from token))::text, 26, '0') as id, n
+            from generate_series(1, {count}) as n) as made
+        returning id
+        """  # noqa: S608  # the test's own
+    )
+    return [row["id"] for row in rows]
+
+
+async def test_a_list_that_is_revoked_while_it_is_paged_leaves_none(admin):
+    """C10: of 45 tokens 20 were left, since the second page began where 20 had gone."""
+    root = await make(admin, scopes=["*"])
+    headers = bearer(root["token"])
+    for _ in range(45):
+        assert (await admin.post("/v1/tokens", json={"scopes": ["api"]}, headers=headers)).status_code == 201
+    after: dict[str, str] = {}
+    revoked = 0
+    while True:
+        page = await listed(admin, "/v1/tokens", createdBy=root["id"], **after)
+        assert page["total"] == 45
+        for token in page["tokens"]:
+            revoked += (await admin.delete(f"/v1/tokens/{token['id']}")).json()["deleted"]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert revoked == 45
+    assert page["page"] == page["pages"] - 1 == 2
+    assert (await listed(admin, "/v1/tokens", createdBy=root["id"]))["total"] == 0
+
+
+async def test_the_same_over_nats(tokens_service, operator, connection):
+    ids = await insert(connection, 45)
+    after, seen = None, []
+    while True:
+        page = await over_nats(operator, c.LIST_TOKENS, after=after, query="bulk")
+        seen += [token.id for token in page.tokens]
+        await connection.execute("update token set revoked = now() where id = any($1)", seen)
+        await insert(connection, 3)  # newer ones come before where this list is
+        if (after := page.next) is None:
+            break
+    assert seen == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("order", "columns"),
+    [
+        ("created", {}),
+        ("used", {"last_used": "case when n % 3 > 0 then timestamptz '2026-01-01' + n % 4 * interval '1 us' end"}),
+        ("expires", {"expires": "case when n % 3 > 0 then timestamptz '2100-01-01' + n % 4 * interval '1 us' end"}),
+        (
+            "expires",
+            {"expires": "case when n % 3 > 0 then now() + (n % 4 - 1.5) * interval '1 day' + n % 2 * interval '1 us' end"},
+        ),
+    ],
+)  # fmt: skip
+async def test_every_order_shows_each_token_once_in_pages_of_any_size(
+    tokens_service, operator, connection, order: Any, columns: dict[str, str]
+):
+    await insert(connection, 23, **columns)
+    await connection.execute(
+        "update token set description = (array['b', 'A', 'ä', '', repeat('x', 99)])[1 + length(id) % 5]"
+    )
+    whole = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=100)
+    assert (len(whole.tokens), whole.next) == (23, None)
+    for size in (1, 5, 22, 23):
+        after, seen, numbers = None, [], []
+        while True:
+            page = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=size, after=after)
+            seen += page.tokens
+            numbers.append((page.page, page.pages, page.total))
+            by_number = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=size, page=page.page)
+            # A cursor of the order by expiry holds the time at which its list began.
+            assert (by_number.tokens, by_number.next is None) == (page.tokens, page.next is None)
+            assert (by_number.total, by_number.page, by_number.pages) == (page.total, page.page, page.pages)
+            if (after := page.next) is None:
+                break
+        assert tuple(seen) == whole.tokens
+        assert numbers == [(number, len(numbers), 23) for number in range(len(numbers))]
+
+
+async def test_the_order_by_description_goes_on_too(tokens_service, operator, connection):
+    await insert(connection, 9)
+    for number, text in enumerate(["b", "B", "a", "A", "", "", "ä\n", "x" * 99, "x" * 100]):
+        await connection.execute(
+            "update token set description = $1 where id = (select id from token order by id offset $2 limit 1)",
+            text,
+            number,
+        )
+    after, seen = None, []
+    while True:
+        page = await over_nats(operator, c.LIST_TOKENS, order="description", page_size=2, after=after)
+        seen += [token.id for token in page.tokens]
+        if (after := page.next) is None:
+            break
+    assert len(set(seen)) == len(seen) == 9
+
+
+async def all_by_expiry(operator, size: int, **filters: Any) -> list[str]:
+    """The descriptions of all tokens, page by page."""
+    after, seen = None, []
+    while True:
+        page = await over_nats(
+            operator, c.LIST_TOKENS, order="expires", page_size=size, after=after, **filters
+        )
+        seen += [token.description for token in page.tokens]
+        if (after := page.next) is None:
+            return seen
+
+
+async def test_what_expires_next_comes_first_and_what_has_expired_last(tokens_service, operator, connection):
+    """It began with what had expired long ago."""
+    await insert(connection, 6)
+    ids = [row["id"] for row in await connection.fetch("select id from token order by id")]
+    for id_, name, days in zip(
+        ids,
+        ("in a year", "long ago", "never", "tomorrow", "yesterday", "in a month"),
+        (365, -900, None, 1, -1, 30),
+        strict=True,
+    ):
+        await connection.execute(
+            "update token set description = $2, expires = now() + $3::int * interval '1 day' where id = $1",
+            id_,
+            name,
+            days,
+        )
+    expected = ["tomorrow", "in a month", "in a year", "never", "yesterday", "long ago"]
+    for size in range(1, 8):
+        assert await all_by_expiry(operator, size) == expected
+        pages = [
+            await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=size, page=number)
+            for number in range(6 // size + 2)
+        ]
+        assert [token.description for page in pages for token in page.tokens] == expected
+        assert {page.total for page in pages} == {6}
+    assert await all_by_expiry(operator, 2, state="expired") == expected[-2:]
+
+
+async def test_a_token_that_expires_between_two_pages_is_listed_once(tokens_service, operator, connection):
+    await insert(connection, 3, expires="now() + n * interval '1 day'")
+    await connection.execute(
+        "update token set description = 'soon', expires = now() + interval '1 s' where id = (select max(id) from token)"
+    )
+    first = await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=1)
+    assert [token.description for token in first.tokens] == ["soon"]
+    expired = "select bool_or(expires <= now()) from token"
+    await until_true(lambda: connection.fetchval(expired))
+    rest = await over_nats(operator, c.LIST_TOKENS, order="expires", after=first.next)
+    assert [token.description for token in rest.tokens] == ["bulk", "bulk"]
+    assert rest.next is None
+
+
+async def test_the_order_by_expiry_is_read_from_its_index(tokens_service, operator, connection):
+    await insert(connection, 20_000, expires="now() + (n - 10000) * interval '1 hour'")
+    await connection.execute("analyze token")
+    scans = "select idx_scan from pg_stat_user_indexes where indexrelname = 'token_by_expiry'"
+    before = await connection.fetchval(scans)
+    first = await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10)
+    # The page begins in the second part.
+    last = await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10, page=1000)
+    await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10, after=first.next)
+    await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10, after=last.next)
+    await until_true(lambda: scanned(connection, scans, before + 4))
+
+
+async def scanned(connection: asyncpg.Connection, scans: str, least: int) -> bool:
+    """Whether the statistics, which the server writes down some time later, show so many scans."""
+    await connection.execute("select pg_stat_clear_snapshot()")
+    return int(await connection.fetchval(scans)) >= least
+
+
+async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_accounts_go_on_from_a_cursor_and_are_found_by_a_word(admin, operator):
+    for name in ("stark", "wayne", "starling", "acme", "stardust"):
+        await admin.post("/v1/account", json={"account": name, "name": name.upper()})
+    found = await listed(admin, "/v1/accounts", query="star", pageSize=2)
+    assert [each["account"] for each in found["accounts"]] == ["stardust", "stark"]
+    await admin.delete("/v1/account/stark")
+    await admin.post("/v1/account", json={"account": "stara"})
+    rest = await listed(admin, "/v1/accounts", query="star", pageSize=2, after=found["next"])
+    assert ([each["account"] for each in rest["accounts"]], rest["next"]) == (["starling"], None)
+    assert (rest["total"], rest["page"], rest["pages"]) == (3, 1, 2)
+    assert (await listed(admin, "/v1/accounts", query=" STARK "))["total"] == 0
+    assert (await over_nats(operator, c.LIST_ACCOUNTS, query="WAY")).total == 1
+
+
+async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, subtests: pytest.Subtests):
+    for path in ("/v1/tokens", "/v1/accounts"):
+        with subtests.test(path=path):
+            await insert(connection, 3)
+            for name in ("a", "b"):
+                await admin.post("/v1/account", json={"account": name})
+            cursor = (await listed(admin, path, pageSize=1))["next"]
+            assert cursor
+            other = (
+                await listed(admin, "/v1/accounts" if path == "/v1/tokens" else "/v1/tokens", pageSize=1)
+            )["next"]
+            for parameters, field in (
+                ({"after": cursor, "query": "x"}, "after"),
+                ({"after": other}, "after"),
+                ({"after": "x"}, "after"),
+                ({"after": ""}, "after"),
+                ({"after": "e30"}, "after"),
+                ({"after": "é" * 9}, "after"),
+                ({"after": "x" * 5000}, "after"),
+                ({"after": cursor, "page": 1}, "page"),
+            ):
+                answer = await admin.get(path, params=parameters)
+                assert answer.status_code == 400, (parameters, answer.text)
+                assert [each["field"] for each in answer.json()["errors"]] == [field], answer.text
+            assert (await admin.get(path, params={"after": cursor, "pageSize": 2})).status_code == 200
+
+
+@pytest.mark.parametrize("order", ["used", "expires"])
+async def test_a_cursor_that_somebody_made_up_is_no_fault_of_ours(admin, operator, connection, order: Any):
+    await insert(connection, 3)
+    page = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=1)
+    place = json.loads(base64.urlsafe_b64decode(page.next + "=="))
+    for change in (
+        {"key": "x"},
+        {"key": "\0"},
+        {"id": "\0"},
+        {"page": "x"},
+        {"key": None},
+        {"total": 2**63},
+        {"more": 1},
+        {"part": 99},
+        {"part": -1},
+        {"part": "x"},
+        {"part": 1, "time": "x"},
+        {"time": "\0"},
+    ):
+        forged = base64.urlsafe_b64encode(json.dumps({**place, **change}).encode()).decode()
+        reply = await over_nats(operator, c.LIST_TOKENS, order=order, after=forged)
+        assert isinstance(reply, c.TokenPage) or reply.code == "bad_request", (change, reply)
+
+
+async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, connection):
+    _, exact = await issue(operator, "orders", description="exact")
+    _, below = await issue(operator, "invoices", "orders:read", description="below")
+    _, beside = await issue(operator, "orderss:read", "order", description="beside")
+    _, unused = await issue(operator, "metrics", description="unused")
+    await connection.execute(
+        "update token set created = now() - interval '90 days', last_used = now() - interval '30 days' where id = $1",
+        exact.id,
+    )
+    await connection.execute("update token set created = now() - interval '90 days' where id = $1", unused.id)
+    now = datetime.now(UTC)
+    cases: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
+        ({"scope": "orders"}, {"scope": "orders"}, {exact.id, below.id}),
+        ({"scope": "orders:read"}, {"scope": "orders:read"}, {below.id}),
+        ({"scope": "order"}, {"scope": "order"}, {beside.id}),
+        ({"scope": "orders%"}, {"scope": "orders%"}, set()),
+        ({"scope": "metrics", "state": "active"}, {"scope": "metrics", "state": "active"}, {unused.id}),
+        *(
+            (
+                {"unusedSince": f"{now - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"},
+                {"unused_since": now - timedelta(days=days)},
+                expected,
+            )
+            for days, expected in ((100, set()), (60, {unused.id}), (7, {unused.id, exact.id}))
+        ),
+    ]
+    for http, nats, found in cases:
+        page = await listed(admin, "/v1/tokens", **http)
+        assert {each["id"] for each in page["tokens"]} == found, http
+        reply = await over_nats(operator, c.LIST_TOKENS, **nats)
+        assert {token.id for token in reply.tokens} == found, nats
+    first = await listed(admin, "/v1/tokens", order="description", pageSize=1)
+    assert first["tokens"][0]["description"] == ""
+    for query in (
+        "order=newest",
+        "unusedSince=yesterday",
+        "unusedSince=2026-01-01T00:00:00",
+        "order=",
+        "createdBy=%00",
+    ):
+        answer = await admin.get(f"/v1/tokens?{query}")
+        assert answer.status_code == 400, query
+        assert [each["field"] for each in answer.json()["errors"]] == [query.partition("=")[0]], answer.text
+
+
+async def test_a_page_holds_twenty_unless_it_is_told_otherwise_on_every_way(admin, operator, connection):
+    await insert(connection, 30)
+    assert len((await listed(admin, "/v1/tokens"))["tokens"]) == 20
+    raw = await operator.request(c.LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
+    assert len(json.loads(raw.data)["tokens"]) == 20
+
+
+async def test_a_revoked_token_is_shown_with_when_and_by_whom_and_cannot_be_changed(admin, operator):
+    """B4: it was 404, while the list and its log showed it."""
+    editor = await make(admin, scopes=["api:tokens"])
+    made = await make(admin, description="gone")
+    assert (
+        await admin.delete(f"/v1/tokens/{made['id']}", headers=bearer(editor["token"]))
+    ).status_code == 200
+    shown = await admin.get(f"/v1/tokens/{made['id']}")
+    assert shown.status_code == 200
+    assert shown.json()["revokedBy"] == editor["id"]
+    assert shown.json()["revoked"] is not None
+    assert shown.headers["etag"] == f'"{shown.json()["revision"]}"'
+    (of_list,) = (await listed(admin, "/v1/tokens", state="revoked"))["tokens"]
+    assert of_list == shown.json()
+    reply = await over_nats(operator, c.GET_TOKEN, id=made["id"], revoked=True)
+    assert msgspec.json.decode(msgspec.json.encode(reply)) == shown.json()
+    assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "x"})).status_code == 404
+    assert (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={})).status_code == 404
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+
+
+async def test_who_may_not_see_a_token_sees_no_revoked_one_either(admin):
+    for name in ("alice", "bob"):
+        await admin.post("/v1/account", json={"account": name})
+    of_bob = await make(admin, account="bob")
+    reader = await make(admin, scopes=["api:tokens:read"], account="alice")
+    stranger = await make(admin, scopes=["orders"])
+    for _ in range(2):
+        for caller, code in ((reader, "account_mismatch"), (stranger, "insufficient_scope")):
+            answer = await admin.get(f"/v1/tokens/{of_bob['id']}", headers=bearer(caller["token"]))
+            assert (answer.status_code, answer.json()["code"]) == (403, code)
+        await admin.delete(f"/v1/tokens/{of_bob['id']}")
+
+
+async def test_a_log_goes_on_from_a_cursor(admin, connection):
+    made = await make(admin)
+    await connection.execute(
+        "insert into audit (token, action, actor, details) select $1, 'token.updated', 'x' || n, '{\"n\": 1}'"
+        " from generate_series(1, 250) as n",
+        made["id"],
+    )
+    path = f"/v1/tokens/{made['id']}/log"
+    first = await listed(admin, path)
+    second = await listed(admin, path, after=first["next"])
+    await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "newer"})
+    third = await listed(admin, path, after=second["next"])
+    actors = [each["actor"] for page in (first, second, third) for each in page["changes"]]
+    assert actors[:250] == [f"x{number}" for number in range(250, 0, -1)]
+    assert (len(actors), third["next"], third["changes"][-1]["action"]) == (251, None, "token.created")
+    for wrong in ("x", "", "e30", first["next"][:-3]):
+        answer = await admin.get(path, params={"after": wrong})
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "after")
+
+
+async def test_a_log_of_large_changes_is_cut_where_a_message_ends(admin):
+    made = await make(admin)
+    for number in range(70):
+        metadata = {"text": str(number % 10) * 7000}
+        assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"metadata": metadata})).status_code == 200
+    path = f"/v1/tokens/{made['id']}/log"
+    after: dict[str, str] = {}
+    lengths = []
+    while True:
+        page = await listed(admin, path, **after)
+        lengths.append(len(page["changes"]))
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert sum(lengths) == 71
+    assert len(lengths) > 1

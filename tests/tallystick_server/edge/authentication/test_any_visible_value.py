@@ -1,0 +1,145 @@
+"""A token of any visible ASCII characters works wherever a value is taken."""
+
+import base64
+import string
+from urllib.parse import quote, urlencode
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from hypothesis import example, given, strategies as st
+
+from tallystick import contracts as c
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick.tokens.ids import new_id
+from tallystick.tokens.record import TokenRecord
+from tallystick_server.cli.tokens import check
+from tallystick_server.edge.authentication.client_authentication import read_passwords
+from tallystick_server.edge.authentication.credentials import forwarded, take
+from tallystick_server.edge.authorization.guard import FORM
+from tallystick_server.edge.http.parameters import unique_fields
+from tests.support.services import issue
+
+VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+SPECIAL = "/+%=;,\"&#?'\\<>{}|^`:@!~*()[]$"
+FIRSTS = ("tok_", "Bearer,", "%2F", "../../", "a%00", "&token=", "\x7e")
+VALUES = [
+    VISIBLE,
+    VISIBLE[::-1],
+    *(f"{character}opaque-value-{character}-of-a-peer{character}" for character in SPECIAL),
+    *(f"{first}and.sixteen.more.characters" for first in FIRSTS),
+    "/" * 16,
+    "%" * 256,
+    "," * 16,
+    "=" * 20,
+]
+
+values = st.text(alphabet=VISIBLE, min_size=16, max_size=256).filter(
+    lambda text: token_format.digest(text) is not None
+)
+
+
+def in_query(value: str) -> bytes:
+    return f"a=1&access_token={quote(value, safe='')}&b=2".encode()
+
+
+@given(values)
+@example(VISIBLE)
+def test_every_value_is_read_as_it_was_sent(value: str):
+    for scheme in ("Bearer ", "bearer  "):
+        header = take([(b"authorization", f"{scheme}{value}".encode())], b"").credential
+        assert (header.value, header.ambiguous) == (value, False)
+    query = take([], in_query(value)).credential
+    assert (query.value, query.ambiguous) == (value, False)
+    proxied = forwarded([(b"x-original-uri", b"/page?" + in_query(value))])
+    assert (proxied.value, proxied.ambiguous) == (value, False)
+    assert unique_fields(urlencode({"token": value}).encode(), ["token"]) == {"token": value}
+
+
+@given(values, st.text(alphabet=VISIBLE.replace(":", ""), max_size=20))
+def test_every_value_is_a_password(value: str, name: str):
+    for sent in (value, quote(value, safe="")):
+        basic = base64.b64encode(f"{quote(name)}:{sent}".encode())
+        assert value in (read_passwords(basic) or ())
+
+
+@pytest.fixture
+async def admin(edge: httpx.AsyncClient, operator, tokens_service) -> httpx.AsyncClient:
+    value, _ = await issue(operator)
+    edge.headers["authorization"] = f"Bearer {value}"
+    return edge
+
+
+@pytest.fixture
+async def imported(operator, admin) -> dict[str, str]:
+    """The public id of a token for each of VALUES."""
+    records = [
+        TokenRecord(
+            id=new_id("tok_"),
+            digest=str(token_format.digest(value)),
+            hint="opaque",
+            token=c.NewToken(scopes=("api", "introspect")),
+        )
+        for value in VALUES
+    ]
+    actor = c.Actor(name="test")
+    answer = await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=tuple(records), actor=actor))
+    assert isinstance(answer, c.Imported), answer
+    assert len(answer.added) == len(VALUES)
+    return {value: record.id for value, record in zip(VALUES, records, strict=True)}
+
+
+async def test_an_imported_value_works_at_every_place(admin, imported):
+    """Cold and warm, at the routes and at the fast path."""
+    for value, public_id in imported.items():
+        for _ in range(2):
+            bearer = {"authorization": f"Bearer {value}"}
+            own = await admin.get("/v1/self", headers=bearer)
+            assert (own.status_code, own.json().get("id")) == (200, public_id), value
+            asked = await admin.get("/auth?scope=api", headers=bearer)
+            assert (asked.status_code, asked.headers.get("x-token-id")) == (200, public_id), value
+        anonymous = {"authorization": "x"}
+        url = f"/v1/self?access_token={quote(value, safe='')}"
+        assert (await admin.get(url, headers=anonymous)).json()["id"] == public_id
+        basic = base64.b64encode(f"client:{quote(value, safe='')}".encode()).decode()
+        for headers, fields in (
+            ({}, {}),
+            ({"authorization": f"Basic {basic}"}, {}),
+            ({"authorization": ""}, {"client_secret": value}),
+        ):
+            form = urlencode({"token": value, **fields})
+            answer = await admin.post(
+                "/oauth2/introspect", content=form, headers={"content-type": FORM, **headers}
+            )
+            assert answer.json().get("jti") == public_id, (value, answer.text)
+
+
+async def test_an_imported_value_is_revoked_by_its_value(admin, imported):
+    """In the path of the older route, and in the form of RFC 7009."""
+    for number, value in enumerate(imported):
+        if number % 2:
+            answer = await admin.delete(f"/v1/token/{quote(value, safe='')}")
+            assert (answer.status_code, answer.json()["deleted"]) == (200, True), value
+        else:
+            answer = await admin.post("/oauth2/revoke", data={"token": value})
+            assert answer.status_code == 200
+        assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 401
+
+
+async def test_a_path_names_one_value(admin, subtests: pytest.Subtests):
+    for path in ("/v1/token/", "/v1/token", "/v1/token/a/b", "/v1/token/a//b", "/v1/token//a"):
+        with subtests.test(path=path):
+            assert (await admin.delete(path)).status_code in {404, 405}
+
+
+@given(values, st.sampled_from(("", "\n", "\r\n")))
+def test_the_command_line_takes_every_value_from_standard_input(value: str, end: str):
+    result = CliRunner().invoke(check, input=value + end)
+    assert "no token" not in result.output
+    assert result.exit_code == (0 if token_format.is_ours(value) else 1)
+
+
+def test_all_characters_are_tried():
+    assert set("".join(VALUES)) >= set(VISIBLE)
+    assert set(string.punctuation) <= set(VISIBLE)

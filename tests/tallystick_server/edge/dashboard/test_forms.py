@@ -1,0 +1,126 @@
+"""What a form says about a token, and what is shown of a token in a form."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tallystick import contracts as c
+from tallystick_server.edge.dashboard import forms
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+WELL_FORMED = {"scope": "orders", "expires": "never"}
+STORED = c.Token(
+    id="tok_1",
+    description="stored",
+    scopes=("orders",),
+    account=None,
+    metadata={"team": {"name": "a", "city": "b"}, "old": 1},
+    restrictions=c.Restrictions(referrers=("https://münchen.example/*",)),
+    not_before=None,
+    expires=NOW - timedelta(days=1),
+    disabled=False,
+    hint="tly_1234",
+    created=NOW - timedelta(days=9),
+    created_by="test",
+    rotated_to=None,
+    access=c.Access(),
+)
+
+
+READ: list[tuple[dict[str, str], str, object]] = [
+    ({"description": " a\t"}, "description", "a"),
+    ({"scope": " orders,invoices\n orders\r\n"}, "scopes", ("orders", "invoices")),
+    ({"scope": " "}, "scopes", ()),
+    ({"account": " acme "}, "account", "acme"),
+    ({"account": " "}, "account", None),
+    ({"metadata": " \n"}, "metadata", None),
+    ({"addresses": "\n 192.0.2.1 \r\n\r\n"}, "restrictions", c.Restrictions(addresses=("192.0.2.1",))),
+    ({"addresses": " \n", "referrers": "\r\n"}, "restrictions", c.Restrictions()),
+    ({"requests": " ", "window": "x"}, "restrictions", c.Restrictions()),
+    # By whole seconds, as tokens are stored and forms show them.
+    ({"expires": "7"}, "expires", datetime(2030, 1, 9, 3, 4, 5, tzinfo=UTC)),
+    ({"expires": "never", "expires_at": "2031-01-01T00:00"}, "expires", None),
+    ({"expires": "at", "expires_at": "2031-01-01T00:00"}, "expires", datetime(2031, 1, 1, tzinfo=UTC)),
+    (
+        {"expires": "at", "expires_at": "2031-01-01T00:00", "expires_at_utc": "2030-12-31T15:00:00.000Z"},
+        "expires",
+        datetime(2030, 12, 31, 15, tzinfo=UTC),
+    ),
+    ({"not_before_utc": "2031-01-01T00:00+09:00"}, "not_before", datetime(2030, 12, 31, 15, tzinfo=UTC)),
+]
+"""The fields of a form, and what one field of the token then is."""
+
+
+@pytest.mark.parametrize(("fields", "name", "value"), READ)
+def test_a_form_is_read_as_it_is_meant(fields: dict[str, str], name: str, value: object):
+    filled = forms.read({**WELL_FORMED, **fields}, NOW)
+    assert filled.problems == ()
+    assert getattr(filled.token, name) == value
+
+
+def test_all_that_is_wrong_is_told_at_once():
+    sent = {"scope": "A", "addresses": "here", "metadata": "[", "not_before": "soon"}
+    sent |= {"requests": "9" * 16, "window": "60"}
+    problems = {problem.field: problem.message for problem in forms.read(sent, NOW).problems}
+    assert list(problems) == [
+        *("metadata", "rateLimit", "notBefore", "expires", "scopes[0]", "restrictions.addresses[0]")
+    ]
+    assert problems["metadata"].startswith("a JSON object")
+    assert problems["rateLimit"] == "a whole number of requests"
+    assert problems["notBefore"] == "a date and a time"
+    assert problems["expires"] == "one of the choices"
+
+
+def test_what_a_stored_token_has_stays_allowed_beside_a_problem():
+    sent = {**forms.of(STORED), "metadata": "["}
+    assert [problem.field for problem in forms.read(sent, NOW, STORED).problems] == ["metadata"]
+    moved = {**sent, "expires_at": "2029-01-01T00:00", "referrers": "https://köln.example/*"}
+    fields = [problem.field for problem in forms.read(moved, NOW, STORED).problems]
+    assert fields == ["metadata", "restrictions.referrers[0]", "expires"]
+
+
+CHANGED: list[tuple[dict[str, str], c.TokenUpdate]] = [
+    ({}, c.TokenUpdate()),
+    ({"description": "b"}, c.TokenUpdate(description="b")),
+    (
+        {"metadata": '{"team": {"name": "c"}}'},
+        c.TokenUpdate(metadata={"old": None, "team": {"name": "c", "city": None}}),
+    ),
+    ({"metadata": ""}, c.TokenUpdate(metadata=None)),
+    (
+        {"addresses": "192.0.2.1"},
+        c.TokenUpdate(restrictions=c.RestrictionsUpdate(addresses=("192.0.2.1",))),
+    ),
+]
+"""The fields that somebody changes in the form of `STORED`, and the edit."""
+
+
+@pytest.mark.parametrize(("fields", "changes"), CHANGED)
+def test_an_edit_has_what_was_changed_in_the_form(fields: dict[str, str], changes: c.TokenUpdate):
+    filled = forms.read({**forms.of(STORED), **fields}, NOW, STORED)
+    assert forms.changes(STORED, filled.token) == changes
+
+
+def fault(field: str) -> c.FieldError:
+    return c.FieldError(field=field, message="wrong")
+
+
+PLACES: list[tuple[tuple[str, ...], dict[str, list[str]]]] = [
+    (("scopes[2]",), {"scopes": ["scope 3: wrong"]}),
+    (("restrictions.addresses[1]",), {"addresses": ["line 4: wrong"]}),
+    (("restrictions.rateLimit.timeWindow",), {"rateLimit": ["wrong"]}),
+    (("metadata", "description"), {"description": ["wrong"], "metadata": ["wrong"]}),
+    (("revision", ""), {"": ["revision: wrong", "wrong"]}),
+    (("metadata",) * 10, {"metadata": ["wrong"] * 10}),
+    (("metadata",) * 12, {"metadata": ["wrong"] * 10 + ["2 more"]}),
+]
+"""The fields of problems, and what is shown at which field of the form."""
+
+
+@pytest.mark.parametrize(("fields", "shown"), PLACES)
+def test_a_problem_is_shown_where_it_is(fields: tuple[str, ...], shown: dict[str, list[str]]):
+    form: dict[str, Any] = {"addresses": "\n192.0.2.1\n \nhere\n", "scope": "a b C"}
+    places = forms.by_field(tuple(map(fault, fields)), form)
+    assert places == shown
+    assert list(places) == list(shown)  # in the order of the page

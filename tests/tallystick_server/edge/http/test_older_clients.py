@@ -1,0 +1,157 @@
+"""What clients of OAuth 2 and of EmailEngine read in an answer, beside the problem's own members."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tallystick import contracts as c
+from tallystick_server.edge.authorization.guard import FORM
+from tests.support.services import issue
+
+JSON = "application/json"
+RFC9457 = ["type", "title", "status"]
+DAY = 86_400
+
+
+@pytest.fixture
+async def admin(edge: httpx.AsyncClient, operator, tokens_service) -> httpx.AsyncClient:
+    value, _ = await issue(operator)
+    edge.headers["authorization"] = f"Bearer {value}"
+    return edge
+
+
+OAUTH2_ERRORS: list[tuple[str, dict[str, Any], int, str]] = [
+    ("POST /oauth2/revoke", {"data": {"token": ""}}, 400, "invalid_request"),
+    ("POST /oauth2/revoke", {"data": {"other": "x"}}, 400, "invalid_request"),
+    ("POST /oauth2/introspect", {"data": {"token": ""}}, 400, "invalid_request"),
+    ("POST /oauth2/introspect", {"json": {"token": "x"}}, 415, "invalid_request"),
+    ("POST /oauth2/revoke", {"json": {"token": "x"}}, 415, "invalid_request"),
+    ("POST /oauth2/revoke", {}, 415, "invalid_request"),
+    ("POST /oauth2/revoke", {"headers": {"authorization": "x"}}, 401, "invalid_client"),
+    ("POST /oauth2/revoke", {"headers": {"authorization": "Bearer x"}}, 401, "invalid_client"),
+    ("POST /oauth2/introspect", {"auth": ("a", "wrong")}, 401, "invalid_client"),
+    ("POST /oauth2/introspect", {"headers": {"authorization": "Bearer a b"}}, 400, "invalid_request"),
+    ("GET /oauth2/introspect", {}, 405, "invalid_request"),
+    ("GET /oauth2/nowhere", {}, 404, "invalid_request"),
+    ("POST /oauth2/revoke", {"data": {"token": "x" * 70_000}}, 413, "invalid_request"),
+    (f"POST /oauth2/revoke?{'a' * 9000}", {}, 414, "invalid_request"),
+    ("POST /oauth2/revoke", {"headers": {"a": "b" * 20_000}}, 431, "invalid_request"),
+    ("POST /oauth2/revoke", {"headers": {"host": ""}}, 400, "invalid_request"),
+]
+
+
+async def test_every_error_under_oauth2_has_the_code_of_rfc_6749(admin, subtests: pytest.Subtests):
+    for line, options, status, error in OAUTH2_ERRORS:
+        with subtests.test(line=line, options=options):
+            method, _, path = line.partition(" ")
+            answer = await admin.request(method, path, **options)
+            problem = answer.json()
+            assert (answer.status_code, problem["error"]) == (status, error), problem
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert list(problem)[:3] == RFC9457
+            assert "statusCode" not in problem
+            if status == 415:
+                assert FORM in problem["detail"]
+
+
+API_ERRORS: list[tuple[str, dict[str, Any], int, str]] = [
+    ("GET /v1/self", {"headers": {"authorization": "x"}}, 401, "Unauthorized"),
+    ("GET /v1/self", {"headers": {"authorization": "Bearer x"}}, 401, "Unauthorized"),
+    ("GET /v1/self", {"headers": {"authorization": f"Bearer {'ab' * 32}"}}, 401, "Unauthorized"),
+    ("GET /v1/self", {"headers": {"authorization": "Bearer a b"}}, 400, "Bad Request"),
+    ("GET /v1/self", {"headers": {"host": ""}}, 400, "Bad Request"),
+    ("GET /v1/tokens/tok_x", {}, 404, "Not Found"),
+    ("PUT /v1/self", {}, 405, "Method Not Allowed"),
+    ("POST /v1/token", {"json": {"scopes": []}}, 400, "Bad Request"),
+    ("POST /v1/token", {"content": b"{}"}, 415, "Unsupported Media Type"),
+]
+
+
+async def test_every_error_of_the_api_has_what_emailengine_s_clients_read(admin, subtests: pytest.Subtests):
+    for line, options, status, words in API_ERRORS:
+        with subtests.test(line=line, options=options):
+            method, _, path = line.partition(" ")
+            answer = await admin.request(method, path, **options)
+            problem = answer.json()
+            assert (answer.status_code, problem["statusCode"], problem["error"]) == (status, status, words)
+            assert problem["message"] == problem.get("detail", problem["title"])
+            assert list(problem)[:3] == RFC9457
+
+
+async def test_other_errors_have_neither(edge, tokens_service, subtests: pytest.Subtests):
+    for path in ("/auth?scope=api", "/metrics", "/nowhere", "/auth?scope=", "/auth"):
+        with subtests.test(path=path):
+            for value in ("x", "Bearer x", "Bearer a b", f"Bearer {'ab' * 32}"):
+                problem = (await edge.get(path, headers={"authorization": value})).json()
+                assert problem["status"] in {400, 401}
+                assert not problem.keys() & {"error", "message", "statusCode"}
+
+
+async def test_a_limited_token_has_the_older_headers_too(edge, operator, tokens_service):
+    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=2, time_window=DAY))
+    value, _ = await issue(operator, "api", restrictions=limit)
+    for path in ("/v1/self", "/auth?scope=api"):
+        answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})
+        assert answer.status_code == 200
+    assert [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
+    for path in ("/v1/self", "/auth?scope=api"):
+        answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})
+        assert answer.status_code == 429
+        assert [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
+        seconds = int(answer.headers["retry-after"])
+        assert 0 < seconds <= DAY
+        assert answer.json()["ttl"] == seconds == int(answer.headers["x-ratelimit-reset"])
+
+
+async def test_an_unlimited_token_has_none_of_them(admin):
+    assert not [name for name in (await admin.get("/v1/self")).headers if "ratelimit" in name]
+
+
+async def test_a_bound_token_is_told_what_is_missing(edge, admin, operator):
+    await admin.post("/v1/account", json={"account": "alice"})
+    value, _ = await issue(operator, "api", account="alice")
+    bearer = {"authorization": f"Bearer {value}"}
+    for path in ("/v1/accounts", "/v1/account/bob", "/auth?scope=api", "/auth?scope=api&account=bob"):
+        problem = (await edge.get(path, headers=bearer)).json()
+        assert problem["code"] == "account_mismatch"
+        assert problem["title"] == "The token is bound to an account that the request does not name"
+
+
+async def test_no_answer_with_data_may_be_stored(admin, metrics_service):
+    made = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
+    await admin.post("/v1/account", json={"account": "alice"})
+    paths = (
+        *("/v1/self", "/v1/tokens", "/v1/stats", "/v1/accounts", "/v1/account/alice", "/metrics"),
+        *(f"/v1/tokens/{made['id']}", f"/v1/tokens/{made['id']}/log", "/v1/tokens/account/alice"),
+        *("/auth?scope=api", "/health/live", "/health/ready", "/nowhere", "/v1/tokens?page=x"),
+    )
+    for path in paths:
+        assert (await admin.get(path)).headers["cache-control"] == "no-store", path
+    edit = await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "x"})
+    assert edit.headers["cache-control"] == "no-store"
+
+
+async def test_a_post_that_needs_no_field_needs_no_body(admin):
+    made = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
+    for headers in ({}, {"content-type": JSON}, {"content-type": f"{JSON}; charset=utf-8"}):
+        answer = await admin.post(f"/v1/tokens/{made['id']}/rotate", headers=headers)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+    answer = await admin.post("/v1/self/rotate", headers={"authorization": f"Bearer {made['token']}"})
+    assert answer.status_code == 201
+    made = answer.json()
+    for path in ("/v1/tokens", "/v1/token"):
+        problem = (await admin.post(path)).json()
+        assert [error["field"] for error in problem["errors"]] == ["scopes"], problem
+    path = f"/v1/tokens/{made['id']}/rotate"
+    for content, headers, status in (
+        (b"{}", {}, 415),
+        (b" ", {"content-type": JSON}, 400),
+        (b"null", {"content-type": JSON}, 400),
+        (b"", {"content-type": FORM}, 415),
+        (b"", {"content-encoding": "gzip"}, 415),
+    ):
+        assert (await admin.post(path, content=content, headers=headers)).status_code == status
+    assert (await admin.post("/v1/account")).status_code == 415
+    assert (await admin.patch(f"/v1/tokens/{made['id']}")).status_code == 415

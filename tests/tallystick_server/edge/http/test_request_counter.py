@@ -1,0 +1,178 @@
+"""Every answer is counted once, by method, status and route template."""
+
+import time
+from itertools import product
+
+import msgspec
+from hypothesis import given, settings, strategies as st
+from litestar.exceptions import NotFoundException
+from litestar.exceptions.http_exceptions import MethodNotAllowedException
+from litestar.types import Method
+from litestar.utils import normalize_path
+
+from tallystick.coherence.cache import Cache
+from tallystick.metrics import catalogue
+from tallystick.metrics.recorder import Measures
+from tallystick.producer import MAX_DATA_BYTES, Producer
+from tallystick.tokens import format as token_format
+from tallystick_server.edge.app import litestar
+from tallystick_server.edge.authorization.guard import Gate
+from tallystick_server.edge.http import request_counter as module
+from tallystick_server.edge.http.request_counter import UNROUTED, Calls, Routes
+from tallystick_server.edge.settings import Settings
+from tests.support.services import issue
+
+APP = litestar(Settings(nats_url="nats://nowhere"), Gate(Cache(1, 1), ()))
+ROUTES = Routes(APP.routes)
+
+
+async def test_each_answer_is_counted_once(edge, operator, tokens_service):
+    value, _ = await issue(operator, "api")
+    good, bad = {"authorization": f"Bearer {value}"}, {"authorization": f"Bearer {token_format.mint()}"}
+    for _ in range(2):
+        await edge.get("/v1/tokens?page=0", headers=good)
+    await edge.head("/v1/self", headers=good)
+    await edge.get("/v1/tokens/tok_x", headers=good)
+    await edge.get("/auth?scope=api", headers=good)
+    await edge.get("/auth?scope=metrics", headers=good)
+    await edge.get("/v1/self")
+    await edge.get("/v1/self", headers=bad)
+    await edge.get("/v1/tokens/a/b/c", headers=bad)
+    await edge.get("/metrics", headers=good)
+    assert edge._transport.app._gate.calls._counts == {
+        ("GET", 200, "/v1/tokens"): 2,
+        ("HEAD", 200, "/v1/self"): 1,
+        ("GET", 404, "/v1/tokens/{token_id}"): 1,
+        ("GET", 200, "/auth"): 1,
+        ("GET", 403, "/auth"): 1,
+        ("GET", 401, "unrouted"): 1,
+        ("GET", 401, "/v1/self"): 2,
+        ("GET", 403, "/metrics"): 1,
+    }
+
+
+async def test_methods_that_clients_make_up_push_no_call_out(edge):
+    for number in range(module.MAX_KINDS + 50):
+        await edge.request(f"M{number}", "/v1/self")
+    await edge.get("/v1/self")
+    counts = edge._transport.app._gate.calls._counts
+    assert counts["GET", 401, "/v1/self"] == 1
+    assert sum(count for (method, *_), count in counts.items() if method == "other") == module.MAX_KINDS + 50
+    assert {method for method, *_ in counts} == {"GET", "other"}
+
+
+async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_counted(service_client):
+    calls, producer = Calls(Measures()), Producer(service_client, "edge")
+    for number in range(module.MAX_KINDS + 500):
+        for method in ("GET", "POST"):
+            calls.answered(method, 200, f"/{number:0200}")
+    calls.report(producer)
+    reported = [call for event in producer._buffer for call in event.data["calls"]]
+    assert sum(call["count"] for call in reported) == 2 * (module.MAX_KINDS + 500)
+    assert {call["route"] for call in reported} > {"other"}
+    sizes = [len(msgspec.json.encode(event.data)) for event in producer._buffer]
+    assert max(sizes) <= MAX_DATA_BYTES
+    assert all(size > MAX_DATA_BYTES - 400 for size in sizes[:-1])
+
+
+TOKENS = {
+    "missing": {},
+    "malformed": {"authorization": "Bearer nonsense"},
+    "cut off": {"authorization": f"Bearer {token_format.mint()[:-1]}"},
+    "ambiguous": {"authorization": "Bearer a, Bearer b"},
+    "unknown": {"authorization": f"Bearer {token_format.mint()}"},
+}
+
+
+PATHS = {
+    "/v1/stats": "/v1/stats",
+    "/v1/stats/": "/v1/stats",
+    "/v1/account/alice": "/v1/account/{account}",
+    "/v1/tokens/tok_1/log?page=0": "/v1/tokens/{token_id}/log",
+    "/metrics": "/metrics",
+    "/v1/nothing/here": UNROUTED,
+}
+
+
+async def test_a_token_that_is_rejected_is_counted_on_the_route_it_was_sent_to(edge, tokens_service):
+    calls = edge._transport.app._gate.calls
+    for (name, headers), (path, route) in product(TOKENS.items(), PATHS.items()):
+        calls._counts.clear()
+        answer = await edge.get(path, headers=headers)
+        assert answer.status_code == (400 if name == "ambiguous" else 401)
+        assert calls._counts == {("GET", answer.status_code, route): 1}, (name, path)
+
+
+def routed(path: str) -> str:
+    """The template of the route that Litestar itself finds, whatever its methods."""
+    methods: list[Method] = ["GET", "POST", "DELETE"]
+    for method in methods:
+        try:
+            return str(APP.asgi_router.handle_routing(path=normalize_path(path), method=method)[-1])
+        except MethodNotAllowedException:
+            continue
+        except NotFoundException:
+            break
+    return UNROUTED
+
+
+SEGMENTS = sorted(
+    {part for route in APP.routes for part in route.path_format.split("/")} | {"x", "%2f", "..", "{x}"}
+)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.sampled_from(SEGMENTS), max_size=7).map(lambda parts: "/" + "/".join(parts)))
+def test_a_route_is_found_as_litestar_finds_it(path: str):
+    assert ROUTES.template(path) == routed(path)
+
+
+def test_finding_a_route_takes_no_longer_for_a_long_path():
+    longest = ["/v1/tokens" + "/a" * 4096, "/" * 8000]
+    began = time.process_time()
+    for number in range(1000):
+        for path in longest:
+            assert ROUTES.template(f"{path}{number}") == UNROUTED
+    assert time.process_time() - began < 0.5
+
+
+HANDLED_BY = {
+    "/health/ready": "health",
+    "/health/live": "health",
+    "/metrics": "metrics",
+    "/docs": "docs",
+    "/docs/openapi.json": "docs",
+    "/admin": "dashboard",
+    "/admin/tokens": "dashboard",
+    "/no/such/page": "unrouted",
+    "/": "unrouted",
+    "/v1/stats": None,
+    "/auth?scope=api": None,
+}
+
+
+async def test_only_requests_to_the_api_are_api_calls(edge, tokens_service, service_client):
+    calls = edge._transport.app._gate.calls
+    for path, handler in HANDLED_BY.items():
+        status = (await edge.get(path)).status_code
+        producer = Producer(service_client, "edge")
+        calls.report(producer)
+        sent = [call for event in producer._buffer for call in event.data["calls"]]
+        apart = [
+            (counted.labels, counted.value)
+            for counted in calls._measures.take().counters
+            if counted.name == catalogue.HTTP_REQUESTS.name
+        ]
+        if handler is None:
+            route = path.partition("?")[0]
+            assert sent == [{"method": "get", "statusCode": status, "route": route, "count": 1}]
+            assert not apart, path
+        else:
+            assert not sent, path
+            assert apart == [({"handler": handler, "method": "get", "code": str(status)}, 1)], path
+
+
+def test_every_route_is_for_the_api_or_counted_apart():
+    """A new part of the edge is an API unless it is listed; this is the list as it is meant."""
+    first = {route.path_format.split("/")[1] for route in APP.routes}
+    assert first - module.HANDLERS.keys() == {"v1", "auth", "oauth2"}

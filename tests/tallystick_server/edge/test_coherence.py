@@ -1,0 +1,270 @@
+"""The coherent cache on real servers: two edges and the tokens service in this loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import nats
+import pytest
+from nats.aio.client import Client
+
+from tallystick import connection as bus, contracts as c
+from tallystick.coherence import propagation
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick.tokens.ids import new_id
+from tallystick.tokens.record import TokenRecord
+from tallystick_server.edge.app import create_app
+from tallystick_server.edge.settings import Settings as EdgeSettings
+from tallystick_server.runtime import postgres
+from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.tokens import app as tokens_app
+from tallystick_server.tokens.settings import Settings as TokensSettings
+from tallystick_server.tokens.store.queries import Store
+from tests.support.coherence import leased
+from tests.support.polling import until_async
+from tests.support.servers import Database, Nats
+from tests.support.services import issue, lifespan, running
+
+LEASE_S = 1.0
+OPERATOR = c.Actor(name="test")
+
+
+@asynccontextmanager
+async def tokens_running(
+    database: Database, nats_server: Nats, operator: Client, lease_s: float = LEASE_S
+) -> AsyncIterator[None]:
+    """The tokens service, with a short lease."""
+    settings = TokensSettings(
+        nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10, lease_s=lease_s
+    )
+    stop = Stop()
+    service = tokens_app.run(settings, stop)
+    async with running(service, stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+        yield
+
+
+@pytest.fixture
+async def tokens(database, nats_server, operator, event_stream) -> AsyncIterator[None]:
+    async with tokens_running(database, nats_server, operator):
+        yield
+
+
+@pytest.fixture
+async def edges(nats_server, event_stream, operator) -> AsyncIterator[list[httpx.AsyncClient]]:
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(2):
+            app = create_app(EdgeSettings(nats_url=nats_server.edge))
+            await stack.enter_async_context(lifespan(app))
+            clients.append(
+                await stack.enter_async_context(
+                    httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://edge")  # type: ignore[arg-type]
+                )
+            )
+        yield clients
+
+
+async def status(edge: httpx.AsyncClient, value: str) -> int:
+    return (await edge.get("/auth?scope=api", headers={"authorization": f"Bearer {value}"})).status_code
+
+
+async def carry_out(operator, operation, request):
+    done = await propagation.carry_out(operator, operation, request)
+    assert not isinstance(done, c.Failure), done
+    return done
+
+
+async def test_a_revoked_token_is_refused_at_every_edge_at_once(tokens, edges, operator):
+    await leased(edges, operator)
+    for _ in range(20):
+        value, token = await issue(operator, "api")
+        assert [await status(edge, value) for edge in edges] == [200, 200]
+        _, everywhere = await carry_out(
+            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+        )
+        assert [await status(edge, value) for edge in edges] == [401, 401]
+        assert everywhere.edges == 2
+
+
+async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
+    value, token = await issue(operator, "api")
+    await leased(edges, operator)
+
+    async def change(**fields) -> None:
+        changes = c.TokenUpdate(**fields)
+        await carry_out(
+            operator, c.EDIT_TOKEN.by_operator, c.EditToken(id=token.id, changes=changes, actor=OPERATOR)
+        )
+
+    for fields, expected in (
+        ({}, 200),
+        ({"disabled": True}, 401),
+        ({"disabled": False}, 200),
+        ({"scopes": ("metrics",)}, 403),
+        ({"scopes": ("api",)}, 200),
+        ({"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))}, 403),
+    ):
+        await change(**fields)
+        assert [await status(edge, value) for edge in edges] == [expected] * 2, fields
+
+
+async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operator):
+    await leased(edges, operator)
+    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    values = [(await issue(operator, "api", account="alice"))[0] for _ in range(3)]
+    for edge in edges:
+        for value in values:
+            answer = await edge.get(
+                "/auth?scope=api&account=alice", headers={"authorization": f"Bearer {value}"}
+            )
+            assert answer.status_code == 200
+    await carry_out(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="alice", actor=OPERATOR))
+    for edge in edges:
+        assert [await status(edge, value) for value in values] == [401] * 3
+
+
+async def test_a_warm_check_sends_no_message(tokens, edges, operator, nats_server):
+    value, _ = await issue(operator, "api")
+    await leased(edges, operator)
+    assert await status(edges[0], value) == 200
+    asked: list[str] = []
+
+    async def watch(message) -> None:
+        asked.append(message.subject)
+
+    watcher = await nats.connect(nats_server.watcher)
+    await watcher.subscribe("tallystick.v1.tokens.>", cb=watch)
+    await bus.subscribed(watcher)
+    for _ in range(50):
+        assert await status(edges[0], value) == 200
+    assert asked == []
+    assert await status(edges[1], value) == 200
+    await watcher.flush()
+    # A slow answer is asked for a second time.
+    await until_async(lambda: set(asked) == {c.VERIFY.subject})
+    await watcher.close()
+
+
+async def test_many_that_come_at_once_ask_once(tokens, edges, operator, nats_server):
+    value, _ = await issue(operator, "api")
+    await leased(edges, operator)
+    asked: list[str] = []
+
+    async def watch(message) -> None:
+        asked.append(message.reply)
+
+    watcher = await nats.connect(nats_server.watcher)
+    await watcher.subscribe(c.VERIFY.subject, cb=watch)
+    await bus.subscribed(watcher)
+    assert await asyncio.gather(*(status(edges[0], value) for _ in range(50))) == [200] * 50
+    await watcher.flush()
+    # The same question may be asked again when its answer is slow; it is still one.
+    assert len(set(asked)) == 1
+    await watcher.close()
+
+
+async def test_an_edge_that_is_silent_delays_a_revocation_by_its_lease_at_most(
+    tokens, edges, operator, nats_server
+):
+    value, token = await issue(operator, "api")
+    await leased(edges, operator)
+    async with bus.connect(nats_server.edge, "edge", wait_s=5) as silent:
+        await call(silent, c.RENEW_LEASE, c.RenewLease(edge=new_id("edge_")))
+        began = time.monotonic()
+        _, everywhere = await carry_out(
+            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+        )
+    assert LEASE_S / 2 < time.monotonic() - began < LEASE_S + 1
+    assert everywhere.edges == 2
+    assert [await status(edge, value) for edge in edges] == [401, 401]
+
+
+async def test_an_edge_cut_off_relies_on_its_cache_as_long_as_its_lease_lasts(
+    database, edges, operator, nats_server, event_stream
+):
+    lease_s = 6.0  # long enough for the service to stop in, on a busy machine
+    async with tokens_running(database, nats_server, operator, lease_s):
+        value, _ = await issue(operator, "api")
+        await leased(edges, operator)
+        assert await status(edges[0], value) == 200
+    assert await status(edges[0], value) == 200
+    assert await status(edges[1], value) == 503, "it never knew the token"
+    async with asyncio.timeout(lease_s + 2):
+        while await status(edges[0], value) != 503:
+            await asyncio.sleep(0.02)
+    async with tokens_running(database, nats_server, operator):
+        async with asyncio.timeout(5):
+            while await status(edges[0], value) != 200:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operator, database):
+    """The replica that changed it died before it told anyone."""
+    value, token = await issue(operator, "api")
+    await leased(edges, operator)
+    assert [await status(edge, value) for edge in edges] == [200, 200]
+    async with (
+        postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool,
+        Store(pool).change(OPERATOR) as change,
+    ):
+        await change.revoke([token.id])
+    async with asyncio.timeout(LEASE_S):
+        while [await status(edge, value) for edge in edges] != [401, 401]:
+            await asyncio.sleep(0.02)
+
+
+async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edges, operator, database):
+    await leased(edges, operator)
+    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="many", actor=OPERATOR))
+    value, _ = await issue(operator, "api", account="many")
+    async with (
+        postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool,
+        Store(pool).change(OPERATOR) as change,
+    ):
+        for _ in range(500):
+            wanted = c.NewToken(scopes=("api",), account="many")
+            digest = token_format.new_secret().digest
+            await change.insert(TokenRecord(id=new_id("tok_"), digest=digest, token=wanted))
+    headers = {"authorization": f"Bearer {value}"}
+    assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 200
+    await carry_out(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="many", actor=OPERATOR))
+    assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 401
+
+
+async def test_a_token_that_was_refused_and_then_imported_is_honoured_at_once(tokens, edges, operator):
+    await leased(edges, operator)
+    value = token_format.mint()
+    assert [await status(edge, value) for edge in edges] == [401, 401]
+    record = TokenRecord(
+        id=new_id("tok_"), digest=str(token_format.digest(value)), token=c.NewToken(scopes=("api",))
+    )
+    await carry_out(operator, c.IMPORT_TOKENS, c.ImportTokens(records=(record,), actor=OPERATOR))
+    assert [await status(edge, value) for edge in edges] == [200, 200]
+
+
+async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, edges, operator):
+    value, token = await issue(operator, "api")
+    await leased(edges, operator)
+    secret = token_format.new_secret()
+    request = c.RotateToken(id=token.id, grace=1, digest=secret.digest, hint=secret.hint, actor=OPERATOR)
+    await carry_out(operator, c.ROTATE_TOKEN.by_operator, request)
+    assert await status(edges[0], value) == 200
+    assert await status(edges[0], secret.value) == 200
+    async with asyncio.timeout(3):
+        while await status(edges[0], value) == 200:
+            await asyncio.sleep(0.02)
+    assert await status(edges[0], secret.value) == 200
+
+
+async def test_an_edge_that_stops_gives_its_lease_back(tokens, operator, nats_server, event_stream):
+    app = create_app(EdgeSettings(nats_url=nats_server.edge))
+    async with lifespan(app):
+        await leased([None], operator)  # type: ignore[list-item]
+    began = time.monotonic()
+    settled = await call(operator, c.SETTLE.by_operator, c.Settle())
+    assert isinstance(settled, c.Settled)
+    assert (settled.settled, settled.edges) == (True, 0)
+    assert time.monotonic() - began < LEASE_S / 2

@@ -1,0 +1,176 @@
+"""An edge answers alike whether it knows a token (warm: without the framework, from what it answered before) or has to
+ask about it (cold).
+"""
+
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, example, given, settings, strategies as st
+from nats.aio.client import Client
+
+from tallystick import contracts as c
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick.tokens.ids import new_id
+from tallystick.tokens.record import TokenRecord
+from tests.support.coherence import cache_of, leased, make_cold
+from tests.support.dashboard import ready
+from tests.support.services import issue
+
+ACTOR = c.Actor(name="test")
+COMPARED = (
+    "www-authenticate",
+    "x-token-id",
+    "x-token-account",
+    "x-token-scopes",
+    "cache-control",
+    "ratelimit-policy",
+)
+HEX = "0123456789abcdef" * 4
+OPAQUE_64 = "0123456789abcdeg" * 4
+IMPORTED = {"hex": HEX, "HEX": HEX.upper(), "opaque": OPAQUE_64}
+KINDS = ("all", "orders", "of alice", "of null", "from elsewhere", "from here", *IMPORTED)
+
+
+@pytest.fixture
+async def tokens(edge, operator, tokens_service) -> dict[str, str]:
+    """A token of each kind, by kind."""
+    await ready(edge)
+    for account in ("alice", "null"):
+        await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account=account, actor=ACTOR))
+    limits = {kind: c.Restrictions(addresses=(network,)) for kind, network in (
+        ("from elsewhere", "192.0.2.0/24"), ("from here", "127.0.0.0/8")
+    )}  # fmt: skip
+    made = {
+        "all": await issue(operator, "*"),
+        "orders": await issue(operator, "orders"),
+        "of alice": await issue(operator, "orders", account="alice"),
+        "of null": await issue(operator, "orders", account="null"),
+        **{kind: await issue(operator, "orders", restrictions=limit) for kind, limit in limits.items()},
+    }
+    await import_tokens(operator, HEX, OPAQUE_64)
+    await leased([edge], operator)
+    return {kind: value for kind, (value, _) in made.items()} | IMPORTED
+
+
+async def import_tokens(operator: Client, *values: str) -> None:
+    """Imports tokens of scope ``orders`` by their digests."""
+    records = tuple(
+        TokenRecord(
+            id=new_id("tok_"),
+            digest=token_format.digest(value) or "",
+            token=c.NewToken(scopes=("orders",)),
+        )
+        for value in values
+    )
+    imported = await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=records, actor=ACTOR))
+    assert isinstance(imported, c.Imported), imported
+
+
+def answer_facts(answer: httpx.Response) -> tuple[Any, ...]:
+    code = answer.json()["code"] if answer.status_code >= 400 and answer.content else answer.content
+    return (answer.status_code, code, *(answer.headers.get(name) for name in COMPARED))
+
+
+SCOPES = st.one_of(
+    st.sampled_from(
+        ["orders", "orders:read", "orders:", ":orders", "*", "", "null", "asked", "own", "ORDERS"]
+    ),
+    st.text("ord:._-*+%2", max_size=6),
+    st.from_regex(r"[a-z]{1,3}(:[a-z.]{0,2}){0,2}", fullmatch=True),
+    st.integers(120, 130).map(lambda length: "o" * length),
+)
+ACCOUNTS = st.one_of(
+    st.sampled_from(["alice", "bob", "null", "None", "", "a%6cice", "alice%20", "+alice", ".", "al=ice"]),
+    st.text("alice.~@%5", max_size=6),
+)
+PARTS = st.one_of(
+    SCOPES.map("scope={}".format),
+    ACCOUNTS.map("account={}".format),
+    SCOPES.map("sc%6fpe={}".format),
+    st.sampled_from(["", "scope", "account", "x=1", "access_token=x", "Scope=orders", "scope=orders#x"]),
+)
+QUERIES = st.one_of(
+    SCOPES.map("scope={}".format),
+    st.tuples(SCOPES, ACCOUNTS).map(lambda pair: f"scope={pair[0]}&account={pair[1]}"),
+    st.lists(PARTS, max_size=4).map("&".join),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(KINDS),
+    method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "DELETE", "TRACE"]),
+    query=QUERIES,
+)
+@example(kind="orders", method="GET", query="scope=orders:")
+@example(kind="hex", method="GET", query="scope=orders")
+@example(kind="HEX", method="HEAD", query="scope=invoices")
+@example(kind="opaque", method="GET", query="scope=orders&account=alice")
+@example(kind="all", method="GET", query="scope=a..b:")
+@example(kind="of null", method="GET", query="scope=orders&account=null")
+@example(kind="of alice", method="GET", query="scope=orders&account=bob&account=alice")
+@example(kind="of alice", method="GET", query="scope=orders&account=alice&scope=orders")
+async def test_a_proxy_gets_the_same_answer_cold_and_warm(edge, tokens, kind: str, method: str, query: str):
+    headers = {"authorization": f"Bearer {tokens[kind]}"}
+    target = httpx.URL("http://edge/auth", query=query.partition("#")[0].encode())
+    make_cold(edge, tokens[kind])
+    cold = answer_facts(await edge.request(method, target, headers=headers))
+    await edge.get("/v1/self", headers=headers)  # whatever the first answer was, the token is known now
+    for _ in range(2):  # judged, then remembered
+        warm = answer_facts(await edge.request(method, target, headers=headers))
+        assert warm == cold, (method, query)
+
+
+async def test_the_warm_answers_come_from_the_cache(edge, tokens):
+    """Else the two ways above would be one."""
+    headers = {"authorization": f"Bearer {tokens['orders']}"}
+    make_cold(edge, tokens["orders"])
+    assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
+    (entry,) = cache_of(edge)._entries.values()
+    assert list(entry.answers) == []
+    assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
+    assert (await edge.get("/auth?scope=orders:", headers=headers)).status_code == 400
+    assert list(entry.answers) == [b"scope=orders"]
+
+
+async def test_a_known_token_of_any_kind_is_answered_without_the_framework(
+    edge, tokens, monkeypatch, subtests: pytest.Subtests
+):
+    for kind in ("orders", *IMPORTED):
+        with subtests.test(kind=kind), monkeypatch.context() as without_framework:
+            make_cold(edge, tokens[kind])  # two of these are the same token
+            headers = {"authorization": f"Bearer {tokens[kind]}"}
+            assert (await edge.get("/v1/self", headers=headers)).status_code == 200
+            transport: Any = edge._transport
+            without_framework.setattr(transport.app, "_app", None)
+            for query, status in (("scope=orders:read", 200), ("scope=invoices", 403)):
+                assert (await edge.get(f"/auth?{query}", headers=headers)).status_code == status
+
+
+async def test_upper_and_lower_case_hex_is_one_token(edge, tokens):
+    for kind in ("hex", "HEX"):
+        headers = {"authorization": f"Bearer {tokens[kind]}"}
+        assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
+    assert len(cache_of(edge)) == 1
+    # What was 64 characters before one was lost or doubled is told by its length.
+    for value in (HEX[1:], HEX + "0"):
+        answer = await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+
+
+async def test_a_token_with_a_comma_is_one_token_cold_and_warm(edge, operator, tokens_service):
+    await ready(edge)
+    opaque = "an-opaque-token,with-a-comma"
+    await import_tokens(operator, opaque)
+    await leased([edge], operator)
+    in_header = {"headers": {"authorization": f"Bearer {opaque}"}, "params": {"scope": "orders"}}
+    in_query = {"params": {"scope": "orders", "access_token": opaque}}
+    two = {"headers": {"authorization": f"Bearer {opaque}, Bearer {opaque}"}, "params": {"scope": "orders"}}
+    assert (await edge.get("/auth", **two)).status_code == 400
+    assert (await edge.get("/auth", **in_header)).status_code == 200
+    assert (await edge.get("/auth", **in_query)).status_code == 200
+    assert len(cache_of(edge)) == 1
+    assert (await edge.get("/auth", **in_header)).status_code == 200
+    assert (await edge.get("/auth", **two)).status_code == 400

@@ -1,0 +1,198 @@
+"""A token that was revoked, replaced or disabled and is still presented: counted exactly, logged with the reason, and
+answered as an unknown one.
+"""
+
+import asyncio
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+import httpx
+import msgspec
+import pytest
+
+from tallystick import contracts as c
+from tallystick.metrics import catalogue
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick_server.edge.app import create_app
+from tallystick_server.edge.settings import Settings
+from tallystick_server.metrics.exposition import Sample, text
+from tests.support.api import bearer, in_future, make
+from tests.support.services import issue, lifespan
+
+TIMES = {"revoked": 7, "replaced": 5, "disabled": 3}
+
+
+@pytest.fixture(autouse=True)
+def reporting_often(monkeypatch) -> None:
+    """An edge sends its metrics with its heartbeat."""
+    monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
+
+
+@pytest.fixture
+async def admin(edge, operator, tokens_service):
+    value, _ = await issue(operator)
+    edge.headers["authorization"] = f"Bearer {value}"
+    return edge
+
+
+async def ended(admin) -> dict[str, dict[str, Any]]:
+    """A token that ended in each way."""
+    tokens = {reason: await make(admin) for reason in TIMES}
+    assert (await admin.delete(f"/v1/tokens/{tokens['revoked']['id']}")).status_code == 200
+    rotated = await admin.post(f"/v1/tokens/{tokens['replaced']['id']}/rotate", json={"grace": 0})
+    assert rotated.status_code == 201
+    disabled = await admin.patch(f"/v1/tokens/{tokens['disabled']['id']}", json={"disabled": True})
+    assert disabled.status_code == 200
+    return tokens
+
+
+def counted(page: str) -> dict[str, int]:
+    return {
+        reason: int(count)
+        for reason, count in re.findall(
+            r'^tallystick_revoked_token_uses_total{reason="(\w+)"} (\d+)$', page, re.MULTILINE
+        )
+    }
+
+
+async def exposition(operator) -> str:
+    reply = await call(operator, c.EXPOSITION, c.AskExposition())
+    return reply.text if isinstance(reply, c.Exposition) else ""
+
+
+async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_sees_no_difference(
+    admin, operator, metrics_service
+):
+    tokens = await ended(admin)
+    stranger = token_format.mint()
+    ways = (
+        lambda value: admin.get("/v1/self", headers=bearer(value)),
+        lambda value: admin.get("/auth?scope=api", headers=bearer(value)),
+        # A body, before and after which the token is checked.
+        lambda value: admin.post("/v1/tokens", json={"scopes": ["api"]}, headers=bearer(value)),
+    )
+    unknown = [await way(stranger) for way in ways]
+    assert counted(await exposition(operator)) == dict.fromkeys(TIMES, 0), (
+        "each reason is there from the start"
+    )
+    for reason, times in TIMES.items():
+        for number in range(times):
+            answer = await ways[number % len(ways)](tokens[reason]["token"])
+            assert answer.status_code == 401
+            of_unknown = unknown[number % len(ways)]
+            assert answer.content == of_unknown.content
+            hidden = ("x-request-id", "date")
+            assert [pair for pair in answer.headers.raw if pair[0].decode().lower() not in hidden] == [
+                pair for pair in of_unknown.headers.raw if pair[0].decode().lower() not in hidden
+            ]
+    async with asyncio.timeout(20):
+        while counted(await exposition(operator)) != TIMES:
+            await asyncio.sleep(0.1)
+        for reason, times in TIMES.items():
+            log: dict[str, Any] = {"refusals": ()}
+            while len(log["refusals"]) < times:
+                await asyncio.sleep(0.1)
+                log = (await admin.get(f"/v1/tokens/{tokens[reason]['id']}/log")).json()
+            assert {each["reason"] for each in log["refusals"]} == {reason}
+            assert len(log["refusals"]) == times
+    page = await exposition(operator)
+    assert re.findall(r'^tallystick_token_checks_total{result="(\w+)"}', page, re.MULTILINE) == [
+        "invalid_token",
+        "ok",
+    ]
+
+
+async def test_a_replaced_secret_counts_only_once_its_grace_is_over(admin):
+    gate = gate_of(admin)
+    made = await make(admin)
+    await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 1})
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 200
+    expires = datetime.fromisoformat((await admin.get(f"/v1/tokens/{made['id']}")).json()["expires"])
+    await asyncio.sleep(max(0.0, (expires - datetime.now(expires.tzinfo)).total_seconds()) + 0.05)
+    assert gate.usage.ended == {}
+    for _ in range(3):
+        assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    assert gate.usage.take_ended() == {"replaced": 3}
+
+
+async def test_a_token_that_only_expired_is_none_of_them(admin):
+    gate = gate_of(admin)
+    made = await make(admin, expires=in_future(seconds=0.5))
+    await asyncio.sleep(0.6)
+    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    assert gate.usage.take_results()["invalid_token"] == 1
+    assert gate.usage.take_ended() == {}
+
+
+async def test_a_dashboard_sign_in_with_an_ended_token_counts(admin):
+    tokens = await ended(admin)
+    gate = gate_of(admin)
+    gate.usage.take_ended()
+    answer = await admin.post(
+        "/admin/sign-in",
+        data={"token": tokens["replaced"]["token"]},
+        headers={"origin": "http://edge", "sec-fetch-site": "same-origin"},
+    )
+    assert answer.status_code in {401, 403, 422}, answer.status_code
+    assert gate.usage.take_ended() == {"replaced": 1}
+
+
+async def status(client, token: dict[str, Any]) -> int:
+    code: int = (await client.get("/v1/self", headers=bearer(token["token"]))).status_code
+    return code
+
+
+def gate_of(client) -> Any:
+    return client._transport.app._gate
+
+
+async def test_what_is_counted_when_an_edge_stops_is_reported(admin, operator, metrics_service, nats_server):
+    tokens = await ended(admin)
+    app: Any = create_app(Settings(nats_url=nats_server.edge))
+    async with (
+        lifespan(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://edge") as another,
+    ):
+        async with asyncio.timeout(30):
+            while await status(another, tokens["revoked"]) != 401:
+                await asyncio.sleep(0.02)  # it has no lease yet
+    async with asyncio.timeout(30):
+        while counted(await exposition(operator))["revoked"] != 1:
+            await asyncio.sleep(0.05)
+
+
+class RefusedTokenBefore(c.Message, frozen=True):
+    """As it was in the version before."""
+
+    id: str
+    reason: Literal["revoked", "disabled", "expired", "not_yet_valid"]
+
+
+async def test_an_edge_of_the_version_before_reads_the_verdict_about_a_replaced_token(admin, operator):
+    tokens = await ended(admin)
+    for reason, before in (("revoked", "revoked"), ("replaced", "expired"), ("disabled", "disabled")):
+        digest = token_format.digest(tokens[reason]["token"]) or ""
+        reply = await operator.request(c.VERIFY.subject, msgspec.json.encode({"digest": digest}), timeout=10)
+        raw = msgspec.json.decode(reply.data)
+        old = msgspec.convert(raw["refused"], RefusedTokenBefore)
+        assert (old.id, old.reason) == (tokens[reason]["id"], before)
+        refused = msgspec.json.decode(reply.data, type=c.Verdict).refused
+        assert refused is not None
+        assert refused.log_reason == reason
+
+
+def test_a_verdict_of_the_version_before_is_read():
+    old = msgspec.json.decode(b'{"id": "tok_a", "reason": "expired"}', type=c.RefusedToken)
+    assert old.log_reason == "expired"
+    both = c.RefusedToken(id="tok_a", reason="revoked", replaced=True)
+    assert both.log_reason == "revoked"
+
+
+def test_only_the_declared_reasons_become_series():
+    name = catalogue.REVOKED_TOKEN_USES.name
+    assert catalogue.series(name, {"reason": "replaced"}) is catalogue.REVOKED_TOKEN_USES
+    assert catalogue.series(name, {"reason": "tok_a"}) is None
+    page = text([Sample(name, 'reason="revoked"', 4)])
+    assert counted(page) == {"revoked": 4, "disabled": 0, "replaced": 0}

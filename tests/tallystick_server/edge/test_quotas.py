@@ -1,0 +1,125 @@
+"""What an edge holds of rate limits is bounded, and whatever of it is not spent is given back or counted as lost."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from tallystick import contracts as c
+from tallystick.coherence import quotas as module
+from tallystick.coherence.quotas import Quotas
+from tallystick.metrics.recorder import Measures
+from tallystick.rpc.hedged import Hedged
+from tests.support.examples import TOKEN
+from tests.support.services import issue
+
+LIMIT = c.RateLimit(max_requests=1000, time_window=3600)
+
+
+async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
+    edge, tokens_service, operator, monkeypatch
+):
+    monkeypatch.setattr(module, "MAX_TOKENS", 1)
+    tokens = [
+        (await issue(operator, "api", restrictions=c.Restrictions(rate_limit=LIMIT)))[1] for _ in range(2)
+    ]
+    measures = Measures()
+    quotas = Quotas(Hedged(edge._transport.app._app.state.client), measures)
+    for _ in range(20):
+        for token in [tokens[0]] * 5 + tokens[1:]:
+            quota = await quotas.spend(token)
+            assert quota is not None
+            assert quota.granted == 1
+    await quotas.close()
+    counted = {each.name: each.value for each in measures.take().counters}
+    assert counted["tallystick_quota_handed_out_total"] == 20 * 6 + counted["tallystick_quota_returned_total"]
+    assert counted["tallystick_quota_returned_total"] > 0
+    assert "tallystick_quota_lost_total" not in counted
+
+
+class TokensService:
+    """Answers takes with one quota, and notes what is given back.
+
+    Args:
+        quota: the answer to each take.
+    """
+
+    def __init__(self, quota: c.Quota) -> None:
+        self.quota = quota
+        self.may_answer = asyncio.Event()
+        self.returns: list[c.ReturnQuota] = []
+
+    async def call(self, operation, request):
+        if operation is c.RETURN_QUOTA:
+            self.returns.append(request)
+            return c.ReturnedQuota(counted=request.unspent)
+        await self.may_answer.wait()
+        return self.quota
+
+
+class Notice(msgspec.Struct):
+    data: bytes
+
+
+def quotas_of(service: Any, measures: Measures) -> Quotas:
+    return Quotas(service, measures)
+
+
+async def hear(quotas: Quotas, notice: c.RecallQuota) -> None:
+    message: Any = Notice(msgspec.json.encode(notice))
+    await quotas._hear(message)
+
+
+TOKEN_WITH_LIMIT = msgspec.structs.replace(TOKEN, restrictions=c.Restrictions(rate_limit=LIMIT))
+QUOTA = c.Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60, family="tok_1", starts=3600)
+RECALL = c.RecallQuota(family="tok_1", window=3600, starts=3600, limit=1000)
+
+
+async def test_a_quota_that_arrives_after_a_recall_is_given_back_except_what_requests_wait_for():
+    service = TokensService(QUOTA)
+    quotas = quotas_of(service, Measures())
+    await hear(quotas, RECALL)
+    await hear(quotas, msgspec.structs.replace(RECALL, starts=0))  # late
+    waiting = [asyncio.create_task(quotas.spend(TOKEN_WITH_LIMIT)) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting[0]
+    service.may_answer.set()
+    quota = await waiting[1]
+    await asyncio.gather(*quotas._returns)
+    assert quota is not None
+    assert quota.granted == 1
+    assert [(each.take, each.starts, each.unspent) for each in service.returns] == [(1, 3600, 2)]
+
+
+async def test_a_recall_takes_back_what_is_unspent_once():
+    service = TokensService(QUOTA)
+    service.may_answer.set()
+    measures = Measures()
+    quotas = quotas_of(service, measures)
+    await quotas.spend(TOKEN_WITH_LIMIT)
+    for _ in range(2):
+        await hear(quotas, RECALL)
+    await asyncio.gather(*quotas._returns)
+    assert [each.unspent for each in service.returns] == [2]
+    assert {each.name: each.value for each in measures.take().counters} == {
+        "tallystick_quota_handed_out_total": 3,
+        "tallystick_quota_returned_total": 2,
+    }
+
+
+async def test_quota_of_a_tokens_service_of_an_earlier_version_is_counted_as_lost():
+    service = TokensService(c.Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60))
+    service.may_answer.set()
+    measures = Measures()
+    quotas = quotas_of(service, measures)
+    await quotas.spend(TOKEN_WITH_LIMIT)
+    await hear(quotas, RECALL)
+    await quotas.close()
+    assert service.returns == []
+    assert {each.name: each.value for each in measures.take().counters} == {
+        "tallystick_quota_handed_out_total": 3,
+        "tallystick_quota_lost_total": 2,
+    }

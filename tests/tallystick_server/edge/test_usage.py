@@ -1,0 +1,254 @@
+"""What was let in is reported in batches: at its own pace, whatever comes, and bounded while nobody listens."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import given, strategies as st
+
+from tallystick import connection as bus
+from tallystick.coherence import usage as module
+from tallystick.coherence.usage import Usage, as_message
+from tallystick.contracts import (
+    EXPOSITION,
+    REPORT_USE,
+    AskExposition,
+    Exposition,
+    Failure,
+    Refusal,
+    ReportUse,
+    Use,
+)
+from tallystick.rpc.call import call
+from tallystick.rpc.server import serve
+from tallystick_server.edge.app import create_app
+from tallystick_server.edge.settings import Settings
+from tests.support.services import issue, lifespan
+
+IPV6 = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"
+ROUTE = "/v1/accounts/{account}/" + "x" * 100
+REQUEST = "req_" + "0" * 34
+
+
+@pytest.fixture
+async def edge(nats_server):
+    async with bus.connect(nats_server.edge, "edge", wait_s=10) as client:
+        yield client
+
+
+@pytest.fixture
+async def tokens(nats_server):
+    async with bus.connect(nats_server.tokens, "tokens", wait_s=10) as client:
+        yield client
+
+
+async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, tokens):
+    usage = Usage()
+    reported: list[int] = []
+
+    async def take(message) -> None:
+        reported.append(msgspec.json.decode(message.data, type=ReportUse).uses[0].count)
+        usage.used("tok_a", "192.0.2.1")
+        usage.used("tok_a", "192.0.2.1")
+        await message.respond(b"{}")
+
+    await tokens.subscribe(REPORT_USE.subject, cb=take)
+    await bus.subscribed(tokens)
+    usage.used("tok_a", "192.0.2.1")
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            await usage.flush(edge)
+    assert reported == [1, 2, 2]
+
+
+async def test_what_nobody_takes_is_kept_in_bounds_and_none_of_it_uncounted(edge, monkeypatch):
+    monkeypatch.setattr(module, "MAX_TOKENS", 10)
+    monkeypatch.setattr(module, "MAX_REFUSALS", 10)
+    usage = Usage()
+    sent = 0
+    for round_ in range(5):
+        for number in range(8):
+            token = f"tok_{round_}_{number}"
+            usage.used(token, None)
+            sent += 1
+            if usage.refused(token, "expired"):
+                usage.note(token, "expired", None, "/auth", None)
+            sent += 1
+        await usage.flush(edge)
+    uses, refusals = usage._uses, usage._refusals
+    assert (len(uses), len(refusals)) == (10, 10)
+    assert usage.dropped + sum(each.count for each in uses.values()) + len(refusals) == sent
+
+
+TEXT = st.one_of(
+    st.sampled_from((IPV6, ROUTE, REQUEST, "\x01" * 128, "€" * 500, "\0", "")), st.text(max_size=300)
+)
+ITEMS = st.lists(
+    st.tuples(
+        st.integers(1, 30),
+        st.text(max_size=40),
+        TEXT,
+        st.sampled_from(("used", "rate_limited", "expired")),
+        TEXT,
+    ),
+    max_size=40,
+)
+
+
+@given(items=ITEMS)
+def test_every_report_is_within_the_limit_and_nothing_is_lost_or_doubled(items):
+    usage = Usage()
+    uses: Counter[str] = Counter()
+    refusals: Counter[tuple[str, str, str]] = Counter()
+    for repeat, name, address, what, route in items:
+        for number in range(repeat):
+            token = f"{name}_{number}"
+            if what == "used":
+                usage.used(token, address)
+                uses[token] += 1
+            elif usage.refused(token, what):
+                usage.note(token, what, address, route, REQUEST)
+                refusals[token, what, route] += 1
+    reports = usage.take()
+    assert all(len(msgspec.json.encode(as_message(report))) <= REPORT_USE.max_bytes for report in reports)
+    reported = [item for report in reports for item in report]
+    assert Counter({use.id: use.count for use in reported if isinstance(use, Use)}) == uses
+    assert (
+        Counter((each.id, each.reason, each.route) for each in reported if isinstance(each, Refusal))
+        == refusals
+    )
+    assert usage.take() == type(reports)()
+
+
+def test_reports_are_as_large_as_fits():
+    for length in range(200):
+        usage = Usage()
+        for number in range(1000):
+            usage.used(f"tok_{number:0{length}}", IPV6)
+        sizes = [len(msgspec.json.encode(as_message(report))) for report in usage.take()]
+        assert len(sizes) > 1
+        assert max(sizes) <= REPORT_USE.max_bytes
+        assert all(size > REPORT_USE.max_bytes - 400 for size in sizes[:-1])
+
+
+async def test_more_than_one_request_holds_is_reported_whole(edge, tokens_service, operator, database):
+    usage = Usage()
+    tokens = [(await issue(operator, "api"))[1].id for _ in range(25)]
+    for number in range(205):
+        usage.used(f"tok_{number:026}", IPV6)
+    for token in tokens:
+        usage.used(token, IPV6)
+        for _ in range(module.MAX_REFUSALS_OF_ONE):
+            assert usage.refused(token, "account_mismatch")
+            usage.note(token, "account_mismatch", IPV6, ROUTE, REQUEST)
+    await flush_all(usage, edge)
+    assert usage.dropped == 0
+    assert await stored(database, tokens) == (25, 25 * module.MAX_REFUSALS_OF_ONE)
+
+
+async def test_what_the_service_rejects_is_dropped_alone_and_counted(
+    edge, tokens_service, operator, database, caplog
+):
+    usage = Usage()
+    tokens = [(await issue(operator, "api"))[1].id for _ in range(20)]
+    for token in tokens:
+        usage.used(token, IPV6)
+        usage.note(token, "expired", IPV6, "/auth", REQUEST)
+    usage.note(tokens[7], "expired", IPV6, "/\0", REQUEST)
+    usage.note(tokens[8], "expired", IPV6, "x" * REPORT_USE.max_bytes, REQUEST)
+    usage.note(tokens[9], "expired", IPV6, "x" * (2 << 20), REQUEST)
+    for _ in range(3):
+        usage.used("tok_\0", None)
+    await flush_all(usage, edge)
+    assert usage.dropped == 3 + 3
+    assert await stored(database, tokens) == (20, 20)
+    assert "dropped 6 uses and refusals" in caplog.text
+
+
+async def test_what_is_dropped_shows_as_a_metric(
+    nats_server, tokens_service, metrics_service, operator, monkeypatch
+):
+    monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
+    app: Any = create_app(Settings(nats_url=nats_server.edge))
+    async with lifespan(app):
+        app._gate.usage.note("tok_a", "expired", IPV6, "/\0", REQUEST)
+        async with asyncio.timeout(15):
+            text = ""
+            while "\ntallystick_token_uses_dropped_total 1\n" not in text:
+                await asyncio.sleep(0.05)
+                reply = await call(operator, EXPOSITION, AskExposition())
+                text = reply.text if isinstance(reply, Exposition) else ""
+
+
+async def test_where_everything_is_rejected_it_is_dropped_after_a_bounded_number_of_requests(edge, tokens):
+    asked = 0
+
+    async def reject(_: ReportUse) -> Failure:
+        nonlocal asked
+        asked += 1
+        return Failure(code="internal")
+
+    usage = Usage()
+    for number in range(2000):
+        usage.used(f"tok_{number:026}", IPV6)
+    async with serve(tokens, "tallystick-tokens", "rejects", {REPORT_USE: reject}):
+        await usage.flush(edge)
+    assert usage.dropped == 2000
+    assert asked < 2 * module.MAX_REJECTED
+    assert not usage.take()
+
+
+async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens):
+    asked = asyncio.Event()
+
+    async def never_answer(_message) -> None:
+        asked.set()
+
+    await tokens.subscribe(REPORT_USE.subject, cb=never_answer)
+    await bus.subscribed(tokens)
+    usage = Usage()
+    usage.used("tok_a", None)
+    usage.note("tok_a", "expired", None, "/auth", REQUEST)
+    flushing = asyncio.create_task(usage.flush(edge))
+    await asyncio.wait_for(asked.wait(), 5)
+    usage.used("tok_a", None)
+    flushing.cancel()
+    await asyncio.wait([flushing])
+    (report,) = usage.take()
+    assert [(type(item), getattr(item, "count", 1)) for item in report] == [(Use, 2), (Refusal, 1)]
+
+
+def test_what_is_kept_by_token_is_bounded_whoever_is_refused():
+    usage = Usage()
+    for number in range(20 * module.MAX_REFUSALS):
+        if usage.refused(f"tok_{number}", "rate_limited"):
+            usage.note(f"tok_{number}", "rate_limited", IPV6, ROUTE, REQUEST)
+    assert len(usage._noted) == len(usage._refusals) == module.MAX_REFUSALS
+    assert usage.dropped == 19 * module.MAX_REFUSALS
+
+
+async def flush_all(usage: Usage, client) -> None:
+    """Flushes until nothing is left to report."""
+    async with asyncio.timeout(30):
+        await usage.flush(client)
+        while usage._uses or usage._refusals:
+            await asyncio.sleep(0.01)
+            await usage.flush(client)
+
+
+async def stored(database, tokens: list[str]) -> tuple[int, int]:
+    """How many of the tokens are known as used once, and how many refusals there are in their logs."""
+    connection = await asyncpg.connect(database.tokens)
+    try:
+        used = await connection.fetchval(
+            "select count(*) from tokens.token where id = any($1) and uses = 1 and last_ip = $2", tokens, IPV6
+        )
+        refusals = await connection.fetchval(
+            "select count(*) from tokens.refusal where token = any($1)", tokens
+        )
+    finally:
+        await connection.close()
+    return used, refusals

@@ -1,0 +1,51 @@
+"""Starting the embedded servers."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tallystick_server.local import nats, postgres
+from tallystick_server.runtime.nats_permissions import USERS
+from tests.support.paths import temporary_folder
+from tests.support.polling import until_async
+from tests.support.ports import free_port
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+
+def nats_elsewhere(folder: Path, log: Path) -> Coroutine[Any, Any, Any]:
+    """NATS, waited for at a port where it does not listen."""
+    configuration = nats.configure(folder / "nats", free_port(), dict.fromkeys(USERS, "password"))
+    return nats.start(configuration, free_port(), log)
+
+
+async def locked_postgres(folder: Path, log: Path) -> None:
+    """PostgreSQL, waited for with a wrong password."""
+    await postgres.initialize(folder / "postgres", "password", log)
+    await postgres.start(folder / "postgres", folder, "wrong", log)
+
+
+@pytest.mark.parametrize(
+    ("start", "ready"),
+    [
+        (nats_elsewhere, "Server is ready"),
+        (locked_postgres, "database system is ready to accept connections"),
+    ],
+)
+async def test_a_server_whose_start_is_cancelled_is_stopped(start, ready: str):
+    with temporary_folder() as path:
+        folder = Path(path)
+        log, before = folder / "log", children()
+        starting = asyncio.create_task(start(folder, log))
+        await until_async(lambda: log.exists() and ready in log.read_text())
+        assert len(children() - before) == 1
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert children() <= before

@@ -1,0 +1,163 @@
+"""No clock that is set forth or back stops counting, ends what lives, or keeps alive what is dead.
+
+PostgreSQL's, the stream's and the machines' clocks cannot be set here. What is stored is moved instead: to everybody who
+compares it, a row two hours ahead is what a clock that was set back by two hours leaves behind.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from tallystick.contracts import METRICS_STATS, AskMetricsStats, MetricsStats
+from tallystick.rpc.call import call
+from tallystick_server.metrics import consumer, store
+from tallystick_server.metrics.counters import Thread
+from tallystick_server.metrics.handlers import LATE_S
+from tallystick_server.metrics.silence import Heartbeats, Lease, Watch
+from tallystick_server.runtime import postgres
+from tests.support.counting import counted, counters, send, service
+
+SHIFTS = pytest.mark.parametrize("shift", ["2 hours", "-2 hours"], ids=["set back", "set forth"])
+"""What is stored, seen from a clock that was set the other way."""
+
+
+@pytest.fixture
+async def connection(database):
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute("set search_path to metrics")
+    yield connection
+    await connection.close()
+
+
+def test_an_owner_is_followed_when_its_signs_of_life_end_whatever_they_are():
+    watch, quiet = Watch(4), Lease(1, "a", resigned=False, refusal=None)
+    # Times that rise, fall and jump are signs of life alike.
+    for number, seen in enumerate(["a", "c", "b", "z", "a"]):
+        assert not watch.is_over(quiet._replace(seen=seen), number * 3.9)
+    assert not watch.is_over(quiet, 4 * 3.9 + 3.9)
+    assert watch.is_over(quiet, 4 * 3.9 + 4.1)
+    assert not watch.is_over(quiet._replace(epoch=2), 100), "somebody took over"
+    assert Watch(4).is_over(quiet._replace(resigned=True), 0)
+
+
+def test_a_thread_is_silent_when_nothing_was_heard_of_it_for_long_enough():
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    alive, ended = Thread("worker", at, None), Thread("worker", at, at)
+    heartbeats = Heartbeats(["old"], 100)
+    heartbeats.hear({"new": alive, "gone": alive}, 120)
+    heartbeats.hear({"gone": ended, "never seen": ended}, 121)
+    assert heartbeats.silent(130, 30) == set()
+    assert heartbeats.silent(131, 30) == {"old"}
+    assert heartbeats.silent(200, 30) == {"old", "new"}
+    heartbeats.forget(["old"])
+    assert heartbeats.silent(200, 30) == {"new"}
+
+
+@SHIFTS
+async def test_a_dead_owner_is_followed_within_seconds(
+    *, shift: str, connection, database, nats_server, stream, operator, event_stream, monkeypatch
+):
+    monkeypatch.setattr(consumer, "LEASE_S", 2.0)
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    # As one leaves it that was killed, and the clock was set afterwards.
+    await connection.execute("update stream_position set seen = now() + $1::text::interval", shift)
+    began = time.monotonic()
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 2, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 2})
+    assert time.monotonic() - began > consumer.LEASE_S, "it may live"
+
+
+@SHIFTS
+async def test_a_living_owner_is_not_followed(
+    *, shift: str, connection, database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator), service(database, nats_server, operator):
+        await counted(operator, {"thread_starts_total": 2})
+        epoch = await connection.fetchval("select epoch from stream_position")
+        for n in range(1, 5):
+            await connection.execute("update stream_position set seen = seen + $1::text::interval", shift)
+            await send(stream, "account.added", n, account="x")
+            await counted(operator, {"tallystick_accounts_added_total": n})
+            await beaten(connection)
+        assert await connection.fetchval("select epoch from stream_position") == epoch
+
+
+async def beaten(connection) -> None:
+    """Returns after the owner's next sign of life."""
+    before = await connection.fetchval("select seen from stream_position")
+    async with asyncio.timeout(30):
+        while await connection.fetchval("select seen from stream_position") == before:
+            await asyncio.sleep(0.02)
+
+
+@SHIFTS
+async def test_threads_end_by_their_silence_and_not_by_a_clock(
+    *, shift: str, connection, database, nats_server, stream, operator, event_stream, monkeypatch
+):
+    monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(consumer, "SILENCE_S", 3.0)
+    async with service(database, nats_server, operator):
+        await send(stream, "thread.started", 1, thread="t1", type="worker")
+        await send(stream, "thread.started", 2, thread="t2", type="worker")
+        await counted(operator, {"threadsworkeryes": 2})
+        # All of them were last heard of at a time that is far away by the clock there is now.
+        await connection.execute("update thread set seen = seen + $1::text::interval", shift)
+        beats = 3
+        async with asyncio.timeout(20):
+            while (await counters(operator))["tallystick_threads_lost_total"] < 1:
+                await send(stream, "thread.heartbeat", beats, threads=[{"thread": "t2", "type": "worker"}])
+                beats += 1
+                await asyncio.sleep(0.1)
+        # The service's own and t2, which go on, were never lost.
+        await counted(operator, {"tallystick_threads_lost_total": 1, "thread_stops_total": 1})
+        ended = await connection.fetch("select * from thread where ended is not null")
+        assert [row["thread"] for row in ended] == ["t1"]
+        # It was only slow: it runs, and says so, and stops in order.
+        await send(stream, "thread.heartbeat", beats, threads=[{"thread": "t1", "type": "worker"}])
+        await send(stream, "thread.stopped", beats + 1, thread="t1")
+        await send(stream, "thread.stopped", beats + 2, thread="t2")
+        await counted(operator, {"thread_starts_total": 4, "thread_stops_total": 3})
+
+
+@SHIFTS
+async def test_the_recent_minutes_are_those_before_the_last_event(
+    *, shift: str, connection, database, nats_server, stream, operator, event_stream
+):
+    """Whatever PostgreSQL's clock shows: everything that the stream stored is moved against it."""
+    async with service(database, nats_server, operator):
+        await send(stream, "thread.started", 1, thread="t1", type="worker")
+        await send(stream, "mail.sent", 1, source="mailer")
+        await counted(operator, {"threadsworkeryes": 1, "events_totalmail.sent": 1})
+    await connection.execute("update stream_position set stored = stored + $1::text::interval", shift)
+    for column, table in (("seen", "thread"), ("started", "thread"), ("minute", "recent_count")):
+        await connection.execute(f"update {table} set {column} = {column} + $1::text::interval", shift)  # noqa: S608
+    async with postgres.pool(database.metrics, schema="metrics", wait_s=5) as pool:
+        threads, late = await store.threads(pool, LATE_S)
+        assert (threads["yes"], threads["no"], late) == ({"worker": 1, "metrics": 1}, {}, 0)
+        assert (await store.recent(pool, 60))["events:mail.sent"] == 1
+        assert sum((await store.history(pool, "events:mail", 3))["events:mail.sent"]) == 1
+
+
+async def test_what_a_clock_that_was_set_back_left_in_the_future_is_not_recent(
+    connection, metrics_service, stream, operator
+):
+    await send(stream, "thread.started", 1, thread="t1", type="worker")
+    await send(stream, "mail.sent", 1, source="mailer")
+    await send(
+        stream, "metrics.reported", 1, "edge.1", gauges=[{"name": "tallystick_cached_tokens", "value": 7}]
+    )
+    await counted(operator, {"threadsworkeryes": 1, "tallystick_cached_tokens": 7})
+    for table, column in (("thread", "started"), ("recent_count", "minute"), ("gauge", "at")):
+        await connection.execute(f"update {table} set {column} = {column} + interval '2 hours'")  # noqa: S608
+    found = await counters(operator)
+    assert "threadsworkeryes" not in found
+    assert "tallystick_cached_tokens" not in found, "its process may be long gone"
+    stats = await call(operator, METRICS_STATS, AskMetricsStats(seconds=60))
+    assert isinstance(stats, MetricsStats)
+    assert "events:mail.sent" not in stats.counters

@@ -1,0 +1,290 @@
+"""A stream that is not the one counted so far is not counted until an operator decides."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tallystick.contracts import (
+    COUNTING,
+    EVENTS_STREAM,
+    RESUME_COUNTING,
+    Actor,
+    AskCounting,
+    Counting,
+    ResumeCounting,
+)
+from tallystick.metrics import catalogue
+from tallystick.rpc.call import call
+from tallystick_server.metrics import reconciliation
+from tallystick_server.metrics.continuity import Found, Position, break_of, digest
+from tallystick_server.metrics.counters import Message
+from tests.support.counting import connected, counted, counters, send, service
+from tests.support.servers import Nats, start_nats
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+LAST = Message(7, "tallystick.events.mailer.mail.sent", b"{}", CREATED + timedelta(hours=1))
+POSITION = Position(CREATED, 7, digest(LAST))
+STREAM = Found(CREATED, 1, 9, LAST)
+EMPTY = Found(CREATED, 1, 0)
+BARE = "tallystick.events.tokens.account.added"
+
+
+@pytest.mark.parametrize(
+    ("position", "found"),
+    [
+        (POSITION, STREAM),
+        (POSITION, STREAM._replace(last_seq=7)),
+        (POSITION, STREAM._replace(first_seq=7)),
+        # All that was counted was removed, by age or by hand; what follows is there.
+        (POSITION, STREAM._replace(first_seq=8, message=None)),
+        (POSITION, Found(CREATED, 8, 7)),
+        # Nothing was counted yet: a new stream, and one that began with its 8th message when counting began.
+        (Position(CREATED, 0, None), EMPTY),
+        (Position(CREATED, 0, None), STREAM._replace(message=None)),
+        (Position(CREATED, 7, None), Found(CREATED, 8, 9)),
+        # Counted by a version that remembered no message.
+        (POSITION._replace(digest=None), STREAM),
+    ],
+)
+def test_the_stream_that_was_counted_is_recognized(position: Position, found: Found):
+    assert break_of(position, found) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (STREAM._replace(created=CREATED + timedelta(microseconds=1)), "recreated"),
+        (EMPTY._replace(created=CREATED + timedelta(days=1)), "recreated"),
+        (EMPTY, "older copy"),
+        (STREAM._replace(last_seq=6, message=None), "older copy"),
+        (STREAM._replace(message=LAST._replace(payload=b"{ }")), "grown"),
+        (STREAM._replace(message=LAST._replace(subject=LAST.subject + "s")), "grown"),
+        (STREAM._replace(message=LAST._replace(stored=LAST.stored + timedelta(microseconds=1))), "grown"),
+        (STREAM._replace(message=LAST._replace(seq=8)), "missing"),
+        (STREAM._replace(message=None), "missing"),
+        (STREAM._replace(first_seq=9, message=None), "uncounted"),
+        (Found(CREATED, 10, 9), "uncounted"),
+    ],
+)
+def test_any_other_stream_is_not(found: Found, reason: str):
+    assert reason in (break_of(POSITION, found) or "")
+
+
+async def state(operator) -> Counting:
+    reply = await call(operator, COUNTING, AskCounting())
+    assert isinstance(reply, Counting), reply
+    return reply
+
+
+async def refused(operator, word: str) -> None:
+    async with asyncio.timeout(15):
+        while (await state(operator)).refusal is None:
+            await asyncio.sleep(0.02)
+    assert word in ((await state(operator)).refusal or "")
+    await counted(operator, {catalogue.COUNTING_REFUSED.name: 1})
+
+
+async def resume(operator) -> None:
+    reply = await call(operator, RESUME_COUNTING, ResumeCounting(actor=Actor(name="test")))
+    assert not hasattr(reply, "code"), reply
+    async with asyncio.timeout(15):
+        while (await state(operator)).refusal is not None:
+            await asyncio.sleep(0.02)
+
+
+class Installation:
+    """A NATS server on a folder that can be copied while it is stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.copy = folder.with_name("copy")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Nats]:
+        async with start_nats(self.folder) as urls:
+            yield urls
+
+    def back_up(self) -> None:
+        shutil.copytree(self.folder, self.copy)
+
+    def restore(self) -> None:
+        shutil.rmtree(self.folder)
+        self.copy.rename(self.folder)
+
+
+@asynccontextmanager
+async def counted_in(installation: Installation, database):
+    async with (
+        installation.running() as urls,
+        connected(urls) as (stream, operator),
+        service(database, urls, operator),
+    ):
+        yield stream, operator
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path / "nats")
+
+
+@pytest.fixture(autouse=True)
+def recounted_at_once(monkeypatch):
+    monkeypatch.setattr(reconciliation, "LOOK_S", 0.1)
+
+
+@pytest.mark.parametrize("grown", [0, 40], ids=["shorter than counted", "grown past what was counted"])
+async def test_an_older_copy_of_the_stream_is_counted_only_when_an_operator_decided(
+    grown: int, database, installation: Installation
+):
+    async with counted_in(installation, database) as (stream, operator):
+        for n in range(1, 6):
+            await send(stream, "account.added", n, account="numbered")
+            await stream.publish(BARE, b'{"data":{"account":"bare"}}')
+        await counted(operator, {"tallystick_accounts_added_total": 10})
+    installation.back_up()
+    async with counted_in(installation, database) as (stream, operator):
+        for n in range(6, 11):
+            await send(stream, "account.added", n, account="numbered")
+        await counted(operator, {"tallystick_accounts_added_total": 15})
+    installation.restore()
+    async with installation.running() as urls, connected(urls) as (stream, operator):
+        for n in range(11, 11 + grown):
+            await send(stream, "account.added", n, account="numbered")
+        async with service(database, urls, operator):
+            await refused(operator, "older copy")
+            for n in range(11 + grown, 21 + grown):
+                await send(stream, "account.added", n, account="numbered")
+            await stream.publish(BARE, b'{"data":{"account":"bare"}}')
+            assert (await counters(operator))["tallystick_accounts_added_total"] == 15, "still exposed"
+        # The refusal survives a restart, although the stream has grown far beyond the position.
+        async with service(database, urls, operator):
+            await refused(operator, "older copy")
+            before = await counters(operator)
+            assert before["tallystick_accounts_added_total"] == 15
+            await resume(operator)
+            # 10 numbered ones after the copy, what it grew by, and a bare one; no event a second time.
+            await counted(
+                operator,
+                {
+                    "tallystick_accounts_added_total": 15 + grown + 10 + 1,
+                    "tallystick_event_gaps_total": 0,
+                    catalogue.COUNTING_REFUSED.name: 0,
+                    catalogue.RECOUNT_DIFFERENCE.name: 0,
+                },
+            )
+            after = await counters(operator)
+            assert after[catalogue.RECOUNTED.name] >= before[catalogue.RECOUNTED.name]
+
+
+async def test_a_recreated_stream_is_counted_only_when_an_operator_decided(
+    database, nats_server, stream, operator, event_stream
+):
+    """Dead letters of the old stream have the numbers of new messages."""
+    async with service(database, nats_server, operator):
+        for _ in range(20):
+            await stream.publish(BARE, b"{")
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": 20})
+    await stream.delete_stream(EVENTS_STREAM)
+    async with service(database, nats_server, operator):
+        for _ in range(20):
+            await stream.publish(BARE, b"[")
+        await stream.publish(BARE, b'{"data":{"account":"bare"}}')
+        await send(stream, "account.added", 1, account="x")  # which was counted already
+        await send(stream, "account.added", 2, account="y")
+        await refused(operator, "recreated")
+        await resume(operator)
+        await counted(operator, {"tallystick_accounts_added_total": 3, "tallystick_dead_letters_total": 40})
+        await counted(
+            operator, {"tallystick_event_duplicates_total": 1, catalogue.RECOUNT_DIFFERENCE.name: 0}
+        )
+    connection = await asyncpg.connect(database.owner)
+    assert 20 <= await connection.fetchval("select count(*) from metrics.dead_letter") < 40
+    await connection.close()
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_a_stream_that_is_deleted_while_it_is_counted_is_noticed(
+    *, by_hand: bool, database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+        config = (await stream.stream_info(EVENTS_STREAM)).config
+        await stream.delete_stream(EVENTS_STREAM)
+        if by_hand:
+            await stream.add_stream(config)
+        await refused(operator, "recreated")
+        await send(stream, "account.added", 2, account="x")
+        await resume(operator)
+        await counted(operator, {"tallystick_accounts_added_total": 2})
+
+
+async def test_events_counted_by_a_former_version_are_no_reason_to_refuse(
+    database, nats_server, stream, operator, event_stream
+):
+    """It moves the position and remembers no message."""
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    for n in (2, 3):
+        await send(stream, "account.added", n, account="x")
+    last = (await stream.stream_info(EVENTS_STREAM)).state.last_seq
+    connection = await asyncpg.connect(database.owner)
+    await connection.execute("update metrics.stream_position set seq = $1", last)
+    await connection.close()
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 4, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 2, catalogue.COUNTING_REFUSED.name: 0})
+
+
+async def test_events_that_were_removed_uncounted_are_noticed(
+    database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    for n in range(2, 6):
+        await send(stream, "account.added", n, account="x")
+    await stream.purge_stream(EVENTS_STREAM, keep=1)
+    async with service(database, nats_server, operator):
+        await refused(operator, "uncounted")
+        await resume(operator)
+        await counted(operator, {"tallystick_accounts_added_total": 2, "tallystick_event_gaps_total": 3})
+
+
+async def test_an_event_that_was_removed_from_between_is_noticed(
+    database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    removed = (await stream.publish(BARE, b'{"data":{"account":"bare"}}')).seq
+    await send(stream, "account.added", 2, account="x")
+    await stream.delete_msg(EVENTS_STREAM, removed)
+    async with service(database, nats_server, operator):
+        await refused(operator, f"does not hold the message {removed}")
+        await resume(operator)
+        await counted(operator, {"tallystick_accounts_added_total": 2})
+
+
+async def test_a_stream_whose_counted_events_were_all_removed_goes_on(
+    database, nats_server, stream, operator, event_stream
+):
+    """As after a week in which nothing ran."""
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1})
+    connection = await asyncpg.connect(database.owner)
+    position = await connection.fetchval("select seq from metrics.stream_position")
+    await connection.close()
+    await stream.purge_stream(EVENTS_STREAM, seq=position + 1)
+    await send(stream, "account.added", 2, account="x")
+    async with service(database, nats_server, operator):
+        await counted(operator, {"tallystick_accounts_added_total": 2, catalogue.COUNTING_REFUSED.name: 0})

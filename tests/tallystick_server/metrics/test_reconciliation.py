@@ -1,0 +1,127 @@
+"""The stream is counted a second time, and a counter that is not what it says is seen."""
+
+from collections import Counter
+
+import asyncpg
+import pytest
+from hypothesis import given, strategies as st
+
+from tallystick.contracts import EVENTS_STREAM
+from tallystick_server.metrics import reconciliation
+from tallystick_server.metrics.reconciliation import apart
+from tests.support.counting import counted, counters, send, service, until_counted
+
+DIFFERENCE = "tallystick_recount_difference_events"
+TIME = "tallystick_recount_timestamp_seconds"
+MESSAGES = "tallystick_recounted_messages_total"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(reconciliation, "LOOK_S", 0.05)
+
+
+async def happen(stream) -> None:
+    """Whatever happens to events: counted, doubled, with gaps, bare, dead, reported."""
+    sent = [(n, "tokens.a") for n in (1, 2, 2, 1, 5, 3, 6)] + [(n, "tokens.b") for n in (4, 4, 5)]
+    for n, source in sent:
+        await send(stream, "account.added", n, source, account="a")
+    await send(stream, "thread.started", 7, "tokens.a", thread="t", type="worker")
+    await send(stream, "thread.stopped", 8, "tokens.a", thread="never started")
+    calls = [{"method": "GET", "statusCode": 200, "route": "/", "count": 3}]
+    await send(stream, "api.calls", 1, calls=calls)
+    report = [{"name": "tallystick_token_checks_total", "labels": {"result": "ok"}, "value": 5}]
+    await send(stream, "metrics.reported", 2, counters=[*report, {"name": "nobody's", "value": 2}])
+    await send(stream, "noun.verb", source="mailer")
+    await stream.publish("tallystick.events.tokens.account.added", b"{")
+
+
+async def corrupt(database, statement: str) -> None:
+    connection = await asyncpg.connect(database.owner)
+    assert (await connection.execute(f"update metrics.counter set {statement}")).endswith(" 1")  # noqa: S608
+    await connection.close()
+
+
+async def begun(operator) -> int:
+    """How many messages there were when the recount had caught up for the first time."""
+    await counted(operator, {DIFFERENCE: 0})
+    return int((await counters(operator))[MESSAGES])
+
+
+async def compared_after(operator, messages: int) -> float:
+    """The difference, compared when that many messages had been recounted."""
+    await until_counted(operator, MESSAGES, messages)
+    await until_counted(operator, TIME, (await counters(operator))[TIME] + 1e-6)
+    return (await counters(operator))[DIFFERENCE]
+
+
+async def test_both_counts_agree_whatever_happened(metrics_service, stream, operator):
+    before = await begun(operator)
+    await happen(stream)
+    assert await compared_after(operator, before + 16) == 0
+    await counted(operator, {"tallystick_event_duplicates_total": 4, "tallystick_dead_letters_total": 1})
+
+
+@pytest.mark.parametrize(
+    ("statement", "off"),
+    [
+        ("value = value - 1 where labels = 'event=\"account.added\"'", 1),
+        ("value = value + 7 where name = 'tallystick_event_duplicates_total'", 7),
+        ("value = 0 where name = 'api_call'", 3),
+    ],
+)
+@pytest.mark.usefixtures("metrics_service")
+async def test_a_counter_that_was_changed_by_hand_is_seen(
+    statement: str, off: int, stream, operator, database
+):
+    await begun(operator)
+    await happen(stream)
+    await counted(operator, {"tallystick_dead_letters_total": 1, DIFFERENCE: 0})
+    await corrupt(database, statement)
+    await counted(operator, {DIFFERENCE: off})
+    await send(stream, "account.added", 9, "tokens.a", account="b")
+    await counted(operator, {"tallystick_event_gaps_total": 5, DIFFERENCE: off})
+
+
+async def test_a_recount_goes_on_after_a_restart_and_sees_what_was_changed_meanwhile(
+    database, nats_server, stream, operator, event_stream
+):
+    async with service(database, nats_server, operator):
+        before = await begun(operator)
+        await happen(stream)
+        await counted(operator, {"tallystick_dead_letters_total": 1})
+    await corrupt(database, "value = value + 2 where labels = 'event=\"account.added\"'")
+    async with service(database, nats_server, operator):
+        await happen(stream)  # all doubles, but for those without a number
+        assert await compared_after(operator, before + 32) == 2
+
+
+@pytest.mark.usefixtures("event_stream")
+async def test_what_the_stream_does_not_hold_any_more_is_left_out(
+    database, nats_server, stream, operator, monkeypatch
+):
+    async with service(database, nats_server, operator):
+        await begun(operator)
+    monkeypatch.setattr(reconciliation, "LOOK_S", 600)
+    async with service(database, nats_server, operator):
+        for n in range(1, 6):
+            await send(stream, "account.added", n, account="a")
+        await counted(operator, {"tallystick_accounts_added_total": 5})
+    connection = await asyncpg.connect(database.owner)
+    position = await connection.fetchval("select seq from metrics.stream_position")
+    await connection.close()
+    await stream.purge_stream(EVENTS_STREAM, seq=position)
+    monkeypatch.setattr(reconciliation, "LOOK_S", 0.05)
+    async with service(database, nats_server, operator):
+        await send(stream, "account.added", 6, account="a")
+        await counted(operator, {"tallystick_accounts_added_total": 6, DIFFERENCE: 0})
+
+
+@given(st.dictionaries(st.tuples(st.text(max_size=1), st.just("")), st.integers(0, 2**70)))
+def test_counts_are_apart_by_nothing_only_if_they_agree(found: dict[tuple[str, str], int]):
+    stored = Counter({key: min(value, 2**63 - 1) for key, value in found.items()})
+    assert apart(stored, Counter(found)) == 0
+    stored["more", ""] += 3
+    assert apart(stored, Counter(found)) == 3
+    assert apart(Counter(found), stored) >= 3
+    assert apart(stored + Counter({("thread_starts", ""): 5}), stored) == 0

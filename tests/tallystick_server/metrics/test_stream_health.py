@@ -1,0 +1,91 @@
+"""A stream that stores nothing is noticed."""
+
+import asyncio
+import resource
+from pathlib import Path
+
+import pytest
+
+from tallystick.contracts import COUNTING, EVENTS_STREAM, AskCounting, Counting
+from tallystick.metrics import catalogue
+from tallystick.rpc.call import call
+from tests.support.counting import connected, counted, send, service
+from tests.support.servers import Nats, start_nats
+
+ROOM = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+NO_ROOM = (1, resource.RLIM_INFINITY)
+"""The size up to which a process may write files: beyond it, a write fails as it does on a full disk."""
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("tallystick.producer.FAILING_S", 0.5)
+
+
+async def healthy(operator, expected: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            reply = await call(operator, COUNTING, AskCounting())
+            if isinstance(reply, Counting) and reply.stream == expected:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_write_that_failed_is_noticed_until_nats_is_restarted(database, tmp_path: Path):
+    folder = tmp_path / "nats"
+    async with (
+        start_nats(folder) as urls,
+        connected(urls) as (stream, operator),
+        service(database, urls, operator),
+    ):
+        await send(stream, "account.added", 1, account="x")
+        await counted(operator, {"tallystick_accounts_added_total": 1, catalogue.STREAM_WRITABLE.name: 1})
+        pid = server(folder)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_ROOM)
+        await healthy(operator, "failing")
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, ROOM)
+        # There is room again, and NATS goes on refusing.
+        await counted(operator, {catalogue.STREAM_WRITABLE.name: 0, "tallystick_accounts_added_total": 1})
+    async with (
+        start_nats(folder) as urls,
+        connected(urls) as (stream, operator),
+        service(database, urls, operator),
+    ):
+        await send(stream, "account.added", 2, account="x")
+        await counted(
+            operator,
+            {
+                catalogue.STREAM_WRITABLE.name: 1,
+                "tallystick_accounts_added_total": 2,
+                catalogue.COUNTING_REFUSED.name: 0,
+            },
+        )
+
+
+def server(folder: Path) -> int:
+    """The process of the NATS server on this folder."""
+    (pid,) = [
+        int(process.name)
+        for process in Path("/proc").iterdir()
+        if process.name.isdecimal() and str(folder).encode() in _command(process)
+    ]
+    return pid
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.usefixtures("metrics_service")
+async def test_a_full_stream_is_told_from_one_that_fails(nats_server: Nats, stream, operator):
+    await healthy(operator, "writable")
+    config = (await stream.stream_info(EVENTS_STREAM)).config
+    await stream.update_stream(config.evolve(max_bytes=1))
+    await healthy(operator, "full")
+    await counted(operator, {catalogue.STREAM_WRITABLE.name: 0})
+    await stream.update_stream(config)
+    await healthy(operator, "writable")

@@ -1,0 +1,86 @@
+"""Tokens that act over NATS as an edge would ask for them, for the tests of authority."""
+
+from typing import Any, NamedTuple
+
+from nats.aio.client import Client
+
+from tallystick import contracts as c
+from tallystick.contracts import Actor, Failure, Operation, Token
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+
+OPERATOR = Actor(name="test")
+
+
+class Held(NamedTuple):
+    """A token and the digest of its secret."""
+
+    id: str
+    digest: str
+    token: Token
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(token=self.digest)
+
+
+class Caller:
+    """Asks on behalf of tokens, or as the operator where none is named."""
+
+    def __init__(self, edge: Client, operator: Client) -> None:
+        self._edge = edge
+        self._operator = operator
+
+    async def ask(
+        self, operation: Operation[Any, Any], kind: type, by: Held | Actor | None = None, **fields: Any
+    ) -> Any:
+        """The reply, or the failure."""
+        if by is None:
+            return await call(self._operator, operation.by_operator, kind(actor=OPERATOR, **fields))
+        actor = by.actor if isinstance(by, Held) else by
+        return await call(self._edge, operation, kind(actor=actor, **fields))
+
+    async def create(self, *scopes: str, by: Held | None = None, **fields: Any) -> Any:
+        """A token that was created; or the failure's code."""
+        secret = token_format.new_secret()
+        wanted = c.NewToken(scopes=scopes or ("*",), **fields)
+        made = await self.ask(
+            c.CREATE_TOKEN, c.CreateToken, by, token=wanted, digest=secret.digest, hint=secret.hint
+        )
+        return _held(made, secret.digest)
+
+    async def rotate(self, token: Held, *, by: Held | None = None, grace: int = 3600) -> Any:
+        """The successor; or the failure's code."""
+        secret = token_format.new_secret()
+        made = await self.ask(
+            c.ROTATE_TOKEN,
+            c.RotateToken,
+            by,
+            id=token.id,
+            grace=grace,
+            digest=secret.digest,
+            hint=secret.hint,
+        )
+        return _held(made, secret.digest)
+
+    async def edit(self, token: Held, *, by: Held | None = None, **changes: Any) -> Any:
+        """The edited token; or the failure's code."""
+        reply = await self.ask(c.EDIT_TOKEN, c.EditToken, by, id=token.id, changes=c.TokenUpdate(**changes))
+        return reply.code if isinstance(reply, Failure) else reply
+
+    async def revoke(self, token: Held, *, by: Held | None = None, **options: Any) -> Any:
+        """What was revoked; or the failure's code."""
+        reply = await self.ask(c.REVOKE_TOKEN, c.RevokeToken, by, id=token.id, **options)
+        return reply.code if isinstance(reply, Failure) else reply
+
+    async def valid(self, *tokens: Held) -> list[bool]:
+        """Of each token whether it is valid now."""
+        valid: list[bool] = []
+        for each in tokens:
+            verdict: Any = await call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest))
+            valid.append(verdict.code == "active")
+        return valid
+
+
+def _held(made: Any, digest: str) -> Any:
+    return made.code if isinstance(made, Failure) else Held(made.token.id, digest, made.token)

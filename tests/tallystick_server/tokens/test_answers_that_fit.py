@@ -1,0 +1,91 @@
+"""An answer that NATS would not carry is never tried: whoever asks is told to ask for less."""
+
+import asyncpg
+import msgspec
+
+from tallystick import contracts as c
+from tallystick.contracts import Actor, Failure, FieldError, Restrictions, VerifyToken
+from tallystick.rpc.batches import MAX_MESSAGE_BYTES
+from tallystick.rpc.call import call
+from tallystick.tokens.format import digest
+from tallystick.tokens.rules import MAX_REFERRER, MAX_REFERRERS
+from tests.support.services import issue, patient
+
+ACTOR = Actor(name="test")
+LARGE = Restrictions(referrers=tuple(f"{number:0{MAX_REFERRER}}" for number in range(MAX_REFERRERS)))
+
+
+async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator, edge):
+    admin, _ = await issue(operator, "*")
+    for _ in range(35):
+        await issue(operator, "api", restrictions=LARGE)
+    failure = await call(
+        operator, patient(c.LIST_TOKENS.by_operator), c.ListTokens(page_size=35, actor=c.Actor(name="test"))
+    )
+    assert isinstance(failure, Failure)
+    assert failure.code == "bad_request"
+    (error,) = failure.errors
+    assert error.field == "pageSize"
+    fit = int(error.message.split()[-1])
+    page = await call(
+        operator, patient(c.LIST_TOKENS.by_operator), c.ListTokens(page_size=fit, actor=c.Actor(name="test"))
+    )
+    assert isinstance(page, c.TokenPage)
+    assert len(page.tokens) == fit >= 15
+    headers = {"authorization": f"Bearer {admin}"}
+    assert (await edge.get("/v1/tokens?pageSize=35", headers=headers)).json()["errors"][0][
+        "field"
+    ] == "pageSize"
+    assert (await edge.get(f"/v1/tokens?pageSize={fit}", headers=headers)).status_code == 200
+
+
+async def test_a_page_of_long_account_names_says_how_many_fit(tokens_service, operator, database):
+    connection = await asyncpg.connect(database.tokens)
+    await connection.execute(
+        "insert into tokens.account (account, name) select 'a' || n, repeat('€', 1024) from generate_series(1, 1000) n"
+    )
+    await connection.close()
+    failure = await call(
+        operator,
+        patient(c.LIST_ACCOUNTS.by_operator),
+        c.ListAccounts(page_size=1000, actor=c.Actor(name="test")),
+    )
+    assert isinstance(failure, Failure)
+    fit = int(failure.errors[0].message.split()[-1])
+    page = await call(
+        operator,
+        patient(c.LIST_ACCOUNTS.by_operator),
+        c.ListAccounts(page_size=fit, actor=c.Actor(name="test")),
+    )
+    assert isinstance(page, c.AccountPage)
+    assert len(page.accounts) == fit >= 300
+
+
+async def test_verdicts_on_many_large_tokens_say_how_many_fit(tokens_service, operator):
+    value, _ = await issue(operator, "api", restrictions=LARGE)
+    of_token = digest(value)
+    assert of_token is not None
+    requests = (VerifyToken(digest=of_token),) * 200
+    failure = await call(operator, patient(c.VERIFY_MANY), c.VerifyMany(requests=requests))
+    assert isinstance(failure, Failure)
+    assert failure.errors[0].field == "requests"
+    fit = int(failure.errors[0].message.split()[-1])
+    verdicts = await call(operator, patient(c.VERIFY_MANY), c.VerifyMany(requests=requests[:fit]))
+    assert isinstance(verdicts, c.Verdicts)
+
+
+async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(tokens_service, operator):
+    record = {
+        "id": "tok_" + "0" * 26,
+        "digest": "ab" * 32,
+        "token": {"scopes": ["api"], "restrictions": {"addresses": ["x"] * 150}},
+    }
+    request = c.ImportTokens(records=(record,) * 120, actor=ACTOR)
+    failure = await call(operator, patient(c.IMPORT_TOKENS), request)
+    assert isinstance(failure, Failure)
+    assert failure.code == "bad_request"
+    assert failure.errors[0] == FieldError(
+        field="records[0].token.restrictions.addresses[0]", message='"x": not an IP address or CIDR network'
+    )
+    assert f"{120 * 150 - len(failure.errors)} more are left out" in failure.message
+    assert MAX_MESSAGE_BYTES - 2000 < len(msgspec.json.encode(failure)) <= MAX_MESSAGE_BYTES

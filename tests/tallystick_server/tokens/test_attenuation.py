@@ -1,0 +1,97 @@
+"""No chain of mints, edits and rotations yields a token that may do what its first maker may not."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from hypothesis import given, strategies as st
+
+from tallystick.contracts import Access, NewToken, RateLimit, Restrictions, Token
+from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.rules import problems
+from tallystick_server.tokens.attenuation import exceeds
+from tallystick_server.tokens.store.rows import wanted
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SCOPES = ("*", "api", "api:tokens", "api:tokens:read", "metrics", "orders:read")
+ADDRESSES = (
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.2.3/32",
+    "::/0",
+    "fe80::/10",
+    "::ffff:10.0.0.0/104",
+)
+REFERRERS = ("*", "https://good.example/*", "https://other.example/*")
+
+some = st.one_of
+
+
+def tuples(values: tuple[str, ...]):
+    return st.lists(st.sampled_from(values), min_size=1, max_size=3).map(tuple)
+
+
+tokens = st.builds(
+    NewToken,
+    description=st.just(""),
+    scopes=tuples(SCOPES),
+    account=st.sampled_from([None, "alice", "bob"]),
+    restrictions=st.builds(
+        Restrictions,
+        addresses=some(st.none(), tuples(ADDRESSES)),
+        referrers=some(st.none(), tuples(REFERRERS)),
+        rate_limit=some(
+            st.none(), st.builds(RateLimit, max_requests=st.integers(1, 2), time_window=st.just(60))
+        ),
+    ),
+    expires=some(st.none(), st.integers(1, 5).map(lambda hours: NOW + timedelta(hours=hours))),
+)
+demands = st.builds(
+    Demand,
+    scope=st.sampled_from([*SCOPES[1:], "api:tokens:write", "other"]),
+    account=st.sampled_from([None, "alice", "bob"]),
+    address=st.sampled_from(["10.1.2.3", "10.9.9.9", "192.168.0.1", "fe80::1", "::1", "::ffff:10.1.2.3"]),
+    referrer=st.sampled_from(
+        [None, "https://good.example/a", "https://other.example/", "https://evil.example/"]
+    ),
+)
+
+
+def made(new: NewToken) -> Token:
+    return Token(
+        id="tok_x",
+        hint="",
+        created=NOW,
+        created_by="",
+        rotated_to=None,
+        access=Access(),
+        disabled=False,
+        **msgspec.structs.asdict(new),
+    )
+
+
+@given(first=tokens, chain=st.lists(tokens, max_size=6), demand=demands)
+def test_no_chain_gives_more_than_its_first_maker_has(first: NewToken, chain: list[NewToken], demand: Demand):
+    """Each step is a mint, an edit or a rotation: all three are allowed by the same rule."""
+    maker = made(first)
+    last = maker
+    for step in chain:
+        if not problems(step, NOW) and not exceeds(last, step):
+            last = made(step)
+    if judge(last, demand) is None:
+        assert judge(maker, demand) is None
+    if maker.expires is not None:
+        assert last.expires is not None
+        assert last.expires <= maker.expires
+    if maker.restrictions.rate_limit is not None:
+        assert last.restrictions.rate_limit == maker.restrictions.rate_limit
+
+
+@given(tokens)
+def test_a_token_may_make_its_own_like(token: NewToken):
+    assert exceeds(made(token), wanted(made(token))) == []
+
+
+@given(tokens)
+def test_an_unbounded_token_may_make_any(token: NewToken):
+    assert exceeds(made(NewToken(scopes=("*",))), token) == []

@@ -1,0 +1,171 @@
+"""Every row of the audit says what changed, before and after, and never a secret or a digest."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from tallystick import contracts as c
+
+LIMITS = c.Restrictions(addresses=("192.0.2.7",), rate_limit=c.RateLimit(max_requests=5, time_window=60))
+
+
+async def changes(caller, id_: str) -> list[tuple[str, dict[str, Any]]]:
+    """The actions of a token's log with their details, oldest first."""
+    log = await caller.ask(c.GET_LOG, c.GetLog, id=id_)
+    return [(each.action, each.details) for each in reversed(log.changes)]
+
+
+async def test_each_change_of_a_token_says_what_it_changed(caller):
+    maker = await caller.create("*")
+    token = await caller.create("b", "a", by=maker, description="x", restrictions=LIMITS)
+    (created,) = await changes(caller, token.id)
+    addresses = ["192.0.2.7/32"]
+    assert created == (
+        "token.created",
+        {
+            "changes": {
+                "description": {"from": "", "to": "x"},
+                "scopes": {"from": [], "to": ["b", "a"]},
+                "restrictions.addresses": {"from": None, "to": addresses},
+                "restrictions.rateLimit": {"from": None, "to": {"maxRequests": 5, "timeWindow": 60}},
+            }
+        },
+    )
+    update = c.TokenUpdate(
+        description="y",
+        scopes=("a",),
+        metadata={"k": [1]},
+        restrictions=c.RestrictionsUpdate(addresses=None, rate_limit=c.RateLimitUpdate(max_requests=6)),
+    )
+    await caller.ask(c.EDIT_TOKEN, c.EditToken, maker, id=token.id, changes=update)
+    for disabled in (True, True, False, False):
+        await caller.ask(
+            c.EDIT_TOKEN, c.EditToken, maker, id=token.id, changes=c.TokenUpdate(disabled=disabled)
+        )
+    successor = await caller.rotate(token, by=maker, grace=60)
+    await caller.revoke(successor, by=maker)
+    old, new = await changes(caller, token.id), await changes(caller, successor.id)
+    records = {
+        each.id: await caller.ask(c.GET_TOKEN, c.GetToken, id=each.id, revoked=True)
+        for each in (token, successor)
+    }
+    revoked = msgspec.to_builtins(records[token.id].revoked)
+    assert old[1:] == [
+        (
+            "token.updated",
+            {
+                "changes": {
+                    "description": {"from": "x", "to": "y"},
+                    "scopes": {"from": ["b", "a"], "to": ["a"]},
+                    "metadata": {"from": None, "to": {"k": [1]}},
+                    "restrictions.addresses": {"from": addresses, "to": None},
+                    "restrictions.rateLimit": {
+                        "from": {"maxRequests": 5, "timeWindow": 60},
+                        "to": {"maxRequests": 6, "timeWindow": 60},
+                    },
+                }
+            },
+        ),
+        ("token.disabled", {"changes": {"disabled": {"from": False, "to": True}}}),
+        ("token.enabled", {"changes": {"disabled": {"from": True, "to": False}}}),
+        (
+            "token.rotated",
+            {
+                "to": successor.id,
+                "grace": 60,
+                "changes": {
+                    "rotatedTo": {"from": None, "to": successor.id},
+                    "expires": {"from": None, "to": msgspec.to_builtins(records[token.id].expires)},
+                },
+            },
+        ),
+        ("token.revoked", {"changes": {"revoked": {"from": None, "to": revoked}}}),
+    ]
+    assert new[0][1]["rotatedFrom"] == token.id
+    assert new[0][1]["changes"]["scopes"] == {"from": [], "to": ["a"]}
+    assert records[token.id].revoked_by == records[successor.id].revoked_by == maker.id
+
+
+async def test_an_account_s_log_outlives_it_and_has_who_tried(caller):
+    """B3: rows about accounts were written and could not be read."""
+    add = {"account": "alice", "name": "Alice"}
+    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, **add)
+    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, **add)  # changes nothing
+    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alicette")
+    await caller.create("api", account="alice")
+    lesser = await caller.create("metrics")
+    assert (
+        await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, lesser, account="alice")
+    ).code == "insufficient_scope"
+    await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, account="alice")
+    log = await caller.ask(c.GET_ACCOUNT_LOG, c.GetAccountLog, account="alice")
+    assert [(each.action, each.details) for each in log.changes] == [
+        (
+            "account.deleted",
+            {"account": "alice", "tokens": 1, "changes": {"name": {"from": "Alice", "to": None}}},
+        ),
+        ("account.added", {"account": "alice", "changes": {"name": {"from": None, "to": "Alice"}}}),
+    ]
+    assert [(each.action, each.actor) for each in log.attempts] == [("account.delete.rejected", lesser.id)]
+    assert log.next is None
+
+
+async def test_who_may_not_see_an_account_does_not_see_its_log(caller):
+    for name in ("alice", "bob"):
+        await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=name)
+    bound = await caller.create("api:accounts:read", account="alice")
+    lesser = await caller.create("metrics")
+    for by, account, code in (
+        (bound, "bob", "account_mismatch"),
+        (bound, "nobody", "account_mismatch"),
+        (lesser, "alice", "insufficient_scope"),
+        (None, "nobody", "not_found"),
+        (None, "\0", "not_found"),
+    ):
+        reply = await caller.ask(c.GET_ACCOUNT_LOG, c.GetAccountLog, by, account=account)
+        assert reply.code == code, (by, account)
+    log = await caller.ask(c.GET_ACCOUNT_LOG, c.GetAccountLog, bound, account="alice")
+    assert [each.action for each in log.changes] == ["account.added"]
+
+
+async def test_a_log_of_rows_without_details_is_read(caller, connection):
+    token = await caller.create("api")
+    rows: list[tuple[str, str | None]] = [
+        ("token.updated", None),
+        ("token.updated", '{"changes": {"restrictions": {"from": {}, "to": {"addresses": ["10.0.0.0/8"]}}}}'),
+    ]
+    for action, details in rows:
+        await connection.execute(
+            "insert into audit (token, action, actor, details) values ($1, $2, 'x', $3)",
+            token.id,
+            action,
+            details,
+        )
+    assert (await changes(caller, token.id))[1:] == [
+        (action, json.loads(details) if details else {}) for action, details in rows
+    ]
+
+
+async def test_the_audit_holds_no_secret_and_no_digest(caller, connection):
+    token = await caller.create("*")
+    successor = await caller.rotate(token, grace=60)
+    await caller.ask(c.MAKE_SIGN_IN_LINK, c.MakeSignInLink, id=successor.id, link="7" * 64)
+    await caller.ask(c.SIGN_IN, c.SignIn, c.Actor(token=successor.digest), session="5" * 64)
+    await caller.revoke(token)
+    text = "".join(str(dict(row)) for row in await connection.fetch("select * from audit"))
+    for secret in (token.digest, successor.digest, "7" * 64, "5" * 64):
+        assert secret not in text
+
+
+async def test_a_token_that_was_revoked_before_its_record_said_by_whom_says_so(connection, caller):
+    """What the migration fills in."""
+    token = await caller.create("api")
+    maker = await caller.create("*")
+    await caller.revoke(token, by=maker)
+    await connection.execute("update token set revoked_by = null")
+    sql = (files("tallystick_server.tokens") / "migrations" / "0009_lists.sql").read_text()
+    await connection.execute(sql.partition("add column revoked_by text;")[2].partition("create index")[0])
+    found = await connection.fetch("select id, revoked_by from token where revoked_by is not null")
+    assert [tuple(row) for row in found] == [(token.id, maker.id)]

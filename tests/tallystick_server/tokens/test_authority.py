@@ -1,0 +1,231 @@
+"""The tokens service over NATS: what it keeps true, whoever asks and however often."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from tallystick import contracts as c
+from tallystick.contracts import Actor, Failure, NewToken, RateLimit, Restrictions
+from tallystick.rpc.call import call
+from tallystick.tokens import format as token_format
+from tallystick.tokens.ids import new_id
+from tallystick_server.runtime import postgres
+from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.tokens import app
+from tallystick_server.tokens.settings import Settings
+from tallystick_server.tokens.store import queries as tokens_store
+from tests.support.servers import Database, Nats
+from tests.support.services import issue, running
+
+OPERATOR = Actor(name="test")
+
+
+async def ask(client, operation, request) -> Any:
+    return await call(client, operation, request)
+
+
+def creation(value: str, **fields) -> c.CreateToken:
+    fields.setdefault("token", NewToken(scopes=("api",)))
+    return c.CreateToken(digest=token_format.digest(value) or "", hint=value[:8], actor=OPERATOR, **fields)
+
+
+@pytest.fixture
+async def second_replica(tokens_service, database: Database, nats_server: Nats, operator):
+    stop = Stop()
+    settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+    async with running(app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+        async with asyncio.timeout(30):
+            while len(await replicas(operator)) < 2:
+                await asyncio.sleep(0.02)
+        yield
+
+
+async def replicas(operator) -> dict[str, int]:
+    """How many requests to verify each replica has had, by its id."""
+    inbox = operator.new_inbox()
+    subscription = await operator.subscribe(inbox)
+    await operator.publish("$SRV.STATS.tallystick-tokens", reply=inbox)
+    found = {}
+    try:
+        while True:
+            message = await subscription.next_msg(timeout=0.3)
+            stats = msgspec.json.decode(message.data)
+            found[stats["id"]] = next(
+                each["num_requests"] for each in stats["endpoints"] if each["name"] == "tokens-verify"
+            )
+    except TimeoutError:
+        return found
+    finally:
+        await subscription.unsubscribe()
+
+
+async def test_replicas_share_the_work(second_replica, operator):
+    value, _ = await issue(operator)
+    request = c.VerifyToken(digest=token_format.digest(value) or "")
+    verdicts = await asyncio.gather(*(ask(operator, c.VERIFY, request) for _ in range(100)))
+    assert all(isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts)
+    assert all(count > 10 for count in (await replicas(operator)).values())
+
+
+async def test_what_is_asked_about_a_token_is_judged_with_or_without_a_scope(second_replica, operator):
+    await ask(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    value, _ = await issue(operator, account="alice")
+    for given, code in (
+        ({}, "active"),
+        ({"account": "alice"}, "active"),
+        ({"account": "bob"}, "account_mismatch"),
+        ({"address": "192.0.2.1"}, "active"),
+        ({"scope": "*"}, "account_mismatch"),
+    ):
+        verdict = await ask(
+            operator, c.VERIFY, c.VerifyToken(digest=token_format.digest(value) or "", **given)
+        )
+        assert verdict.code == code, given
+
+
+async def test_of_many_first_tokens_one_is_made(second_replica, operator):
+    replies = await asyncio.gather(
+        *(
+            ask(operator, c.CREATE_TOKEN.by_operator, creation(token_format.mint(), first_only=True))
+            for _ in range(10)
+        )
+    )
+    assert sum(isinstance(reply, c.Made) for reply in replies) == 1
+    assert {reply.code for reply in replies if isinstance(reply, Failure)} == {"conflict"}
+
+
+async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, operator):
+    replies = await asyncio.gather(
+        *(
+            ask(operator, c.CREATE_TOKEN.by_operator, creation(token_format.mint(), idempotency_key="k"))
+            for _ in range(8)
+        )
+    )
+    made = [reply for reply in replies if isinstance(reply, c.Made)]
+    assert len(made) == 8
+    assert len({reply.token.id for reply in made}) == 1
+    assert sum(not reply.replayed for reply in made) == 1
+
+
+async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator, edge_client):
+    limit = Restrictions(rate_limit=RateLimit(max_requests=50, time_window=86_400))
+    _, token = await issue(operator, "api", restrictions=limit)
+
+    async def take() -> c.Quota:
+        # A take whose answer does not come in time is repeated, and counts once.
+        question = c.TakeQuota(id=token.id, holder=new_id("holder_"))
+        async with asyncio.timeout(30):
+            while isinstance(quota := await ask(edge_client, c.TAKE_QUOTA, question), Failure):
+                assert quota.code == "unavailable"
+        assert isinstance(quota, c.Quota)
+        return quota
+
+    quotas = await asyncio.gather(*(take() for _ in range(120)))
+    assert sum(quota.granted for quota in quotas) == 50
+
+
+async def test_another_service_may_verify(tokens_service, operator, service_client):
+    value, _ = await issue(operator, "orders", description="for orders")
+    digest = token_format.digest(value)
+    for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
+        question = msgspec.json.encode({"digest": digest, "scope": scope})
+        answer = await service_client.request(c.VERIFY.subject, question, timeout=10)
+        assert msgspec.json.decode(answer.data)["code"] == code
+    questions = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
+    answer = await service_client.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=10)
+    codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
+    assert codes == ["active", "invalid_token"]
+
+
+NO_DIGESTS: list[Any] = [
+    "",
+    "0" * 63,
+    "0" * 65,
+    "G" * 64,
+    "A" * 64,
+    "tly_" + "0" * 49,
+    "0" * 63 + "\n",
+    None,
+    5,
+    ["0"],
+]
+
+
+async def test_what_is_no_digest_is_a_bad_request(tokens_service, operator, subtests: pytest.Subtests):
+    for digest in NO_DIGESTS:
+        with subtests.test(digest=digest):
+            question = msgspec.json.encode({"digest": digest})
+            answer = await operator.request(c.VERIFY.subject, question, timeout=10)
+            assert msgspec.json.decode(answer.data)["code"] == "bad_request"
+            assert not isinstance(digest, str) or len(digest) < 10 or digest.encode() not in answer.data
+
+
+async def test_every_change_has_its_audit_row_and_its_announcement(
+    tokens_service, operator, connection, nats_server
+):
+    _, token = await issue(operator)
+    await ask(
+        operator,
+        c.EDIT_TOKEN.by_operator,
+        c.EditToken(id=token.id, changes=c.TokenUpdate(description="x"), actor=OPERATOR),
+    )
+    new = token_format.mint()
+    rotation = c.RotateToken(
+        id=token.id, grace=60, digest=token_format.digest(new) or "", hint="", actor=OPERATOR
+    )
+    assert isinstance(await ask(operator, c.ROTATE_TOKEN.by_operator, rotation), c.Made)
+    # A change that is undone leaves no trace and no hole.
+    refused = await ask(operator, c.ROTATE_TOKEN.by_operator, rotation)
+    assert isinstance(refused, Failure)
+    await ask(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR))
+    await ask(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="a", actor=OPERATOR))
+    await ask(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="a", actor=OPERATOR))
+    expected = [
+        "token.created",
+        "token.updated",
+        "token.rotated",
+        "token.created",
+        "token.revoked",
+        "token.revoked",
+        "account.added",
+        "account.deleted",
+    ]
+    audited = [row["action"] for row in await connection.fetch("select action from audit order by id")]
+    assert audited == expected
+    async with asyncio.timeout(20):
+        while await connection.fetchval("select count(*) from outbox"):
+            await asyncio.sleep(0.02)
+    assert await connection.fetchval("select n from outbox_number") == len(expected)
+
+
+async def test_the_schema_is_what_the_migrations_make(connection, database: Database):
+    assert await tokens_store.bring_up_to_date(connection) == []
+    applied = await connection.fetch("select number, checksum from migration order by number")
+    assert [tuple(row) for row in applied] == [
+        (each.number, each.checksum) for each in tokens_store.wanted_migrations()
+    ]
+
+
+async def test_a_schema_from_a_newer_program_is_refused(connection):
+    await connection.execute("insert into migration (number, name, checksum) values (9999, 'newer', '')")
+    with pytest.raises(postgres.SchemaTooNew):
+        await tokens_store.bring_up_to_date(connection)
+
+
+async def test_an_edited_migration_is_refused(connection):
+    await connection.execute("update migration set checksum = 'other'")
+    with pytest.raises(postgres.MigrationChanged):
+        await tokens_store.bring_up_to_date(connection)
+
+
+async def test_two_that_migrate_at_once_apply_each_migration_once(database: Database, connection):
+    await connection.execute("drop schema tokens cascade")
+    other = await asyncpg.connect(database.owner)
+    applied = await asyncio.gather(
+        tokens_store.bring_up_to_date(connection), tokens_store.bring_up_to_date(other)
+    )
+    await other.close()
+    assert sorted(map(len, applied)) == [0, len(tokens_store.wanted_migrations())]

@@ -1,0 +1,64 @@
+"""What edges report about the use of tokens adds up, in whatever order it comes."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from tallystick import contracts as c
+from tallystick.contracts import Failure, Refusal, ReportUse, Use
+from tallystick.rpc.call import call
+from tallystick.tokens.rules import MAX_LOGGED
+from tallystick_server.runtime import postgres
+from tallystick_server.tokens.store.queries import SCHEMA, Store
+from tests.support.services import issue
+
+NOW = datetime.now(UTC)
+
+
+async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, operator, edge, database):
+    _, token = await issue(operator, "api")
+    client = edge._transport.app._app.state.client
+    for number, seconds in ((1, 10), (2, 0), (4, 20), (8, 5)):
+        use = Use(id=token.id, count=number, time=NOW + timedelta(seconds=seconds), ip=f"192.0.2.{seconds}")
+        assert await call(client, c.REPORT_USE, ReportUse(uses=(use,), refusals=())) == c.Taken()
+    connection = await asyncpg.connect(database.tokens)
+    row = await connection.fetchrow(
+        "select uses, last_used, last_ip from tokens.token where id = $1", token.id
+    )
+    await connection.close()
+    assert row is not None
+    assert tuple(row) == (15, NOW + timedelta(seconds=20), "192.0.2.20")
+
+
+async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, operator, edge):
+    _, token = await issue(operator, "api")
+    client = edge._transport.app._app.state.client
+    right = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
+    long = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * (MAX_LOGGED + 1))
+    assert await call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right,))) == c.Taken()
+    rejected = await call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
+    assert isinstance(rejected, Failure)
+    assert rejected.code == "bad_request"
+    log = await call(operator, c.GET_LOG.by_operator, c.GetLog(id=token.id, actor=c.Actor(name="test")))
+    assert isinstance(log, c.TokenLog)
+    assert len(log.refusals) == 1
+
+
+async def test_a_report_and_a_change_do_not_wait_for_each_other(tokens_service, caller, database):
+    """The change holds two chains and goes on to a successor in the first; the report is about that and the second."""
+    first = await caller.create("api")
+    successor = await caller.rotate(first, grace=60)
+    second = await caller.create("api", by=successor)
+    uses = [Use(id=each.id, count=1, time=NOW, ip=None) for each in (successor, second)]
+    async with postgres.pool(database.tokens, schema=SCHEMA, wait_s=10) as pool:
+        store = Store(pool)
+        async with store.change(c.Actor(name="test")) as change:
+            await change.lock_descendants(first.id)
+            report = asyncio.create_task(store.report(uses, ()))
+            async with asyncio.timeout(30):
+                while not await pool.fetchval("select exists (select from pg_locks where not granted)"):
+                    await asyncio.sleep(0.01)
+            await change.revoke([first.id, successor.id, second.id])
+        await report
+        assert await pool.fetchval("select sum(uses) from token") == 2
