@@ -120,7 +120,7 @@ def _digest(request: Request[Any, Any, Any]) -> bytes:
 
 
 async def respond() -> None:
-    """The other side of `asking`: one select for each message."""
+    """The other side of `ask`: one select for each message."""
     tasks = set()
     async with asyncpg.create_pool(os.environ["BENCH_DATABASE_URL"], min_size=8, max_size=8) as pool:
         client = await nats.connect(os.environ["BENCH_RESPONDER_URL"])

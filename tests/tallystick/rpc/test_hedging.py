@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 
 import msgspec
 
@@ -20,12 +21,10 @@ async def test_another_replica_answers_for_one_that_hangs(nats_server):
         async def answer(message) -> None:
             await message.respond(msgspec.json.encode(Verdict(code="invalid_token")))
 
-        hung = 0
+        hung: Counter[str] = Counter()
 
         async def hang(message) -> None:
-            nonlocal hung
-            del message
-            hung += 1
+            hung[message.reply] += 1
 
         await tokens.subscribe(VERIFY.subject, "replicas", cb=answer)
         await tokens.subscribe(VERIFY.subject, "replicas", cb=hang)
@@ -38,11 +37,12 @@ async def test_another_replica_answers_for_one_that_hangs(nats_server):
             reply = await hedged.call(patient(VERIFY), question)
             found.append(reply)
 
-        await asyncio.gather(*(ask() for _ in range(40)))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(ask() for _ in range(40)))
     assert not [reply for reply in found if isinstance(reply, Failure)]
-    # Each try finds the one that hangs with even odds: one in vain is the mean, of the sixteen that fit into a timeout.
-    assert 0 < hung < 40 * 4
-    assert VERIFY.timeout_s / HEDGE_S > 15
+    assert hung, "some were asked again"
+    # Each try finds the one that hangs with even odds: as many in a row as fit into a timeout happen to nobody.
+    assert max(hung.values()) < VERIFY.timeout_s / HEDGE_S
 
 
 async def test_nobody_there_is_said_at_once(nats_server):

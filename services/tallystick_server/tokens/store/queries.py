@@ -1,4 +1,4 @@
-"""What the tokens service reads from PostgreSQL, and what it counts there; changes are in `changes`."""
+"""What the tokens service reads from PostgreSQL, and what it counts there; changes are in `writes`."""
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
