@@ -17,7 +17,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from bench.checks import say
 from tallystick import connection as bus
-from tallystick.contracts import EVENTS_STREAM, AccountState, Event, publishers
+from tallystick.contracts import publishers
+from tallystick.contracts.events import EVENTS_STREAM, AccountState, Event
 from tallystick.metrics.recorder import Measures
 from tallystick.tasks import ended_by_cancelling
 from tallystick.tokens.ids import new_id

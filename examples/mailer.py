@@ -10,7 +10,7 @@ import sys
 import nats
 
 from tallystick import producer as events
-from tallystick.contracts import AccountState
+from tallystick.contracts.events import AccountState
 
 
 async def main(accounts: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from tallystick.contracts import Failure, FieldError, Token
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.records import Token
 
 
 class Unavailable(Exception):

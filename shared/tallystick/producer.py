@@ -25,14 +25,14 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
 from tallystick.connection import Denials, PublishDenied
-from tallystick.contracts import (
+from tallystick.contracts import publishers
+from tallystick.contracts.events import (
     EVENTS_STREAM,
     Event,
     MetricsReported,
     ThreadHeartbeat,
     ThreadStarted,
     ThreadStopped,
-    publishers,
 )
 from tallystick.metrics.recorder import MICRO, Measures
 from tallystick.rpc import batches

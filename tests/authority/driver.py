@@ -21,8 +21,36 @@ import msgspec
 from msgspec.structs import replace as replace_fields
 from nats.aio.client import Client
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, Operation
+from tallystick.contracts.accounts import (
+    ADD_ACCOUNT,
+    DELETE_ACCOUNT,
+    AccountDeleted,
+    AddAccount,
+    AddedAccount,
+    DeleteAccount,
+)
+from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.propagation import SETTLE, Settle
+from tallystick.contracts.records import NewToken, Token
+from tallystick.contracts.sessions import RESUME_SESSION, SIGN_IN, SIGN_OUT, ResumeSession, SignIn, SignOut
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    AllRevoked,
+    CreateToken,
+    EditToken,
+    Made,
+    RevokeAll,
+    Revoked,
+    RevokeToken,
+    RotateToken,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -390,27 +418,27 @@ class Run:
         actor = self.actor(command.caller)
         match command.operation:
             case "use":
-                request = c.VerifyToken(
+                request = VerifyToken(
                     digest=self.digest(command.caller.token),
                     scope=command.scope,
                     account=self.account(command.account),
                     address=command.caller.address,
                     referrer=command.caller.referrer,
                 )
-                return _verdict(await call(self.system.edge, c.VERIFY, request), "used")
+                return _verdict(await call(self.system.edge, VERIFY, request), "used")
             case "sign_in":
                 self.sessions[command.new or ""] = secrets.token_urlsafe()
-                sign_in = c.SignIn(actor=actor, session=self.session(command.new))
-                return _verdict(await call(self.system.edge, c.SIGN_IN, sign_in), "session")
+                sign_in = SignIn(actor=actor, session=self.session(command.new))
+                return _verdict(await call(self.system.edge, SIGN_IN, sign_in), "session")
             case "resume":
-                resume = c.ResumeSession(session=self.session(command.target))
-                return _verdict(await call(self.system.edge, c.RESUME_SESSION, resume), "session")
+                resume = ResumeSession(session=self.session(command.target))
+                return _verdict(await call(self.system.edge, RESUME_SESSION, resume), "session")
             case "sign_out":
-                sign_out = c.SignOut(session=self.session(command.target))
-                reply = await call(self.system.edge, c.SIGN_OUT, sign_out)
+                sign_out = SignOut(session=self.session(command.target))
+                reply = await call(self.system.edge, SIGN_OUT, sign_out)
                 return (reply.code, None) if isinstance(reply, Failure) else ("ok", ("signed_out",))
         operation, question, new = self.question(command, actor)
-        if command.caller.operator and operation is not c.IMPORT_TOKENS:
+        if command.caller.operator and operation is not IMPORT_TOKENS:
             operation = operation.by_operator
         client = self.system.operator if command.caller.operator else self.system.edge
         reply = await call(client, operation, question)
@@ -425,18 +453,18 @@ class Run:
         return "ok", self.read_reply(command, reply, new)
 
     async def settle(self) -> None:
-        request = c.Settle()
+        request = Settle()
         while True:
-            settled = await call(self.system.edge, c.SETTLE, request)
+            settled = await call(self.system.edge, SETTLE, request)
             if not isinstance(settled, Failure):
                 if settled.settled:
                     return
-                request = c.Settle(seq=settled.seq)
+                request = Settle(seq=settled.seq)
 
-    def actor(self, caller: Caller) -> c.Actor:
+    def actor(self, caller: Caller) -> Actor:
         if caller.operator:
-            return c.Actor(name="operator")
-        return c.Actor(
+            return Actor(name="operator")
+        return Actor(
             token=self.digest(caller.token) if caller.token else None,
             session=self.session(caller.session) if caller.session else None,
             address=caller.address,
@@ -444,7 +472,7 @@ class Run:
         )
 
     def question(  # noqa: PLR0911  # one for each operation
-        self, command: Command, actor: c.Actor
+        self, command: Command, actor: Actor
     ) -> tuple[Operation[Any, Any], Any, token_format.Secret | None]:
         secret = token_format.new_secret()
         fields: dict[str, Any] = {"actor": actor}
@@ -454,21 +482,21 @@ class Run:
         revisions = None if command.revision is None else (command.revision,)
         match command.operation:
             case "create":
-                token = msgspec.convert(self.document(command.grant), c.NewToken)
-                created = c.CreateToken(token=token, digest=secret.digest, hint=secret.hint, **fields)
-                return c.CREATE_TOKEN, created, secret
+                token = msgspec.convert(self.document(command.grant), NewToken)
+                created = CreateToken(token=token, digest=secret.digest, hint=secret.hint, **fields)
+                return CREATE_TOKEN, created, secret
             case "edit" | "expire":
                 patch = self.patch(command)
                 if command.operation == "expire":
                     patch = {"expires": (datetime.now(UTC) + timedelta(seconds=0.25)).isoformat()}
-                changes = msgspec.convert(patch, c.TokenUpdate)
+                changes = msgspec.convert(patch, TokenUpdate)
                 return (
-                    c.EDIT_TOKEN,
-                    c.EditToken(id=target, changes=changes, revisions=revisions, **fields),
+                    EDIT_TOKEN,
+                    EditToken(id=target, changes=changes, revisions=revisions, **fields),
                     None,
                 )
             case "rotate":
-                rotation = c.RotateToken(
+                rotation = RotateToken(
                     id=target,
                     grace=command.grace,
                     digest=secret.digest,
@@ -476,9 +504,9 @@ class Run:
                     revisions=revisions,
                     **fields,
                 )
-                return c.ROTATE_TOKEN, rotation, secret
+                return ROTATE_TOKEN, rotation, secret
             case "revoke":
-                revocation = c.RevokeToken(
+                revocation = RevokeToken(
                     id=None if command.by_value else target,
                     digest=self.digest(command.target) if command.by_value else None,
                     only=command.only,  # type: ignore[arg-type]
@@ -487,30 +515,30 @@ class Run:
                     revisions=revisions,
                     **fields,
                 )
-                return c.REVOKE_TOKEN, revocation, None
+                return REVOKE_TOKEN, revocation, None
             case "revoke_all":
-                return c.REVOKE_ALL, c.RevokeAll(account=account or "", **fields), None
+                return REVOKE_ALL, RevokeAll(account=account or "", **fields), None
             case "delete_account":
-                return c.DELETE_ACCOUNT, c.DeleteAccount(account=account or "", **fields), None
+                return DELETE_ACCOUNT, DeleteAccount(account=account or "", **fields), None
             case "add_account":
-                return c.ADD_ACCOUNT, c.AddAccount(account=account or "", **fields), None
+                return ADD_ACCOUNT, AddAccount(account=account or "", **fields), None
         record = {
             "id": self.ids.get(command.new or "") or new_id("tok_"),
             "digest": self.digest(command.new),
             "token": self.document(command.grant),
             "disabled": command.disabled,
         }
-        return c.IMPORT_TOKENS, c.ImportTokens(records=(record,), **fields), None
+        return IMPORT_TOKENS, ImportTokens(records=(record,), **fields), None
 
     def read_reply(self, command: Command, reply: Any, secret: token_format.Secret | None) -> Any:
         match reply:
-            case c.Made():
+            case Made():
                 if not reply.replayed and secret is not None:
                     self.learn(command.new, reply.token.id, secret.value)
                 return ("replayed" if reply.replayed else "token", *self.view(_json(reply.token)))
-            case c.Token():
+            case Token():
                 return ("token", *self.view(_json(reply)))
-            case c.Revoked():
+            case Revoked():
                 return (
                     "revoked",
                     reply.deleted,
@@ -519,11 +547,11 @@ class Run:
                     reply.living_descendants,
                     frozenset(reply.own_chain),
                 )
-            case c.AllRevoked() | c.AccountDeleted():
+            case AllRevoked() | AccountDeleted():
                 return ("all_revoked", reply.tokens, reply.living_descendants)
-            case c.AddedAccount():
+            case AddedAccount():
                 return ("account", reply.state)
-            case c.Imported():
+            case Imported():
                 if reply.added:
                     self.ids[command.new or ""] = reply.added[0]
                 return ("added",) if reply.added else ("existing",)

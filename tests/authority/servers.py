@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 
 from tallystick import connection as bus
-from tallystick.contracts import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings as EdgeSettings
 from tallystick_server.metrics.consumer import ensure_stream

@@ -25,7 +25,7 @@ import msgspec
 import nats
 
 from tallystick import connection as bus, producer as events
-from tallystick.contracts import EVENTS_STREAM
+from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.local.cluster import Options, Running, cluster, first_token
 from tests.chaos.http import Connection
 from tests.chaos.revocation import History, live

@@ -30,14 +30,9 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tallystick import connection as bus, producer as events
-from tallystick.contracts import (
-    EVENTS_STREAM,
-    RESUME_COUNTING,
-    AccountState,
-    Actor,
-    Failure,
-    ResumeCounting,
-)
+from tallystick.contracts.events import EVENTS_STREAM, AccountState
+from tallystick.contracts.metrics import RESUME_COUNTING, ResumeCounting
+from tallystick.contracts.operation import Actor, Failure
 from tallystick.rpc.call import call
 from tallystick_server.runtime import postgres
 from tests.chaos.fleet import Fleet, fleet

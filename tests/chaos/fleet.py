@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tallystick import connection as bus
-from tallystick.contracts import (
-    CREATE_TOKEN,
-    TOKENS_STATS,
-    Actor,
-    AskTokensStats,
-    CreateToken,
-    Failure,
-    NewToken,
-)
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.local import nats as embedded_nats, postgres as embedded_postgres

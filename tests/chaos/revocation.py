@@ -22,9 +22,18 @@ from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 
-from tallystick import connection as bus, contracts as c
+from tallystick import connection as bus
 from tallystick.coherence import propagation
-from tallystick.contracts import Actor, Failure
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    EditToken,
+    RevokeToken,
+    RotateToken,
+    TokenUpdate,
+)
 from tallystick.tokens import format as token_format
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.http import Answer, Connection
@@ -163,8 +172,8 @@ class Worker:
         if by == "operator":
             secret = token_format.new_secret()
             made = await self._operate(
-                c.ROTATE_TOKEN.by_operator,
-                c.RotateToken(
+                ROTATE_TOKEN.by_operator,
+                RotateToken(
                     id=token.id,
                     grace=grace,
                     digest=secret.digest,
@@ -206,14 +215,14 @@ class Worker:
             return await self._revoke_itself(rotation, chain)
         if ending == "revoke with descendants":
             return ending, await self._revoke_with_descendants(life, chain)
-        disable = c.EditToken(id=last.id, changes=c.TokenUpdate(disabled=True), actor=OPERATOR)
+        disable = EditToken(id=last.id, changes=TokenUpdate(disabled=True), actor=OPERATOR)
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "revoke": lambda: self._until({200}, "DELETE", path),
             "revoke by operator": lambda: self._operate(
-                c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=last.id, actor=OPERATOR)
+                REVOKE_TOKEN.by_operator, RevokeToken(id=last.id, actor=OPERATOR)
             ),
             "disable": lambda: self._until({200}, "PATCH", path, {"disabled": True}),
-            "disable by operator": lambda: self._operate(c.EDIT_TOKEN.by_operator, disable),
+            "disable by operator": lambda: self._operate(EDIT_TOKEN.by_operator, disable),
             "narrow": lambda: self._until({200}, "PATCH", path, {"scopes": ["metrics"]}),
             "rotate": lambda: self._rotate(life, last, "operator", 0, kind=ending),
             "delete account": lambda: self._until(

@@ -19,7 +19,7 @@ import httpx
 import msgspec
 import pytest
 
-from tallystick.contracts import NewToken
+from tallystick.contracts.records import NewToken
 from tallystick.tokens.format import digest
 from tallystick.tokens.ids import new_id
 from tallystick.tokens.record import TokenRecord

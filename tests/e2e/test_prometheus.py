@@ -22,7 +22,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from tallystick import producer as events
-from tallystick.contracts import AccountState
+from tallystick.contracts.events import AccountState
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.http import Connection
 from tests.monitoring.labels import VARIABLES

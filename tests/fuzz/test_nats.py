@@ -6,8 +6,10 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, Operation
+from tallystick.contracts.events import Event
+from tallystick.contracts.operation import Failure, Operation
+from tallystick.contracts.registry import ADMINISTRATIVE, operations
+from tallystick.contracts.tokens import EDIT_TOKEN
 from tallystick_server.edge.http.errors import KINDS
 from tallystick_server.local.data_dir import DataFolder
 from tests.fuzz.anything import almost, encoded, json
@@ -17,8 +19,8 @@ from tests.support.up import Up
 
 # On the edges' subjects most of what may be wrong with an administrative request is hidden behind the missing actor.
 OPERATIONS = [
-    *(each for each in c.operations() if each not in c.ADMINISTRATIVE),
-    c.EDIT_TOKEN,
+    *(each for each in operations() if each not in ADMINISTRATIVE),
+    EDIT_TOKEN,
 ]
 EVENTS = [
     *(("service", f"thread.{verb}") for verb in ("started", "stopped", "heartbeat")),
@@ -80,7 +82,7 @@ def test_no_event_stops_the_counting(
             lambda kind: ("service", kind)
         ),
     )
-    payloads = st.one_of(st.binary(max_size=50), json.map(encoded), almost(c.Event).map(encoded))
+    payloads = st.one_of(st.binary(max_size=50), json.map(encoded), almost(Event).map(encoded))
     sent = 0
 
     def publish(user: str, kind: str, payload: bytes) -> None:

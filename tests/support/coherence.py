@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 
-from tallystick import contracts as c
 from tallystick.coherence.cache import Cache
 from tallystick.coherence.notices import notice_key
+from tallystick.contracts.propagation import SETTLE, Changed, Settle, Settled
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 
@@ -18,8 +18,8 @@ async def leased(edges: list[httpx.AsyncClient], operator) -> None:
     """
     async with asyncio.timeout(30):
         while True:
-            settled = await call(operator, c.SETTLE.by_operator, c.Settle())
-            if isinstance(settled, c.Settled) and settled.settled and settled.edges == len(edges):
+            settled = await call(operator, SETTLE.by_operator, Settle())
+            if isinstance(settled, Settled) and settled.settled and settled.edges == len(edges):
                 return
             await asyncio.sleep(0.02)
 
@@ -33,4 +33,4 @@ def cache_of(edge: httpx.AsyncClient) -> Cache:
 def make_cold(edge: httpx.AsyncClient, token: str) -> None:
     """Has the edge forget a token, as for a notice of a change that comes twice."""
     digest = bytes.fromhex(token_format.digest(token) or "")
-    cache_of(edge).follow([c.Changed(seq=0, key=notice_key(digest), rev=0)], 0)
+    cache_of(edge).follow([Changed(seq=0, key=notice_key(digest), rev=0)], 0)

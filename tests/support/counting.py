@@ -8,7 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tallystick import connection as bus
-from tallystick.contracts import EXPOSITION, AskExposition, Exposition, Failure, publishers
+from tallystick.contracts import publishers
+from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
+from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
 from tallystick_server.metrics import app
 from tallystick_server.runtime.lifecycle import Stop

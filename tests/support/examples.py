@@ -2,16 +2,16 @@
 
 from datetime import UTC, datetime
 
-from tallystick import contracts as c
+from tallystick.contracts.records import Access, RateLimit, Restrictions, Token
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-TOKEN = c.Token(
+TOKEN = Token(
     id="tok_1",
     description="",
     scopes=("api",),
     account=None,
     metadata=None,
-    restrictions=c.Restrictions(rate_limit=c.RateLimit(max_requests=1, time_window=60)),
+    restrictions=Restrictions(rate_limit=RateLimit(max_requests=1, time_window=60)),
     not_before=None,
     expires=TIME,
     disabled=False,
@@ -19,7 +19,7 @@ TOKEN = c.Token(
     created=TIME,
     created_by="cli:me",
     rotated_to=None,
-    access=c.Access(),
+    access=Access(),
 )
 VECTOR = (
     "hKJpZNlAZWEzODczZjkyMzRmYjNiOGI3MDAwNDMzNzMxMzhjNzMwYzU2ZmQyZjdmYTI3ZGJjZGM2MWQ0YzljMmIyZGY4ZKdjcmVhdGVk"

@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from tallystick import connection as bus
-from tallystick.contracts import EVENTS_STREAM
+from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.local import nats as embedded_nats, postgres as embedded_postgres
 from tallystick_server.metrics import store as metrics_store
 from tallystick_server.runtime.nats_permissions import CORE, EVENTS, USERS, User

@@ -10,21 +10,12 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from tallystick import connection as bus, contracts
-from tallystick.contracts import (
-    CREATE_TOKEN,
-    EXPOSITION,
-    TOKENS_STATS,
-    Actor,
-    AskExposition,
-    AskTokensStats,
-    CreateToken,
-    Failure,
-    Made,
-    NewToken,
-    Operation,
-    Token,
-)
+from tallystick import connection as bus
+from tallystick.contracts import registry
+from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.records import NewToken, Token
+from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken, Made
 from tallystick.rpc import hedged
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
@@ -52,9 +43,8 @@ def sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     count exactly.
     """
     monkeypatch.setattr(hedged, "HEDGE_S", 5.0)
-    for each in vars(contracts).values():
-        if isinstance(each, Operation) and each.timeout_s < 5:
-            monkeypatch.setattr(each, "timeout_s", 5.0)
+    for operation in registry.declared():
+        monkeypatch.setattr(operation, "timeout_s", max(operation.timeout_s, 5.0))
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import click
 import pytest
 
-from tallystick.contracts import EVENTS_STREAM
+from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.__main__ import program
 from tallystick_server.runtime import nats_permissions
 from tests.support.docs import PAGES, Reader, blocks

@@ -9,7 +9,7 @@ import nats
 import pytest
 
 from tallystick import producer as events
-from tallystick.contracts import AccountState
+from tallystick.contracts.events import AccountState
 from tests.support.polling import until
 from tests.support.up import Up, run
 

@@ -17,7 +17,7 @@ import nats
 import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
-from tallystick.contracts import EVENTS_STREAM
+from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.local import nats as embedded_nats, postgres
 from tallystick_server.local.data_dir import DataFolder
 from tallystick_server.local.processes import spawn

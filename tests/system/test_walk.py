@@ -6,7 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tallystick.contracts import TokenUpdate
+from tallystick.contracts.tokens import TokenUpdate
 from tests.support.examples import VECTOR, VECTOR_TOKEN
 from tests.support.polling import until
 from tests.support.up import Up

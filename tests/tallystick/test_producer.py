@@ -8,7 +8,7 @@ import nats
 import pytest
 
 from tallystick import connection as bus, producer as events
-from tallystick.contracts import EVENTS_STREAM, AccountState
+from tallystick.contracts.events import EVENTS_STREAM, AccountState
 from tallystick.producer import MAX_DATA_BYTES, Producer
 from tallystick_server.metrics.consumer import ensure_stream
 from tests.support.polling import until_async

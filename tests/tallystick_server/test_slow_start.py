@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import asyncpg
 import pytest
 
-from tallystick.contracts import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
+from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
 from tallystick_server.metrics import app as metrics_app
 from tallystick_server.runtime.lifecycle import Stop
 from tallystick_server.tokens import app as tokens_app

@@ -2,7 +2,19 @@
 
 import click
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import (
+    ADD_ACCOUNT,
+    DELETE_ACCOUNT,
+    GET_ACCOUNT,
+    GET_ACCOUNT_LOG,
+    LIST_ACCOUNTS,
+    AccountPage,
+    AddAccount,
+    DeleteAccount,
+    GetAccount,
+    GetAccountLog,
+    ListAccounts,
+)
 from tallystick_server.cli.connection import ask, change, operator
 from tallystick_server.cli.lists import in_pages, show_pages
 from tallystick_server.cli.output import as_ascii, show_record
@@ -21,19 +33,19 @@ def list_accounts(
 ) -> None:
     """List accounts by name."""
 
-    def show(found: c.AccountPage) -> None:
+    def show(found: AccountPage) -> None:
         for account in found.accounts:
             click.echo(as_ascii(account) if as_json else f"{account.account}  {account.name!r}")
 
-    wanted = c.ListAccounts(page=page, page_size=page_size, query=query, after=after, actor=operator())
-    show_pages(c.LIST_ACCOUNTS, wanted, show, noun="accounts", show_all=show_all, as_json=as_json)
+    wanted = ListAccounts(page=page, page_size=page_size, query=query, after=after, actor=operator())
+    show_pages(LIST_ACCOUNTS, wanted, show, noun="accounts", show_all=show_all, as_json=as_json)
 
 
 @accounts.command()
 @click.argument("account")
 def show(account: str) -> None:
     """Show an account."""
-    show_record(ask(c.GET_ACCOUNT, c.GetAccount(account=account, actor=operator())))
+    show_record(ask(GET_ACCOUNT, GetAccount(account=account, actor=operator())))
 
 
 @accounts.command()
@@ -41,7 +53,7 @@ def show(account: str) -> None:
 @click.option("--after", help="older entries: the `next` of the ones before")
 def log(account: str, after: str | None) -> None:
     """Show when an account was added and deleted; a deleted account's too."""
-    show_record(ask(c.GET_ACCOUNT_LOG, c.GetAccountLog(account=account, after=after, actor=operator())))
+    show_record(ask(GET_ACCOUNT_LOG, GetAccountLog(account=account, after=after, actor=operator())))
 
 
 @accounts.command()
@@ -49,7 +61,7 @@ def log(account: str, after: str | None) -> None:
 @click.option("--name", default="", help="what people call it")
 def add(account: str, name: str) -> None:
     """Add an account. One that exists stays as it is."""
-    show_record(ask(c.ADD_ACCOUNT, c.AddAccount(account=account, name=name, actor=operator())))
+    show_record(ask(ADD_ACCOUNT, AddAccount(account=account, name=name, actor=operator())))
 
 
 @accounts.command()
@@ -57,7 +69,7 @@ def add(account: str, name: str) -> None:
 @click.confirmation_option(prompt="Delete the account and revoke all its tokens?")
 def delete(account: str) -> None:
     """Delete an account and revoke its tokens."""
-    deleted, everywhere = change(c.DELETE_ACCOUNT, c.DeleteAccount(account=account, actor=operator()))
+    deleted, everywhere = change(DELETE_ACCOUNT, DeleteAccount(account=account, actor=operator()))
     click.echo(
         f"{account!r} is deleted; {deleted.tokens} tokens are rejected on all {everywhere.edges} edges "
         f"after {everywhere.seconds * 1000:.0f} ms"

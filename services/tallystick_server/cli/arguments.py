@@ -8,8 +8,12 @@ import click
 import msgspec
 from nats.aio.client import Client
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, FieldError, validation
+from tallystick.contracts import messages, validation
+from tallystick.contracts.accounts import GET_ACCOUNT, GetAccount
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.records import RateLimit, Restrictions
+from tallystick.contracts.tokens import RateLimitUpdate, RestrictionsUpdate, TokenUpdate
 from tallystick.rpc.call import call
 from tallystick.tokens import rules
 from tallystick_server.cli.connection import inquire, operator
@@ -35,7 +39,7 @@ class Time(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
-            return msgspec.convert(value, c.Time)
+            return msgspec.convert(value, messages.Time)
         except msgspec.ValidationError:
             self.fail("a time with its zone, as in 2027-01-31T00:00:00Z", param, ctx)
 
@@ -55,16 +59,16 @@ class TokenId(click.ParamType[str]):
         return str(value)
 
 
-class Rate(click.ParamType[c.RateLimit]):
+class Rate(click.ParamType[RateLimit]):
     """``100/60``: requests in a window of seconds."""
 
     name = "requests/seconds"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> c.RateLimit:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RateLimit:
         requests, _, window = str(value).partition("/")
         if not (requests.isdecimal() and window.isdecimal()):
             self.fail("requests/seconds, as in 100/60", param, ctx)
-        return c.RateLimit(max_requests=int(requests), time_window=int(window))
+        return RateLimit(max_requests=int(requests), time_window=int(window))
 
 
 class Metadata(click.ParamType[dict[str, Any]]):
@@ -124,8 +128,8 @@ def missing_accounts(names: Iterable[str]) -> set[str]:
     async def missing(client: Client) -> set[str]:
         found = set()
         for name in names:
-            question = c.GetAccount(account=name, actor=operator())
-            reply = await call(client, c.GET_ACCOUNT.by_operator, question)
+            question = GetAccount(account=name, actor=operator())
+            reply = await call(client, GET_ACCOUNT.by_operator, question)
             if isinstance(reply, Failure) and reply.code == "not_found":
                 found.add(name)
         return found
@@ -133,15 +137,15 @@ def missing_accounts(names: Iterable[str]) -> set[str]:
     return inquire(missing) or set()
 
 
-def update(given: Mapping[str, Any]) -> c.TokenUpdate:
+def update(given: Mapping[str, Any]) -> TokenUpdate:
     """The edit that sets the fields which options give."""
-    names = {*c.TokenUpdate.__struct_fields__, *c.Restrictions.__struct_fields__}
+    names = {*TokenUpdate.__struct_fields__, *Restrictions.__struct_fields__}
     fields = {name: value for name, value in given.items() if name in names and value not in (None, ())}
     for name in given.get("clear", ()):
         fields[name.replace("-", "_")] = None
-    limits = {name: fields.pop(name) for name in c.Restrictions.__struct_fields__ if name in fields}
+    limits = {name: fields.pop(name) for name in Restrictions.__struct_fields__ if name in fields}
     if limits.get("rate_limit") is not None:
-        limits["rate_limit"] = c.RateLimitUpdate(**msgspec.structs.asdict(limits["rate_limit"]))
+        limits["rate_limit"] = RateLimitUpdate(**msgspec.structs.asdict(limits["rate_limit"]))
     if limits:
-        fields["restrictions"] = c.RestrictionsUpdate(**limits)
-    return c.TokenUpdate(**fields)
+        fields["restrictions"] = RestrictionsUpdate(**limits)
+    return TokenUpdate(**fields)

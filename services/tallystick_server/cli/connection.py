@@ -14,7 +14,8 @@ from nats.aio.client import Client
 from tallystick import connection as bus
 from tallystick.coherence import propagation
 from tallystick.coherence.propagation import Creation, Everywhere, carry_out
-from tallystick.contracts import Actor, CreateToken, Failure, Made, Operation, RotateToken
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.tokens import CreateToken, Made, RotateToken
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
 from tallystick_server.cli.output import fail

@@ -2,7 +2,7 @@
 
 import click
 
-from tallystick import contracts as c
+from tallystick.contracts.metrics import COUNTING, RESUME_COUNTING, AskCounting, ResumeCounting
 from tallystick_server.cli.connection import ask, operator
 from tallystick_server.cli.output import fail
 from tallystick_server.runtime.lifecycle import EX_UNAVAILABLE
@@ -16,7 +16,7 @@ def counting() -> None:
 @counting.command()
 def status() -> None:
     """Print whether events are counted and stored; exits 69 if they are not."""
-    state = ask(c.COUNTING, c.AskCounting())
+    state = ask(COUNTING, AskCounting())
     click.echo(f"counting: {f'refused: {state.refusal}' if state.refusal else 'yes'}")
     click.echo(f"stream: {state.stream}")
     if state.refusal or state.stream != "writable":
@@ -30,12 +30,12 @@ def resume(*, yes: bool) -> None:
 
     Numbered events that were counted before are not counted again. What the lost stream held uncounted stays lost.
     """
-    state = ask(c.COUNTING, c.AskCounting())
+    state = ask(COUNTING, AskCounting())
     if state.refusal is None:
         click.echo("nothing to decide: events are counted")
         return
     click.echo(state.refusal)
     if not yes:
         click.confirm("Count the stream that is there?", abort=True)
-    ask(c.RESUME_COUNTING, c.ResumeCounting(actor=operator()))
+    ask(RESUME_COUNTING, ResumeCounting(actor=operator()))
     click.echo("counting resumes within seconds")

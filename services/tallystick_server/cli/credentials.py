@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 
-from tallystick.contracts import NewToken, publishers
+from tallystick.contracts import publishers
+from tallystick.contracts.records import NewToken
 from tallystick.errors import Unavailable
 from tallystick.tokens import format as token_format, record as token_record
 from tallystick.tokens.ids import new_id

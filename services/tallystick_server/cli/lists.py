@@ -7,7 +7,9 @@ import click
 import msgspec
 from nats.aio.client import Client
 
-from tallystick.contracts import AccountPage, Failure, ListAccounts, ListTokens, Operation, TokenPage
+from tallystick.contracts.accounts import AccountPage, ListAccounts
+from tallystick.contracts.operation import Failure, Operation
+from tallystick.contracts.tokens import ListTokens, TokenPage
 from tallystick.rpc.call import call
 from tallystick_server.cli.connection import or_fail, with_client
 

@@ -10,9 +10,19 @@ from typing import NamedTuple
 import click
 from nats.aio.client import Client
 
-from tallystick import contracts as c
 from tallystick.coherence import propagation
-from tallystick.contracts import Failure
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.records import Token
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    GET_TOKEN,
+    REVOKE_TOKEN,
+    EditToken,
+    GetToken,
+    RevokeToken,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import emailengine_record, record as token_record
 from tallystick.tokens.emailengine_record import Loss
@@ -45,7 +55,7 @@ class Finding(NamedTuple):
     line: int
     text: str
     token: str
-    changes: c.TokenUpdate | None = None
+    changes: TokenUpdate | None = None
     successor: str | None = None
 
     @property
@@ -89,7 +99,7 @@ def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool)
         )
 
 
-def decide(line: int, token: c.Token, loss: Loss) -> Finding:
+def decide(line: int, token: Token, loss: Loss) -> Finding:
     """What is to be done about a stored token. Pure."""
     lost = ", ".join(loss.fields)
     done = None
@@ -111,10 +121,10 @@ def decide(line: int, token: c.Token, loss: Loss) -> Finding:
         text = f"{lost} was dropped; its scopes do not cover those it is to have: check it by hand"
         return Finding(line, text, token.id)
     text = f"too wide: {lost} was dropped; --apply sets its scopes to {', '.join(loss.scopes)}"
-    return Finding(line, text, token.id, c.TokenUpdate(scopes=loss.scopes))
+    return Finding(line, text, token.id, TokenUpdate(scopes=loss.scopes))
 
 
-_DISABLE = c.TokenUpdate(disabled=True)
+_DISABLE = TokenUpdate(disabled=True)
 
 
 def _losses(lines: Sequence[tuple[int, str]], scopes: Sequence[str]) -> Iterator[tuple[int, Loss]]:
@@ -133,14 +143,14 @@ def _losses(lines: Sequence[tuple[int, str]], scopes: Sequence[str]) -> Iterator
 
 async def _findings(client: Client, line: int, loss: Loss) -> list[Finding]:
     """About the token with this digest and its successors by rotation."""
-    verdict = await call(client, c.VERIFY, c.VerifyToken(digest=loss.digest))
+    verdict = await call(client, VERIFY, VerifyToken(digest=loss.digest))
     if isinstance(verdict, Failure):
         raise _Stopped(verdict)
     token_id = verdict.token.id if verdict.token else verdict.refused.id if verdict.refused else None
     findings = []
     while token_id is not None:
         token = await call(
-            client, c.GET_TOKEN.by_operator, c.GetToken(id=token_id, revoked=True, actor=operator())
+            client, GET_TOKEN.by_operator, GetToken(id=token_id, revoked=True, actor=operator())
         )
         if isinstance(token, Failure):
             raise _Stopped(token)
@@ -152,12 +162,12 @@ async def _findings(client: Client, line: int, loss: Loss) -> list[Finding]:
 async def _repair(client: Client, finding: Finding) -> object:
     """The reply to what makes it right, or the failure."""
     if finding.successor is not None:
-        end = c.RevokeToken(id=finding.successor, only="predecessors", actor=operator())
-        return await propagation.carry_out(client, c.REVOKE_TOKEN.by_operator, end)
+        end = RevokeToken(id=finding.successor, only="predecessors", actor=operator())
+        return await propagation.carry_out(client, REVOKE_TOKEN.by_operator, end)
     if finding.changes is None:
         return None
-    edit = c.EditToken(id=finding.token, changes=finding.changes, actor=operator())
-    return await propagation.carry_out(client, c.EDIT_TOKEN.by_operator, edit)
+    edit = EditToken(id=finding.token, changes=finding.changes, actor=operator())
+    return await propagation.carry_out(client, EDIT_TOKEN.by_operator, edit)
 
 
 def _done(finding: Finding) -> str:

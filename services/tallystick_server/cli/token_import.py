@@ -8,8 +8,16 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, FieldError
+from tallystick.contracts.imports import (
+    IMPORT_TOKENS,
+    MAX_IMPORT,
+    MAX_IMPORT_BYTES,
+    Imported,
+    ImportNotice,
+    ImportTokens,
+)
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure
 from tallystick.contracts.record_fields import describe
 from tallystick.tokens import record as token_record, rules
 from tallystick.tokens.record import NotARecord, TokenRecord
@@ -98,8 +106,8 @@ def import_tokens(
     if reconcile:
         reconciliation.run([(line.number, line.text) for line in lines], scopes, apply=apply)
         return
-    if len(lines) > c.MAX_IMPORT:
-        fail(f"{len(lines)} records: at most {c.MAX_IMPORT} at once; nothing was imported", EX_DATAERR)
+    if len(lines) > MAX_IMPORT:
+        fail(f"{len(lines)} records: at most {MAX_IMPORT} at once; nothing was imported", EX_DATAERR)
     _import(
         parse(lines, scopes),
         create_accounts=accounts == "create",
@@ -154,9 +162,9 @@ def parse(lines: Iterable[Line], scopes: Sequence[str]) -> Parsed:
 
 def _import(parsed: Parsed, *, create_accounts: bool, skip_rejected: bool, dry_run: bool) -> None:
     stopped = bool(parsed.rejected) and not skip_rejected
-    imported: c.Imported | None = c.Imported(added=(), existing=())
+    imported: Imported | None = Imported(added=(), existing=())
     if parsed.records:
-        request = c.ImportTokens(
+        request = ImportTokens(
             records=tuple(record for _, record in parsed.records),
             actor=operator(),
             create_accounts=create_accounts,
@@ -181,16 +189,16 @@ def _import(parsed: Parsed, *, create_accounts: bool, skip_rejected: bool, dry_r
         fail(f"{_count(len(parsed.rejected), 'record')} rejected; none was left to import", EX_DATAERR)
 
 
-def _ask(parsed: Parsed, request: c.ImportTokens) -> c.Imported | None:
+def _ask(parsed: Parsed, request: ImportTokens) -> Imported | None:
     """Has the records imported, and notes what is said about them; None where some are rejected and so all are."""
     lines = [line for line, _ in parsed.records]
     size = len(msgspec.json.encode(request))
-    if size > c.MAX_IMPORT_BYTES:
+    if size > MAX_IMPORT_BYTES:
         fail(
-            f"the records take {size} bytes, at most {c.MAX_IMPORT_BYTES} at once: split the file; nothing was imported",
+            f"the records take {size} bytes, at most {MAX_IMPORT_BYTES} at once: split the file; nothing was imported",
             EX_DATAERR,
         )
-    reply = try_change(c.IMPORT_TOKENS, request)
+    reply = try_change(IMPORT_TOKENS, request)
     if not isinstance(reply, Failure):
         _add_notices(parsed, lines, reply.notices)
         return reply
@@ -199,7 +207,7 @@ def _ask(parsed: Parsed, request: c.ImportTokens) -> c.Imported | None:
     return None
 
 
-def _print_imported(imported: c.Imported) -> None:
+def _print_imported(imported: Imported) -> None:
     for account in imported.accounts:
         click.echo(f"created the account {account}", err=True)
     for token in imported.added:
@@ -227,7 +235,7 @@ def _add_problem(parsed: Parsed, line: Line, field: str, message: str) -> None:
     parsed.rejected.setdefault(line.number, []).append(describe(FieldError(field=shown, message=message)))
 
 
-def _add_notices(parsed: Parsed, lines: Sequence[Line], notices: Iterable[c.ImportNotice]) -> None:
+def _add_notices(parsed: Parsed, lines: Sequence[Line], notices: Iterable[ImportNotice]) -> None:
     for notice in notices:
         line = lines[notice.record]
         match notice.outcome:

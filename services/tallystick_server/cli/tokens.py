@@ -7,8 +7,31 @@ from typing import Any, TypeVar, get_args
 import click
 import msgspec
 
-from tallystick import contracts as c
 from tallystick.coherence.propagation import Creation
+from tallystick.contracts.imports import EXPORT_TOKEN, ExportToken
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
+from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    GET_LOG,
+    GET_TOKEN,
+    LIST_TOKENS,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    CreateToken,
+    EditToken,
+    GetLog,
+    GetToken,
+    ListTokens,
+    RevokeAll,
+    RevokeToken,
+    RotateToken,
+    TokenOrder,
+    TokenPage,
+    TokenState,
+)
 from tallystick.tokens import format as token_format
 from tallystick_server.cli.arguments import FieldOption, Metadata, Rate, Time, TokenCommand, TokenId, update
 from tallystick_server.cli.connection import ask, change, create, http, operator
@@ -82,21 +105,19 @@ def issue(
     description: str | None,
     addresses: tuple[str, ...],
     referrers: tuple[str, ...],
-    rate_limit: c.RateLimit | None,
+    rate_limit: RateLimit | None,
     as_json: bool,
     **fields: Any,
 ) -> None:
     """Make a token and show it, this once."""
     secret = token_format.new_secret()
-    restrictions = c.Restrictions(
+    restrictions = Restrictions(
         addresses=addresses or None, referrers=referrers or None, rate_limit=rate_limit
     )
     created = create(
-        c.CREATE_TOKEN,
-        c.CreateToken(
-            token=c.NewToken(
-                scopes=scopes, description=description or "", restrictions=restrictions, **fields
-            ),
+        CREATE_TOKEN,
+        CreateToken(
+            token=NewToken(scopes=scopes, description=description or "", restrictions=restrictions, **fields),
             digest=secret.digest,
             hint=secret.hint,
             actor=operator(),
@@ -110,13 +131,13 @@ def issue(
 @click.option(
     "--query", "-q", help="only those with this in id, description or account, this hint, or EmailEngine's id"
 )
-@click.option("--state", type=click.Choice(get_args(c.TokenState)), help="only those in this state")
+@click.option("--state", type=click.Choice(get_args(TokenState)), help="only those in this state")
 @click.option("--scope", "-s", help="only those that were given this scope or one below it")
 @click.option("--created-by", type=TokenId(), help="only those that this token created")
 @click.option("--unused-since", type=Time(), help="only those neither used nor created since this time")
 @click.option(
     "--order",
-    type=click.Choice(get_args(c.TokenOrder)),
+    type=click.Choice(get_args(TokenOrder)),
     default="created",
     show_default=True,
     help="newest first, last used first, next to expire first (expired ones last), or by description",
@@ -125,7 +146,7 @@ def issue(
 def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:
     """List tokens, newest first; without the revoked ones unless asked for."""
 
-    def show(found: c.TokenPage) -> None:
+    def show(found: TokenPage) -> None:
         for token in found.tokens:
             if as_json:
                 click.echo(as_ascii(token))
@@ -133,15 +154,15 @@ def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:
                 # Shown as Python would quote it: a description may hold anything, a terminal obeys some of it.
                 click.echo(f"{token.id}  {token.hint}…  {','.join(token.scopes)}  {token.description!r}")
 
-    request = c.ListTokens(actor=operator(), **wanted)
-    show_pages(c.LIST_TOKENS, request, show, noun="tokens", show_all=show_all, as_json=as_json)
+    request = ListTokens(actor=operator(), **wanted)
+    show_pages(LIST_TOKENS, request, show, noun="tokens", show_all=show_all, as_json=as_json)
 
 
 @tokens.command()
 @token_id
 def show(token_id: str) -> None:
     """Show a token's record, a revoked one's too."""
-    show_record(ask(c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=operator())))
+    show_record(ask(GET_TOKEN, GetToken(id=token_id, revoked=True, actor=operator())))
 
 
 @tokens.command()
@@ -149,7 +170,7 @@ def show(token_id: str) -> None:
 @click.option("--after", help="older entries: the `next` of the ones before")
 def log(token_id: str, after: str | None) -> None:
     """Show a token's latest changes with what they changed, and what was refused to it."""
-    show_record(ask(c.GET_LOG, c.GetLog(id=token_id, after=after, actor=operator())))
+    show_record(ask(GET_LOG, GetLog(id=token_id, after=after, actor=operator())))
 
 
 @tokens.command(cls=TokenCommand)
@@ -161,7 +182,7 @@ def log(token_id: str, after: str | None) -> None:
 def edit(token_id: str, **given: Any) -> None:
     """Change what is given and leave the rest."""
     wanted = update(given)
-    show_record(ask(c.EDIT_TOKEN, c.EditToken(id=token_id, changes=wanted, actor=operator())))
+    show_record(ask(EDIT_TOKEN, EditToken(id=token_id, changes=wanted, actor=operator())))
 
 
 @tokens.command()
@@ -172,8 +193,8 @@ def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
     """Make a token's successor and show it, this once."""
     secret = token_format.new_secret()
     created = create(
-        c.ROTATE_TOKEN,
-        c.RotateToken(
+        ROTATE_TOKEN,
+        RotateToken(
             id=token_id,
             grace=grace,
             digest=secret.digest,
@@ -201,13 +222,13 @@ def revoke(
     if account is not None:
         if end_grace or with_descendants or dry_run:
             raise click.UsageError("--account takes no other option")
-        all_of_it, everywhere = change(c.REVOKE_ALL, c.RevokeAll(account=account, actor=operator()))
+        all_of_it, everywhere = change(REVOKE_ALL, RevokeAll(account=account, actor=operator()))
         what = f"{all_of_it.tokens} tokens of {account!r} are"
         living = all_of_it.living_descendants
     else:
         revoked, everywhere = change(
-            c.REVOKE_TOKEN,
-            c.RevokeToken(
+            REVOKE_TOKEN,
+            RevokeToken(
                 id=token_id,
                 only="predecessors" if end_grace else None,
                 descendants=with_descendants,
@@ -246,7 +267,7 @@ def revoke(
 def sign_in(token_id: str, *, minutes: int, url: str | None) -> None:
     """Print a link that signs in to the dashboard, once, as this token."""
     link = login_link.new(token_id, operator(), seconds=minutes * 60)
-    ask(c.MAKE_SIGN_IN_LINK, link.request)
+    ask(MAKE_SIGN_IN_LINK, link.request)
     click.echo(f"{(url or http()).rstrip('/')}{login_link.path(link.secret)}")
 
 
@@ -254,7 +275,7 @@ def sign_in(token_id: str, *, minutes: int, url: str | None) -> None:
 @token_id
 def export(token_id: str) -> None:
     """Print a token's record with its hash and without its secret, for TALLYSTICK_PREPARED_TOKEN or import."""
-    exported = ask(c.EXPORT_TOKEN, c.ExportToken(id=token_id, actor=operator()))
+    exported = ask(EXPORT_TOKEN, ExportToken(id=token_id, actor=operator()))
     click.echo(msgspec.json.encode(exported.record).decode())
 
 

@@ -19,17 +19,10 @@ from typing import NamedTuple
 import asyncpg
 
 from tallystick import connection as bus
-from tallystick.contracts import (
-    CREATE_TOKEN,
-    EXPOSITION,
-    TOKENS_STATS,
-    Actor,
-    AskExposition,
-    AskTokensStats,
-    CreateToken,
-    Failure,
-    NewToken,
-)
+from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tallystick.contracts import EVENTS_STREAM
+from tallystick.contracts.events import EVENTS_STREAM
 from tallystick.errors import Unavailable
 from tallystick_server.local.processes import START_S, spawn, stopped_on_failure
 from tallystick_server.runtime.nats_permissions import EVENTS, Cluster, Tls, User, settings

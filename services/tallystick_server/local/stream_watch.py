@@ -13,7 +13,8 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from tallystick import connection as bus
-from tallystick.contracts import COUNTING, AskCounting, Failure
+from tallystick.contracts.metrics import COUNTING, AskCounting
+from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
 from tallystick_server.runtime.lifecycle import Stop, background
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from nats.aio.client import Client
 
-from tallystick.contracts import Event, ThreadStarted, ThreadStopped
+from tallystick.contracts.events import Event, ThreadStarted, ThreadStopped
 from tallystick.producer import NOT_STORED, publish
 from tallystick.tasks import ended_by_cancelling
 from tallystick.tokens.ids import new_id, worker_thread

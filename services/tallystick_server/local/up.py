@@ -13,18 +13,11 @@ from typing import NamedTuple
 from nats.aio.client import Client
 
 from tallystick import VERSION, connection as bus
-from tallystick.contracts import (
-    CREATE_TOKEN,
-    EXPOSITION,
-    MAKE_SIGN_IN_LINK,
-    TOKENS_STATS,
-    Actor,
-    AskExposition,
-    AskTokensStats,
-    CreateToken,
-    Failure,
-    NewToken,
-)
+from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK
+from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
 from tallystick.tasks import ended_by_cancelling

@@ -23,7 +23,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
-from tallystick.contracts import EVENTS_PREFIX, EVENTS_STREAM, STREAM_CONSUMER
+from tallystick.contracts.events import EVENTS_PREFIX, EVENTS_STREAM, STREAM_CONSUMER
 from tallystick.errors import Unavailable
 from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures

@@ -10,7 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tallystick.contracts import (
+from tallystick.contracts import publishers
+from tallystick.contracts.events import (
     EVENTS_PREFIX,
     AccountAdded,
     AccountDeletedEvent,
@@ -21,9 +22,8 @@ from tallystick.contracts import (
     ThreadHeartbeat,
     ThreadStarted,
     ThreadStopped,
-    Time,
-    publishers,
 )
+from tallystick.contracts.messages import Time
 from tallystick.metrics import catalogue
 from tallystick.metrics.catalogue import Metric
 from tallystick.producer import is_event_type

@@ -4,8 +4,25 @@ import gzip
 import logging
 from collections.abc import Callable, Mapping
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, FieldError
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.metrics import (
+    COUNTING,
+    EXPOSITION,
+    METRICS_HISTORY,
+    METRICS_STATS,
+    RESUME_COUNTING,
+    AskCounting,
+    AskExposition,
+    AskHistory,
+    AskMetricsStats,
+    Counting,
+    Exposition,
+    History,
+    MetricsStats,
+    ResumeCounting,
+    Resumed,
+)
+from tallystick.contracts.operation import Failure
 from tallystick.metrics import catalogue
 from tallystick.producer import HEARTBEAT_S, StreamHealth
 from tallystick.rpc import batches
@@ -44,25 +61,25 @@ class MetricsHandlers:
 
     def all(self) -> Handlers:
         return {
-            c.EXPOSITION: self.exposition,
-            c.METRICS_STATS: self.stats,
-            c.METRICS_HISTORY: self.history,
-            c.COUNTING: self.counting,
-            c.RESUME_COUNTING: self.resume_counting,
+            EXPOSITION: self.exposition,
+            METRICS_STATS: self.stats,
+            METRICS_HISTORY: self.history,
+            COUNTING: self.counting,
+            RESUME_COUNTING: self.resume_counting,
         }
 
-    async def counting(self, _: c.AskCounting) -> c.Counting:
-        return c.Counting(refusal=await store.refusal(self._pool), stream=self._stream_health())
+    async def counting(self, _: AskCounting) -> Counting:
+        return Counting(refusal=await store.refusal(self._pool), stream=self._stream_health())
 
-    async def resume_counting(self, request: c.ResumeCounting) -> c.Resumed:
+    async def resume_counting(self, request: ResumeCounting) -> Resumed:
         refusal = await store.accept(self._pool)
         if refusal is not None:
             log.warning(
                 "%s decided to count the stream that is there, after: %s", request.actor.name, refusal
             )
-        return c.Resumed(refusal=refusal)
+        return Resumed(refusal=refusal)
 
-    async def exposition(self, request: c.AskExposition) -> c.Exposition:
+    async def exposition(self, request: AskExposition) -> Exposition:
         threads, late = await store.threads(self._pool, LATE_S)
         samples = [
             *await store.counters(self._pool),
@@ -82,20 +99,20 @@ class MetricsHandlers:
             ),
         ]
         printed = text(samples, openmetrics=request.openmetrics)
-        return c.Exposition(gzip=gzip.compress(printed.encode(), compresslevel=1, mtime=0))
+        return Exposition(gzip=gzip.compress(printed.encode(), compresslevel=1, mtime=0))
 
-    async def stats(self, request: c.AskMetricsStats) -> c.MetricsStats | Failure:
+    async def stats(self, request: AskMetricsStats) -> MetricsStats | Failure:
         if not 0 <= request.seconds <= MAX_SECONDS:
             return Failure(
                 code="bad_request", errors=(FieldError(field="seconds", message=f"0 to {MAX_SECONDS}"),)
             )
-        return c.MetricsStats(
+        return MetricsStats(
             connections=CONNECTIONS | largest(await store.accounts_by_state(self._pool)),
             counters=await store.recent(self._pool, request.seconds),
         )
 
-    async def history(self, request: c.AskHistory) -> c.History | Failure:
-        history = c.History(counts=await store.history(self._pool, request.kind, request.minutes))
+    async def history(self, request: AskHistory) -> History | Failure:
+        history = History(counts=await store.history(self._pool, request.kind, request.minutes))
         if batches.fits(history):
             return history
         message = f"{len(history.counts)} kinds begin so, more than one answer holds: ask for fewer minutes"

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
-from tallystick.contracts import EVENTS_STREAM, RECONCILIATION_CONSUMER
+from tallystick.contracts.events import EVENTS_STREAM, RECONCILIATION_CONSUMER
 from tallystick.metrics import catalogue
 from tallystick_server.metrics import store
 from tallystick_server.metrics.counters import (

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tallystick import contracts
-from tallystick.contracts import Message
+from tallystick.contracts import propagation, quotas, registry
+from tallystick.contracts.imports import MAX_IMPORT_BYTES
+from tallystick.contracts.operation import MAX_REQUEST_BYTES
 from tallystick.rpc import batches
 from tallystick.rpc.call import DEADLINE_HEADER
 from tallystick_server.runtime import docstrings
@@ -17,11 +18,11 @@ from tallystick_server.runtime import docstrings
 INTRODUCTION = f"""\
 # The subjects and messages on NATS
 
-Made from `shared/tallystick/contracts/__init__.py` by `just nats-reference`; [services.md](services.md) tells how another service begins.
+Made from `shared/tallystick/contracts` by `just nats-reference`; [services.md](services.md) tells how another service begins.
 
 Payloads are JSON objects. Fields you do not know are to be skipped; new ones have defaults. Requests are answered once;
 what is not told here as a reply is a [Failure](#failure), with its `code` in the header `Nats-Service-Error` too. A
-request over {contracts.MAX_REQUEST_BYTES // 1024} KiB (an import: {contracts.MAX_IMPORT_BYTES // 1024} KiB) is refused, one without a reply subject is dropped.
+request over {MAX_REQUEST_BYTES // 1024} KiB (an import: {MAX_IMPORT_BYTES // 1024} KiB) is refused, one without a reply subject is dropped.
 Where a list would be over {batches.MAX_MESSAGE_BYTES:,} bytes, the reply is `bad_request`, and says how many to ask for. A request
 that changes something carries the header `{DEADLINE_HEADER}`, Unix time in milliseconds: what comes later is dropped and not carried out.
 `nats micro list` finds the services.
@@ -39,7 +40,7 @@ def reference() -> str:
 
 def _operations() -> Iterator[str]:
     yield "| subject | request | reply | answered within | |\n|---|---|---|---|---|"
-    for each in contracts.operations():
+    for each in registry.operations():
         changes = "changes something" if each.mutates else ""
         changes += ", true everywhere once [Settled](#settled)" if each.settles else ""
         yield (
@@ -52,8 +53,10 @@ def _operations() -> Iterator[str]:
 def _subjects() -> Iterator[str]:
     """The subjects that are no requests, with the text that stands below each."""
     yield "| subject | what |\n|---|---|"
-    body = ast.parse(Path(contracts.__file__).read_text()).body
-    for statement, following in pairwise(body):
+    files = [Path(str(module.__file__)) for module in (quotas, propagation)]
+    for statement, following in pairwise(
+        statement for file in files for statement in ast.parse(file.read_text()).body
+    ):
         match statement, following:
             case ast.Assign(value=ast.Constant(value=str(subject))), ast.Expr(
                 value=ast.Constant(value=str(text))
@@ -63,12 +66,7 @@ def _subjects() -> Iterator[str]:
 
 
 def _messages() -> Iterator[str]:
-    kinds = [
-        each
-        for each in vars(contracts).values()
-        if isinstance(each, type) and issubclass(each, Message) and each is not Message
-    ]
-    for name, schema in docstrings.schemas(kinds, "{name}").items():
+    for name, schema in docstrings.schemas(registry.messages(), "{name}").items():
         yield f"### {name}\n"
         if "description" in schema:
             yield schema["description"] + "\n"

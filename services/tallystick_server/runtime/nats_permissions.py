@@ -13,19 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tallystick import contracts
-from tallystick.contracts import (
-    ACKNOWLEDGED,
-    CHANGED,
+from tallystick.contracts import publishers, registry
+from tallystick.contracts.events import (
     EVENTS_PREFIX,
     EVENTS_STREAM,
-    RECALLED,
     RECONCILIATION_CONSUMER,
     STREAM_CONSUMER,
-    VERIFY,
-    VERIFY_MANY,
-    publishers,
 )
+from tallystick.contracts.propagation import ACKNOWLEDGED, CHANGED
+from tallystick.contracts.quotas import RECALLED
+from tallystick.contracts.verification import VERIFY, VERIFY_MANY
 
 CORE = "TALLYSTICK"
 """The account of requests, replies and change notices. It has no JetStream."""
@@ -346,7 +343,7 @@ def accounts(logins: Iterable[Login]) -> dict[str, Any]:
 
 def subjects() -> list[str]:
     """Every subject there is, from the contracts: requests, notices, events, and what NATS itself offers."""
-    operations = [each.subject for each in contracts.operations()]
+    operations = [each.subject for each in registry.operations()]
     kinds = (
         "thread.started",
         "token.created",

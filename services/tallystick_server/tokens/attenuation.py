@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from tallystick.contracts import FieldError, NewToken, Token
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import NewToken, Token
 from tallystick.tokens.addresses import network
 from tallystick.tokens.scopes import covers
 

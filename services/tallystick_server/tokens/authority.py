@@ -4,7 +4,8 @@ transaction that makes the change. `tallystick_server.tokens.operations` is the 
 
 from collections.abc import Iterable
 
-from tallystick.contracts import Actor, Failure, NewToken
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken
 from tallystick.tokens.access import Demand, judge
 from tallystick.tokens.scopes import covers
 from tallystick_server.tokens.attenuation import exceeds

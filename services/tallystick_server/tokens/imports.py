@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick import contracts as c
-from tallystick.contracts import FieldError, ImportNotice, record_fields
+from tallystick.contracts import record_fields
+from tallystick.contracts.imports import Imported, ImportNotice, ImportTokens
+from tallystick.contracts.messages import FieldError
 from tallystick.tokens import rules
 from tallystick.tokens.record import TokenRecord
 from tallystick_server.tokens.store.writes import AlreadyExists, NoSuchAccount, Transaction
@@ -21,11 +22,11 @@ class Result(NamedTuple):
         problems: why records are rejected, by field, as in ``records[3].token.expires``.
     """
 
-    reply: c.Imported
+    reply: Imported
     problems: list[FieldError]
 
 
-async def import_records(change: Transaction, request: c.ImportTokens, now: datetime) -> Result:
+async def import_records(change: Transaction, request: ImportTokens, now: datetime) -> Result:
     """Adds every record that may be a token and is none yet. The caller decides whether that is committed."""
     candidates, notices, problems = _candidates(request.records, now)
     stored = await change.known([record.digest for _, record, _ in candidates])
@@ -76,7 +77,7 @@ async def import_records(change: Transaction, request: c.ImportTokens, now: date
                         )
                     )
     known = [notice.id for notice in notices if notice.outcome in {"existing", "revoked"} and notice.id]
-    reply = c.Imported(
+    reply = Imported(
         added=tuple(added),
         existing=tuple(known),
         notices=tuple(sorted([*notices, *_rejections(problems)], key=lambda notice: notice.record)),

@@ -21,7 +21,7 @@ from nats.errors import Error as NatsError
 
 from tallystick import connection as bus
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts import (
+from tallystick.contracts.propagation import (
     ACKNOWLEDGED,
     CHANGED,
     Acknowledged,

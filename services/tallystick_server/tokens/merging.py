@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 
-from tallystick.contracts import FieldError, NewToken, TokenUpdate, record_fields
+from tallystick.contracts import record_fields
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import TokenUpdate
 from tallystick.tokens import rules
 
 

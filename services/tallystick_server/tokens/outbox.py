@@ -7,7 +7,7 @@ import msgspec
 from nats.aio.client import Client
 
 from tallystick import producer
-from tallystick.contracts import Event
+from tallystick.contracts.events import Event
 from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
 
 log = logging.getLogger(__name__)

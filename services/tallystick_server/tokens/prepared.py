@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime
 
-from tallystick.contracts import Actor
+from tallystick.contracts.operation import Actor
 from tallystick.tokens.record import NotARecord, decode
 from tallystick_server.tokens import imports
 from tallystick_server.tokens.store.queries import Store

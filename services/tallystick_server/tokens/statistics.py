@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
-from tallystick.contracts import EXPIRING_DAYS as SOON_DAYS
+from tallystick.contracts.tokens import EXPIRING_DAYS as SOON_DAYS
 from tallystick.metrics.recorder import Measures
 from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, FieldError, NewToken
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import MAX_DESCENDANTS_LISTED, Revoked, RevokeToken, TokenUpdate
 from tallystick.tokens import rules
 from tallystick_server.tokens.attenuation import exceeds
 from tallystick_server.tokens.authority import Authority, Rejected
@@ -88,9 +90,7 @@ def require_revision(target: StoredToken, revisions: Sequence[int] | None) -> No
         )
 
 
-async def edit(
-    change: Transaction, authority: Authority, target: StoredToken, changes: c.TokenUpdate
-) -> None:
+async def edit(change: Transaction, authority: Authority, target: StoredToken, changes: TokenUpdate) -> None:
     if target.token.rotated_to is not None:
         raise Rejected(conflict("this token was rotated: change its successor"))
     before = rows.wanted(target.token)
@@ -172,8 +172,8 @@ async def revoke(
     covered: Sequence[StoredToken],
     descendants: Sequence[StoredToken],
     *,
-    request: c.RevokeToken,
-) -> c.Revoked:
+    request: RevokeToken,
+) -> Revoked:
     """Revokes what is covered; the chain of the token that acts comes last."""
     holder = authority.holder
     own = holder.chain if holder else None
@@ -187,12 +187,12 @@ async def revoke(
     living = 0
     if not request.descendants:
         living = await change.count_living_descendants(_ids(covered), [chain[0].chain])
-    return c.Revoked(
+    return Revoked(
         deleted=not request.dry_run,
         covered=tuple(
             each.token.id for each in covered if each.token.revoked is not None or each.token.id in ended_ids
         ),
-        descendants=tuple(_ids(shown)[: c.MAX_DESCENDANTS_LISTED]),
+        descendants=tuple(_ids(shown)[:MAX_DESCENDANTS_LISTED]),
         living_descendants=living,
         own_chain=tuple(
             each.token.id

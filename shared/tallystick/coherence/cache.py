@@ -16,7 +16,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts import Changed, RefusedToken, Token, Verdict
+from tallystick.contracts.propagation import Changed
+from tallystick.contracts.records import Token
+from tallystick.contracts.verification import RefusedToken, Verdict
 
 V = TypeVar("V")
 

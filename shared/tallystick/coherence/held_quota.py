@@ -13,7 +13,8 @@ needed:
   replaces a newer one.
 """
 
-from tallystick.contracts import Quota, RecallQuota, ReturnQuota, TakeQuota, Token
+from tallystick.contracts.quotas import Quota, RecallQuota, ReturnQuota, TakeQuota
+from tallystick.contracts.records import Token
 from tallystick.tokens.ids import new_id
 
 PREFETCH_S = 0.1

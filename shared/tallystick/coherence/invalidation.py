@@ -14,7 +14,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from tallystick.coherence.cache import Cache
-from tallystick.contracts import (
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.propagation import (
     ACKNOWLEDGED,
     CHANGED,
     GET_CHANGES,
@@ -22,7 +23,6 @@ from tallystick.contracts import (
     RENEW_LEASE,
     Acknowledged,
     Changes,
-    Failure,
     GetChanges,
     ReleaseLease,
     RenewLease,

@@ -6,7 +6,8 @@ import asyncio
 
 from tallystick.coherence.cache import Cache, Key, Known
 from tallystick.coherence.invalidation import now
-from tallystick.contracts import VERIFY, Failure, VerifyToken
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.errors import Refused
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.hedged import Hedged

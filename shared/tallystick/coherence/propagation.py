@@ -7,17 +7,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 from nats.aio.client import Client
 
-from tallystick.contracts import (
-    SETTLE,
-    VERIFY,
-    CreateToken,
-    Failure,
-    Made,
-    Operation,
-    RotateToken,
-    Settle,
-    VerifyToken,
-)
+from tallystick.contracts.operation import Failure, Operation
+from tallystick.contracts.propagation import SETTLE, Settle
+from tallystick.contracts.tokens import CreateToken, Made, RotateToken
+from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.rpc.server import CLOCKS_S
 

@@ -15,16 +15,9 @@ from nats.aio.msg import Msg
 
 from tallystick.coherence.held_quota import HeldQuota, latest_recall
 from tallystick.coherence.invalidation import RETRY_S, now
-from tallystick.contracts import (
-    RECALLED,
-    RETURN_QUOTA,
-    TAKE_QUOTA,
-    Failure,
-    Quota,
-    RecallQuota,
-    ReturnQuota,
-    Token,
-)
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.quotas import RECALLED, RETURN_QUOTA, TAKE_QUOTA, Quota, RecallQuota, ReturnQuota
+from tallystick.contracts.records import Token
 from tallystick.errors import Refused
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.hedged import Hedged

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import msgspec
 from nats.aio.client import Client
 
-from tallystick.contracts import REPORT_USE, Failure, Refusal, ReportUse, Use
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Use
 from tallystick.rpc import batches
 from tallystick.rpc.call import call
 

@@ -5,7 +5,7 @@ and NATS permissions bind that name to a user, so that no service reports events
 import re
 from collections.abc import Mapping, Sequence
 
-from tallystick.contracts import EVENTS_PREFIX
+from tallystick.contracts.events import EVENTS_PREFIX
 
 SERVICES: Mapping[str, Sequence[str]] = {
     "edge": ("thread.*", "api.calls", "metrics.reported"),

@@ -11,8 +11,8 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 import msgspec
 from msgspec import UNSET
 
-from tallystick.contracts import FieldError
 from tallystick.contracts.input_limits import shown_value, unknown_name, without_input
+from tallystick.contracts.messages import FieldError
 
 _PATH = re.compile(r" - at `\$(.*)`$")
 

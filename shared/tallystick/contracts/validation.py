@@ -8,9 +8,12 @@ from typing import Any
 
 import msgspec
 
-from tallystick.contracts import FieldError, NewToken, TokenUpdate, record_fields
+from tallystick.contracts import record_fields
 from tallystick.contracts.input_limits import too_deep
+from tallystick.contracts.messages import FieldError
 from tallystick.contracts.record_fields import Unknown, Valid
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import TokenUpdate
 from tallystick.tokens import rules
 
 MAX_ERRORS = 50

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, Error as NatsError, NoRespondersError, OutboundBufferLimitError
 from nats.micro.request import ERROR_CODE_HEADER
 
-from tallystick.contracts import Failure, Operation
+from tallystick.contracts.operation import Failure, Operation
 from tallystick.rpc import tracing
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from tallystick.contracts import Failure, Operation
+from tallystick.contracts.operation import Failure, Operation
 from tallystick.rpc.call import Q, R, answered
 
 HEDGE_S = 0.05

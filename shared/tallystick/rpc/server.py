@@ -20,8 +20,10 @@ from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER, Request
 from nats.micro.service import EndpointConfig, EndpointStats, ServiceConfig
 
 from tallystick import VERSION, connection as bus
-from tallystick.contracts import Failure, FieldError, Operation, validation
+from tallystick.contracts import validation
 from tallystick.contracts.input_limits import without_input
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure, Operation
 from tallystick.rpc import batches, tracing
 from tallystick.rpc.call import DEADLINE_HEADER
 

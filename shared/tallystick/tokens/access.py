@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from tallystick.contracts import Token
+from tallystick.contracts.records import Token
 from tallystick.tokens.addresses import address, network
 from tallystick.tokens.scopes import covers
 

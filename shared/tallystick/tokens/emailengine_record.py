@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from tallystick.contracts import Digest, FieldError, NewToken, RateLimit, Restrictions, record_fields
+from tallystick.contracts import record_fields
+from tallystick.contracts.messages import Digest, FieldError
 from tallystick.contracts.record_fields import NotARecord
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from tallystick.contracts import Digest, NewToken, Time, record_fields
+from tallystick.contracts import record_fields
+from tallystick.contracts.messages import Digest, Time
 from tallystick.contracts.record_fields import NotARecord
+from tallystick.contracts.records import NewToken
 from tallystick.tokens import emailengine_record
 from tallystick.tokens.ids import new_id
 

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from tallystick.contracts import FieldError, NewToken, RateLimit, Refusal, Restrictions
 from tallystick.contracts.input_limits import shown_value, too_deep
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
+from tallystick.contracts.verification import Refusal
 from tallystick.tokens.addresses import network
 from tallystick.tokens.scopes import MAX_COUNT, is_scope
 

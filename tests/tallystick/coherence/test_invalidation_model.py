@@ -15,7 +15,8 @@ import pytest
 
 from tallystick.coherence.cache import Cache, Entry, Flight, Known
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts import Changed, Verdict
+from tallystick.contracts.propagation import Changed
+from tallystick.contracts.verification import Verdict
 from tests.support.examples import TOKEN
 
 LEASE = 1

@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 from tallystick.coherence.held_quota import HeldQuota, latest_recall
-from tallystick.contracts import Quota, RecallQuota, ReturnQuota, TakeQuota, Token
+from tallystick.contracts.quotas import Quota, RecallQuota, ReturnQuota, TakeQuota
+from tallystick.contracts.records import Token
 from tests.support.examples import TOKEN
 
 EDGES = (0, 1)

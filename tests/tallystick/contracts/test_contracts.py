@@ -3,13 +3,38 @@
 import msgspec
 import pytest
 
-from tallystick import contracts as c
-from tallystick.contracts import Operation
+from tallystick.contracts.events import AccountState, Event, ThreadStarted
+from tallystick.contracts.imports import Imported, ImportNotice, ImportTokens
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.propagation import (
+    Acknowledged,
+    Changed,
+    Changes,
+    Lease,
+    RenewLease,
+    Settle,
+    Settled,
+)
+from tallystick.contracts.quotas import Quota, RecallQuota, ReturnedQuota, ReturnQuota, TakeQuota
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.registry import ADMINISTRATIVE, operations
+from tallystick.contracts.tokens import (
+    CreateToken,
+    GetToken,
+    Made,
+    RateLimitUpdate,
+    RestrictionsUpdate,
+    Revoked,
+    RevokeToken,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY, Verdict, VerifyToken
 from tests.support.examples import TIME, TOKEN
 
 DIGEST = "ab" * 32
-ACTOR = c.Actor(name="cli:me")
-NEW = c.NewToken(scopes=("api",))
+ACTOR = Actor(name="cli:me")
+NEW = NewToken(scopes=("api",))
 NEW_BYTES = (
     '{"description":"","scopes":["api"],"account":null,"metadata":null,"restrictions":{"addresses":null,'
     '"referrers":null,"rateLimit":null},"notBefore":null,"expires":null}'
@@ -25,49 +50,49 @@ TOKEN_BYTES = (
 HOLDER = "holder_" + "0" * 26
 WIRE = [
     (
-        c.VerifyToken(digest=DIGEST),
+        VerifyToken(digest=DIGEST),
         f'{{"digest":"{DIGEST}","scope":null,"account":null,"address":null,"referrer":null}}',
     ),
     (
-        c.Verdict(code="active", token=TOKEN, expires_in=1.5, rev=2),
+        Verdict(code="active", token=TOKEN, expires_in=1.5, rev=2),
         f'{{"code":"active","token":{TOKEN_BYTES},"expiresIn":1.5,"rev":2,"quota":null,"refused":null}}',
     ),
     (
-        c.Quota(granted=1, limit=2, remaining=1, window=60, resets_in=3.5),
+        Quota(granted=1, limit=2, remaining=1, window=60, resets_in=3.5),
         '{"granted":1,"limit":2,"remaining":1,"window":60,"resetsIn":3.5,"family":null,"starts":null,"returned":0}',
     ),
     (
-        c.CreateToken(token=NEW, digest=DIGEST, hint="tly_abcd", actor=ACTOR),
+        CreateToken(token=NEW, digest=DIGEST, hint="tly_abcd", actor=ACTOR),
         (
             f'{{"actor":{ACTOR_BYTES},"token":{NEW_BYTES},"digest":"{DIGEST}","hint":"tly_abcd",'
             '"firstOnly":false,"idempotencyKey":null}'
         ),
     ),
-    (c.Made(token=TOKEN), f'{{"token":{TOKEN_BYTES},"replayed":false}}'),
-    (c.TokenUpdate(disabled=True, expires=None), '{"expires":null,"disabled":true}'),
+    (Made(token=TOKEN), f'{{"token":{TOKEN_BYTES},"replayed":false}}'),
+    (TokenUpdate(disabled=True, expires=None), '{"expires":null,"disabled":true}'),
     (
-        c.TokenUpdate(restrictions=c.RestrictionsUpdate(rate_limit=c.RateLimitUpdate(max_requests=5))),
+        TokenUpdate(restrictions=RestrictionsUpdate(rate_limit=RateLimitUpdate(max_requests=5))),
         '{"restrictions":{"rateLimit":{"maxRequests":5}}}',
     ),
     (
-        c.RevokeToken(actor=ACTOR, id="tok_1"),
+        RevokeToken(actor=ACTOR, id="tok_1"),
         (
             f'{{"actor":{ACTOR_BYTES},"id":"tok_1","digest":null,"orKey":null,"only":null,"descendants":false,'
             '"dryRun":false,"revisions":null,"idempotencyKey":null}'
         ),
     ),
     (
-        c.ImportTokens(records=({"id": "tok_1"},), actor=ACTOR),
+        ImportTokens(records=({"id": "tok_1"},), actor=ACTOR),
         (
             f'{{"actor":{ACTOR_BYTES},"records":[{{"id":"tok_1"}}],"createAccounts":false,"skipRejected":false,'
             '"dryRun":false}'
         ),
     ),
     (
-        c.Imported(
+        Imported(
             added=("tok_1",),
             existing=("tok_2",),
-            notices=(c.ImportNotice(record=1, outcome="existing", id="tok_2"),),
+            notices=(ImportNotice(record=1, outcome="existing", id="tok_2"),),
             accounts=("alice",),
         ),
         (
@@ -76,47 +101,47 @@ WIRE = [
         ),
     ),
     (
-        c.Revoked(deleted=True, covered=("tok_1",)),
+        Revoked(deleted=True, covered=("tok_1",)),
         '{"deleted":true,"covered":["tok_1"],"descendants":[],"livingDescendants":0,"ownChain":[],"changed":true}',
     ),
     (
-        c.TakeQuota(id="tok_1", wanted=7),
+        TakeQuota(id="tok_1", wanted=7),
         '{"id":"tok_1","wanted":7,"waiting":1,"holder":null,"take":1,"unspent":0}',
     ),
     (
-        c.ReturnQuota(family="tok_1", holder=HOLDER, take=2, window=60, starts=120, unspent=3),
+        ReturnQuota(family="tok_1", holder=HOLDER, take=2, window=60, starts=120, unspent=3),
         f'{{"family":"tok_1","holder":"{HOLDER}","take":2,"window":60,"starts":120,"unspent":3}}',
     ),
-    (c.ReturnedQuota(counted=3), '{"counted":3}'),
+    (ReturnedQuota(counted=3), '{"counted":3}'),
     (
-        c.RecallQuota(family="tok_1", window=60, starts=120, limit=50),
+        RecallQuota(family="tok_1", window=60, starts=120, limit=50),
         '{"family":"tok_1","window":60,"starts":120,"limit":50}',
     ),
     (
-        c.Changes(seq=3, changes=(c.Changed(seq=3, key="ab" * 32, rev=2),)),
+        Changes(seq=3, changes=(Changed(seq=3, key="ab" * 32, rev=2),)),
         '{"seq":3,"changes":[{"seq":3,"key":"' + "ab" * 32 + '","rev":2}]}',
     ),
-    (c.RenewLease(edge="edge_" + "0" * 26), '{"edge":"edge_' + "0" * 26 + '","seq":null}'),
-    (c.Lease(seconds=2.5, seq=3), '{"seconds":2.5,"seq":3}'),
-    (c.Acknowledged(edge="edge_1", seq=3), '{"edge":"edge_1","seq":3}'),
-    (c.Settle(seq=3), '{"seq":3}'),
-    (c.Settled(seq=3, settled=True, edges=2), '{"seq":3,"settled":true,"edges":2}'),
+    (RenewLease(edge="edge_" + "0" * 26), '{"edge":"edge_' + "0" * 26 + '","seq":null}'),
+    (Lease(seconds=2.5, seq=3), '{"seconds":2.5,"seq":3}'),
+    (Acknowledged(edge="edge_1", seq=3), '{"edge":"edge_1","seq":3}'),
+    (Settle(seq=3), '{"seq":3}'),
+    (Settled(seq=3, settled=True, edges=2), '{"seq":3,"settled":true,"edges":2}'),
     (
-        c.Failure(code="bad_request", errors=(c.FieldError(field="page", message="0 to 9"),)),
+        Failure(code="bad_request", errors=(FieldError(field="page", message="0 to 9"),)),
         (
             '{"code":"bad_request","message":"","errors":[{"field":"page","message":"0 to 9"}],'
             '"scope":null,"current":null,"outcomeUnknown":false}'
         ),
     ),
     (
-        c.Event(type="a.b", source="s", boot="b", n=1, time=TIME, data={"x": 1}),
+        Event(type="a.b", source="s", boot="b", n=1, time=TIME, data={"x": 1}),
         '{"type":"a.b","source":"s","boot":"b","n":1,"time":"2026-01-02T03:04:05Z","data":{"x":1}}',
     ),
-    (c.ThreadStarted(thread="t", type="w"), '{"thread":"t","type":"w"}'),
-    (c.AccountState(account="a", state="connected"), '{"account":"a","state":"connected"}'),
+    (ThreadStarted(thread="t", type="w"), '{"thread":"t","type":"w"}'),
+    (AccountState(account="a", state="connected"), '{"account":"a","state":"connected"}'),
 ]
 
-OPERATIONS = c.operations()
+OPERATIONS = operations()
 
 
 @pytest.mark.parametrize(("message", "wire"), WIRE, ids=lambda part: type(part).__name__)
@@ -126,29 +151,29 @@ def test_a_message_has_these_bytes_and_they_decode(message: msgspec.Struct, wire
 
 
 def test_what_the_first_version_sent_still_decodes():
-    assert msgspec.json.decode(f'{{"digest":"{DIGEST}"}}', type=c.VerifyToken) == c.VerifyToken(digest=DIGEST)
-    assert msgspec.json.decode('{"code":"invalid_token"}', type=c.Verdict) == c.Verdict(code="invalid_token")
-    assert msgspec.json.decode("{}", type=c.Event) == c.Event()
-    assert msgspec.json.decode(
-        f'{{"records":[],"actor":{ACTOR_BYTES}}}', type=c.ImportTokens
-    ) == c.ImportTokens(records=(), actor=ACTOR)
-    assert msgspec.json.decode('{"added":["tok_1"],"existing":[]}', type=c.Imported) == c.Imported(
+    assert msgspec.json.decode(f'{{"digest":"{DIGEST}"}}', type=VerifyToken) == VerifyToken(digest=DIGEST)
+    assert msgspec.json.decode('{"code":"invalid_token"}', type=Verdict) == Verdict(code="invalid_token")
+    assert msgspec.json.decode("{}", type=Event) == Event()
+    assert msgspec.json.decode(f'{{"records":[],"actor":{ACTOR_BYTES}}}', type=ImportTokens) == ImportTokens(
+        records=(), actor=ACTOR
+    )
+    assert msgspec.json.decode('{"added":["tok_1"],"existing":[]}', type=Imported) == Imported(
         added=("tok_1",), existing=()
     )
 
 
 def test_an_administrative_request_with_an_unknown_field_is_rejected():
     """It may narrow what is asked for, and an older program would do more than that."""
-    for operation in c.ADMINISTRATIVE:
+    for operation in ADMINISTRATIVE:
         with pytest.raises(msgspec.ValidationError, match="unknown field"):
             msgspec.json.decode(f'{{"actor":{ACTOR_BYTES},"colour":"red"}}', type=operation.request)
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
-        msgspec.json.decode('{"actor":{"name":"me","colour":"red"},"id":"tok_1"}', type=c.GetToken)
+        msgspec.json.decode('{"actor":{"name":"me","colour":"red"},"id":"tok_1"}', type=GetToken)
 
 
 def test_unknown_fields_are_skipped_where_they_come_from_a_newer_program():
     wire = f'{{"digest":"{DIGEST}","colour":"red"}}'
-    assert msgspec.json.decode(wire, type=c.VerifyToken) == c.VerifyToken(digest=DIGEST)
+    assert msgspec.json.decode(wire, type=VerifyToken) == VerifyToken(digest=DIGEST)
 
 
 def test_each_subject_stands_once_and_administration_is_apart():
@@ -158,7 +183,7 @@ def test_each_subject_stands_once_and_administration_is_apart():
     for operation in OPERATIONS:
         if operation.mutates:
             assert operation.subject.startswith(("tallystick.v1.operator.", "tallystick.v1.edge."))
-    assert c.VERIFY.subject == "tallystick.v1.tokens.verify"
+    assert VERIFY.subject == "tallystick.v1.tokens.verify"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

@@ -8,16 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from tallystick import contracts as c
-from tallystick.contracts import NewToken, TokenUpdate, validation
+from tallystick.contracts import registry, validation
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import CreateToken, TokenUpdate
 from tallystick.tokens import format as token_format
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-KINDS = [
-    each
-    for each in vars(c).values()
-    if isinstance(each, type) and issubclass(each, c.Message) and each is not c.Message
-]
+KINDS = registry.messages()
 
 
 def faults(value: Any, kind: type[msgspec.Struct] = NewToken) -> dict[str, str]:
@@ -79,7 +76,7 @@ def test_an_edit_is_judged_by_what_it_gives(value: Any, found: set[str]):
 
 def test_what_is_around_a_token_and_the_token_are_judged_together():
     value = {"token": {"scopes": ["X"], "expires": 1}, "hint": 1, "actor": {"nam": "x"}}
-    assert list(faults(value, c.CreateToken)) == [
+    assert list(faults(value, CreateToken)) == [
         "actor.nam",
         "token.expires",
         "digest",

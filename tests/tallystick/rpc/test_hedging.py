@@ -7,7 +7,8 @@ from collections import Counter
 import msgspec
 
 from tallystick import connection as bus
-from tallystick.contracts import VERIFY, Failure, Verdict, VerifyToken
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.verification import VERIFY, Verdict, VerifyToken
 from tallystick.rpc.hedged import HEDGE_S, Hedged
 from tests.support.services import patient
 

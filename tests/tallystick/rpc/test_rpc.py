@@ -10,7 +10,8 @@ import pytest
 from nats.aio.client import Client
 
 from tallystick import connection as bus
-from tallystick.contracts import Failure, Message, Operation
+from tallystick.contracts.messages import Message
+from tallystick.contracts.operation import Failure, Operation
 from tallystick.rpc import tracing
 from tallystick.rpc.call import DEADLINE_HEADER, call
 from tallystick.rpc.server import CLOCKS_S, serve

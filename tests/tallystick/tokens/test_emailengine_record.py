@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tallystick.contracts import Access, Restrictions, Token
+from tallystick.contracts.records import Access, Restrictions, Token
 from tallystick.tokens import emailengine_record, record as token_record
 from tallystick.tokens.access import Demand, judge
 from tallystick.tokens.emailengine_record import ACTIONS, GRANTABLE_GROUPS, loss

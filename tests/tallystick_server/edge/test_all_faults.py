@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.tokens import CREATE_TOKEN
 from tallystick.tokens import format as token_format
 from tests.support.api import make
 from tests.support.dashboard import ready, send, sign_in_at_last
@@ -53,9 +53,7 @@ async def test_over_http_a_new_token_and_an_edit(admin: httpx.AsyncClient):
 
 async def test_over_nats(tokens_service, operator):
     request = {"token": BODY, "digest": "0" * 64, "hint": "", "actor": {"name": "test"}, "more": 1}
-    answer = await operator.request(
-        c.CREATE_TOKEN.by_operator.subject, json.dumps(request).encode(), timeout=2
-    )
+    answer = await operator.request(CREATE_TOKEN.by_operator.subject, json.dumps(request).encode(), timeout=2)
     failure = json.loads(answer.data)
     assert failure["code"] == "bad_request"
     assert fields(failure["errors"]) == sorted(["more", *(f"token.{field}" for field in FOUND)])
@@ -122,7 +120,7 @@ async def test_an_unknown_account_comes_with_the_other_faults_over_nats(tokens_s
         ({"token": "0" * 64}, []),
     ):
         payload = json.dumps({**request, "actor": actor}).encode()
-        answer = await operator.request(c.CREATE_TOKEN.by_operator.subject, payload, timeout=10)
+        answer = await operator.request(CREATE_TOKEN.by_operator.subject, payload, timeout=10)
         failure = json.loads(answer.data)
         assert failure["code"] == "bad_request"
         assert fields(failure["errors"]) == sorted([*found, *others])

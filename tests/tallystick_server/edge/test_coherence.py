@@ -10,8 +10,25 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from tallystick import connection as bus, contracts as c
+from tallystick import connection as bus
 from tallystick.coherence import propagation
+from tallystick.contracts.accounts import ADD_ACCOUNT, DELETE_ACCOUNT, AddAccount, DeleteAccount
+from tallystick.contracts.imports import IMPORT_TOKENS, ImportTokens
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.propagation import RENEW_LEASE, SETTLE, RenewLease, Settle, Settled
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    EditToken,
+    RestrictionsUpdate,
+    RevokeToken,
+    RotateToken,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -29,7 +46,7 @@ from tests.support.servers import Database, Nats
 from tests.support.services import issue, lifespan, running
 
 LEASE_S = 1.0
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 
 
 @asynccontextmanager
@@ -42,7 +59,7 @@ async def tokens_running(
     )
     stop = Stop()
     service = tokens_app.run(settings, stop)
-    async with running(service, stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+    async with running(service, stop, operator, TOKENS_STATS, AskTokensStats()):
         yield
 
 
@@ -73,7 +90,7 @@ async def status(edge: httpx.AsyncClient, value: str) -> int:
 
 async def carry_out(operator, operation, request):
     done = await propagation.carry_out(operator, operation, request)
-    assert not isinstance(done, c.Failure), done
+    assert not isinstance(done, Failure), done
     return done
 
 
@@ -83,7 +100,7 @@ async def test_a_revoked_token_is_refused_at_every_edge_at_once(tokens, edges, o
         value, token = await issue(operator, "api")
         assert [await status(edge, value) for edge in edges] == [200, 200]
         _, everywhere = await carry_out(
-            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+            operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
         )
         assert [await status(edge, value) for edge in edges] == [401, 401]
         assert everywhere.edges == 2
@@ -94,9 +111,9 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
     await leased(edges, operator)
 
     async def change(**fields) -> None:
-        changes = c.TokenUpdate(**fields)
+        changes = TokenUpdate(**fields)
         await carry_out(
-            operator, c.EDIT_TOKEN.by_operator, c.EditToken(id=token.id, changes=changes, actor=OPERATOR)
+            operator, EDIT_TOKEN.by_operator, EditToken(id=token.id, changes=changes, actor=OPERATOR)
         )
 
     for fields, expected in (
@@ -105,7 +122,7 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
         ({"disabled": False}, 200),
         ({"scopes": ("metrics",)}, 403),
         ({"scopes": ("api",)}, 200),
-        ({"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))}, 403),
+        ({"restrictions": RestrictionsUpdate(addresses=("192.0.2.1",))}, 403),
     ):
         await change(**fields)
         assert [await status(edge, value) for edge in edges] == [expected] * 2, fields
@@ -113,7 +130,7 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
 
 async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operator):
     await leased(edges, operator)
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     values = [(await issue(operator, "api", account="alice"))[0] for _ in range(3)]
     for edge in edges:
         for value in values:
@@ -121,7 +138,7 @@ async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operat
                 "/auth?scope=api&account=alice", headers={"authorization": f"Bearer {value}"}
             )
             assert answer.status_code == 200
-    await carry_out(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="alice", actor=OPERATOR))
+    await carry_out(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="alice", actor=OPERATOR))
     for edge in edges:
         assert [await status(edge, value) for value in values] == [401] * 3
 
@@ -144,7 +161,7 @@ async def test_a_warm_check_sends_no_message(tokens, edges, operator, nats_serve
     assert await status(edges[1], value) == 200
     await watcher.flush()
     # A slow answer is asked for a second time.
-    await until_async(lambda: set(asked) == {c.VERIFY.subject})
+    await until_async(lambda: set(asked) == {VERIFY.subject})
     await watcher.close()
 
 
@@ -157,7 +174,7 @@ async def test_many_that_come_at_once_ask_once(tokens, edges, operator, nats_ser
         asked.append(message.reply)
 
     watcher = await nats.connect(nats_server.watcher)
-    await watcher.subscribe(c.VERIFY.subject, cb=watch)
+    await watcher.subscribe(VERIFY.subject, cb=watch)
     await bus.subscribed(watcher)
     assert await asyncio.gather(*(status(edges[0], value) for _ in range(50))) == [200] * 50
     await watcher.flush()
@@ -172,10 +189,10 @@ async def test_an_edge_that_is_silent_delays_a_revocation_by_its_lease_at_most(
     value, token = await issue(operator, "api")
     await leased(edges, operator)
     async with bus.connect(nats_server.edge, "edge", wait_s=5) as silent:
-        await call(silent, c.RENEW_LEASE, c.RenewLease(edge=new_id("edge_")))
+        await call(silent, RENEW_LEASE, RenewLease(edge=new_id("edge_")))
         began = time.monotonic()
         _, everywhere = await carry_out(
-            operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+            operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
         )
     assert LEASE_S / 2 < time.monotonic() - began < LEASE_S + 1
     assert everywhere.edges == 2
@@ -218,19 +235,19 @@ async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operato
 
 async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edges, operator, database):
     await leased(edges, operator)
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="many", actor=OPERATOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="many", actor=OPERATOR))
     value, _ = await issue(operator, "api", account="many")
     async with (
         postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool,
         Store(pool).change(OPERATOR) as change,
     ):
         for _ in range(500):
-            wanted = c.NewToken(scopes=("api",), account="many")
+            wanted = NewToken(scopes=("api",), account="many")
             digest = token_format.new_secret().digest
             await change.insert(TokenRecord(id=new_id("tok_"), digest=digest, token=wanted))
     headers = {"authorization": f"Bearer {value}"}
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 200
-    await carry_out(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="many", actor=OPERATOR))
+    await carry_out(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="many", actor=OPERATOR))
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 401
 
 
@@ -239,9 +256,9 @@ async def test_a_token_that_was_refused_and_then_imported_is_honoured_at_once(to
     value = token_format.mint()
     assert [await status(edge, value) for edge in edges] == [401, 401]
     record = TokenRecord(
-        id=new_id("tok_"), digest=str(token_format.digest(value)), token=c.NewToken(scopes=("api",))
+        id=new_id("tok_"), digest=str(token_format.digest(value)), token=NewToken(scopes=("api",))
     )
-    await carry_out(operator, c.IMPORT_TOKENS, c.ImportTokens(records=(record,), actor=OPERATOR))
+    await carry_out(operator, IMPORT_TOKENS, ImportTokens(records=(record,), actor=OPERATOR))
     assert [await status(edge, value) for edge in edges] == [200, 200]
 
 
@@ -249,8 +266,8 @@ async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, 
     value, token = await issue(operator, "api")
     await leased(edges, operator)
     secret = token_format.new_secret()
-    request = c.RotateToken(id=token.id, grace=1, digest=secret.digest, hint=secret.hint, actor=OPERATOR)
-    await carry_out(operator, c.ROTATE_TOKEN.by_operator, request)
+    request = RotateToken(id=token.id, grace=1, digest=secret.digest, hint=secret.hint, actor=OPERATOR)
+    await carry_out(operator, ROTATE_TOKEN.by_operator, request)
     assert await status(edges[0], value) == 200
     assert await status(edges[0], secret.value) == 200
     async with asyncio.timeout(3):
@@ -264,7 +281,7 @@ async def test_an_edge_that_stops_gives_its_lease_back(tokens, operator, nats_se
     async with lifespan(app):
         await leased([None], operator)  # type: ignore[list-item]
     began = time.monotonic()
-    settled = await call(operator, c.SETTLE.by_operator, c.Settle())
-    assert isinstance(settled, c.Settled)
+    settled = await call(operator, SETTLE.by_operator, Settle())
+    assert isinstance(settled, Settled)
     assert (settled.settled, settled.edges) == (True, 0)
     assert time.monotonic() - began < LEASE_S / 2

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from nats.aio.client import Client
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import NewToken, Restrictions
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -18,7 +21,7 @@ from tests.support.coherence import cache_of, leased, make_cold
 from tests.support.dashboard import ready
 from tests.support.services import issue
 
-ACTOR = c.Actor(name="test")
+ACTOR = Actor(name="test")
 COMPARED = (
     "www-authenticate",
     "x-token-id",
@@ -38,8 +41,8 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     """A token of each kind, by kind."""
     await ready(edge)
     for account in ("alice", "null"):
-        await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account=account, actor=ACTOR))
-    limits = {kind: c.Restrictions(addresses=(network,)) for kind, network in (
+        await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account=account, actor=ACTOR))
+    limits = {kind: Restrictions(addresses=(network,)) for kind, network in (
         ("from elsewhere", "192.0.2.0/24"), ("from here", "127.0.0.0/8")
     )}  # fmt: skip
     made = {
@@ -60,12 +63,12 @@ async def import_tokens(operator: Client, *values: str) -> None:
         TokenRecord(
             id=new_id("tok_"),
             digest=token_format.digest(value) or "",
-            token=c.NewToken(scopes=("orders",)),
+            token=NewToken(scopes=("orders",)),
         )
         for value in values
     )
-    imported = await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=records, actor=ACTOR))
-    assert isinstance(imported, c.Imported), imported
+    imported = await call(operator, IMPORT_TOKENS, ImportTokens(records=records, actor=ACTOR))
+    assert isinstance(imported, Imported), imported
 
 
 def answer_facts(answer: httpx.Response) -> tuple[Any, ...]:

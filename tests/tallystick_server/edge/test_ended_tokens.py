@@ -11,7 +11,9 @@ import httpx
 import msgspec
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.messages import Message
+from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
+from tallystick.contracts.verification import VERIFY, RefusedToken, Verdict
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
@@ -58,8 +60,8 @@ def counted(page: str) -> dict[str, int]:
 
 
 async def exposition(operator) -> str:
-    reply = await call(operator, c.EXPOSITION, c.AskExposition())
-    return reply.text if isinstance(reply, c.Exposition) else ""
+    reply = await call(operator, EXPOSITION, AskExposition())
+    return reply.text if isinstance(reply, Exposition) else ""
 
 
 async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_sees_no_difference(
@@ -163,7 +165,7 @@ async def test_what_is_counted_when_an_edge_stops_is_reported(admin, operator, m
             await asyncio.sleep(0.05)
 
 
-class RefusedTokenBefore(c.Message, frozen=True):
+class RefusedTokenBefore(Message, frozen=True):
     """As it was in the version before."""
 
     id: str
@@ -174,19 +176,19 @@ async def test_an_edge_of_the_version_before_reads_the_verdict_about_a_replaced_
     tokens = await ended(admin)
     for reason, before in (("revoked", "revoked"), ("replaced", "expired"), ("disabled", "disabled")):
         digest = token_format.digest(tokens[reason]["token"]) or ""
-        reply = await operator.request(c.VERIFY.subject, msgspec.json.encode({"digest": digest}), timeout=10)
+        reply = await operator.request(VERIFY.subject, msgspec.json.encode({"digest": digest}), timeout=10)
         raw = msgspec.json.decode(reply.data)
         old = msgspec.convert(raw["refused"], RefusedTokenBefore)
         assert (old.id, old.reason) == (tokens[reason]["id"], before)
-        refused = msgspec.json.decode(reply.data, type=c.Verdict).refused
+        refused = msgspec.json.decode(reply.data, type=Verdict).refused
         assert refused is not None
         assert refused.log_reason == reason
 
 
 def test_a_verdict_of_the_version_before_is_read():
-    old = msgspec.json.decode(b'{"id": "tok_a", "reason": "expired"}', type=c.RefusedToken)
+    old = msgspec.json.decode(b'{"id": "tok_a", "reason": "expired"}', type=RefusedToken)
     assert old.log_reason == "expired"
-    both = c.RefusedToken(id="tok_a", reason="revoked", replaced=True)
+    both = RefusedToken(id="tok_a", reason="revoked", replaced=True)
     assert both.log_reason == "revoked"
 
 

@@ -11,9 +11,23 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick import connection as bus, contracts as c
+from tallystick import connection as bus
 from tallystick.coherence.held_quota import HeldQuota
 from tallystick.coherence.invalidation import now
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.propagation import SETTLE, Settle
+from tallystick.contracts.quotas import (
+    RECALLED,
+    RETURN_QUOTA,
+    TAKE_QUOTA,
+    Quota,
+    ReturnedQuota,
+    ReturnQuota,
+    TakeQuota,
+)
+from tallystick.contracts.records import RateLimit, Restrictions
+from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
@@ -29,13 +43,13 @@ from tests.support.polling import until_async
 from tests.support.services import issue, lifespan, running
 
 DAY_S = 86_400
-ACTOR = c.Actor(name="test")
+ACTOR = Actor(name="test")
 UNUSUAL_S = 0.4
 """Far longer than a take with a recall."""
 
 
-def limited(requests: int, window_s: int = DAY_S) -> c.Restrictions:
-    return c.Restrictions(rate_limit=c.RateLimit(max_requests=requests, time_window=window_s))
+def limited(requests: int, window_s: int = DAY_S) -> Restrictions:
+    return Restrictions(rate_limit=RateLimit(max_requests=requests, time_window=window_s))
 
 
 @asynccontextmanager
@@ -55,7 +69,7 @@ async def edges(nats_server, database, operator, tokens_service):
     stop = Stop()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
-            running(tokens_app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats())
+            running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats())
         )
         edges = [await stack.enter_async_context(start_edge(nats_server.edge)) for _ in range(2)]
         value, _ = await issue(operator)
@@ -96,14 +110,14 @@ async def flood(edges, *values: str, requests: int = 320, tasks: int = 8) -> Cou
     return statuses
 
 
-async def take(client, token: str, holder: str, number: int = 1, **fields) -> c.Quota:
-    request = c.TakeQuota(id=token, holder=holder, take=number, **fields)
-    quota = await call(client, c.TAKE_QUOTA, request)
-    assert isinstance(quota, c.Quota), quota
+async def take(client, token: str, holder: str, number: int = 1, **fields) -> Quota:
+    request = TakeQuota(id=token, holder=holder, take=number, **fields)
+    quota = await call(client, TAKE_QUOTA, request)
+    assert isinstance(quota, Quota), quota
     return quota
 
 
-async def give_back(client, quota: c.Quota, holder: str, unspent: int, number: int = 1, **fields) -> int:
+async def give_back(client, quota: Quota, holder: str, unspent: int, number: int = 1, **fields) -> int:
     assert quota.family is not None
     assert quota.starts is not None
     request = {
@@ -115,8 +129,8 @@ async def give_back(client, quota: c.Quota, holder: str, unspent: int, number: i
         "unspent": unspent,
         **fields,
     }
-    reply = await call(client, c.RETURN_QUOTA, c.ReturnQuota(**request))
-    assert isinstance(reply, c.ReturnedQuota), reply
+    reply = await call(client, RETURN_QUOTA, ReturnQuota(**request))
+    assert isinstance(reply, ReturnedQuota), reply
     return reply.counted
 
 
@@ -274,7 +288,7 @@ def test_a_take_without_an_answer_is_repeated_under_its_number():
     held = HeldQuota(TOKEN, 0)
     first = held.start_take(1)
     assert held.start_take(2) == first
-    quota = c.Quota(granted=2, limit=9, remaining=7, window=60, resets_in=60, family="f", starts=0)
+    quota = Quota(granted=2, limit=9, remaining=7, window=60, resets_in=60, family="f", starts=0)
     assert held.complete_take(quota, 2, 2, None) is None
     assert held.start_take(3).take == first.take + 1
 
@@ -362,7 +376,7 @@ async def test_one_recall_is_published_for_each_window(edges, operator, client, 
         notices.append(message.data)
 
     async with bus.connect(nats_server.watcher, "watcher", wait_s=10) as watcher:
-        await watcher.subscribe(c.RECALLED, cb=hear)
+        await watcher.subscribe(RECALLED, cb=hear)
         await bus.subscribed(watcher)
         assert (await flood(edges, value, requests=100))[200] == 20
         await bus.subscribed(watcher)
@@ -372,10 +386,10 @@ async def test_one_recall_is_published_for_each_window(edges, operator, client, 
 async def test_a_service_that_verifies_gets_what_edges_hold_unspent(edges, operator, service_client):
     value, _ = await issue(operator, "api", restrictions=limited(200))
     assert (await flood(edges, value, requests=100))[200] == 100
-    request = c.VerifyToken(digest=token_format.digest(value) or "", scope="api")
+    request = VerifyToken(digest=token_format.digest(value) or "", scope="api")
     codes: Counter[str] = Counter()
     for _ in range(102):
-        verdict = await call(service_client, c.VERIFY, request)
+        verdict = await call(service_client, VERIFY, request)
         codes[verdict.code] += 1
     assert codes == {"active": 100, "rate_limited": 2}
 
@@ -383,8 +397,8 @@ async def test_a_service_that_verifies_gets_what_edges_hold_unspent(edges, opera
 async def test_an_edge_of_an_earlier_version_takes_without_a_holder(edges, operator, client):
     value, token = await issue(operator, "api", restrictions=limited(10))
     for _ in range(4):
-        quota = await call(client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
-        assert isinstance(quota, c.Quota)
+        quota = await call(client, TAKE_QUOTA, TakeQuota(id=token.id))
+        assert isinstance(quota, Quota)
         assert quota.granted == 1
     assert (await flood(edges, value, requests=20))[200] == 6
 
@@ -399,7 +413,7 @@ async def test_quotas_shrink_as_the_limit_comes_near(edges, operator, client):
     _, token = await issue(operator, "api", restrictions=limited(100))
     # A replica looks at the leases when it is asked to settle a change; of so many requests each replica gets some.
     for _ in range(20):
-        await call(operator, c.SETTLE.by_operator, c.Settle())
+        await call(operator, SETTLE.by_operator, Settle())
     holder = new_id("holder_")
     granted = [(await take(client, token.id, holder, number, wanted=50)).granted for number in range(1, 80)]
     assert granted[:2] == [25, 18], "half of one edge's share"

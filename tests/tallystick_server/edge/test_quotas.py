@@ -6,15 +6,16 @@ from typing import Any
 
 import msgspec
 
-from tallystick import contracts as c
 from tallystick.coherence import quotas as module
 from tallystick.coherence.quotas import Quotas
+from tallystick.contracts.quotas import RETURN_QUOTA, Quota, RecallQuota, ReturnedQuota, ReturnQuota
+from tallystick.contracts.records import RateLimit, Restrictions
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.hedged import Hedged
 from tests.support.examples import TOKEN
 from tests.support.services import issue
 
-LIMIT = c.RateLimit(max_requests=1000, time_window=3600)
+LIMIT = RateLimit(max_requests=1000, time_window=3600)
 
 
 async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
@@ -22,7 +23,7 @@ async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
 ):
     monkeypatch.setattr(module, "MAX_TOKENS", 1)
     tokens = [
-        (await issue(operator, "api", restrictions=c.Restrictions(rate_limit=LIMIT)))[1] for _ in range(2)
+        (await issue(operator, "api", restrictions=Restrictions(rate_limit=LIMIT)))[1] for _ in range(2)
     ]
     measures = Measures()
     quotas = Quotas(Hedged(edge._transport.app._app.state.client), measures)
@@ -45,15 +46,15 @@ class TokensService:
         quota: the answer to each take.
     """
 
-    def __init__(self, quota: c.Quota) -> None:
+    def __init__(self, quota: Quota) -> None:
         self.quota = quota
         self.may_answer = asyncio.Event()
-        self.returns: list[c.ReturnQuota] = []
+        self.returns: list[ReturnQuota] = []
 
     async def call(self, operation, request):
-        if operation is c.RETURN_QUOTA:
+        if operation is RETURN_QUOTA:
             self.returns.append(request)
-            return c.ReturnedQuota(counted=request.unspent)
+            return ReturnedQuota(counted=request.unspent)
         await self.may_answer.wait()
         return self.quota
 
@@ -66,14 +67,14 @@ def quotas_of(service: Any, measures: Measures) -> Quotas:
     return Quotas(service, measures)
 
 
-async def hear(quotas: Quotas, notice: c.RecallQuota) -> None:
+async def hear(quotas: Quotas, notice: RecallQuota) -> None:
     message: Any = Notice(msgspec.json.encode(notice))
     await quotas._hear(message)
 
 
-TOKEN_WITH_LIMIT = msgspec.structs.replace(TOKEN, restrictions=c.Restrictions(rate_limit=LIMIT))
-QUOTA = c.Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60, family="tok_1", starts=3600)
-RECALL = c.RecallQuota(family="tok_1", window=3600, starts=3600, limit=1000)
+TOKEN_WITH_LIMIT = msgspec.structs.replace(TOKEN, restrictions=Restrictions(rate_limit=LIMIT))
+QUOTA = Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60, family="tok_1", starts=3600)
+RECALL = RecallQuota(family="tok_1", window=3600, starts=3600, limit=1000)
 
 
 async def test_a_quota_that_arrives_after_a_recall_is_given_back_except_what_requests_wait_for():
@@ -111,7 +112,7 @@ async def test_a_recall_takes_back_what_is_unspent_once():
 
 
 async def test_quota_of_a_tokens_service_of_an_earlier_version_is_counted_as_lost():
-    service = TokensService(c.Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60))
+    service = TokensService(Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60))
     service.may_answer.set()
     measures = Measures()
     quotas = quotas_of(service, measures)

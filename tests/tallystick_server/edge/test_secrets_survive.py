@@ -6,8 +6,12 @@ from collections.abc import Callable
 import pytest
 from nats.errors import NoRespondersError, TimeoutError as NatsTimeout
 
-from tallystick import contracts as c
 from tallystick.coherence import propagation
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.propagation import SETTLE
+from tallystick.contracts.sessions import SIGN_IN
+from tallystick.contracts.tokens import CREATE_TOKEN, ROTATE_TOKEN, RotateToken
+from tallystick.contracts.verification import VERIFY
 from tallystick.rpc import server
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.dashboard.sessions import Attempts
@@ -15,7 +19,7 @@ from tests.support.api import bearer, make
 from tests.support.dashboard import send, sign_in
 from tests.support.services import issue
 
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def lose(admin, monkeypatch) -> Callable[..., None]:
 
 async def test_a_rotation_that_is_not_settled_gives_its_secret(admin, lose):
     made = await make(admin)
-    lose(c.SETTLE.subject, sent=False)
+    lose(SETTLE.subject, sent=False)
     answer = await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 0})
     assert (answer.status_code, answer.json()["settled"]) == (201, False)
     assert (await admin.get("/v1/self", headers=bearer(answer.json()["token"]))).status_code == 200
@@ -48,7 +52,7 @@ async def test_a_rotation_that_is_not_settled_gives_its_secret(admin, lose):
 
 async def test_a_token_that_renews_itself_is_never_left_without_a_secret(admin, lose):
     made = await make(admin)
-    lose(c.SETTLE.subject, c.ROTATE_TOKEN.subject, sent=True)
+    lose(SETTLE.subject, ROTATE_TOKEN.subject, sent=True)
     answer = await admin.post("/v1/self/rotate", json={"grace": 0}, headers=bearer(made["token"]))
     assert answer.status_code == 201
     assert (await admin.get("/v1/self", headers=bearer(answer.json()["token"]))).status_code == 200
@@ -56,7 +60,7 @@ async def test_a_token_that_renews_itself_is_never_left_without_a_secret(admin, 
 
 @pytest.mark.parametrize("sent", [True, False])
 async def test_a_creation_whose_reply_is_lost_gives_its_secret_and_another_is_a_503(admin, lose, sent: bool):
-    lose(c.CREATE_TOKEN.subject, sent=sent)
+    lose(CREATE_TOKEN.subject, sent=sent)
     answer = await admin.post("/v1/tokens", json={"scopes": ["api"]})
     if sent:
         assert (answer.status_code, answer.json()["settled"]) == (201, True)
@@ -70,13 +74,13 @@ async def test_an_outcome_that_stays_unknown_gives_the_secret_and_says_so(admin,
     value, _ = await issue(operator, "*")
     await sign_in(admin, value)
     monkeypatch.setattr(server, "CLOCKS_S", -2.0)
-    lose(c.CREATE_TOKEN.subject, c.VERIFY.subject, sent=True)
+    lose(CREATE_TOKEN.subject, VERIFY.subject, sent=True)
     answer = await admin.post("/v1/tokens", json={"scopes": ["api"]})
     assert (answer.status_code, answer.json()["committed"]) == (202, "unknown")
     assert answer.headers["cache-control"] == "no-store"
     page = (await send(admin, "/admin/tokens/new", scope="api", expires="never")).text
     assert "It is not known whether the token was created" in page
-    lose(c.SIGN_IN.subject, sent=False)
+    lose(SIGN_IN.subject, sent=False)
     for _ in range(Attempts.MOST + 1):  # which is no guess
         assert (await sign_in(admin, value)).status_code == 503
     for secret in (answer.json()["token"], *re.findall(r'id="secret" class="code" value="(tly_\w+)"', page)):
@@ -89,7 +93,7 @@ async def test_what_was_not_carried_out_is_a_503_once_it_cannot_be_any_more(admi
     request = client.request
 
     async def lost(subject: str, *arguments, **options):
-        if subject == c.CREATE_TOKEN.subject:
+        if subject == CREATE_TOKEN.subject:
             raise NatsTimeout
         return await request(subject, *arguments, **options)
 
@@ -99,7 +103,7 @@ async def test_what_was_not_carried_out_is_a_503_once_it_cannot_be_any_more(admi
     assert "token" not in answer.json()
 
 
-@pytest.mark.parametrize("subjects", [(c.SETTLE.subject,), (c.SETTLE.subject, c.ROTATE_TOKEN.subject)])
+@pytest.mark.parametrize("subjects", [(SETTLE.subject,), (SETTLE.subject, ROTATE_TOKEN.subject)])
 async def test_the_dashboard_shows_the_secret_and_warns(admin, operator, lose, subjects: tuple[str, ...]):
     made = await make(admin)
     value, _ = await issue(operator, "*")
@@ -114,7 +118,7 @@ async def test_the_dashboard_shows_the_secret_and_warns(admin, operator, lose, s
 
 async def test_a_revocation_that_is_not_settled_is_a_503_and_may_be_repeated(admin, lose, monkeypatch):
     made = await make(admin)
-    lose(c.SETTLE.subject, sent=False)
+    lose(SETTLE.subject, sent=False)
     answer = await admin.delete(f"/v1/tokens/{made['id']}")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     monkeypatch.undo()
@@ -127,14 +131,14 @@ async def test_an_operator_gets_the_secret_too(tokens_service, operator, monkeyp
 
     async def lost(subject: str, *arguments, **options):
         reply = await request(subject, *arguments, **options)
-        if subject == c.ROTATE_TOKEN.by_operator.subject:
+        if subject == ROTATE_TOKEN.by_operator.subject:
             raise NatsTimeout
         return reply
 
     monkeypatch.setattr(operator, "request", lost)
     secret = token_format.new_secret()
-    rotation = c.RotateToken(id=token.id, grace=0, digest=secret.digest, hint="", actor=OPERATOR)
-    created = await propagation.create(operator, c.ROTATE_TOKEN.by_operator, rotation)
+    rotation = RotateToken(id=token.id, grace=0, digest=secret.digest, hint="", actor=OPERATOR)
+    created = await propagation.create(operator, ROTATE_TOKEN.by_operator, rotation)
     assert isinstance(created, propagation.Creation)
     assert created.made is not None
     assert created.made.token.created_by == "test"

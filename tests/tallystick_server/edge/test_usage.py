@@ -12,16 +12,9 @@ from hypothesis import given, strategies as st
 from tallystick import connection as bus
 from tallystick.coherence import usage as module
 from tallystick.coherence.usage import Usage, as_message
-from tallystick.contracts import (
-    EXPOSITION,
-    REPORT_USE,
-    AskExposition,
-    Exposition,
-    Failure,
-    Refusal,
-    ReportUse,
-    Use,
-)
+from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Use
 from tallystick.rpc.call import call
 from tallystick.rpc.server import serve
 from tallystick_server.edge.app import create_app

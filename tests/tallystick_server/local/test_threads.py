@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tallystick import connection as bus
-from tallystick.contracts import EXPOSITION, AskExposition, Exposition
+from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick_server.local import processes, threads as module, up as up_module

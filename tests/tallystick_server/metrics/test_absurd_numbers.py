@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from tallystick.contracts import (
+from tallystick.contracts.metrics import (
     METRICS_HISTORY,
     METRICS_STATS,
     AskHistory,

@@ -7,26 +7,28 @@ from datetime import UTC, datetime
 import asyncpg
 import msgspec
 
-from tallystick.contracts import (
+from tallystick.contracts.events import (
     EVENTS_STREAM,
-    EXPOSITION,
-    METRICS_HISTORY,
-    METRICS_STATS,
     AccountState,
     ApiCall,
     ApiCalls,
+    Counted,
+    Measured,
+    MetricsReported,
+    ThreadStarted,
+)
+from tallystick.contracts.metrics import (
+    EXPOSITION,
+    METRICS_HISTORY,
+    METRICS_STATS,
     AskExposition,
     AskHistory,
     AskMetricsStats,
-    Counted,
     Exposition,
-    Failure,
     History,
-    Measured,
-    MetricsReported,
     MetricsStats,
-    ThreadStarted,
 )
+from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
 from tallystick_server.metrics import store
 from tallystick_server.metrics.counters import COUNTER_BYTES, Decoded, Message, State, Tally, apply

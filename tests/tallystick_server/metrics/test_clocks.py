@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from tallystick.contracts import METRICS_STATS, AskMetricsStats, MetricsStats
+from tallystick.contracts.metrics import METRICS_STATS, AskMetricsStats, MetricsStats
 from tallystick.rpc.call import call
 from tallystick_server.metrics import consumer, store
 from tallystick_server.metrics.counters import Thread

@@ -10,15 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tallystick.contracts import (
-    COUNTING,
-    EVENTS_STREAM,
-    RESUME_COUNTING,
-    Actor,
-    AskCounting,
-    Counting,
-    ResumeCounting,
-)
+from tallystick.contracts.events import EVENTS_STREAM
+from tallystick.contracts.metrics import COUNTING, RESUME_COUNTING, AskCounting, Counting, ResumeCounting
+from tallystick.contracts.operation import Actor
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick_server.metrics import reconciliation

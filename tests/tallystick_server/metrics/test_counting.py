@@ -11,11 +11,10 @@ from hypothesis import given, strategies as st
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tallystick.contracts import (
-    EVENTS_STREAM,
+from tallystick.contracts.events import EVENTS_STREAM, STREAM_CONSUMER
+from tallystick.contracts.metrics import (
     EXPOSITION,
     METRICS_STATS,
-    STREAM_CONSUMER,
     AskExposition,
     AskMetricsStats,
     Exposition,

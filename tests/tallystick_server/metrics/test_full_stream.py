@@ -8,7 +8,8 @@ from hypothesis import given, strategies as st
 from nats.js.errors import APIError
 
 from tallystick import connection as bus
-from tallystick.contracts import EVENTS_STREAM, EXPOSITION, AskExposition
+from tallystick.contracts.events import EVENTS_STREAM
+from tallystick.contracts.metrics import EXPOSITION, AskExposition
 from tallystick.metrics import catalogue
 from tallystick.producer import STREAM_FULL
 from tallystick_server.metrics import app, consumer, reconciliation

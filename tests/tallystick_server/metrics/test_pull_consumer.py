@@ -7,7 +7,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from tallystick import connection as bus
-from tallystick.contracts import EVENTS_STREAM, STREAM_CONSUMER
+from tallystick.contracts.events import EVENTS_STREAM, STREAM_CONSUMER
 from tallystick_server.metrics import pull_consumer
 from tests.support.counting import counted, send
 

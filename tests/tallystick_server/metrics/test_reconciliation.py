@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from hypothesis import given, strategies as st
 
-from tallystick.contracts import EVENTS_STREAM
+from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.metrics import reconciliation
 from tallystick_server.metrics.reconciliation import apart
 from tests.support.counting import counted, counters, send, service, until_counted

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.contracts import COUNTING, EVENTS_STREAM, AskCounting, Counting
+from tallystick.contracts.events import EVENTS_STREAM
+from tallystick.contracts.metrics import COUNTING, AskCounting, Counting
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tests.support.counting import connected, counted, send, service

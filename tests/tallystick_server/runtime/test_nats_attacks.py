@@ -20,25 +20,11 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from tallystick import connection as bus
-from tallystick.contracts import (
-    ACKNOWLEDGED,
-    CHANGED,
-    CREATE_TOKEN,
-    EVENTS_STREAM,
-    LIST_TOKENS,
-    RECONCILIATION_CONSUMER,
-    REPORT_USE,
-    STREAM_CONSUMER,
-    VERIFY,
-    Acknowledged,
-    Actor,
-    Changes,
-    Failure,
-    ListTokens,
-    TokenPage,
-    Verdict,
-    VerifyToken,
-)
+from tallystick.contracts.events import EVENTS_STREAM, RECONCILIATION_CONSUMER, STREAM_CONSUMER
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.propagation import ACKNOWLEDGED, CHANGED, Acknowledged, Changes
+from tallystick.contracts.tokens import CREATE_TOKEN, LIST_TOKENS, ListTokens, TokenPage
+from tallystick.contracts.verification import REPORT_USE, VERIFY, Verdict, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.rpc.server import serve
 from tallystick_server.local import nats as embedded_nats

@@ -14,7 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import NoRespondersError, TimeoutError as NatsTimeoutError
 
-from tallystick.contracts import EVENTS_STREAM, STREAM_CONSUMER
+from tallystick.contracts.events import EVENTS_STREAM, STREAM_CONSUMER
 from tallystick_server.local import nats as embedded_nats
 from tallystick_server.metrics.consumer import ensure_stream
 from tallystick_server.runtime import nats_permissions as nats_server

@@ -4,8 +4,20 @@ from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 
-from tallystick import contracts as c
-from tallystick.contracts import Actor, Failure, Operation, Token
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.records import NewToken, Token
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    CreateToken,
+    EditToken,
+    RevokeToken,
+    RotateToken,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 
@@ -43,9 +55,9 @@ class Caller:
     async def create(self, *scopes: str, by: Held | None = None, **fields: Any) -> Any:
         """A token that was created; or the failure's code."""
         secret = token_format.new_secret()
-        wanted = c.NewToken(scopes=scopes or ("*",), **fields)
+        wanted = NewToken(scopes=scopes or ("*",), **fields)
         made = await self.ask(
-            c.CREATE_TOKEN, c.CreateToken, by, token=wanted, digest=secret.digest, hint=secret.hint
+            CREATE_TOKEN, CreateToken, by, token=wanted, digest=secret.digest, hint=secret.hint
         )
         return _held(made, secret.digest)
 
@@ -53,8 +65,8 @@ class Caller:
         """The successor; or the failure's code."""
         secret = token_format.new_secret()
         made = await self.ask(
-            c.ROTATE_TOKEN,
-            c.RotateToken,
+            ROTATE_TOKEN,
+            RotateToken,
             by,
             id=token.id,
             grace=grace,
@@ -65,19 +77,19 @@ class Caller:
 
     async def edit(self, token: Held, *, by: Held | None = None, **changes: Any) -> Any:
         """The edited token; or the failure's code."""
-        reply = await self.ask(c.EDIT_TOKEN, c.EditToken, by, id=token.id, changes=c.TokenUpdate(**changes))
+        reply = await self.ask(EDIT_TOKEN, EditToken, by, id=token.id, changes=TokenUpdate(**changes))
         return reply.code if isinstance(reply, Failure) else reply
 
     async def revoke(self, token: Held, *, by: Held | None = None, **options: Any) -> Any:
         """What was revoked; or the failure's code."""
-        reply = await self.ask(c.REVOKE_TOKEN, c.RevokeToken, by, id=token.id, **options)
+        reply = await self.ask(REVOKE_TOKEN, RevokeToken, by, id=token.id, **options)
         return reply.code if isinstance(reply, Failure) else reply
 
     async def valid(self, *tokens: Held) -> list[bool]:
         """Of each token whether it is valid now."""
         valid: list[bool] = []
         for each in tokens:
-            verdict: Any = await call(self._edge, c.VERIFY, c.VerifyToken(digest=each.digest))
+            verdict: Any = await call(self._edge, VERIFY, VerifyToken(digest=each.digest))
             valid.append(verdict.code == "active")
         return valid
 

@@ -3,8 +3,13 @@
 import asyncpg
 import msgspec
 
-from tallystick import contracts as c
-from tallystick.contracts import Actor, Failure, FieldError, Restrictions, VerifyToken
+from tallystick.contracts.accounts import LIST_ACCOUNTS, AccountPage, ListAccounts
+from tallystick.contracts.imports import IMPORT_TOKENS, ImportTokens
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import Restrictions
+from tallystick.contracts.tokens import LIST_TOKENS, ListTokens, TokenPage
+from tallystick.contracts.verification import VERIFY_MANY, Verdicts, VerifyMany, VerifyToken
 from tallystick.rpc.batches import MAX_MESSAGE_BYTES
 from tallystick.rpc.call import call
 from tallystick.tokens.format import digest
@@ -19,18 +24,14 @@ async def test_a_page_of_large_tokens_says_how_many_fit(tokens_service, operator
     admin, _ = await issue(operator, "*")
     for _ in range(35):
         await issue(operator, "api", restrictions=LARGE)
-    failure = await call(
-        operator, patient(c.LIST_TOKENS.by_operator), c.ListTokens(page_size=35, actor=c.Actor(name="test"))
-    )
+    failure = await call(operator, patient(LIST_TOKENS.by_operator), ListTokens(page_size=35, actor=ACTOR))
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
     (error,) = failure.errors
     assert error.field == "pageSize"
     fit = int(error.message.split()[-1])
-    page = await call(
-        operator, patient(c.LIST_TOKENS.by_operator), c.ListTokens(page_size=fit, actor=c.Actor(name="test"))
-    )
-    assert isinstance(page, c.TokenPage)
+    page = await call(operator, patient(LIST_TOKENS.by_operator), ListTokens(page_size=fit, actor=ACTOR))
+    assert isinstance(page, TokenPage)
     assert len(page.tokens) == fit >= 15
     headers = {"authorization": f"Bearer {admin}"}
     assert (await edge.get("/v1/tokens?pageSize=35", headers=headers)).json()["errors"][0][
@@ -47,17 +48,17 @@ async def test_a_page_of_long_account_names_says_how_many_fit(tokens_service, op
     await connection.close()
     failure = await call(
         operator,
-        patient(c.LIST_ACCOUNTS.by_operator),
-        c.ListAccounts(page_size=1000, actor=c.Actor(name="test")),
+        patient(LIST_ACCOUNTS.by_operator),
+        ListAccounts(page_size=1000, actor=ACTOR),
     )
     assert isinstance(failure, Failure)
     fit = int(failure.errors[0].message.split()[-1])
     page = await call(
         operator,
-        patient(c.LIST_ACCOUNTS.by_operator),
-        c.ListAccounts(page_size=fit, actor=c.Actor(name="test")),
+        patient(LIST_ACCOUNTS.by_operator),
+        ListAccounts(page_size=fit, actor=ACTOR),
     )
-    assert isinstance(page, c.AccountPage)
+    assert isinstance(page, AccountPage)
     assert len(page.accounts) == fit >= 300
 
 
@@ -66,12 +67,12 @@ async def test_verdicts_on_many_large_tokens_say_how_many_fit(tokens_service, op
     of_token = digest(value)
     assert of_token is not None
     requests = (VerifyToken(digest=of_token),) * 200
-    failure = await call(operator, patient(c.VERIFY_MANY), c.VerifyMany(requests=requests))
+    failure = await call(operator, patient(VERIFY_MANY), VerifyMany(requests=requests))
     assert isinstance(failure, Failure)
     assert failure.errors[0].field == "requests"
     fit = int(failure.errors[0].message.split()[-1])
-    verdicts = await call(operator, patient(c.VERIFY_MANY), c.VerifyMany(requests=requests[:fit]))
-    assert isinstance(verdicts, c.Verdicts)
+    verdicts = await call(operator, patient(VERIFY_MANY), VerifyMany(requests=requests[:fit]))
+    assert isinstance(verdicts, Verdicts)
 
 
 async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(tokens_service, operator):
@@ -80,8 +81,8 @@ async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(t
         "digest": "ab" * 32,
         "token": {"scopes": ["api"], "restrictions": {"addresses": ["x"] * 150}},
     }
-    request = c.ImportTokens(records=(record,) * 120, actor=ACTOR)
-    failure = await call(operator, patient(c.IMPORT_TOKENS), request)
+    request = ImportTokens(records=(record,) * 120, actor=ACTOR)
+    failure = await call(operator, patient(IMPORT_TOKENS), request)
     assert isinstance(failure, Failure)
     assert failure.code == "bad_request"
     assert failure.errors[0] == FieldError(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from hypothesis import given, strategies as st
 
-from tallystick.contracts import Access, NewToken, RateLimit, Restrictions, Token
+from tallystick.contracts.records import Access, NewToken, RateLimit, Restrictions, Token
 from tallystick.tokens.access import Demand, judge
 from tallystick.tokens.rules import problems
 from tallystick_server.tokens.attenuation import exceeds

@@ -9,8 +9,27 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tallystick import contracts as c
-from tallystick.contracts import Actor
+from tallystick.contracts.accounts import ADD_ACCOUNT, DELETE_ACCOUNT, AddAccount, DeleteAccount
+from tallystick.contracts.audit import RejectedAttempt
+from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken, Restrictions
+from tallystick.contracts.sessions import SIGN_IN, SignIn
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    GET_LOG,
+    GET_TOKEN,
+    LIST_TOKENS,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    EditToken,
+    GetLog,
+    GetToken,
+    ListTokens,
+    RevokeToken,
+    RotateToken,
+    TokenUpdate,
+)
 from tallystick.rpc.call import call
 from tallystick.tokens.record import TokenRecord
 from tallystick_server.local import postgres as embedded
@@ -33,26 +52,26 @@ async def rejections(connection: asyncpg.Connection) -> list[dict[str, Any]]:
 
 
 async def test_an_attempt_that_is_rejected_is_audited_with_its_actor_target_and_code(caller, connection):
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alice")
+    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
     target = await caller.create("*")
     reader = await caller.create("api:tokens:read")
     bound = await caller.create("api:tokens:delete", account="alice")
-    placed = await caller.create("*", restrictions=c.Restrictions(addresses=("192.0.2.0/24",)))
-    linked = await caller.create("*", restrictions=c.Restrictions(referrers=("https://a.example/*",)))
+    placed = await caller.create("*", restrictions=Restrictions(addresses=("192.0.2.0/24",)))
+    linked = await caller.create("*", restrictions=Restrictions(referrers=("https://a.example/*",)))
     writer = await caller.create("api:tokens:write")
-    edit = {"id": target.id, "changes": c.TokenUpdate(description="x")}
+    edit = {"id": target.id, "changes": TokenUpdate(description="x")}
     changes = await connection.fetchval("select max(seq) from change")
     for token, operation, kind, fields in (
-        (reader, c.EDIT_TOKEN, c.EditToken, edit),
-        (bound, c.REVOKE_TOKEN, c.RevokeToken, {"digest": target.digest}),
-        (placed, c.EDIT_TOKEN, c.EditToken, edit),
-        (linked, c.EDIT_TOKEN, c.EditToken, edit),
-        (writer, c.EDIT_TOKEN, c.EditToken, edit),
-        (bound, c.DELETE_ACCOUNT, c.DeleteAccount, {"account": "alice"}),
-        (bound, c.REVOKE_TOKEN, c.RevokeToken, {"id": target.id, "descendants": True, "dry_run": True}),
+        (reader, EDIT_TOKEN, EditToken, edit),
+        (bound, REVOKE_TOKEN, RevokeToken, {"digest": target.digest}),
+        (placed, EDIT_TOKEN, EditToken, edit),
+        (linked, EDIT_TOKEN, EditToken, edit),
+        (writer, EDIT_TOKEN, EditToken, edit),
+        (bound, DELETE_ACCOUNT, DeleteAccount, {"account": "alice"}),
+        (bound, REVOKE_TOKEN, RevokeToken, {"id": target.id, "descendants": True, "dry_run": True}),
     ):
         reply = await caller.ask(operation, kind, acting(token), **fields)
-        assert isinstance(reply, c.Failure), (token, operation)
+        assert isinstance(reply, Failure), (token, operation)
     shown = [
         (row["actor"], row["actor_token"], row["token"], row["action"], row["details"]["code"])
         for row in await rejections(connection)
@@ -76,14 +95,14 @@ async def test_an_attempt_that_is_rejected_is_audited_with_its_actor_target_and_
 async def test_an_attempt_with_a_session_is_audited_as_its_token(caller, connection, edge_client):
     token = await caller.create("admin")
     target = await caller.create("*")
-    began = await caller.ask(c.SIGN_IN, c.SignIn, Actor(token=token.digest), session="5" * 64)
+    began = await caller.ask(SIGN_IN, SignIn, Actor(token=token.digest), session="5" * 64)
     assert began.code == "active"
     reply = await caller.ask(
-        c.EDIT_TOKEN,
-        c.EditToken,
+        EDIT_TOKEN,
+        EditToken,
         Actor(session="5" * 64),
         id=target.id,
-        changes=c.TokenUpdate(description="x"),
+        changes=TokenUpdate(description="x"),
     )
     assert reply.code == "insufficient_scope"
     (row,) = await rejections(connection)
@@ -95,17 +114,17 @@ async def test_reads_strangers_mistakes_and_unknown_targets_leave_no_rejection_o
     admin = await caller.create("*")
     unknown = "tok_" + "0" * 26
     for reply, code in (
-        (await caller.ask(c.GET_TOKEN, c.GetToken, lesser, id=target.id), "insufficient_scope"),
-        (await caller.ask(c.LIST_TOKENS, c.ListTokens, lesser), "insufficient_scope"),
-        (await caller.ask(c.REVOKE_TOKEN, c.RevokeToken, Actor(token="0" * 64), id=target.id), "invalid_token"),
-        (await caller.ask(c.REVOKE_TOKEN, c.RevokeToken, admin, id=unknown), "not_found"),
-        (await caller.ask(c.ROTATE_TOKEN, c.RotateToken, admin, id=target.id, grace=-1, digest="1" * 64, hint=""),
+        (await caller.ask(GET_TOKEN, GetToken, lesser, id=target.id), "insufficient_scope"),
+        (await caller.ask(LIST_TOKENS, ListTokens, lesser), "insufficient_scope"),
+        (await caller.ask(REVOKE_TOKEN, RevokeToken, Actor(token="0" * 64), id=target.id), "invalid_token"),
+        (await caller.ask(REVOKE_TOKEN, RevokeToken, admin, id=unknown), "not_found"),
+        (await caller.ask(ROTATE_TOKEN, RotateToken, admin, id=target.id, grace=-1, digest="1" * 64, hint=""),
          "bad_request"),
     ):  # fmt: skip
         assert reply.code == code
     assert await rejections(connection) == []
     for id_ in (unknown, "\0", "x" * 10_000):
-        reply = await caller.ask(c.REVOKE_TOKEN, c.RevokeToken, lesser, id=id_)
+        reply = await caller.ask(REVOKE_TOKEN, RevokeToken, lesser, id=id_)
         assert reply.code == "insufficient_scope"
     assert [row["token"] for row in await rejections(connection)] == [None] * 3
 
@@ -133,10 +152,10 @@ async def test_one_actor_fills_the_audit_no_faster_than_the_bound(
     async with asyncio.timeout(20):
         while "tallystick_rejections_not_audited_total 15\n" not in await exposition(operator):
             await asyncio.sleep(0.1)
-    log = await caller.ask(c.GET_LOG, c.GetLog, id=target.id)
+    log = await caller.ask(GET_LOG, GetLog, id=target.id)
     assert [each.action for each in log.changes] == ["token.created"], "attempts displace no change"
     assert len(log.attempts) == MAX_REJECTIONS_PER_MINUTE + 1
-    assert log.attempts[0] == c.RejectedAttempt(
+    assert log.attempts[0] == RejectedAttempt(
         time=log.attempts[0].time,
         action="token.revoke.rejected",
         code="insufficient_scope",
@@ -147,8 +166,8 @@ async def test_one_actor_fills_the_audit_no_faster_than_the_bound(
 
 
 async def exposition(operator) -> str:
-    reply = await call(operator, c.EXPOSITION, c.AskExposition())
-    return reply.text if isinstance(reply, c.Exposition) else ""
+    reply = await call(operator, EXPOSITION, AskExposition())
+    return reply.text if isinstance(reply, Exposition) else ""
 
 
 async def test_the_bound_is_over_the_last_minute(caller, connection, monkeypatch):
@@ -262,7 +281,7 @@ async def test_deleting_an_account_and_its_tokens_needs_no_right_on_the_audit(ow
         record = TokenRecord(
             id="tok_" + "1" * 26,
             digest="1" * 64,
-            token=c.NewToken(scopes=("api",), account="alice"),
+            token=NewToken(scopes=("api",), account="alice"),
             hint="x",
         )
         await change.insert(record)

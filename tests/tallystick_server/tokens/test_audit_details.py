@@ -6,14 +6,35 @@ from typing import Any
 
 import msgspec
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import (
+    ADD_ACCOUNT,
+    DELETE_ACCOUNT,
+    GET_ACCOUNT_LOG,
+    AddAccount,
+    DeleteAccount,
+    GetAccountLog,
+)
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import RateLimit, Restrictions
+from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK, SIGN_IN, MakeSignInLink, SignIn
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    GET_LOG,
+    GET_TOKEN,
+    EditToken,
+    GetLog,
+    GetToken,
+    RateLimitUpdate,
+    RestrictionsUpdate,
+    TokenUpdate,
+)
 
-LIMITS = c.Restrictions(addresses=("192.0.2.7",), rate_limit=c.RateLimit(max_requests=5, time_window=60))
+LIMITS = Restrictions(addresses=("192.0.2.7",), rate_limit=RateLimit(max_requests=5, time_window=60))
 
 
 async def changes(caller, id_: str) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a token's log with their details, oldest first."""
-    log = await caller.ask(c.GET_LOG, c.GetLog, id=id_)
+    log = await caller.ask(GET_LOG, GetLog, id=id_)
     return [(each.action, each.details) for each in reversed(log.changes)]
 
 
@@ -33,22 +54,20 @@ async def test_each_change_of_a_token_says_what_it_changed(caller):
             }
         },
     )
-    update = c.TokenUpdate(
+    update = TokenUpdate(
         description="y",
         scopes=("a",),
         metadata={"k": [1]},
-        restrictions=c.RestrictionsUpdate(addresses=None, rate_limit=c.RateLimitUpdate(max_requests=6)),
+        restrictions=RestrictionsUpdate(addresses=None, rate_limit=RateLimitUpdate(max_requests=6)),
     )
-    await caller.ask(c.EDIT_TOKEN, c.EditToken, maker, id=token.id, changes=update)
+    await caller.ask(EDIT_TOKEN, EditToken, maker, id=token.id, changes=update)
     for disabled in (True, True, False, False):
-        await caller.ask(
-            c.EDIT_TOKEN, c.EditToken, maker, id=token.id, changes=c.TokenUpdate(disabled=disabled)
-        )
+        await caller.ask(EDIT_TOKEN, EditToken, maker, id=token.id, changes=TokenUpdate(disabled=disabled))
     successor = await caller.rotate(token, by=maker, grace=60)
     await caller.revoke(successor, by=maker)
     old, new = await changes(caller, token.id), await changes(caller, successor.id)
     records = {
-        each.id: await caller.ask(c.GET_TOKEN, c.GetToken, id=each.id, revoked=True)
+        each.id: await caller.ask(GET_TOKEN, GetToken, id=each.id, revoked=True)
         for each in (token, successor)
     }
     revoked = msgspec.to_builtins(records[token.id].revoked)
@@ -91,16 +110,16 @@ async def test_each_change_of_a_token_says_what_it_changed(caller):
 async def test_an_account_s_log_outlives_it_and_has_who_tried(caller):
     """B3: rows about accounts were written and could not be read."""
     add = {"account": "alice", "name": "Alice"}
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, **add)
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, **add)  # changes nothing
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alicette")
+    await caller.ask(ADD_ACCOUNT, AddAccount, **add)
+    await caller.ask(ADD_ACCOUNT, AddAccount, **add)  # changes nothing
+    await caller.ask(ADD_ACCOUNT, AddAccount, account="alicette")
     await caller.create("api", account="alice")
     lesser = await caller.create("metrics")
     assert (
-        await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, lesser, account="alice")
+        await caller.ask(DELETE_ACCOUNT, DeleteAccount, lesser, account="alice")
     ).code == "insufficient_scope"
-    await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, account="alice")
-    log = await caller.ask(c.GET_ACCOUNT_LOG, c.GetAccountLog, account="alice")
+    await caller.ask(DELETE_ACCOUNT, DeleteAccount, account="alice")
+    log = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, account="alice")
     assert [(each.action, each.details) for each in log.changes] == [
         (
             "account.deleted",
@@ -114,7 +133,7 @@ async def test_an_account_s_log_outlives_it_and_has_who_tried(caller):
 
 async def test_who_may_not_see_an_account_does_not_see_its_log(caller):
     for name in ("alice", "bob"):
-        await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=name)
+        await caller.ask(ADD_ACCOUNT, AddAccount, account=name)
     bound = await caller.create("api:accounts:read", account="alice")
     lesser = await caller.create("metrics")
     for by, account, code in (
@@ -124,9 +143,9 @@ async def test_who_may_not_see_an_account_does_not_see_its_log(caller):
         (None, "nobody", "not_found"),
         (None, "\0", "not_found"),
     ):
-        reply = await caller.ask(c.GET_ACCOUNT_LOG, c.GetAccountLog, by, account=account)
+        reply = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, by, account=account)
         assert reply.code == code, (by, account)
-    log = await caller.ask(c.GET_ACCOUNT_LOG, c.GetAccountLog, bound, account="alice")
+    log = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, bound, account="alice")
     assert [each.action for each in log.changes] == ["account.added"]
 
 
@@ -151,8 +170,8 @@ async def test_a_log_of_rows_without_details_is_read(caller, connection):
 async def test_the_audit_holds_no_secret_and_no_digest(caller, connection):
     token = await caller.create("*")
     successor = await caller.rotate(token, grace=60)
-    await caller.ask(c.MAKE_SIGN_IN_LINK, c.MakeSignInLink, id=successor.id, link="7" * 64)
-    await caller.ask(c.SIGN_IN, c.SignIn, c.Actor(token=successor.digest), session="5" * 64)
+    await caller.ask(MAKE_SIGN_IN_LINK, MakeSignInLink, id=successor.id, link="7" * 64)
+    await caller.ask(SIGN_IN, SignIn, Actor(token=successor.digest), session="5" * 64)
     await caller.revoke(token)
     text = "".join(str(dict(row)) for row in await connection.fetch("select * from audit"))
     for secret in (token.digest, successor.digest, "7" * 64, "5" * 64):

@@ -7,8 +7,24 @@ import asyncpg
 import msgspec
 import pytest
 
-from tallystick import contracts as c
-from tallystick.contracts import Actor, Failure, NewToken, RateLimit, Restrictions
+from tallystick.contracts.accounts import ADD_ACCOUNT, DELETE_ACCOUNT, AddAccount, DeleteAccount
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    CreateToken,
+    EditToken,
+    Made,
+    RevokeToken,
+    RotateToken,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY, VERIFY_MANY, Verdict, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -27,16 +43,16 @@ async def ask(client, operation, request) -> Any:
     return await call(client, operation, request)
 
 
-def creation(value: str, **fields) -> c.CreateToken:
+def creation(value: str, **fields) -> CreateToken:
     fields.setdefault("token", NewToken(scopes=("api",)))
-    return c.CreateToken(digest=token_format.digest(value) or "", hint=value[:8], actor=OPERATOR, **fields)
+    return CreateToken(digest=token_format.digest(value) or "", hint=value[:8], actor=OPERATOR, **fields)
 
 
 @pytest.fixture
 async def second_replica(tokens_service, database: Database, nats_server: Nats, operator):
     stop = Stop()
     settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
-    async with running(app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+    async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         async with asyncio.timeout(30):
             while len(await replicas(operator)) < 2:
                 await asyncio.sleep(0.02)
@@ -64,14 +80,14 @@ async def replicas(operator) -> dict[str, int]:
 
 async def test_replicas_share_the_work(second_replica, operator):
     value, _ = await issue(operator)
-    request = c.VerifyToken(digest=token_format.digest(value) or "")
-    verdicts = await asyncio.gather(*(ask(operator, c.VERIFY, request) for _ in range(100)))
-    assert all(isinstance(verdict, c.Verdict) and verdict.code == "active" for verdict in verdicts)
+    request = VerifyToken(digest=token_format.digest(value) or "")
+    verdicts = await asyncio.gather(*(ask(operator, VERIFY, request) for _ in range(100)))
+    assert all(isinstance(verdict, Verdict) and verdict.code == "active" for verdict in verdicts)
     assert all(count > 10 for count in (await replicas(operator)).values())
 
 
 async def test_what_is_asked_about_a_token_is_judged_with_or_without_a_scope(second_replica, operator):
-    await ask(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    await ask(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     value, _ = await issue(operator, account="alice")
     for given, code in (
         ({}, "active"),
@@ -80,31 +96,29 @@ async def test_what_is_asked_about_a_token_is_judged_with_or_without_a_scope(sec
         ({"address": "192.0.2.1"}, "active"),
         ({"scope": "*"}, "account_mismatch"),
     ):
-        verdict = await ask(
-            operator, c.VERIFY, c.VerifyToken(digest=token_format.digest(value) or "", **given)
-        )
+        verdict = await ask(operator, VERIFY, VerifyToken(digest=token_format.digest(value) or "", **given))
         assert verdict.code == code, given
 
 
 async def test_of_many_first_tokens_one_is_made(second_replica, operator):
     replies = await asyncio.gather(
         *(
-            ask(operator, c.CREATE_TOKEN.by_operator, creation(token_format.mint(), first_only=True))
+            ask(operator, CREATE_TOKEN.by_operator, creation(token_format.mint(), first_only=True))
             for _ in range(10)
         )
     )
-    assert sum(isinstance(reply, c.Made) for reply in replies) == 1
+    assert sum(isinstance(reply, Made) for reply in replies) == 1
     assert {reply.code for reply in replies if isinstance(reply, Failure)} == {"conflict"}
 
 
 async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, operator):
     replies = await asyncio.gather(
         *(
-            ask(operator, c.CREATE_TOKEN.by_operator, creation(token_format.mint(), idempotency_key="k"))
+            ask(operator, CREATE_TOKEN.by_operator, creation(token_format.mint(), idempotency_key="k"))
             for _ in range(8)
         )
     )
-    made = [reply for reply in replies if isinstance(reply, c.Made)]
+    made = [reply for reply in replies if isinstance(reply, Made)]
     assert len(made) == 8
     assert len({reply.token.id for reply in made}) == 1
     assert sum(not reply.replayed for reply in made) == 1
@@ -114,13 +128,13 @@ async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator, edg
     limit = Restrictions(rate_limit=RateLimit(max_requests=50, time_window=86_400))
     _, token = await issue(operator, "api", restrictions=limit)
 
-    async def take() -> c.Quota:
+    async def take() -> Quota:
         # A take whose answer does not come in time is repeated, and counts once.
-        question = c.TakeQuota(id=token.id, holder=new_id("holder_"))
+        question = TakeQuota(id=token.id, holder=new_id("holder_"))
         async with asyncio.timeout(30):
-            while isinstance(quota := await ask(edge_client, c.TAKE_QUOTA, question), Failure):
+            while isinstance(quota := await ask(edge_client, TAKE_QUOTA, question), Failure):
                 assert quota.code == "unavailable"
-        assert isinstance(quota, c.Quota)
+        assert isinstance(quota, Quota)
         return quota
 
     quotas = await asyncio.gather(*(take() for _ in range(120)))
@@ -132,10 +146,10 @@ async def test_another_service_may_verify(tokens_service, operator, service_clie
     digest = token_format.digest(value)
     for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
         question = msgspec.json.encode({"digest": digest, "scope": scope})
-        answer = await service_client.request(c.VERIFY.subject, question, timeout=10)
+        answer = await service_client.request(VERIFY.subject, question, timeout=10)
         assert msgspec.json.decode(answer.data)["code"] == code
     questions = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
-    answer = await service_client.request(c.VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=10)
+    answer = await service_client.request(VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=10)
     codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
     assert codes == ["active", "invalid_token"]
 
@@ -158,7 +172,7 @@ async def test_what_is_no_digest_is_a_bad_request(tokens_service, operator, subt
     for digest in NO_DIGESTS:
         with subtests.test(digest=digest):
             question = msgspec.json.encode({"digest": digest})
-            answer = await operator.request(c.VERIFY.subject, question, timeout=10)
+            answer = await operator.request(VERIFY.subject, question, timeout=10)
             assert msgspec.json.decode(answer.data)["code"] == "bad_request"
             assert not isinstance(digest, str) or len(digest) < 10 or digest.encode() not in answer.data
 
@@ -169,20 +183,20 @@ async def test_every_change_has_its_audit_row_and_its_announcement(
     _, token = await issue(operator)
     await ask(
         operator,
-        c.EDIT_TOKEN.by_operator,
-        c.EditToken(id=token.id, changes=c.TokenUpdate(description="x"), actor=OPERATOR),
+        EDIT_TOKEN.by_operator,
+        EditToken(id=token.id, changes=TokenUpdate(description="x"), actor=OPERATOR),
     )
     new = token_format.mint()
-    rotation = c.RotateToken(
+    rotation = RotateToken(
         id=token.id, grace=60, digest=token_format.digest(new) or "", hint="", actor=OPERATOR
     )
-    assert isinstance(await ask(operator, c.ROTATE_TOKEN.by_operator, rotation), c.Made)
+    assert isinstance(await ask(operator, ROTATE_TOKEN.by_operator, rotation), Made)
     # A change that is undone leaves no trace and no hole.
-    refused = await ask(operator, c.ROTATE_TOKEN.by_operator, rotation)
+    refused = await ask(operator, ROTATE_TOKEN.by_operator, rotation)
     assert isinstance(refused, Failure)
-    await ask(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR))
-    await ask(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="a", actor=OPERATOR))
-    await ask(operator, c.DELETE_ACCOUNT.by_operator, c.DeleteAccount(account="a", actor=OPERATOR))
+    await ask(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
+    await ask(operator, ADD_ACCOUNT.by_operator, AddAccount(account="a", actor=OPERATOR))
+    await ask(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="a", actor=OPERATOR))
     expected = [
         "token.created",
         "token.updated",

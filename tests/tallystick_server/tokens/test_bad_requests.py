@@ -7,8 +7,24 @@ from typing import Any
 
 import pytest
 
-from tallystick import contracts as c
-from tallystick.contracts import Operation
+from tallystick.contracts.accounts import ADD_ACCOUNT, DELETE_ACCOUNT, GET_ACCOUNT, LIST_ACCOUNTS
+from tallystick.contracts.imports import EXPORT_TOKEN, IMPORT_TOKENS
+from tallystick.contracts.metrics import METRICS_STATS
+from tallystick.contracts.operation import Operation
+from tallystick.contracts.propagation import RENEW_LEASE
+from tallystick.contracts.quotas import TAKE_QUOTA
+from tallystick.contracts.registry import ADMINISTRATIVE
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    GET_LOG,
+    GET_TOKEN,
+    LIST_TOKENS,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+)
+from tallystick.contracts.verification import REPORT_USE, VERIFY, VERIFY_MANY
 from tallystick.rpc.call import DEADLINE_HEADER
 from tallystick.tokens import format as token_format
 from tests.support.services import issue
@@ -34,101 +50,101 @@ def records(*each: Any) -> dict[str, Any]:
 
 CASES: list[tuple[Operation, Any, str]] = [
     *(
-        (c.VERIFY, raw, "bad_request")
+        (VERIFY, raw, "bad_request")
         for raw in (b"", b"{", b"null", b"[]", b'"x"', b"1", b"\xff", b"\xef\xbb\xbf{}", b"{}{}", b"NaN")
     ),
-    (c.VERIFY, b"[" * 60_000, "bad_request"),
-    (c.VERIFY, b'{"digest":' + b'"' + b"a" * 70_000 + b'"}', "bad_request"),
-    (c.VERIFY, {"digest": DIGEST, "scope": 5}, "bad_request"),
-    (c.VERIFY, {"digest": DIGEST, "account": ["a"]}, "bad_request"),
-    (c.VERIFY, {"digest": DIGEST[:-1]}, "bad_request"),
-    (c.VERIFY, {"digest": DIGEST.upper()}, "bad_request"),
-    (c.VERIFY_MANY, {"requests": [{"digest": DIGEST}] * 257}, "bad_request"),
-    (c.VERIFY_MANY, {"requests": [{"digest": DIGEST}, {"digest": "x"}]}, "bad_request"),
-    (c.VERIFY_MANY, {"requests": {"digest": DIGEST}}, "bad_request"),
-    (c.VERIFY_MANY, {}, "bad_request"),
-    (c.TAKE_QUOTA, {"id": "\0"}, "bad_request"),
-    (c.TAKE_QUOTA, {"id": None}, "bad_request"),
-    (c.TAKE_QUOTA, {"id": "nobody"}, "not_found"),
-    (c.REPORT_USE, {"uses": [{**USE, "count": HUGE}], "refusals": []}, "bad_request"),
-    (c.REPORT_USE, {"uses": [{**USE, "time": "0001-01-01T00:00:00+23:59"}], "refusals": []}, "bad_request"),
-    (c.REPORT_USE, {"uses": [{**USE, "time": "yesterday"}], "refusals": []}, "bad_request"),
-    (c.REPORT_USE, {"uses": None, "refusals": []}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": None}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": {"name": "\0"}}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": {"name": "x", "token": ID}}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": {"name": "x", "token": DIGEST}}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": {"token": DIGEST}}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": {"name": ""}}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "actor": {}}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "colour": "red"}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "digest": "tly_" + "0" * 49}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "hint": "\0"}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "idempotencyKey": ""}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "idempotencyKey": "k" * 256}, "bad_request"),
-    (c.CREATE_TOKEN, {**CREATE, "idempotencyKey": "a\0"}, "bad_request"),
-    (c.CREATE_TOKEN, token(scopes=[]), "bad_request"),
-    (c.CREATE_TOKEN, token(scopes=["a"] * 65), "bad_request"),
-    (c.CREATE_TOKEN, token(scopes=["a" * 129]), "bad_request"),
-    (c.CREATE_TOKEN, token(description="a\0"), "bad_request"),
-    (c.CREATE_TOKEN, token(account="nobody"), "bad_request"),
-    (c.CREATE_TOKEN, token(colour="red"), "bad_request"),
-    (c.CREATE_TOKEN, token(expires="2030-01-01T00:00:00"), "bad_request"),
-    (c.CREATE_TOKEN, token(notBefore="0001-01-01T00:00:00+23:59"), "bad_request"),
-    (c.CREATE_TOKEN, token(metadata={"a": HUGE, "b": "\0"}), "bad_request"),
-    (c.EDIT_TOKEN, {"id": ID, "changes": {}, "actor": ACTOR}, "not_found"),
-    (c.EDIT_TOKEN, {"id": "../x", "changes": {}, "actor": ACTOR}, "not_found"),
-    (c.EDIT_TOKEN, {"id": ID, "changes": {"id": "x"}, "actor": ACTOR}, "bad_request"),
-    (c.ROTATE_TOKEN, ROTATE, "not_found"),
-    (c.ROTATE_TOKEN, {**ROTATE, "grace": -1}, "bad_request"),
-    (c.ROTATE_TOKEN, {**ROTATE, "grace": HUGE}, "bad_request"),
-    (c.ROTATE_TOKEN, {**ROTATE, "grace": 1.5}, "bad_request"),
-    (c.EDIT_TOKEN, {"id": ID, "changes": {"account": "x"}, "actor": ACTOR}, "bad_request"),
-    (c.EDIT_TOKEN, {"id": ID, "changes": {"restrictions": {"x": 1}}, "actor": ACTOR}, "bad_request"),
-    (c.EDIT_TOKEN, {"id": ID, "changes": {}, "revisions": [1] * 17, "actor": ACTOR}, "bad_request"),
-    (c.REVOKE_TOKEN, {"actor": ACTOR}, "bad_request"),
-    (c.REVOKE_TOKEN, {"actor": ACTOR, "id": ID, "digest": DIGEST}, "bad_request"),
-    (c.REVOKE_TOKEN, {"actor": ACTOR, "id": ID, "only": "successors"}, "bad_request"),
-    (c.REVOKE_TOKEN, {"actor": ACTOR, "id": "' or true --"}, "not_found"),
-    (c.REVOKE_TOKEN, {"actor": ACTOR, "digest": "x"}, "bad_request"),
-    (c.REVOKE_ALL, {"actor": ACTOR, "account": "nobody"}, "not_found"),
-    (c.REVOKE_ALL, {"actor": ACTOR, "account": ".."}, "not_found"),
-    (c.GET_TOKEN, {"id": "%", "actor": ACTOR}, "not_found"),
-    (c.GET_LOG, {"id": "\0", "actor": ACTOR}, "not_found"),
-    (c.EXPORT_TOKEN, {"id": ID, "actor": ACTOR}, "not_found"),
-    (c.LIST_TOKENS, {"page": -1, "actor": ACTOR}, "bad_request"),
-    (c.LIST_TOKENS, {"page": HUGE, "actor": ACTOR}, "bad_request"),
-    (c.LIST_TOKENS, {"pageSize": 0, "actor": ACTOR}, "bad_request"),
-    (c.LIST_TOKENS, {"pageSize": 1001, "actor": ACTOR}, "bad_request"),
-    (c.LIST_TOKENS, {"query": "\0", "actor": ACTOR}, "bad_request"),
-    (c.LIST_TOKENS, {"state": "lost", "actor": ACTOR}, "bad_request"),
-    (c.IMPORT_TOKENS, records("x"), "bad_request"),
-    (c.IMPORT_TOKENS, records({}), "bad_request"),
-    (c.IMPORT_TOKENS, records({**RECORD, "id": "x"}), "bad_request"),
-    (c.IMPORT_TOKENS, records({**RECORD, "token": {}}), "bad_request"),
-    (c.IMPORT_TOKENS, records({**RECORD, "created": "0001-01-01T00:00:00+23:59"}), "bad_request"),
-    (c.IMPORT_TOKENS, records({**RECORD, "created": "2999-01-01T00:00:00Z"}), "bad_request"),
-    (c.IMPORT_TOKENS, records(RECORD, RECORD), "bad_request"),
-    (c.IMPORT_TOKENS, records(*[None] * 1001), "bad_request"),
-    (c.ADD_ACCOUNT, {"account": "", "actor": ACTOR}, "bad_request"),
-    (c.ADD_ACCOUNT, {"account": "..", "actor": ACTOR}, "bad_request"),
-    (c.ADD_ACCOUNT, {"account": "a/b", "actor": ACTOR}, "bad_request"),
-    (c.ADD_ACCOUNT, {"account": "a" * 129, "actor": ACTOR}, "bad_request"),
-    (c.ADD_ACCOUNT, {"account": "a", "name": "\0", "actor": ACTOR}, "bad_request"),
-    (c.GET_ACCOUNT, {"account": "\0", "actor": ACTOR}, "not_found"),
-    (c.DELETE_ACCOUNT, {"account": "nobody", "actor": ACTOR}, "not_found"),
-    (c.LIST_ACCOUNTS, {"page": "0", "actor": ACTOR}, "bad_request"),
-    (c.RENEW_LEASE, {"edge": "x"}, "bad_request"),
-    (c.METRICS_STATS, {"seconds": -1}, "bad_request"),
-    (c.METRICS_STATS, {"seconds": HUGE}, "bad_request"),
-    (c.METRICS_STATS, {}, "bad_request"),
+    (VERIFY, b"[" * 60_000, "bad_request"),
+    (VERIFY, b'{"digest":' + b'"' + b"a" * 70_000 + b'"}', "bad_request"),
+    (VERIFY, {"digest": DIGEST, "scope": 5}, "bad_request"),
+    (VERIFY, {"digest": DIGEST, "account": ["a"]}, "bad_request"),
+    (VERIFY, {"digest": DIGEST[:-1]}, "bad_request"),
+    (VERIFY, {"digest": DIGEST.upper()}, "bad_request"),
+    (VERIFY_MANY, {"requests": [{"digest": DIGEST}] * 257}, "bad_request"),
+    (VERIFY_MANY, {"requests": [{"digest": DIGEST}, {"digest": "x"}]}, "bad_request"),
+    (VERIFY_MANY, {"requests": {"digest": DIGEST}}, "bad_request"),
+    (VERIFY_MANY, {}, "bad_request"),
+    (TAKE_QUOTA, {"id": "\0"}, "bad_request"),
+    (TAKE_QUOTA, {"id": None}, "bad_request"),
+    (TAKE_QUOTA, {"id": "nobody"}, "not_found"),
+    (REPORT_USE, {"uses": [{**USE, "count": HUGE}], "refusals": []}, "bad_request"),
+    (REPORT_USE, {"uses": [{**USE, "time": "0001-01-01T00:00:00+23:59"}], "refusals": []}, "bad_request"),
+    (REPORT_USE, {"uses": [{**USE, "time": "yesterday"}], "refusals": []}, "bad_request"),
+    (REPORT_USE, {"uses": None, "refusals": []}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": None}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": {"name": "\0"}}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": {"name": "x", "token": ID}}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": {"name": "x", "token": DIGEST}}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": {"token": DIGEST}}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": {"name": ""}}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "actor": {}}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "colour": "red"}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "digest": "tly_" + "0" * 49}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "hint": "\0"}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "idempotencyKey": ""}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "idempotencyKey": "k" * 256}, "bad_request"),
+    (CREATE_TOKEN, {**CREATE, "idempotencyKey": "a\0"}, "bad_request"),
+    (CREATE_TOKEN, token(scopes=[]), "bad_request"),
+    (CREATE_TOKEN, token(scopes=["a"] * 65), "bad_request"),
+    (CREATE_TOKEN, token(scopes=["a" * 129]), "bad_request"),
+    (CREATE_TOKEN, token(description="a\0"), "bad_request"),
+    (CREATE_TOKEN, token(account="nobody"), "bad_request"),
+    (CREATE_TOKEN, token(colour="red"), "bad_request"),
+    (CREATE_TOKEN, token(expires="2030-01-01T00:00:00"), "bad_request"),
+    (CREATE_TOKEN, token(notBefore="0001-01-01T00:00:00+23:59"), "bad_request"),
+    (CREATE_TOKEN, token(metadata={"a": HUGE, "b": "\0"}), "bad_request"),
+    (EDIT_TOKEN, {"id": ID, "changes": {}, "actor": ACTOR}, "not_found"),
+    (EDIT_TOKEN, {"id": "../x", "changes": {}, "actor": ACTOR}, "not_found"),
+    (EDIT_TOKEN, {"id": ID, "changes": {"id": "x"}, "actor": ACTOR}, "bad_request"),
+    (ROTATE_TOKEN, ROTATE, "not_found"),
+    (ROTATE_TOKEN, {**ROTATE, "grace": -1}, "bad_request"),
+    (ROTATE_TOKEN, {**ROTATE, "grace": HUGE}, "bad_request"),
+    (ROTATE_TOKEN, {**ROTATE, "grace": 1.5}, "bad_request"),
+    (EDIT_TOKEN, {"id": ID, "changes": {"account": "x"}, "actor": ACTOR}, "bad_request"),
+    (EDIT_TOKEN, {"id": ID, "changes": {"restrictions": {"x": 1}}, "actor": ACTOR}, "bad_request"),
+    (EDIT_TOKEN, {"id": ID, "changes": {}, "revisions": [1] * 17, "actor": ACTOR}, "bad_request"),
+    (REVOKE_TOKEN, {"actor": ACTOR}, "bad_request"),
+    (REVOKE_TOKEN, {"actor": ACTOR, "id": ID, "digest": DIGEST}, "bad_request"),
+    (REVOKE_TOKEN, {"actor": ACTOR, "id": ID, "only": "successors"}, "bad_request"),
+    (REVOKE_TOKEN, {"actor": ACTOR, "id": "' or true --"}, "not_found"),
+    (REVOKE_TOKEN, {"actor": ACTOR, "digest": "x"}, "bad_request"),
+    (REVOKE_ALL, {"actor": ACTOR, "account": "nobody"}, "not_found"),
+    (REVOKE_ALL, {"actor": ACTOR, "account": ".."}, "not_found"),
+    (GET_TOKEN, {"id": "%", "actor": ACTOR}, "not_found"),
+    (GET_LOG, {"id": "\0", "actor": ACTOR}, "not_found"),
+    (EXPORT_TOKEN, {"id": ID, "actor": ACTOR}, "not_found"),
+    (LIST_TOKENS, {"page": -1, "actor": ACTOR}, "bad_request"),
+    (LIST_TOKENS, {"page": HUGE, "actor": ACTOR}, "bad_request"),
+    (LIST_TOKENS, {"pageSize": 0, "actor": ACTOR}, "bad_request"),
+    (LIST_TOKENS, {"pageSize": 1001, "actor": ACTOR}, "bad_request"),
+    (LIST_TOKENS, {"query": "\0", "actor": ACTOR}, "bad_request"),
+    (LIST_TOKENS, {"state": "lost", "actor": ACTOR}, "bad_request"),
+    (IMPORT_TOKENS, records("x"), "bad_request"),
+    (IMPORT_TOKENS, records({}), "bad_request"),
+    (IMPORT_TOKENS, records({**RECORD, "id": "x"}), "bad_request"),
+    (IMPORT_TOKENS, records({**RECORD, "token": {}}), "bad_request"),
+    (IMPORT_TOKENS, records({**RECORD, "created": "0001-01-01T00:00:00+23:59"}), "bad_request"),
+    (IMPORT_TOKENS, records({**RECORD, "created": "2999-01-01T00:00:00Z"}), "bad_request"),
+    (IMPORT_TOKENS, records(RECORD, RECORD), "bad_request"),
+    (IMPORT_TOKENS, records(*[None] * 1001), "bad_request"),
+    (ADD_ACCOUNT, {"account": "", "actor": ACTOR}, "bad_request"),
+    (ADD_ACCOUNT, {"account": "..", "actor": ACTOR}, "bad_request"),
+    (ADD_ACCOUNT, {"account": "a/b", "actor": ACTOR}, "bad_request"),
+    (ADD_ACCOUNT, {"account": "a" * 129, "actor": ACTOR}, "bad_request"),
+    (ADD_ACCOUNT, {"account": "a", "name": "\0", "actor": ACTOR}, "bad_request"),
+    (GET_ACCOUNT, {"account": "\0", "actor": ACTOR}, "not_found"),
+    (DELETE_ACCOUNT, {"account": "nobody", "actor": ACTOR}, "not_found"),
+    (LIST_ACCOUNTS, {"page": "0", "actor": ACTOR}, "bad_request"),
+    (RENEW_LEASE, {"edge": "x"}, "bad_request"),
+    (METRICS_STATS, {"seconds": -1}, "bad_request"),
+    (METRICS_STATS, {"seconds": HUGE}, "bad_request"),
+    (METRICS_STATS, {}, "bad_request"),
 ]
 
 
 async def test_each_is_told_what_is_wrong(tokens_service, metrics_service, operator, edge_client, caplog):
     for each, payload, code in CASES:
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        operation = each.by_operator if each in c.ADMINISTRATIVE else each
+        operation = each.by_operator if each in ADMINISTRATIVE else each
         client = edge_client if ".edge." in operation.subject else operator
         answer = await client.request(operation.subject, raw, timeout=10)
         found = json.loads(answer.data)
@@ -140,7 +156,7 @@ async def test_each_is_told_what_is_wrong(tokens_service, metrics_service, opera
 async def test_what_looks_like_a_token_is_counted_and_not_logged(tokens_service, operator, caplog):
     plain = token_format.mint()
     for question in ({"digest": plain}, {"digest": plain.encode().hex()}, plain):
-        answer = await operator.request(c.VERIFY.subject, json.dumps(question).encode(), timeout=10)
+        answer = await operator.request(VERIFY.subject, json.dumps(question).encode(), timeout=10)
         assert json.loads(answer.data)["code"] == "bad_request"
         assert plain not in answer.data.decode()
     assert plain not in caplog.text
@@ -161,7 +177,7 @@ async def test_a_deadline_that_is_none_is_as_if_it_were_not_there(
             question = json.dumps({"id": made.id, "actor": ACTOR}).encode()
             headers = {DEADLINE_HEADER: deadline}
             answer = await operator.request(
-                c.REVOKE_TOKEN.by_operator.subject, question, timeout=2, headers=headers
+                REVOKE_TOKEN.by_operator.subject, question, timeout=2, headers=headers
             )
             assert json.loads(answer.data)["deleted"] is True
 

@@ -7,8 +7,21 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tallystick import contracts as c
-from tallystick.contracts import RateLimit, Restrictions
+from tallystick.contracts.accounts import ADD_ACCOUNT, DELETE_ACCOUNT, AddAccount, DeleteAccount
+from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
+from tallystick.contracts.tokens import (
+    GET_TOKEN,
+    LIST_TOKENS,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    GetToken,
+    ListTokens,
+    RevokeAll,
+    RevokeToken,
+)
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -68,7 +81,7 @@ async def test_a_thief_s_successor_ends_with_the_token_that_the_owner_knows(
             if by == "id":
                 await caller.revoke(stolen, by=duty)
             elif by == "digest":
-                await caller.ask(c.REVOKE_TOKEN, c.RevokeToken, duty, digest=stolen.digest)
+                await caller.ask(REVOKE_TOKEN, RevokeToken, duty, digest=stolen.digest)
             else:
                 assert (await caller.revoke(stolen, by=stolen)).covered == (stolen.id, successor.id)
             assert not any(await caller.valid(stolen, successor))
@@ -111,7 +124,7 @@ async def test_an_enable_extends_no_grace_period(caller):
     second = await caller.rotate(first, grace=1)
     await caller.edit(second, disabled=True)
     async with asyncio.timeout(20):
-        while (await caller.ask(c.GET_TOKEN, c.GetToken, id=first.id)).expires > datetime.now(UTC):
+        while (await caller.ask(GET_TOKEN, GetToken, id=first.id)).expires > datetime.now(UTC):
             await asyncio.sleep(0.05)
     await caller.edit(second, disabled=False)
     assert await caller.valid(first, second) == [False, True]
@@ -128,7 +141,7 @@ async def test_a_successor_of_a_disabled_token_comes_back_with_it(caller):
 
 async def test_in_its_grace_period_a_secret_changes_no_token_of_its_chain(caller):
     """A12: whoever found the old secret must not lock out the owner of the new one."""
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alice")
+    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
     first = await caller.create("api")
     second = await caller.rotate(first)
     attempts = {
@@ -151,11 +164,11 @@ async def test_in_its_grace_period_a_secret_changes_no_token_of_its_chain(caller
 
 async def test_nor_does_it_end_its_chain_with_its_account(caller, subtests: pytest.Subtests):
     for account, operation, kind in (
-        ("alice", c.REVOKE_ALL, c.RevokeAll),
-        ("bob", c.DELETE_ACCOUNT, c.DeleteAccount),
+        ("alice", REVOKE_ALL, RevokeAll),
+        ("bob", DELETE_ACCOUNT, DeleteAccount),
     ):
         with subtests.test(kind.__name__):
-            await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+            await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
             first = await caller.create("api", account=account)
             second = await caller.rotate(first)
             reply = await caller.ask(operation, kind, first, account=account)
@@ -196,7 +209,7 @@ async def test_the_bounds_are_settings(
         self_rotation_max_grace_s=5,
         max_tokens_per_creator=2,
     )
-    async with running(app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+    async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         caller = Caller(edge_client, operator)
         maker = await caller.create("api")
         assert await caller.rotate(maker, by=maker, grace=6) == "bad_request"
@@ -228,7 +241,7 @@ async def test_descendants_are_listed_and_revoked(caller, duty):
     revoked = await caller.revoke(leaked, by=duty, descendants=True)
     assert (set(revoked.descendants), revoked.living_descendants) == (below, 0)
     assert await caller.valid(child, grandchild, taken, rotated, other) == [False] * 4 + [True]
-    found = await caller.ask(c.LIST_TOKENS, c.ListTokens, created_by=leaked.id, state="revoked")
+    found = await caller.ask(LIST_TOKENS, ListTokens, created_by=leaked.id, state="revoked")
     assert {each.id for each in found.tokens} == {child.id, rotated.id}
 
 
@@ -253,7 +266,7 @@ async def test_the_caller_s_own_chain_goes_last_and_is_named(caller, database):
 
 
 async def test_an_account_bound_token_creates_only_where_that_was_granted(caller, operator):
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alice")
+    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
     for scopes, code in (
         (("api",), "insufficient_scope"),
         (("*",), "insufficient_scope"),
@@ -267,10 +280,10 @@ async def test_an_account_bound_token_creates_only_where_that_was_granted(caller
     record = TokenRecord(
         id=new_id("tok_"),
         digest=secret.digest,
-        token=c.NewToken(scopes=("api:tokens",), account="alice"),
+        token=NewToken(scopes=("api:tokens",), account="alice"),
     )
-    imported = await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=(record,), actor=OPERATOR))
-    assert isinstance(imported, c.Imported)
+    imported = await call(operator, IMPORT_TOKENS, ImportTokens(records=(record,), actor=OPERATOR))
+    assert isinstance(imported, Imported)
     bound = Held(record.id, secret.digest, bound.token)
     assert await caller.create("api:tokens:read", account="alice", by=bound) == "insufficient_scope"
     successor = await caller.rotate(bound)
@@ -279,7 +292,7 @@ async def test_an_account_bound_token_creates_only_where_that_was_granted(caller
 
 async def test_an_account_bound_token_changes_no_other_but_stops_those_of_its_account(caller):
     for account in ("alice", "bob"):
-        await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+        await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
     bound = await caller.create("api:tokens", account="alice")
     same, foreign, free = (
         await caller.create("api:tokens", account="alice"),
@@ -292,10 +305,10 @@ async def test_an_account_bound_token_changes_no_other_but_stops_those_of_its_ac
     for other in (foreign, free):
         assert await caller.edit(other, by=bound, disabled=True) == "account_mismatch"
         assert await caller.revoke(other, by=bound) == "account_mismatch"
-        assert (await caller.ask(c.GET_TOKEN, c.GetToken, bound, id=other.id)).code == "account_mismatch"
-    unknown = await caller.ask(c.GET_TOKEN, c.GetToken, bound, id=new_id("tok_"))
+        assert (await caller.ask(GET_TOKEN, GetToken, bound, id=other.id)).code == "account_mismatch"
+    unknown = await caller.ask(GET_TOKEN, GetToken, bound, id=new_id("tok_"))
     assert unknown.code == "account_mismatch", "it is not told which ids exist"
-    assert (await caller.ask(c.GET_TOKEN, c.GetToken, bound, id=same.id)).id == same.id
+    assert (await caller.ask(GET_TOKEN, GetToken, bound, id=same.id)).id == same.id
     assert (await caller.edit(same, by=bound, disabled=True)).disabled
     assert (await caller.revoke(same, by=bound)).deleted
     assert (await caller.edit(bound, by=bound, description="mine")).description == "mine"
@@ -310,19 +323,19 @@ async def test_what_a_limited_token_rotates_shares_its_count(caller, edge_client
     granted = 0
     for _ in range(5):
         for each in (maker, successor):
-            quota = await call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=each.id))
-            assert isinstance(quota, c.Quota)
+            quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=each.id))
+            assert isinstance(quota, Quota)
             granted += quota.granted
     assert granted == 5
 
 
 async def test_no_secret_survives_its_account_by_rotating_itself(caller, subtests: pytest.Subtests):
     """A3: the token rotates itself in a loop while its account's tokens are revoked."""
-    for operation, kind in ((c.DELETE_ACCOUNT, c.DeleteAccount), (c.REVOKE_ALL, c.RevokeAll)):
+    for operation, kind in ((DELETE_ACCOUNT, DeleteAccount), (REVOKE_ALL, RevokeAll)):
         for attempt in range(8):
             with subtests.test(kind.__name__, attempt=attempt):
                 account = f"{kind.__name__}-{attempt}"
-                await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+                await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
                 token = await caller.create("orders", account=account)
                 held = [token]
 
@@ -345,7 +358,7 @@ async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):
     maker = await caller.create("api")
     for attempt in range(8):
         account = f"account{attempt}"
-        await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account=account)
+        await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
         held = [await caller.create("api", account=account, by=maker)]
 
         async def create_on(account: str = account, held: list[Held] = held) -> None:
@@ -355,14 +368,14 @@ async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):
         loops = [asyncio.create_task(create_on()) for _ in range(3)]
         while len(held) < 5:
             await asyncio.sleep(0.001)
-        await caller.ask(c.DELETE_ACCOUNT, c.DeleteAccount, account=account)
+        await caller.ask(DELETE_ACCOUNT, DeleteAccount, account=account)
         async with asyncio.timeout(20):
             await asyncio.gather(*loops)
         assert not any(await caller.valid(*held)), attempt
 
 
 async def test_fifty_changes_of_one_family_and_account_at_once_wait_for_no_deadlock(caller, database):
-    await caller.ask(c.ADD_ACCOUNT, c.AddAccount, account="alice")
+    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
     root = await caller.create("api")
     makers = [await caller.create("api", by=root) for _ in range(4)]
     bound = [await caller.create("api", account="alice", by=root) for _ in range(4)]
@@ -382,7 +395,7 @@ async def test_fifty_changes_of_one_family_and_account_at_once_wait_for_no_deadl
             case 3:
                 work.append(caller.revoke(bound[3], by=maker, descendants=True))
             case 4:
-                work.append(caller.ask(c.REVOKE_ALL, c.RevokeAll, maker, account="alice"))
+                work.append(caller.ask(REVOKE_ALL, RevokeAll, maker, account="alice"))
             case 5:
                 work.append(caller.edit(root, by=maker, description=str(n)))
             case _:

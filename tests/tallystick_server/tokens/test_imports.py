@@ -6,8 +6,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallystick import contracts as c
-from tallystick.contracts import Actor, Failure
+from tallystick.contracts.accounts import LIST_ACCOUNTS, AccountPage, ListAccounts
+from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import Token
+from tallystick.contracts.tokens import (
+    GET_TOKEN,
+    LIST_TOKENS,
+    REVOKE_TOKEN,
+    GetToken,
+    ListTokens,
+    RevokeToken,
+    TokenPage,
+)
 from tallystick.rpc.call import call
 from tallystick.tokens.record import NotARecord
 from tallystick_server.runtime import postgres
@@ -27,22 +39,22 @@ def record(number: int, **token: Any) -> dict[str, Any]:
 
 
 async def imported(operator, *records: Any, **options: Any) -> Any:
-    return await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=records, actor=OPERATOR, **options))
+    return await call(operator, IMPORT_TOKENS, ImportTokens(records=records, actor=OPERATOR, **options))
 
 
 async def token_ids(operator) -> set[str]:
-    page = await call(operator, c.LIST_TOKENS.by_operator, c.ListTokens(page_size=1000, actor=OPERATOR))
-    assert isinstance(page, c.TokenPage)
+    page = await call(operator, LIST_TOKENS.by_operator, ListTokens(page_size=1000, actor=OPERATOR))
+    assert isinstance(page, TokenPage)
     return {token.id for token in page.tokens}
 
 
 async def accounts(operator) -> set[str]:
-    page = await call(operator, c.LIST_ACCOUNTS.by_operator, c.ListAccounts(actor=OPERATOR))
-    assert isinstance(page, c.AccountPage)
+    page = await call(operator, LIST_ACCOUNTS.by_operator, ListAccounts(actor=OPERATOR))
+    assert isinstance(page, AccountPage)
     return {account.account for account in page.accounts}
 
 
-def outcomes(reply: c.Imported) -> list[tuple[int, str]]:
+def outcomes(reply: Imported) -> list[tuple[int, str]]:
     return [(notice.record, notice.outcome) for notice in reply.notices]
 
 
@@ -158,8 +170,8 @@ async def test_expired_records_are_left_out_and_distant_expiries_shortened(token
     reply = await imported(operator, record(1, expires=EXPIRED), record(2, expires=FAR))
     assert outcomes(reply) == [(0, "expired"), (1, "shortened")]
     (added,) = reply.added
-    token = await call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=added, actor=OPERATOR))
-    assert isinstance(token, c.Token)
+    token = await call(operator, GET_TOKEN.by_operator, GetToken(id=added, actor=OPERATOR))
+    assert isinstance(token, Token)
     assert token.expires is not None
     assert abs(token.expires - datetime.now(UTC) - timedelta(days=3653)) < timedelta(minutes=1)
 
@@ -168,7 +180,7 @@ async def test_what_exists_already_is_named_by_its_stored_id_and_a_revoked_one_i
     tokens_service, operator
 ):
     first = await imported(operator, record(1), record(2))
-    await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(actor=OPERATOR, id=first.added[1]))
+    await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(actor=OPERATOR, id=first.added[1]))
     again = await imported(
         operator, {**record(1), "id": record(8)["id"]}, {**record(2), "id": record(9)["id"]}
     )
@@ -181,7 +193,7 @@ async def test_what_exists_already_is_named_by_its_stored_id_and_a_revoked_one_i
 
 async def test_what_an_earlier_version_asks_is_answered_as_before(tokens_service, operator):
     message = await operator.request(
-        c.IMPORT_TOKENS.subject,
+        IMPORT_TOKENS.subject,
         msgspec.json.encode({"records": [record(1)], "actor": {"name": "test"}}),
         timeout=10,
     )
@@ -206,7 +218,7 @@ async def test_the_account_of_a_prepared_token_is_created_and_the_service_starts
     )
     for _ in range(2):
         stop = Stop()
-        async with running(app.run(settings, stop), stop, operator, c.TOKENS_STATS, c.AskTokensStats()):
+        async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
             assert await accounts(operator) == {"acc-a"}
             assert await token_ids(operator) == {record(1)["id"]}
 
@@ -218,7 +230,7 @@ async def test_a_prepared_token_that_is_revoked_stays_so_and_that_is_logged(
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
         store = tokens_store.Store(pool)
         await import_prepared(store, prepared())
-        await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(actor=OPERATOR, id=record(1)["id"]))
+        await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(actor=OPERATOR, id=record(1)["id"]))
         await import_prepared(store, prepared())
     assert "is revoked and stays so" in caplog.text
     assert await token_ids(operator) == set()

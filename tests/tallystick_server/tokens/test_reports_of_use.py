@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, Refusal, ReportUse, Use
+from tallystick.contracts.messages import Taken
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.tokens import GET_LOG, GetLog, TokenLog
+from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Use
 from tallystick.rpc.call import call
 from tallystick.tokens.rules import MAX_LOGGED
 from tallystick_server.runtime import postgres
@@ -21,7 +23,7 @@ async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, 
     client = edge._transport.app._app.state.client
     for number, seconds in ((1, 10), (2, 0), (4, 20), (8, 5)):
         use = Use(id=token.id, count=number, time=NOW + timedelta(seconds=seconds), ip=f"192.0.2.{seconds}")
-        assert await call(client, c.REPORT_USE, ReportUse(uses=(use,), refusals=())) == c.Taken()
+        assert await call(client, REPORT_USE, ReportUse(uses=(use,), refusals=())) == Taken()
     connection = await asyncpg.connect(database.tokens)
     row = await connection.fetchrow(
         "select uses, last_used, last_ip from tokens.token where id = $1", token.id
@@ -36,12 +38,12 @@ async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, op
     client = edge._transport.app._app.state.client
     right = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
     long = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * (MAX_LOGGED + 1))
-    assert await call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right,))) == c.Taken()
-    rejected = await call(client, c.REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
+    assert await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right,))) == Taken()
+    rejected = await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
     assert isinstance(rejected, Failure)
     assert rejected.code == "bad_request"
-    log = await call(operator, c.GET_LOG.by_operator, c.GetLog(id=token.id, actor=c.Actor(name="test")))
-    assert isinstance(log, c.TokenLog)
+    log = await call(operator, GET_LOG.by_operator, GetLog(id=token.id, actor=Actor(name="test")))
+    assert isinstance(log, TokenLog)
     assert len(log.refusals) == 1
 
 
@@ -53,7 +55,7 @@ async def test_a_report_and_a_change_do_not_wait_for_each_other(tokens_service, 
     uses = [Use(id=each.id, count=1, time=NOW, ip=None) for each in (successor, second)]
     async with postgres.pool(database.tokens, schema=SCHEMA, wait_s=10) as pool:
         store = Store(pool)
-        async with store.change(c.Actor(name="test")) as change:
+        async with store.change(Actor(name="test")) as change:
             await change.lock_descendants(first.id)
             report = asyncio.create_task(store.report(uses, ()))
             async with asyncio.timeout(30):

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tallystick.contracts import (
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.tokens import (
     LIST_TOKENS,
     ROTATE_TOKEN,
-    Actor,
     ListTokens,
     Made,
     RotateToken,

@@ -6,7 +6,7 @@ from litestar import delete, get, post
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
-from tallystick import contracts as c
+from tallystick.contracts import accounts as c, records
 from tallystick_server.edge.api.parameters import Account, After, Page, PageSize
 from tallystick_server.edge.api.upstream import actor, ask, change, idempotency_key
 from tallystick_server.edge.authorization.guard import HttpRequest
@@ -49,7 +49,7 @@ async def list_accounts(
 
 
 @get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
-async def show(request: HttpRequest, account: Account) -> c.Account:
+async def show(request: HttpRequest, account: Account) -> records.Account:
     """Shows one account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
 

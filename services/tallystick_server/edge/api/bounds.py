@@ -7,15 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from tallystick.contracts import (
-    NewToken,
-    RateLimit,
-    RateLimitUpdate,
-    Restrictions,
-    RestrictionsUpdate,
-    TokenUpdate,
-    input_limits,
-)
+from tallystick.contracts import input_limits
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
+from tallystick.contracts.tokens import RateLimitUpdate, RestrictionsUpdate, TokenUpdate
 from tallystick.tokens import emailengine_record, rules, scopes
 from tallystick_server.edge.api.accounts import NewAccount
 from tallystick_server.edge.api.emailengine_form import LONGEST, EmailEngineRestrictions, EmailEngineToken

@@ -11,9 +11,11 @@ from litestar import Response, delete, get, post
 from litestar.params import JSONBody, PathParameter
 from msgspec import UNSET, UnsetType
 
-from tallystick import contracts as c
 from tallystick.coherence import propagation
 from tallystick.contracts import record_fields, validation
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import Token
+from tallystick.contracts.tokens import LIST_TOKENS, ListTokens, Revoked, TokenPage
 from tallystick.errors import Refused
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.emailengine_form import EmailEngineToken, form_problems, new_token
@@ -63,10 +65,10 @@ class AccountTokens(msgspec.Struct):
     account: str
     total: int
     truncated: bool
-    tokens: tuple[c.Token, ...]
+    tokens: tuple[Token, ...]
 
 
-async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[c.FieldError]:
+async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[FieldError]:
     """What is wrong with a body besides its types."""
     form = msgspec.convert(record_fields.valid(body, EmailEngineToken), EmailEngineToken)
     return [*form_problems(form, datetime.now(UTC)), *await account_faults(request, form.account)]
@@ -158,7 +160,7 @@ def _named_in_path(request: HttpRequest) -> str:
 
 async def _revoke(
     request: HttpRequest, name: str, digest: str | None
-) -> tuple[c.Revoked, propagation.Everywhere] | None:
+) -> tuple[Revoked, propagation.Everywhere] | None:
     """Revokes the token with this digest, or else with this name as its id; None if there is none."""
     try:
         return await revoke_everywhere(
@@ -191,7 +193,7 @@ async def list_of_account(request: HttpRequest, account: Account) -> AccountToke
     """Lists an account's tokens, newest first and up to 1,000, in one answer."""
     sizes = iter(PART_SIZES)
     size, total = next(sizes), 0
-    tokens: list[c.Token] = []
+    tokens: list[Token] = []
     for _ in range(MAX_PARTS):
         part = await _part(request, account, len(tokens) // size, size)
         if part is None:
@@ -210,11 +212,11 @@ async def list_of_account(request: HttpRequest, account: Account) -> AccountToke
     )
 
 
-async def _part(request: HttpRequest, account: str, page: int, size: int) -> c.TokenPage | None:
+async def _part(request: HttpRequest, account: str, page: int, size: int) -> TokenPage | None:
     """A part of an account's list; None where it is more than one NATS message holds."""
-    wanted = c.ListTokens(page=page, page_size=size, account=account, actor=actor(request))
+    wanted = ListTokens(page=page, page_size=size, account=account, actor=actor(request))
     try:
-        return await ask(request, c.LIST_TOKENS, wanted)
+        return await ask(request, LIST_TOKENS, wanted)
     except Refused as refused:
         if size > 1 and [each.field for each in refused.errors] == ["pageSize"]:
             return None

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from tallystick.contracts import FieldError, NewToken, RateLimit, Restrictions, Time, validation
+from tallystick.contracts import validation
+from tallystick.contracts.messages import FieldError, Time
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions
 from tallystick.errors import Refused
 from tallystick.tokens import emailengine_record, rules
 from tallystick_server.edge.http.bodies import is_too_large

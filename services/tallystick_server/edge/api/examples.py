@@ -6,7 +6,19 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import AccountDeleted, AccountLog, AccountPage, AddedAccount
+from tallystick.contracts.audit import Change, RejectedAttempt
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import Access, Account, NewToken, RateLimit, Restrictions, Token
+from tallystick.contracts.tokens import (
+    EditedToken,
+    RateLimitUpdate,
+    RestrictionsUpdate,
+    TokenLog,
+    TokenPage,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import Refusal
 from tallystick_server.edge.api.accounts import NewAccount
 from tallystick_server.edge.api.emailengine import AccountTokens, Deletion
 from tallystick_server.edge.api.emailengine_form import EmailEngineRestrictions, EmailEngineToken
@@ -27,13 +39,13 @@ _ID = "tok_01m843q3qr6w1ap6798pcsndkt"
 _NEXT_ID = "tok_01m84fk2c0r1nv9y5bq1d3h7ze"
 # Well-formed to the eye, with a checksum that is wrong: it can be no one's.
 _SECRET = "tly_" + "EXAMPLE" * 7
-_RESTRICTIONS = c.Restrictions(
+_RESTRICTIONS = Restrictions(
     addresses=("192.0.2.0/24",),
     referrers=("https://example.org/*",),
-    rate_limit=c.RateLimit(max_requests=100, time_window=60),
+    rate_limit=RateLimit(max_requests=100, time_window=60),
 )
-_ACCESS = c.Access(time=datetime(2026, 11, 23, 9, tzinfo=UTC), ip="192.0.2.7")
-_TOKEN = c.Token(
+_ACCESS = Access(time=datetime(2026, 11, 23, 9, tzinfo=UTC), ip="192.0.2.7")
+_TOKEN = Token(
     id=_ID,
     description="nightly report",
     scopes=("api:tokens:read", "metrics"),
@@ -49,7 +61,7 @@ _TOKEN = c.Token(
     rotated_to=None,
     access=_ACCESS,
 )
-_CHANGE = c.Change(
+_CHANGE = Change(
     time=_CREATED,
     action="token.updated",
     actor="cli:alice",
@@ -57,7 +69,7 @@ _CHANGE = c.Change(
     request_id=None,
     details={"changes": {"scopes": {"from": ["metrics"], "to": ["api:tokens:read", "metrics"]}}},
 )
-_REFUSAL = c.Refusal(
+_REFUSAL = Refusal(
     id=_ID,
     time=_CREATED,
     reason="address_not_allowed",
@@ -65,7 +77,7 @@ _REFUSAL = c.Refusal(
     route="/v1/stats",
     request_id="req_01m843q3qr6w1ap6798pcsndkt",
 )
-_ATTEMPT = c.RejectedAttempt(
+_ATTEMPT = RejectedAttempt(
     time=_CREATED,
     action="token.edit.rejected",
     code="exceeds_authority",
@@ -73,28 +85,28 @@ _ATTEMPT = c.RejectedAttempt(
     address="198.51.100.9",
     request_id="req_01m843q3qr6w1ap6798pcsndkt",
 )
-_ACCOUNT = c.Account(account="alice", name="Alice", created=_CREATED)
+_ACCOUNT = Account(account="alice", name="Alice", created=_CREATED)
 
 _ALL: tuple[Struct, ...] = (
     _RESTRICTIONS,
-    c.RateLimit(max_requests=100, time_window=60),
+    RateLimit(max_requests=100, time_window=60),
     _ACCESS,
     _TOKEN,
-    c.NewToken(
+    NewToken(
         description="nightly report",
         scopes=("api:tokens:read", "metrics"),
         metadata={"team": "reports"},
         restrictions=_RESTRICTIONS,
         expires=_EXPIRES,
     ),
-    c.TokenUpdate(description="weekly report", disabled=True),
+    TokenUpdate(description="weekly report", disabled=True),
     CreatedToken(token=_SECRET, **msgspec.structs.asdict(_TOKEN)),
     UnknownOutcome(token=_SECRET),
     Rotation(grace=3600),
-    c.TokenPage(total=1, page=0, pages=1, tokens=(_TOKEN,)),
-    c.RestrictionsUpdate(addresses=("10.0.0.0/8",), rate_limit=None),
-    c.RateLimitUpdate(max_requests=200),
-    c.EditedToken(**msgspec.structs.asdict(_TOKEN)),
+    TokenPage(total=1, page=0, pages=1, tokens=(_TOKEN,)),
+    RestrictionsUpdate(addresses=("10.0.0.0/8",), rate_limit=None),
+    RateLimitUpdate(max_requests=200),
+    EditedToken(**msgspec.structs.asdict(_TOKEN)),
     Revocation(
         deleted=True,
         covered=(_ID,),
@@ -126,14 +138,14 @@ _ALL: tuple[Struct, ...] = (
     _CHANGE,
     _REFUSAL,
     _ATTEMPT,
-    c.TokenLog(changes=(_CHANGE,), refusals=(_REFUSAL,), attempts=(_ATTEMPT,)),
+    TokenLog(changes=(_CHANGE,), refusals=(_REFUSAL,), attempts=(_ATTEMPT,)),
     NewAccount(account="alice", name="Alice"),
     _ACCOUNT,
-    c.AddedAccount(state="new", **msgspec.structs.asdict(_ACCOUNT)),
-    c.AccountPage(total=1, page=0, pages=1, accounts=(_ACCOUNT,)),
-    c.AccountLog(
+    AddedAccount(state="new", **msgspec.structs.asdict(_ACCOUNT)),
+    AccountPage(total=1, page=0, pages=1, accounts=(_ACCOUNT,)),
+    AccountLog(
         changes=(
-            c.Change(
+            Change(
                 time=_CREATED,
                 action="account.added",
                 actor="cli:alice",
@@ -143,7 +155,7 @@ _ALL: tuple[Struct, ...] = (
             ),
         ),
     ),
-    c.AccountDeleted(account="alice", deleted=True, tokens=2),
+    AccountDeleted(account="alice", deleted=True, tokens=2),
     TokenForm(token=_SECRET),
     IntrospectionForm(token=_SECRET, scope="orders:read", account="alice", address="192.0.2.7"),
     Introspection(
@@ -178,8 +190,8 @@ _ALL: tuple[Struct, ...] = (
         title="The request is not as it should be",
         status=400,
         code="bad_request",
-        errors=(c.FieldError(field="scopes", message="at least one scope"),),
+        errors=(FieldError(field="scopes", message="at least one scope"),),
     ),
-    c.FieldError(field="scopes", message="at least one scope"),
+    FieldError(field="scopes", message="at least one scope"),
 )
 EXAMPLES: Mapping[type[Struct], Struct] = {type(example): example for example in _ALL}

@@ -5,7 +5,8 @@ import time
 
 from nats.aio.client import Client
 
-from tallystick.contracts import TOKENS_STATS, AskTokensStats, Failure
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Failure
 from tallystick.errors import Refused
 from tallystick.rpc.call import call
 

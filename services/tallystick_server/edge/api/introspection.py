@@ -5,7 +5,8 @@ from typing import NamedTuple
 import msgspec
 
 from tallystick.coherence.cache import Unknown
-from tallystick.contracts import FieldError, Restrictions, Token
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import Restrictions, Token
 from tallystick.errors import Refused
 from tallystick.tokens import addresses, scopes
 from tallystick.tokens.access import Demand, judge

@@ -6,7 +6,8 @@ from litestar import HttpMethod, MediaType, Response, post, route
 from litestar.params import QueryParameter
 from msgspec import UNSET, Struct, UnsetType
 
-from tallystick import contracts as c
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import Restrictions
 from tallystick.errors import Refused
 from tallystick.tokens.format import digest
 from tallystick.tokens.scopes import is_scope
@@ -82,7 +83,7 @@ class Introspection(Struct, kw_only=True):
     nbf: int | UnsetType = UNSET
     exp: int | UnsetType = UNSET
     jti: str | UnsetType = UNSET
-    restrictions: c.Restrictions | UnsetType = UNSET
+    restrictions: Restrictions | UnsetType = UNSET
 
 
 @route(
@@ -177,7 +178,7 @@ def _token_parameter(request: HttpRequest) -> str:
     """
     token = form_of(request).get("token")
     if not token:
-        raise Refused("bad_request", errors=(c.FieldError(field="token", message="must not be empty"),))
+        raise Refused("bad_request", errors=(FieldError(field="token", message="must not be empty"),))
     return token
 
 

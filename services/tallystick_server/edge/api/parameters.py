@@ -4,7 +4,7 @@ from typing import Annotated
 
 from litestar.params import PathParameter, QueryParameter
 
-from tallystick import contracts as c
+from tallystick.contracts.messages import MAX_PAGE, MAX_PAGE_SIZE
 
 TokenId = Annotated[str, PathParameter(description="the token's public id, `tok_...`")]
 TokenIdOrDigest = Annotated[
@@ -20,7 +20,7 @@ After = Annotated[
         description="where to go on: the `next` of the answer before, whose filters have to be the same"
     ),
 ]
-Page = Annotated[int, QueryParameter(ge=0, le=c.MAX_PAGE, description="which page; the first is 0")]
+Page = Annotated[int, QueryParameter(ge=0, le=MAX_PAGE, description="which page; the first is 0")]
 PageSize = Annotated[
-    int, QueryParameter(name="pageSize", ge=1, le=c.MAX_PAGE_SIZE, description="how many on a page")
+    int, QueryParameter(name="pageSize", ge=1, le=MAX_PAGE_SIZE, description="how many on a page")
 ]

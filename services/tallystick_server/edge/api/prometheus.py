@@ -9,7 +9,16 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 from nats.aio.client import Client
 
-from tallystick import VERSION, contracts as c
+from tallystick import VERSION
+from tallystick.contracts.metrics import (
+    EXPOSITION,
+    MAX_STATS_SECONDS,
+    METRICS_STATS,
+    TOKENS_STATS,
+    AskExposition,
+    AskMetricsStats,
+    AskTokensStats,
+)
 from tallystick.errors import Refused
 from tallystick_server.edge.api.upstream import ask
 from tallystick_server.edge.authorization.guard import ANY, PUBLIC, HttpRequest
@@ -47,13 +56,13 @@ class Stats(Struct):
 async def stats(
     request: HttpRequest,
     seconds: Annotated[
-        int, QueryParameter(ge=0, le=c.MAX_STATS_SECONDS, description="how far back the counters reach")
+        int, QueryParameter(ge=0, le=MAX_STATS_SECONDS, description="how far back the counters reach")
     ] = 3600,
 ) -> Stats:
     """What runs here, and what it counted in the last seconds."""
     tokens, metrics = await asyncio.gather(
-        ask(request, c.TOKENS_STATS, c.AskTokensStats()),
-        ask(request, c.METRICS_STATS, c.AskMetricsStats(seconds=seconds)),
+        ask(request, TOKENS_STATS, AskTokensStats()),
+        ask(request, METRICS_STATS, AskMetricsStats(seconds=seconds)),
     )
     client: Client = request.app.state.client
     return Stats(
@@ -89,7 +98,7 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
     # Prometheus prefers OpenMetrics and accepts both. In OpenMetrics a counter's samples end in `_total`, so it would
     # store `thread_starts`, `api_call` and `events` without their type.
     openmetrics = media_type_weight(accept, TEXT_FORMAT) == 0 < media_type_weight(accept, OPENMETRICS)
-    exposition = await ask(request, c.EXPOSITION, c.AskExposition(openmetrics=openmetrics))
+    exposition = await ask(request, EXPOSITION, AskExposition(openmetrics=openmetrics))
     headers = {"vary": "accept, accept-encoding", "cache-control": "no-store"}
     compressed = coding_weight(",".join(request.headers.getall("accept-encoding", [])), "gzip") > 0
     if compressed:

@@ -8,9 +8,35 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
-from tallystick import contracts as c
 from tallystick.coherence.notices import notice_key
 from tallystick.coherence.propagation import Creation, Everywhere
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import NewToken, Token
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    GET_LOG,
+    GET_TOKEN,
+    LIST_TOKENS,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    CreateToken,
+    EditedToken,
+    EditToken,
+    GetLog,
+    GetToken,
+    ListTokens,
+    RevokeAll,
+    Revoked,
+    RevokeToken,
+    RotateToken,
+    TokenLog,
+    TokenOrder,
+    TokenPage,
+    TokenState,
+    TokenUpdate,
+)
 from tallystick.errors import Refused
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api import upstream
@@ -19,12 +45,12 @@ from tallystick_server.edge.api.upstream import actor, ask, change, idempotency_
 from tallystick_server.edge.authorization.guard import OWN, HttpRequest, gate_of, token_of
 from tallystick_server.edge.http.errors import etag
 
-T = TypeVar("T", bound=c.Token)
+T = TypeVar("T", bound=Token)
 
 NO_STORE = {"cache-control": "no-store"}
 
 
-class CreatedToken(c.Token, frozen=True, kw_only=True):
+class CreatedToken(Token, frozen=True, kw_only=True):
     """A new token, with its secret for the only time.
 
     Args:
@@ -102,15 +128,15 @@ class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NO_GRACE = Rotation()
-NO_FIELDS = c.NewToken()
+NO_FIELDS = NewToken()
 
 
-async def make(request: HttpRequest, wanted: c.NewToken, *, status: int) -> Response[CreatedToken]:
+async def make(request: HttpRequest, wanted: NewToken, *, status: int) -> Response[CreatedToken]:
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
-        c.CREATE_TOKEN,
-        c.CreateToken(
+        CREATE_TOKEN,
+        CreateToken(
             token=wanted,
             digest=secret.digest,
             hint=secret.hint,
@@ -125,8 +151,8 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Cre
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
-        c.ROTATE_TOKEN,
-        c.RotateToken(
+        ROTATE_TOKEN,
+        RotateToken(
             id=token_id,
             grace=grace,
             digest=secret.digest,
@@ -148,7 +174,7 @@ async def end(
 
 async def revoke_everywhere(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
-) -> tuple[c.Revoked, Everywhere]:
+) -> tuple[Revoked, Everywhere]:
     """Revokes a token, named by its id or its digest, and returns when no edge accepts it.
 
     Args:
@@ -162,8 +188,8 @@ async def revoke_everywhere(
     """
     revoked, everywhere = await change(
         request,
-        c.REVOKE_TOKEN,
-        c.RevokeToken(
+        REVOKE_TOKEN,
+        RevokeToken(
             id=token_id,
             digest=digest,
             revisions=revisions(request),
@@ -177,7 +203,7 @@ async def revoke_everywhere(
     return revoked, everywhere
 
 
-def revocation(revoked: c.Revoked, everywhere: Everywhere) -> Revocation:
+def revocation(revoked: Revoked, everywhere: Everywhere) -> Revocation:
     """What HTTP answers to a revocation."""
     return Revocation(
         deleted=revoked.deleted,
@@ -191,12 +217,12 @@ def revocation(revoked: c.Revoked, everywhere: Everywhere) -> Revocation:
     )
 
 
-async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[c.FieldError]:
+async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[FieldError]:
     return await upstream.account_faults(request, body.get("account"))
 
 
 @post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body", "inquire": _account_faults})
-async def create(request: HttpRequest, data: JSONBody[c.NewToken] = NO_FIELDS) -> Response[CreatedToken]:
+async def create(request: HttpRequest, data: JSONBody[NewToken] = NO_FIELDS) -> Response[CreatedToken]:
     """Makes a token and shows its secret, once."""
     return await make(request, data, status=201)
 
@@ -216,7 +242,7 @@ async def list_tokens(
     ] = None,
     account: Annotated[str | None, QueryParameter(description="only those bound to this account")] = None,
     in_state: Annotated[
-        Literal[c.TokenState, ""],  # not None, which "null" would be read as
+        Literal[TokenState, ""],  # not None, which "null" would be read as
         QueryParameter(name="state", description="only those in this state; without it all but revoked ones"),
     ] = "",
     granted: Annotated[
@@ -238,14 +264,14 @@ async def list_tokens(
         ),
     ] = None,
     order: Annotated[
-        c.TokenOrder,
+        TokenOrder,
         QueryParameter(
             description="`created`: newest first; `used`: last used first; `expires`: next to expire first, then tokens that never "
             "expire, then expired ones, the latest first; `description`"
         ),
     ] = "created",
     after: After = None,
-) -> c.TokenPage:
+) -> TokenPage:
     """Lists tokens, newest first unless `order` says otherwise.
 
     Pages move when tokens are created or revoked in between. To see every token once, follow the cursors: send `next` of
@@ -253,9 +279,9 @@ async def list_tokens(
     """
     if unused_since is not None and unused_since.tzinfo is None:
         raise Refused(
-            "bad_request", errors=(c.FieldError(field="unusedSince", message="a time with its zone"),)
+            "bad_request", errors=(FieldError(field="unusedSince", message="a time with its zone"),)
         )
-    wanted = c.ListTokens(
+    wanted = ListTokens(
         page=page,
         page_size=page_size,
         query=search,
@@ -268,15 +294,15 @@ async def list_tokens(
         after=after,
         actor=actor(request),
     )
-    return await ask(request, c.LIST_TOKENS, wanted)
+    return await ask(request, LIST_TOKENS, wanted)
 
 
 @get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read", "account_in": "token"})
-async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[c.Token]:
+async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[Token]:
     """Shows one token, a revoked one too. Its ETag is its revision."""
     public_id, key = _named(token_id)
-    wanted = c.GetToken(id=public_id, key=key, revoked=True, actor=actor(request))
-    return _record(await ask(request, c.GET_TOKEN, wanted))
+    wanted = GetToken(id=public_id, key=key, revoked=True, actor=actor(request))
+    return _record(await ask(request, GET_TOKEN, wanted))
 
 
 @patch(
@@ -289,9 +315,7 @@ async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[c.To
         "codes": ("stale",),
     },
 )
-async def edit(
-    request: HttpRequest, token_id: TokenId, data: JSONBody[c.TokenUpdate]
-) -> Response[c.EditedToken]:
+async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[TokenUpdate]) -> Response[EditedToken]:
     """Changes a token.
 
     The body is merged into the record as RFC 7396 does, at every depth: an absent member keeps its value, null removes
@@ -301,8 +325,8 @@ async def edit(
     """
     edited, _ = await change(
         request,
-        c.EDIT_TOKEN,
-        c.EditToken(
+        EDIT_TOKEN,
+        EditToken(
             id=token_id,
             changes=data,
             revisions=revisions(request),
@@ -352,13 +376,13 @@ async def revoke(
 
 
 @get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read", "account_in": "token"})
-async def log(request: HttpRequest, token_id: TokenIdOrDigest, after: After = None) -> c.TokenLog:
+async def log(request: HttpRequest, token_id: TokenIdOrDigest, after: After = None) -> TokenLog:
     """The latest changes of a token with what they changed, and what was refused to it.
 
     With `after`, the `next` of the answer before, the entries that came before those.
     """
     public_id, key = _named(token_id)
-    return await ask(request, c.GET_LOG, c.GetLog(id=public_id, key=key, after=after, actor=actor(request)))
+    return await ask(request, GET_LOG, GetLog(id=public_id, key=key, after=after, actor=actor(request)))
 
 
 def _named(name: str) -> tuple[str | None, str | None]:
@@ -377,8 +401,8 @@ async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRe
     """Revokes all tokens of an account, which itself stays."""
     revoked, everywhere = await change(
         request,
-        c.REVOKE_ALL,
-        c.RevokeAll(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
+        REVOKE_ALL,
+        RevokeAll(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
     )
     return AccountRevocation(
         **msgspec.structs.asdict(revoked), settled=True, edges=everywhere.edges, seconds=everywhere.seconds
@@ -389,11 +413,11 @@ async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRe
 
 
 @get("/v1/self", opt={"scope": OWN})
-async def show_self(request: HttpRequest) -> Response[c.Token]:
+async def show_self(request: HttpRequest) -> Response[Token]:
     """What am I?"""
     # What let the request in may be older than its last use.
-    own = c.GetToken(id=token_of(request).id, actor=actor(request))
-    return _record(await ask(request, c.GET_TOKEN, own))
+    own = GetToken(id=token_of(request).id, actor=actor(request))
+    return _record(await ask(request, GET_TOKEN, own))
 
 
 @post("/v1/self/rotate", opt={"scope": OWN})

@@ -8,17 +8,9 @@ from nats.aio.client import Client
 
 from tallystick.coherence import propagation
 from tallystick.coherence.propagation import Creation, Everywhere
-from tallystick.contracts import (
-    CREATE_TOKEN,
-    Actor,
-    CreateToken,
-    Failure,
-    FieldError,
-    Made,
-    Operation,
-    RotateToken,
-    only_account,
-)
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken, Made, RotateToken, only_account
 from tallystick.errors import Refused
 from tallystick.rpc.call import call
 from tallystick.tokens import rules

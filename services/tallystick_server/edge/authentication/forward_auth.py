@@ -11,7 +11,7 @@ import re
 from urllib.parse import quote
 
 from tallystick.coherence.cache import Entry
-from tallystick.contracts import Restrictions, Token
+from tallystick.contracts.records import Restrictions, Token
 from tallystick.errors import Refused
 from tallystick.tokens.access import Demand, judge
 from tallystick.tokens.scopes import is_scope

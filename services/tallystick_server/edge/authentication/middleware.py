@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.types import Message, Receive, Send
 
 from tallystick.coherence.invalidation import now
-from tallystick.contracts import Token
+from tallystick.contracts.records import Token
 from tallystick.errors import Refused
 from tallystick.rpc import tracing
 from tallystick.tokens.format import HEX_LENGTH, OUR_LENGTH, digest

@@ -15,7 +15,11 @@ from tallystick.coherence.invalidation import now
 from tallystick.coherence.lookup import Checker
 from tallystick.coherence.quotas import Quotas
 from tallystick.coherence.usage import Usage
-from tallystick.contracts import FieldError, Quota, Restrictions, Token, Verdict, validation
+from tallystick.contracts import validation
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.quotas import Quota
+from tallystick.contracts.records import Restrictions, Token
+from tallystick.contracts.verification import Verdict
 from tallystick.errors import Refused
 from tallystick.metrics.recorder import Measures
 from tallystick.producer import Producer

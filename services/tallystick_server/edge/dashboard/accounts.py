@@ -5,8 +5,18 @@ from urllib.parse import urlencode
 
 from litestar.params import QueryParameter
 
-from tallystick import contracts as c
-from tallystick.contracts import FieldError
+from tallystick.contracts.accounts import (
+    ADD_ACCOUNT,
+    DELETE_ACCOUNT,
+    GET_ACCOUNT,
+    LIST_ACCOUNTS,
+    AddAccount,
+    DeleteAccount,
+    GetAccount,
+    ListAccounts,
+)
+from tallystick.contracts.messages import MAX_PAGE, FieldError
+from tallystick.contracts.tokens import LIST_TOKENS, ListTokens
 from tallystick.errors import Refused
 from tallystick_server.edge.api.parameters import Account
 from tallystick_server.edge.api.upstream import actor, ask, change
@@ -22,7 +32,7 @@ PAGE_SIZE = 25
 async def list_accounts(
     request: HttpRequest,
     search: Annotated[str, QueryParameter(name="query", max_length=256)] = "",
-    at: Annotated[int, QueryParameter(name="page", ge=0, le=c.MAX_PAGE)] = 0,
+    at: Annotated[int, QueryParameter(name="page", ge=0, le=MAX_PAGE)] = 0,
 ) -> Page:
     """Every account there is."""
     return await _list(request, search, at)
@@ -36,8 +46,8 @@ async def add(request: HttpRequest) -> Page:
     try:
         added = await ask(
             request,
-            c.ADD_ACCOUNT,
-            c.AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
+            ADD_ACCOUNT,
+            AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
         )
     except Refused as refused:
         if refused.code != "bad_request":
@@ -49,10 +59,8 @@ async def add(request: HttpRequest) -> Page:
 @shows("/admin/accounts/{account:str}/delete")
 async def ask_delete(request: HttpRequest, account: Account) -> Page:
     """Says what goes with it, and asks whether that is meant."""
-    found = await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
-    tokens = await ask(
-        request, c.LIST_TOKENS, c.ListTokens(account=account, page_size=5, actor=actor(request))
-    )
+    found = await ask(request, GET_ACCOUNT, GetAccount(account=account, actor=actor(request)))
+    tokens = await ask(request, LIST_TOKENS, ListTokens(account=account, page_size=5, actor=actor(request)))
     return page(request, "accounts/delete.html", account=found, tokens=tokens, deleted=None, everywhere=None)
 
 
@@ -60,7 +68,7 @@ async def ask_delete(request: HttpRequest, account: Account) -> Page:
 async def delete(request: HttpRequest, account: Account) -> Page:
     """Deletes it and revokes its tokens."""
     deleted, everywhere = await change(
-        request, c.DELETE_ACCOUNT, c.DeleteAccount(account=account, actor=actor(request))
+        request, DELETE_ACCOUNT, DeleteAccount(account=account, actor=actor(request))
     )
     gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
     return page(
@@ -76,8 +84,8 @@ async def _list(
     form: dict[str, str] | None = None,
     problems: tuple[FieldError, ...] = (),
 ) -> Page:
-    wanted = c.ListAccounts(page=at, page_size=PAGE_SIZE, query=search or None, actor=actor(request))
-    listing = await ask(request, c.LIST_ACCOUNTS, wanted)
+    wanted = ListAccounts(page=at, page_size=PAGE_SIZE, query=search or None, actor=actor(request))
+    listing = await ask(request, LIST_ACCOUNTS, wanted)
     if at >= listing.pages > 0:
         return redirect(f"/admin/accounts?{urlencode({'query': search, 'page': listing.pages - 1})}")
     return page(

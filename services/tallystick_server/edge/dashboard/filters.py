@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick.contracts import EXPIRING_DAYS, RateLimit, Token
+from tallystick.contracts.records import RateLimit, Token
+from tallystick.contracts.tokens import EXPIRING_DAYS
 
 UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 

@@ -8,16 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
-from tallystick.contracts import (
-    FieldError,
-    NewToken,
-    RateLimit,
-    RateLimitUpdate,
-    Restrictions,
-    RestrictionsUpdate,
-    Token,
-    TokenUpdate,
-)
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions, Token
+from tallystick.contracts.tokens import RateLimitUpdate, RestrictionsUpdate, TokenUpdate
 from tallystick.tokens import rules
 
 Form = Mapping[str, str]

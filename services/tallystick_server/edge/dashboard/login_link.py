@@ -6,7 +6,8 @@ import hashlib
 import secrets
 from typing import NamedTuple
 
-from tallystick.contracts import Actor, MakeSignInLink
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.sessions import MakeSignInLink
 
 
 class Link(NamedTuple):

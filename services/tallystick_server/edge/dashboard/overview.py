@@ -7,7 +7,9 @@ from typing import NamedTuple
 from litestar.plugins.htmx import HTMXRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import LIST_ACCOUNTS, ListAccounts
+from tallystick.contracts.metrics import EXPOSITION, METRICS_HISTORY, AskExposition, AskHistory, History
+from tallystick.contracts.tokens import LIST_TOKENS, ListTokens
 from tallystick.errors import Refused
 from tallystick_server.edge.api.upstream import actor, ask
 from tallystick_server.edge.dashboard.pages import Handlers, Page, page, shows
@@ -68,14 +70,14 @@ async def overview(request: HTMXRequest) -> Page:
     """
     try:
         exposition, history = await asyncio.gather(
-            ask(request, c.EXPOSITION, c.AskExposition()),
-            ask(request, c.METRICS_HISTORY, c.AskHistory(minutes=MINUTES, kind="checks:")),
+            ask(request, EXPOSITION, AskExposition()),
+            ask(request, METRICS_HISTORY, AskHistory(minutes=MINUTES, kind="checks:")),
         )
     except Refused as refused:
         if request.htmx or refused.code not in {"unavailable", "overloaded"}:
             raise
-        tokens = await ask(request, c.LIST_TOKENS, c.ListTokens(page_size=1, actor=actor(request)))
-        accounts = await ask(request, c.LIST_ACCOUNTS, c.ListAccounts(page_size=1, actor=actor(request)))
+        tokens = await ask(request, LIST_TOKENS, ListTokens(page_size=1, actor=actor(request)))
+        accounts = await ask(request, LIST_ACCOUNTS, ListAccounts(page_size=1, actor=actor(request)))
         return page(request, "overview/without_metrics.html", tokens=tokens.total, accounts=accounts.total)
     return page(
         request,
@@ -92,7 +94,7 @@ async def unknown() -> Page:
     raise Refused("not_found")
 
 
-def _checks(history: c.History) -> Checks:
+def _checks(history: History) -> Checks:
     by_result = {name.removeprefix("checks:"): counts for name, counts in history.counts.items()}
     let_in = by_result.pop("ok", (0,) * MINUTES)
     refused = [sum(column) for column in zip((0,) * MINUTES, *by_result.values(), strict=True)]

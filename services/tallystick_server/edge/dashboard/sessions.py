@@ -16,18 +16,9 @@ from nats.aio.client import Client
 
 from tallystick.coherence.cache import Entry
 from tallystick.coherence.invalidation import now
-from tallystick.contracts import (
-    RESUME_SESSION,
-    SIGN_IN,
-    SIGN_OUT,
-    TOKENS_STATS,
-    Actor,
-    AskTokensStats,
-    Failure,
-    ResumeSession,
-    SignIn,
-    SignOut,
-)
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.sessions import RESUME_SESSION, SIGN_IN, SIGN_OUT, ResumeSession, SignIn, SignOut
 from tallystick.errors import Refused
 from tallystick.rpc.call import call
 from tallystick.tokens import addresses, format as token_format

@@ -12,8 +12,34 @@ import msgspec
 from litestar.params import QueryParameter
 from litestar.plugins.htmx import HTMXRequest
 
-from tallystick import contracts as c
 from tallystick.coherence.propagation import Creation
+from tallystick.contracts.messages import MAX_PAGE, FieldError
+from tallystick.contracts.records import NewToken, Token
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    FIND_REFUSALS,
+    GET_LOG,
+    GET_TOKEN,
+    GET_USE,
+    LIST_TOKENS,
+    MAX_USE_HOURS,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    CreateToken,
+    EditToken,
+    FindRefusals,
+    GetLog,
+    GetToken,
+    GetUse,
+    ListTokens,
+    RevokeToken,
+    RotateToken,
+    TokenOrder,
+    TokenPage,
+    TokenState,
+    TokenUpdate,
+)
 from tallystick.errors import Refused
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.parameters import TokenId
@@ -37,7 +63,7 @@ PAGE_SIZE = 25
 PARTS = 5
 """In how many answers a page comes that one cannot hold: the largest tokens there may be fit these."""
 GRACES = ((0, "ends at once"), (3600, "one hour"), (86400, "one day"), (604800, "one week"))
-STATES = tuple((state, state.replace("_", " ")) for state in get_args(c.TokenState))
+STATES = tuple((state, state.replace("_", " ")) for state in get_args(TokenState))
 ORDERS = (
     ("created", "newest first"),
     ("used", "last used first"),
@@ -56,24 +82,24 @@ async def list_tokens(
     account: Text = "",
     in_state: Annotated[str, QueryParameter(name="state", max_length=32)] = "",
     order: Text = "created",
-    at: Annotated[int, QueryParameter(name="page", ge=0, le=c.MAX_PAGE)] = 0,
+    at: Annotated[int, QueryParameter(name="page", ge=0, le=MAX_PAGE)] = 0,
 ) -> Page:
     """Every token there is, to search and filter."""
     wanted: dict[str, Any] = {
         "query": _without_secret(search.strip()) or None,
         "scope": granted.strip() or None,
         "account": account.strip() or None,
-        "state": in_state if in_state in get_args(c.TokenState) else None,
-        "order": order if order in get_args(c.TokenOrder) else "created",
+        "state": in_state if in_state in get_args(TokenState) else None,
+        "order": order if order in get_args(TokenOrder) else "created",
     }
     listing = await _listing(
-        request, c.ListTokens(page=at, page_size=PAGE_SIZE, actor=actor(request), **wanted)
+        request, ListTokens(page=at, page_size=PAGE_SIZE, actor=actor(request), **wanted)
     )
     given = {name: value for name, value in wanted.items() if value}
     if at >= listing.pages > 0:
         return redirect(f"/admin/tokens?{urlencode({**given, 'page': listing.pages - 1})}")
     used = await ask(
-        request, c.GET_USE, c.GetUse(ids=tuple(token.id for token in listing.tokens), actor=actor(request))
+        request, GET_USE, GetUse(ids=tuple(token.id for token in listing.tokens), actor=actor(request))
     )
     # Going back, htmx wants the whole page again.
     part = bool(request.htmx) and not request.htmx.history_restore_request
@@ -110,21 +136,21 @@ def _without_secret(search: str) -> str:
     return token_format.digest(search) or search[: token_format.HINT_LENGTH]
 
 
-async def _listing(request: HttpRequest, wanted: c.ListTokens) -> c.TokenPage:
+async def _listing(request: HttpRequest, wanted: ListTokens) -> TokenPage:
     """A page of the list, in parts where it is more than one answer holds."""
     try:
-        return await ask(request, c.LIST_TOKENS, wanted)
+        return await ask(request, LIST_TOKENS, wanted)
     except Refused as refused:
         if [error.field for error in refused.errors] != ["pageSize"]:
             raise
     replace = msgspec.structs.replace
     first, size = wanted.page * PARTS, PAGE_SIZE // PARTS
     parts = [
-        await ask(request, c.LIST_TOKENS, replace(wanted, page=number, page_size=size))
+        await ask(request, LIST_TOKENS, replace(wanted, page=number, page_size=size))
         for number in range(first, first + PARTS)
     ]
     total = parts[0].total
-    return c.TokenPage(
+    return TokenPage(
         total=total,
         page=wanted.page,
         pages=math.ceil(total / PAGE_SIZE),
@@ -150,8 +176,8 @@ async def make(request: HttpRequest) -> Page:
     try:
         created = await create(
             request,
-            c.CREATE_TOKEN,
-            c.CreateToken(
+            CREATE_TOKEN,
+            CreateToken(
                 token=filled.token,
                 digest=secret.digest,
                 hint=secret.hint,
@@ -172,17 +198,17 @@ async def make(request: HttpRequest) -> Page:
 async def show(request: HttpRequest, token_id: TokenId) -> Page:
     """One token: what it is, how it is used, and what happened to it."""
     token, log, used, before = await asyncio.gather(
-        ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request))),
-        ask(request, c.GET_LOG, c.GetLog(id=token_id, actor=actor(request))),
-        ask(request, c.GET_USE, c.GetUse(ids=(token_id,), hours=c.MAX_USE_HOURS, actor=actor(request))),
-        ask(request, c.LIST_TOKENS, c.ListTokens(rotated_to=token_id, page_size=1, actor=actor(request))),
+        ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request))),
+        ask(request, GET_LOG, GetLog(id=token_id, actor=actor(request))),
+        ask(request, GET_USE, GetUse(ids=(token_id,), hours=MAX_USE_HOURS, actor=actor(request))),
+        ask(request, LIST_TOKENS, ListTokens(rotated_to=token_id, page_size=1, actor=actor(request))),
     )
     return page(
         request,
         "tokens/token.html",
         token=token,
         log=log,
-        uses=used.uses.get(token_id, (0,) * c.MAX_USE_HOURS),
+        uses=used.uses.get(token_id, (0,) * MAX_USE_HOURS),
         before=before.tokens[0] if before.tokens else None,
     )
 
@@ -190,14 +216,14 @@ async def show(request: HttpRequest, token_id: TokenId) -> Page:
 @shows("/admin/tokens/{token_id:str}/edit")
 async def ask_edit(request: HttpRequest, token_id: TokenId) -> Page:
     """The form for an existing one."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return _form(request, forms.of(token), token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/edit")
 async def edit(request: HttpRequest, token_id: TokenId) -> Page:
     """Changes it, if nobody else did since the form was opened."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     sent = await sessions.form(request)
     filled = forms.read(sent, datetime.now(UTC), token)
     if sent.get("revision") != str(token.revision):
@@ -221,26 +247,26 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
 @shows("/admin/tokens/{token_id:str}/disable")
 async def ask_disable(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for confirmation: whoever is signed in with this very token is signed out by it."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/disable.html", token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/disable")
 async def disable(request: HttpRequest, token_id: TokenId) -> Page:
     """Has its rotation chain rejected until it is enabled again."""
-    return await _update(request, token_id, c.TokenUpdate(disabled=True), "disabled")
+    return await _update(request, token_id, TokenUpdate(disabled=True), "disabled")
 
 
 @changes("/admin/tokens/{token_id:str}/enable")
 async def enable(request: HttpRequest, token_id: TokenId) -> Page:
     """Makes it valid again."""
-    return await _update(request, token_id, c.TokenUpdate(disabled=False), "enabled")
+    return await _update(request, token_id, TokenUpdate(disabled=False), "enabled")
 
 
 @shows("/admin/tokens/{token_id:str}/rotate")
 async def ask_rotate(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for how long the old secret shall live on."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/rotate.html", token=token, graces=GRACES, key=secrets.token_urlsafe(16))
 
 
@@ -254,8 +280,8 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
     secret = token_format.new_secret()
     created = await create(
         request,
-        c.ROTATE_TOKEN,
-        c.RotateToken(
+        ROTATE_TOKEN,
+        RotateToken(
             id=token_id,
             grace=int(grace),
             digest=secret.digest,
@@ -265,7 +291,7 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
         ),
     )
     try:
-        old = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request)))
+        old = await ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request)))
     except Refused:  # the secret has to be shown all the same
         old = None
     return _reveal(request, created, secret.value, rotated=old)
@@ -274,7 +300,7 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
 @shows("/admin/tokens/{token_id:str}/revoke")
 async def ask_revoke(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for confirmation, and says what goes with it."""
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, actor=actor(request)))
+    token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/revoke.html", token=token, revoked=None, everywhere=None)
 
 
@@ -292,9 +318,9 @@ async def end_grace(request: HttpRequest, token_id: TokenId) -> Page:
 
 
 async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
-    token = await ask(request, c.GET_TOKEN, c.GetToken(id=token_id, revoked=True, actor=actor(request)))
+    token = await ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request)))
     revoked, everywhere = await change(
-        request, c.REVOKE_TOKEN, c.RevokeToken(id=token_id, actor=actor(request), **options)
+        request, REVOKE_TOKEN, RevokeToken(id=token_id, actor=actor(request), **options)
     )
     gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
     return page(
@@ -312,7 +338,7 @@ async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(ma
     """Why was this request refused?"""
     asked = request_id.strip()
     found = (
-        await ask(request, c.FIND_REFUSALS, c.FindRefusals(request_id=asked, actor=actor(request)))
+        await ask(request, FIND_REFUSALS, FindRefusals(request_id=asked, actor=actor(request)))
         if asked
         else None
     )
@@ -322,20 +348,20 @@ async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(ma
 async def _update(
     request: HttpRequest,
     token_id: str,
-    changed: c.TokenUpdate,
+    changed: TokenUpdate,
     what: str,
     *,
     revisions: tuple[int, ...] | None = None,
 ) -> Page:
     _, everywhere = await change(
         request,
-        c.EDIT_TOKEN,
-        c.EditToken(id=token_id, changes=changed, revisions=revisions, actor=actor(request)),
+        EDIT_TOKEN,
+        EditToken(id=token_id, changes=changed, revisions=revisions, actor=actor(request)),
     )
     return done(request, f"/admin/tokens/{token_id}", Flash.of(what, everywhere))
 
 
-def _stale(request: HttpRequest, sent: Form, wanted: c.NewToken, current: c.Token) -> Page:
+def _stale(request: HttpRequest, sent: Form, wanted: NewToken, current: Token) -> Page:
     """Shows both versions of a token that somebody else has changed since the form was opened; nothing is written."""
     return page(
         request,
@@ -348,7 +374,7 @@ def _stale(request: HttpRequest, sent: Form, wanted: c.NewToken, current: c.Toke
 
 
 def _form(
-    request: HttpRequest, form: Form, problems: tuple[c.FieldError, ...] = (), token: c.Token | None = None
+    request: HttpRequest, form: Form, problems: tuple[FieldError, ...] = (), token: Token | None = None
 ) -> Page:
     shown = forms.by_field(problems, form)
     first_wrong = next((field for field in shown if field), "")
@@ -366,7 +392,7 @@ def _form(
     )
 
 
-def _problems(refused: Refused) -> tuple[c.FieldError, ...]:
+def _problems(refused: Refused) -> tuple[FieldError, ...]:
     """What was wrong with a form's fields.
 
     Raises:
@@ -374,10 +400,10 @@ def _problems(refused: Refused) -> tuple[c.FieldError, ...]:
     """
     if refused.code not in {"bad_request", "exceeds_authority", "conflict"}:
         raise refused
-    return refused.errors or (c.FieldError(field="", message=refused.detail),)
+    return refused.errors or (FieldError(field="", message=refused.detail),)
 
 
-def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: c.Token | None = None) -> Page:
+def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: Token | None = None) -> Page:
     made = created.made
     scheme = "https" if gate_of(request).is_encrypted(request.scope) else "http"
     return page(

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
-from tallystick.contracts import FieldError, validation
+from tallystick.contracts import validation
 from tallystick.contracts.input_limits import too_deep
+from tallystick.contracts.messages import FieldError
 
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

@@ -16,8 +16,9 @@ from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFo
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET, UnsetType
 
-from tallystick.contracts import FieldError, Token
 from tallystick.contracts.input_limits import without_input
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import Token
 from tallystick.errors import Refused
 
 log = logging.getLogger(__name__)

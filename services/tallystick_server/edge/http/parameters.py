@@ -15,8 +15,8 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import PathParameter, QueryParameter
 
-from tallystick.contracts import FieldError
 from tallystick.contracts.input_limits import unknown_name
+from tallystick.contracts.messages import FieldError
 from tallystick.errors import Refused
 
 REPEATED = "given more than once"

@@ -13,7 +13,7 @@ import msgspec
 from litestar.routes import BaseRoute
 from litestar.utils import normalize_path
 
-from tallystick.contracts import ApiCall, ApiCalls
+from tallystick.contracts.events import ApiCall, ApiCalls
 from tallystick.metrics.recorder import Measures
 from tallystick.producer import MAX_DATA_BYTES, Producer
 from tallystick.rpc import batches

@@ -14,8 +14,66 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from tallystick import contracts as c
-from tallystick.contracts import ADMINISTRATIVE, Failure, FieldError, NewToken, Operation
+from tallystick.contracts.accounts import (
+    ADD_ACCOUNT,
+    DELETE_ACCOUNT,
+    GET_ACCOUNT,
+    GET_ACCOUNT_LOG,
+    LIST_ACCOUNTS,
+    AccountDeleted,
+    AccountLog,
+    AccountPage,
+    AddAccount,
+    AddedAccount,
+    DeleteAccount,
+    GetAccount,
+    GetAccountLog,
+    ListAccounts,
+)
+from tallystick.contracts.imports import (
+    EXPORT_TOKEN,
+    IMPORT_TOKENS,
+    MAX_IMPORT,
+    Exported,
+    ExportToken,
+    Imported,
+    ImportTokens,
+)
+from tallystick.contracts.messages import MAX_PAGE, MAX_PAGE_SIZE, FieldError
+from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.records import Account, NewToken, Token
+from tallystick.contracts.registry import ADMINISTRATIVE
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    FIND_REFUSALS,
+    GET_LOG,
+    GET_TOKEN,
+    GET_USE,
+    LIST_TOKENS,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+    AllRevoked,
+    CreateToken,
+    EditedToken,
+    EditToken,
+    FindRefusals,
+    FoundRefusals,
+    GetLog,
+    GetToken,
+    GetUse,
+    ListTokens,
+    Made,
+    RevokeAll,
+    Revoked,
+    RevokeToken,
+    RotateToken,
+    TokenLog,
+    TokenPage,
+    UseHistory,
+    only_account,
+)
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.server import Handler, Handlers
 from tallystick.tokens import rules
@@ -91,36 +149,36 @@ class Administration:
     def all(self) -> Handlers:
         """Every operation on the edges' subject, where the actor is a credential, and on the operator's."""
         handlers: Mapping[Operation[Any, Any], Handler] = {
-            c.CREATE_TOKEN: self.create_token,
-            c.EDIT_TOKEN: self.edit_token,
-            c.ROTATE_TOKEN: self.rotate_token,
-            c.REVOKE_TOKEN: self.revoke_token,
-            c.REVOKE_ALL: self.revoke_all,
-            c.GET_TOKEN: self.get_token,
-            c.LIST_TOKENS: self.list_tokens,
-            c.GET_LOG: self.get_log,
-            c.GET_USE: self.get_use,
-            c.FIND_REFUSALS: self.find_refusals,
-            c.ADD_ACCOUNT: self.add_account,
-            c.GET_ACCOUNT: self.get_account,
-            c.LIST_ACCOUNTS: self.list_accounts,
-            c.GET_ACCOUNT_LOG: self.get_account_log,
-            c.DELETE_ACCOUNT: self.delete_account,
+            CREATE_TOKEN: self.create_token,
+            EDIT_TOKEN: self.edit_token,
+            ROTATE_TOKEN: self.rotate_token,
+            REVOKE_TOKEN: self.revoke_token,
+            REVOKE_ALL: self.revoke_all,
+            GET_TOKEN: self.get_token,
+            LIST_TOKENS: self.list_tokens,
+            GET_LOG: self.get_log,
+            GET_USE: self.get_use,
+            FIND_REFUSALS: self.find_refusals,
+            ADD_ACCOUNT: self.add_account,
+            GET_ACCOUNT: self.get_account,
+            LIST_ACCOUNTS: self.list_accounts,
+            GET_ACCOUNT_LOG: self.get_account_log,
+            DELETE_ACCOUNT: self.delete_account,
         }
         return {
             **{operation: from_edge(handlers[operation]) for operation in ADMINISTRATIVE},
             **{operation.by_operator: from_operator(handlers[operation]) for operation in ADMINISTRATIVE},
-            c.IMPORT_TOKENS: from_operator(self.import_tokens),
-            c.EXPORT_TOKEN: from_operator(self.export_token),
+            IMPORT_TOKENS: from_operator(self.import_tokens),
+            EXPORT_TOKEN: from_operator(self.export_token),
         }
 
     # Tokens
 
-    async def create_token(self, request: c.CreateToken) -> c.Made | Failure:
+    async def create_token(self, request: CreateToken) -> Made | Failure:
         wanted = rules.in_utc(request.token)
         problems = rules.problems(wanted, datetime.now(UTC))
 
-        async def work(change: Transaction) -> c.Made:
+        async def work(change: Transaction) -> Made:
             change.authority.require(operations.CREATE, account=wanted.account)
             # The name of none is not looked up: it may be anything.
             is_lockable = wanted.account is not None and rules.is_account(wanted.account)
@@ -134,13 +192,13 @@ class Administration:
                 raise Rejected(conflict("there are tokens already"))
             await self._require_room(change, authority)
             record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=wanted, hint=request.hint)
-            return c.Made(token=await change.insert(record, limited_by=transitions.limited_holder(authority)))
+            return Made(token=await change.insert(record, limited_by=transitions.limited_holder(authority)))
 
-        return await self._change(c.CREATE_TOKEN, operations.CREATE, request, work)
+        return await self._change(CREATE_TOKEN, operations.CREATE, request, work)
 
     async def account_faults(self, operation: Operation[Any, Any], raw: Any) -> Sequence[FieldError]:
         """What is wrong with the account of a new token, in a request that does not fit its type for other reasons."""
-        ways = {c.CREATE_TOKEN.subject: from_edge, c.CREATE_TOKEN.by_operator.subject: from_operator}
+        ways = {CREATE_TOKEN.subject: from_edge, CREATE_TOKEN.by_operator.subject: from_operator}
         way = ways.get(operation.subject)
         if way is None:
             return ()
@@ -156,7 +214,7 @@ class Administration:
             if each.field == "account"
         ]
 
-    async def edit_token(self, request: c.EditToken) -> c.EditedToken | Failure:
+    async def edit_token(self, request: EditToken) -> EditedToken | Failure:
         names = {
             name for name, value in msgspec.structs.asdict(request.changes).items() if value is not UNSET
         }
@@ -166,7 +224,7 @@ class Administration:
             rule = operations.DISABLE if request.changes.disabled else operations.ENABLE
             required.append(rule)
 
-        async def work(change: Transaction) -> c.EditedToken:
+        async def work(change: Transaction) -> EditedToken:
             found = await transitions.find_target(change, *required, id=request.id)
             authority = await change.lock(found.chain)
             chain, target = await transitions.locked(change, found)
@@ -187,17 +245,17 @@ class Administration:
             edited = await change.find(id=request.id)
             if edited is None:
                 raise RuntimeError("a token that is locked is gone")
-            return c.EditedToken(
+            return EditedToken(
                 **msgspec.structs.asdict(edited.token), covered=UNSET if covered is None else tuple(covered)
             )
 
-        return await self._change(c.EDIT_TOKEN, rule, request, work)
+        return await self._change(EDIT_TOKEN, rule, request, work)
 
-    async def rotate_token(self, request: c.RotateToken) -> c.Made | Failure:
+    async def rotate_token(self, request: RotateToken) -> Made | Failure:
         if not 0 <= request.grace <= rules.MAX_GRACE_S:
             return bad_request(FieldError(field="grace", message=f"0 to {rules.MAX_GRACE_S} seconds"))
 
-        async def work(change: Transaction) -> c.Made:
+        async def work(change: Transaction) -> Made:
             found = await transitions.find_target(change, operations.ROTATE, id=request.id)
             authority = await change.lock(found.chain)
             chain, target = await transitions.locked(change, found)
@@ -224,16 +282,16 @@ class Administration:
             )
             limited_by = transitions.limited_holder(authority) or target
             token = await change.rotate(target, record, request.grace, family=limited_by.family)
-            return c.Made(token=token)
+            return Made(token=token)
 
-        return await self._change(c.ROTATE_TOKEN, operations.ROTATE, request, work)
+        return await self._change(ROTATE_TOKEN, operations.ROTATE, request, work)
 
-    async def revoke_token(self, request: c.RevokeToken) -> c.Revoked | Failure:
+    async def revoke_token(self, request: RevokeToken) -> Revoked | Failure:
         if (request.id is None) == (request.digest is None):
             return bad_request(FieldError(field="id", message="either an id or a digest"))
         rule = operations.REVOKE_DESCENDANTS if request.descendants else operations.REVOKE
 
-        async def work(change: Transaction) -> c.Revoked:
+        async def work(change: Transaction) -> Revoked:
             key = request.digest if request.or_key else None
             found = await transitions.find_target(change, rule, id=request.id, digest=request.digest, key=key)
             if request.descendants:
@@ -254,21 +312,21 @@ class Administration:
             authority.require_not_replaced([*([] if revokes_itself else covered), *descendants])
             return await transitions.revoke(change, authority, chain, covered, descendants, request=request)
 
-        return await self._change(c.REVOKE_TOKEN, rule, request, work)
+        return await self._change(REVOKE_TOKEN, rule, request, work)
 
-    async def revoke_all(self, request: c.RevokeAll) -> c.AllRevoked | Failure:
+    async def revoke_all(self, request: RevokeAll) -> AllRevoked | Failure:
         if not rules.is_account(request.account):
             return not_found()
 
-        async def work(change: Transaction) -> c.AllRevoked:
+        async def work(change: Transaction) -> AllRevoked:
             change.authority.require(operations.REVOKE_ALL, account=request.account)
             tokens, living = await transitions.revoke_account(change, operations.REVOKE_ALL, request.account)
-            return c.AllRevoked(account=request.account, tokens=tokens, living_descendants=living)
+            return AllRevoked(account=request.account, tokens=tokens, living_descendants=living)
 
-        return await self._change(c.REVOKE_ALL, operations.REVOKE_ALL, request, work)
+        return await self._change(REVOKE_ALL, operations.REVOKE_ALL, request, work)
 
-    async def get_token(self, request: c.GetToken) -> c.Token | Failure:
-        async def work(authority: Authority) -> c.Token | Failure:
+    async def get_token(self, request: GetToken) -> Token | Failure:
+        async def work(authority: Authority) -> Token | Failure:
             found = await self._readable(authority, request.id, request.key)
             if found is None or (found.token.revoked is not None and not request.revoked):
                 return not_found()
@@ -276,49 +334,49 @@ class Administration:
 
         return await self._read(request.actor, work)
 
-    async def get_log(self, request: c.GetLog) -> c.TokenLog | Failure:
-        async def work(authority: Authority) -> c.TokenLog | Failure:
+    async def get_log(self, request: GetLog) -> TokenLog | Failure:
+        async def work(authority: Authority) -> TokenLog | Failure:
             found = await self._readable(authority, request.id, request.key)
             place = _log_place(request.after)
             return (await self._store.log(found.token.id, place) if found else None) or not_found()
 
         return await self._read(request.actor, work)
 
-    async def get_use(self, request: c.GetUse) -> c.UseHistory | Failure:
-        async def work(authority: Authority) -> c.UseHistory:
+    async def get_use(self, request: GetUse) -> UseHistory | Failure:
+        async def work(authority: Authority) -> UseHistory:
             authority.require(operations.SEARCH)
-            return c.UseHistory(uses=await self._store.use(request.ids, request.hours))
+            return UseHistory(uses=await self._store.use(request.ids, request.hours))
 
         return await self._read(request.actor, work)
 
-    async def find_refusals(self, request: c.FindRefusals) -> c.FoundRefusals | Failure:
+    async def find_refusals(self, request: FindRefusals) -> FoundRefusals | Failure:
         if not 0 < len(request.request_id) <= rules.MAX_REQUEST_ID or "\0" in request.request_id:
             return bad_request(
                 FieldError(field="requestId", message=f"1 to {rules.MAX_REQUEST_ID} characters")
             )
 
-        async def work(authority: Authority) -> c.FoundRefusals:
+        async def work(authority: Authority) -> FoundRefusals:
             authority.require(operations.SEARCH)
-            return c.FoundRefusals(refusals=tuple(await self._store.refusals_to(request.request_id)))
+            return FoundRefusals(refusals=tuple(await self._store.refusals_to(request.request_id)))
 
         return await self._read(request.actor, work)
 
-    async def list_tokens(self, request: c.ListTokens) -> c.TokenPage | Failure:
+    async def list_tokens(self, request: ListTokens) -> TokenPage | Failure:
         if problems := _listing_problems(request):
             return bad_request(*problems)
 
-        async def work(authority: Authority) -> c.TokenPage | Failure:
+        async def work(authority: Authority) -> TokenPage | Failure:
             authority.require(operations.LIST, account=request.account)
             total, page, pages, tokens, following = await self._store.list(request, _place(request))
-            reply = c.TokenPage(total=total, page=page, pages=pages, tokens=tuple(tokens), next=following)
+            reply = TokenPage(total=total, page=page, pages=pages, tokens=tuple(tokens), next=following)
             return fitting(reply, "pageSize", tokens)
 
         return await self._read(request.actor, work)
 
-    async def import_tokens(self, request: c.ImportTokens) -> c.Imported | Failure:
+    async def import_tokens(self, request: ImportTokens) -> Imported | Failure:
         """All records or none, unless rejected ones are to be skipped; what exists already stays as it is."""
-        if len(request.records) > c.MAX_IMPORT:
-            return bad_request(FieldError(field="records", message=f"over {c.MAX_IMPORT}"))
+        if len(request.records) > MAX_IMPORT:
+            return bad_request(FieldError(field="records", message=f"over {MAX_IMPORT}"))
         try:
             async with self._store.change(request.actor) as change:
                 reply, problems = await imports.import_records(change, request, datetime.now(UTC))
@@ -332,15 +390,15 @@ class Administration:
         await self._notify(change)
         return reply
 
-    async def export_token(self, request: c.ExportToken) -> c.Exported | Failure:
+    async def export_token(self, request: ExportToken) -> Exported | Failure:
         if not rules.is_token_id(request.id):
             return not_found()
         record = await self._store.export(request.id)
-        return c.Exported(record=record) if record else not_found()
+        return Exported(record=record) if record else not_found()
 
     # Accounts
 
-    async def add_account(self, request: c.AddAccount) -> c.AddedAccount | Failure:
+    async def add_account(self, request: AddAccount) -> AddedAccount | Failure:
         if not rules.is_account(request.account):
             return bad_request(FieldError(field="account", message=rules.ACCOUNT_FAULT))
         if len(request.name) > rules.MAX_DESCRIPTION or "\0" in request.name:
@@ -348,17 +406,17 @@ class Administration:
                 FieldError(field="name", message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
             )
 
-        async def work(change: Transaction) -> c.AddedAccount:
+        async def work(change: Transaction) -> AddedAccount:
             change.authority.require(operations.ADD_ACCOUNT, account=request.account)
             account, new = await change.add_account(request.account, request.name)
             authority = await change.lock()
             authority.require(operations.ADD_ACCOUNT, account=request.account)
-            return c.AddedAccount(**msgspec.structs.asdict(account), state="new" if new else "existing")
+            return AddedAccount(**msgspec.structs.asdict(account), state="new" if new else "existing")
 
-        return await self._change(c.ADD_ACCOUNT, operations.ADD_ACCOUNT, request, work)
+        return await self._change(ADD_ACCOUNT, operations.ADD_ACCOUNT, request, work)
 
-    async def get_account(self, request: c.GetAccount) -> c.Account | Failure:
-        async def work(authority: Authority) -> c.Account | Failure:
+    async def get_account(self, request: GetAccount) -> Account | Failure:
+        async def work(authority: Authority) -> Account | Failure:
             authority.require(operations.SHOW_ACCOUNT, account=request.account)
             if not rules.is_account(request.account):
                 return not_found()
@@ -366,22 +424,20 @@ class Administration:
 
         return await self._read(request.actor, work)
 
-    async def list_accounts(self, request: c.ListAccounts) -> c.AccountPage | Failure:
+    async def list_accounts(self, request: ListAccounts) -> AccountPage | Failure:
         if problems := _listing_problems(request):
             return bad_request(*problems)
 
-        async def work(authority: Authority) -> c.AccountPage | Failure:
+        async def work(authority: Authority) -> AccountPage | Failure:
             authority.require(operations.LIST_ACCOUNTS)
             total, page, pages, accounts, following = await self._store.accounts(request, _place(request))
-            reply = c.AccountPage(
-                total=total, page=page, pages=pages, accounts=tuple(accounts), next=following
-            )
+            reply = AccountPage(total=total, page=page, pages=pages, accounts=tuple(accounts), next=following)
             return fitting(reply, "pageSize", accounts)
 
         return await self._read(request.actor, work)
 
-    async def get_account_log(self, request: c.GetAccountLog) -> c.AccountLog | Failure:
-        async def work(authority: Authority) -> c.AccountLog | Failure:
+    async def get_account_log(self, request: GetAccountLog) -> AccountLog | Failure:
+        async def work(authority: Authority) -> AccountLog | Failure:
             authority.require(operations.SHOW_ACCOUNT, account=request.account)
             if not rules.is_account(request.account):
                 return not_found()
@@ -390,21 +446,21 @@ class Administration:
 
         return await self._read(request.actor, work)
 
-    async def delete_account(self, request: c.DeleteAccount) -> c.AccountDeleted | Failure:
+    async def delete_account(self, request: DeleteAccount) -> AccountDeleted | Failure:
         if not rules.is_account(request.account):
             return not_found()
 
-        async def work(change: Transaction) -> c.AccountDeleted:
+        async def work(change: Transaction) -> AccountDeleted:
             change.authority.require(operations.DELETE_ACCOUNT, account=request.account)
             tokens, living = await transitions.revoke_account(
                 change, operations.DELETE_ACCOUNT, request.account
             )
             await change.delete_account(request.account, tokens)
-            return c.AccountDeleted(
+            return AccountDeleted(
                 account=request.account, deleted=True, tokens=tokens, living_descendants=living
             )
 
-        return await self._change(c.DELETE_ACCOUNT, operations.DELETE_ACCOUNT, request, work)
+        return await self._change(DELETE_ACCOUNT, operations.DELETE_ACCOUNT, request, work)
 
     # What all operations have in common
 
@@ -447,7 +503,7 @@ class Administration:
         if not is_stored:
             self._measures.count("tallystick_rejections_not_audited_total")
 
-    async def _read(self, actor: c.Actor, work: Callable[[Authority], Awaitable[R | Failure]]) -> R | Failure:
+    async def _read(self, actor: Actor, work: Callable[[Authority], Awaitable[R | Failure]]) -> R | Failure:
         """Answers a question of somebody who may ask it."""
         try:
             return await work(await self._store.authority(actor))
@@ -523,19 +579,19 @@ class Administration:
 class _AccountOfToken(msgspec.Struct):
     """A `CreateToken` of which everything else may be wrong."""
 
-    actor: c.Actor
+    actor: Actor
     token: imports.NamedAccount
 
     @property
-    def request(self) -> c.CreateToken:
-        return c.only_account(self.token.account, self.actor)
+    def request(self) -> CreateToken:
+        return only_account(self.token.account, self.actor)
 
 
 def from_edge(handler: Handler) -> Handler:
     """The handler for what an edge asks on behalf of a client, which has to have shown a credential."""
 
     async def handle(request: Any) -> msgspec.Struct:
-        actor: c.Actor = request.actor
+        actor: Actor = request.actor
         if (actor.token is None) == (actor.session is None) or actor.name is not None:
             return bad_request(FieldError(field="actor", message="either a token or a session"))
         return await handler(request)
@@ -547,7 +603,7 @@ def from_operator(handler: Handler) -> Handler:
     """The handler for what an operator asks, whom NATS has authenticated."""
 
     async def handle(request: Any) -> msgspec.Struct:
-        actor: c.Actor = request.actor
+        actor: Actor = request.actor
         if not actor.name or "\0" in actor.name or actor.token is not None or actor.session is not None:
             return bad_request(FieldError(field="actor", message="the operator's name and no credential"))
         return await handler(request)
@@ -582,7 +638,7 @@ def _rejection(holder: StoredToken, rule: Rule, request: Any, code: str) -> Reje
         action=rule.rejected_action,
         token=token_id if token_id is not None and rules.is_token_id(token_id) else None,
         # Of the others it is the new secret's.
-        digest=request.digest if isinstance(request, c.RevokeToken) else None,
+        digest=request.digest if isinstance(request, RevokeToken) else None,
         details={
             "code": code,
             "operation": rule.name,
@@ -623,7 +679,7 @@ async def _once(
         of_itself = getattr(request, "id", None) == token.id or digest == request.actor.token
         authority.require(rule, account=token.account, of_itself=of_itself)
     reply = msgspec.json.decode(before, type=operation.reply)
-    if isinstance(reply, c.Made):
+    if isinstance(reply, Made):
         return msgspec.structs.replace(reply, replayed=True)
     return reply
 
@@ -634,12 +690,12 @@ def _fingerprint(request: Any) -> bytes:
     left_out = {"digest", "hint", "actor", "idempotency_key"}
     # What is left out of a request is left out here, so that a new field does not make an older request another.
     asked = {name: value for name, value in fields.items() if name not in left_out and value is not None}
-    if isinstance(request, c.RevokeToken):
+    if isinstance(request, RevokeToken):
         asked["digest"] = request.digest  # here it names the token
     return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
 
 
-def _place(request: c.ListTokens | c.ListAccounts) -> Place | None:
+def _place(request: ListTokens | ListAccounts) -> Place | None:
     """Where the page begins that is asked for by a cursor.
 
     Raises:
@@ -663,7 +719,7 @@ def _log_place(after: str | None) -> LogPlace:
         raise Rejected(bad_request(FieldError(field="after", message=str(error)))) from None
 
 
-def _listing_problems(request: c.ListTokens | c.ListAccounts) -> list[FieldError]:
+def _listing_problems(request: ListTokens | ListAccounts) -> list[FieldError]:
     problems = _paging_problems(request)
     for field in ("query", "account", "scope", "rotated_to", "created_by"):
         text: str | None = getattr(request, field, None)
@@ -677,10 +733,10 @@ def _listing_problems(request: c.ListTokens | c.ListAccounts) -> list[FieldError
 
 def _paging_problems(request: Any) -> list[FieldError]:
     problems = []
-    if not 0 <= request.page <= c.MAX_PAGE:
-        problems.append(FieldError(field="page", message=f"0 to {c.MAX_PAGE}"))
+    if not 0 <= request.page <= MAX_PAGE:
+        problems.append(FieldError(field="page", message=f"0 to {MAX_PAGE}"))
     if request.page and request.after is not None:
         problems.append(FieldError(field="page", message="not with after, which says where the page begins"))
-    if not 1 <= request.page_size <= c.MAX_PAGE_SIZE:
-        problems.append(FieldError(field="pageSize", message=f"1 to {c.MAX_PAGE_SIZE}"))
+    if not 1 <= request.page_size <= MAX_PAGE_SIZE:
+        problems.append(FieldError(field="pageSize", message=f"1 to {MAX_PAGE_SIZE}"))
     return problems

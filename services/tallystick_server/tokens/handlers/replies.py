@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tallystick.contracts import Failure, FieldError
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure
 from tallystick.rpc import batches
 
 R = TypeVar("R", bound=msgspec.Struct)

@@ -4,8 +4,36 @@ import asyncio
 
 import msgspec
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, FieldError
+from tallystick.contracts.messages import FieldError, Taken
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats, TokensStats
+from tallystick.contracts.operation import Failure
+from tallystick.contracts.propagation import (
+    GET_CHANGES,
+    RELEASE_LEASE,
+    RENEW_LEASE,
+    SETTLE,
+    ReleaseLease,
+    Settle,
+    Settled,
+)
+from tallystick.contracts.quotas import (
+    RETURN_QUOTA,
+    TAKE_QUOTA,
+    Quota,
+    ReturnedQuota,
+    ReturnQuota,
+    TakeQuota,
+)
+from tallystick.contracts.verification import (
+    REPORT_USE,
+    VERIFY,
+    VERIFY_MANY,
+    ReportUse,
+    Verdict,
+    Verdicts,
+    VerifyMany,
+    VerifyToken,
+)
 from tallystick.rpc.server import Handlers
 from tallystick.tokens import rules
 from tallystick.tokens.access import Demand, judge
@@ -29,22 +57,22 @@ class TokensHandlers:
 
     def all(self) -> Handlers:
         return {
-            c.VERIFY: self.verify,
-            c.VERIFY_MANY: self.verify_many,
-            c.TAKE_QUOTA: self.take_quota,
-            c.RETURN_QUOTA: self.return_quota,
-            c.REPORT_USE: self.report_use,
-            c.TOKENS_STATS: self.stats,
-            c.SETTLE: self.settle,
-            c.SETTLE.by_operator: self.settle,
-            c.RENEW_LEASE: self._leases.renew,
-            c.RELEASE_LEASE: self.release_lease,
-            c.GET_CHANGES: self._leases.changes,
+            VERIFY: self.verify,
+            VERIFY_MANY: self.verify_many,
+            TAKE_QUOTA: self.take_quota,
+            RETURN_QUOTA: self.return_quota,
+            REPORT_USE: self.report_use,
+            TOKENS_STATS: self.stats,
+            SETTLE: self.settle,
+            SETTLE.by_operator: self.settle,
+            RENEW_LEASE: self._leases.renew,
+            RELEASE_LEASE: self.release_lease,
+            GET_CHANGES: self._leases.changes,
         }
 
     # Checking
 
-    async def verify(self, request: c.VerifyToken) -> c.Verdict:
+    async def verify(self, request: VerifyToken) -> Verdict:
         verdict = await self._store.verdict(request.digest)
         asked = (request.scope, request.account, request.address, request.referrer)
         if verdict.token is None or asked == (None, None, None, None):
@@ -60,40 +88,40 @@ class TokensHandlers:
             return msgspec.structs.replace(verdict, code=refusal)
         if verdict.token.restrictions.rate_limit is None:
             return verdict
-        quota = await self._limits.take(c.TakeQuota(id=verdict.token.id))
+        quota = await self._limits.take(TakeQuota(id=verdict.token.id))
         if quota is None:
             return await self.verify(request)  # it was edited just now
         return msgspec.structs.replace(
             verdict, quota=quota, code="active" if quota.granted else "rate_limited"
         )
 
-    async def verify_many(self, request: c.VerifyMany) -> c.Verdicts | Failure:
+    async def verify_many(self, request: VerifyMany) -> Verdicts | Failure:
         verdicts = tuple(await asyncio.gather(*map(self.verify, request.requests)))
-        return fitting(c.Verdicts(verdicts=verdicts), "requests", verdicts)
+        return fitting(Verdicts(verdicts=verdicts), "requests", verdicts)
 
-    async def take_quota(self, request: c.TakeQuota) -> c.Quota | Failure:
+    async def take_quota(self, request: TakeQuota) -> Quota | Failure:
         return await self._limits.take(request) or not_found()
 
-    async def return_quota(self, request: c.ReturnQuota) -> c.ReturnedQuota:
+    async def return_quota(self, request: ReturnQuota) -> ReturnedQuota:
         return await self._limits.give_back(request)
 
-    async def report_use(self, request: c.ReportUse) -> c.Taken | Failure:
+    async def report_use(self, request: ReportUse) -> Taken | Failure:
         if not all(map(rules.may_be_logged, request.refusals)):
             return bad_request(FieldError(field="refusals", message="a text is too long for a token's log"))
         await self._store.report(request.uses, request.refusals)
-        return c.Taken()
+        return Taken()
 
     # How edges keep what they know true
 
-    async def settle(self, request: c.Settle) -> c.Settled:
+    async def settle(self, request: Settle) -> Settled:
         return await self._leases.settle(request.seq)
 
-    async def release_lease(self, request: c.ReleaseLease) -> c.Taken:
+    async def release_lease(self, request: ReleaseLease) -> Taken:
         await self._leases.release(request.edge)
-        return c.Taken()
+        return Taken()
 
-    async def stats(self, _: c.AskTokensStats) -> c.TokensStats:
-        return c.TokensStats(
+    async def stats(self, _: AskTokensStats) -> TokensStats:
+        return TokensStats(
             accounts=await self._store.count_accounts(),
             postgres=await self._store.version(),
             installation=await self._store.installation(),

@@ -9,7 +9,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from tallystick.contracts import ListAccounts, ListTokens
+from tallystick.contracts.accounts import ListAccounts
+from tallystick.contracts.tokens import ListTokens
 
 S = TypeVar("S", bound=Struct)
 

@@ -20,7 +20,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from tallystick.contracts import RECALLED, Quota, RecallQuota, ReturnedQuota, ReturnQuota, TakeQuota
+from tallystick.contracts.quotas import RECALLED, Quota, RecallQuota, ReturnedQuota, ReturnQuota, TakeQuota
 from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
 
 log = logging.getLogger(__name__)

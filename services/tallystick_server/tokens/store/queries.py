@@ -10,19 +10,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
-from tallystick.contracts import (
-    Account,
-    AccountLog,
-    Actor,
-    ListAccounts,
-    ListTokens,
-    Refusal,
-    RefusedToken,
-    Token,
-    TokenLog,
-    Use,
-    Verdict,
-)
+from tallystick.contracts.accounts import AccountLog, ListAccounts
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import Account, Token
+from tallystick.contracts.tokens import ListTokens, TokenLog
+from tallystick.contracts.verification import Refusal, RefusedToken, Use, Verdict
 from tallystick.tokens import rules
 from tallystick.tokens.record import TokenRecord
 from tallystick_server.runtime.postgres import Connection, Migration, Pool, migrate, migrations

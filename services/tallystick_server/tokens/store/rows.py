@@ -6,19 +6,10 @@ from typing import NamedTuple
 import asyncpg
 import msgspec
 
-from tallystick.contracts import (
-    EXPIRING_DAYS,
-    Access,
-    Account,
-    Change,
-    NewToken,
-    Refusal,
-    RejectedAttempt,
-    Restrictions,
-    Token,
-    TokenOrder,
-    TokenState,
-)
+from tallystick.contracts.audit import Change, RejectedAttempt
+from tallystick.contracts.records import Access, Account, NewToken, Restrictions, Token
+from tallystick.contracts.tokens import EXPIRING_DAYS, TokenOrder, TokenState
+from tallystick.contracts.verification import Refusal
 
 ACTIVE = """
     revoked is null and not disabled

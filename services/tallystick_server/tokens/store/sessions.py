@@ -3,8 +3,20 @@ question about it is what that token is at that moment. It ends for good with it
 something away from that.
 """
 
-from tallystick import contracts as c
-from tallystick.contracts import Failure, Verdict
+from tallystick.contracts.messages import Taken
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.quotas import TakeQuota
+from tallystick.contracts.sessions import (
+    MAKE_SIGN_IN_LINK,
+    RESUME_SESSION,
+    SIGN_IN,
+    SIGN_OUT,
+    MakeSignInLink,
+    ResumeSession,
+    SignIn,
+    SignOut,
+)
+from tallystick.contracts.verification import Verdict
 from tallystick.rpc.server import Handlers
 from tallystick_server.runtime.postgres import Pool
 from tallystick_server.tokens import operations
@@ -22,13 +34,13 @@ class Sessions:
 
     def all(self) -> Handlers:
         return {
-            c.SIGN_IN: self.sign_in,
-            c.RESUME_SESSION: self.resume,
-            c.SIGN_OUT: self.sign_out,
-            c.MAKE_SIGN_IN_LINK: from_operator(self.make_link),
+            SIGN_IN: self.sign_in,
+            RESUME_SESSION: self.resume,
+            SIGN_OUT: self.sign_out,
+            MAKE_SIGN_IN_LINK: from_operator(self.make_link),
         }
 
-    async def sign_in(self, request: c.SignIn) -> Verdict:
+    async def sign_in(self, request: SignIn) -> Verdict:
         """Begins a session. Nothing is written and no link is used up unless the token may use the dashboard."""
         digest = request.actor.token
         if request.link is not None:
@@ -38,7 +50,7 @@ class Sessions:
         verdict = await self._store.verdict(digest)
         if verdict.token is None:
             return verdict
-        actor = c.Actor(
+        actor = Actor(
             token=digest,
             address=request.actor.address,
             referrer=request.actor.referrer,
@@ -48,7 +60,7 @@ class Sessions:
         try:
             Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
             if limit is not None:
-                quota = await self._limits.take(c.TakeQuota(id=verdict.token.id))
+                quota = await self._limits.take(TakeQuota(id=verdict.token.id))
                 if quota is not None and not quota.granted:
                     return Verdict(code="rate_limited", quota=quota)
             async with self._store.change(actor) as change:
@@ -59,7 +71,7 @@ class Sessions:
             return Verdict(code=rejected.failure.code)  # type: ignore[arg-type]  # one of a verdict's
         return verdict
 
-    async def resume(self, request: c.ResumeSession) -> Verdict:
+    async def resume(self, request: ResumeSession) -> Verdict:
         digest: bytes | None = await self._pool.fetchval(
             "select token.digest from session join token on token.id = session.token"
             " where session.digest = $1 and session.expires > now()",
@@ -67,18 +79,18 @@ class Sessions:
         )
         return await self._store.verdict(digest.hex()) if digest else Verdict(code="invalid_token")
 
-    async def sign_out(self, request: c.SignOut) -> c.Taken:
+    async def sign_out(self, request: SignOut) -> Taken:
         await self._pool.execute("delete from session where digest = $1", bytes.fromhex(request.session))
-        return c.Taken()
+        return Taken()
 
-    async def make_link(self, request: c.MakeSignInLink) -> c.Taken | Failure:
+    async def make_link(self, request: MakeSignInLink) -> Taken | Failure:
         async with self._store.change(request.actor) as change:
             found = await change.find(id=request.id)
             if found is not None:
                 await change.lock(found.chain)
             if not await change.make_link(request.id, request.link, request.seconds):
                 return Failure(code="not_found", message="there is no such token, or it is not active")
-        return c.Taken()
+        return Taken()
 
     async def _digest_of_link(self, link: str) -> str | None:
         digest: bytes | None = await self._pool.fetchval(

@@ -13,16 +13,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts import (
-    Account,
-    AccountAdded,
-    AccountDeletedEvent,
-    Actor,
-    Changed,
-    NewToken,
-    Token,
-    TokenChanged,
-)
+from tallystick.contracts.events import AccountAdded, AccountDeletedEvent, TokenChanged
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.propagation import Changed
+from tallystick.contracts.records import Account, NewToken, Token
 from tallystick.tokens.record import TokenRecord
 from tallystick.tokens.rules import canonical
 from tallystick_server.runtime.postgres import Connection

@@ -7,13 +7,15 @@ import asyncpg
 import httpx
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken
+from tallystick.contracts.tokens import CREATE_TOKEN, EDIT_TOKEN, CreateToken, EditToken, TokenUpdate
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tests.support.api import bearer, make
 from tests.support.services import issue
 
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 RESTRICTIONS = {
     "addresses": ["192.0.2.0/24"],
     "referrers": ["https://a.example/*"],
@@ -33,7 +35,7 @@ async def over_http(admin: httpx.AsyncClient, operator, token_id: str, patch: An
 
 async def over_nats(admin: httpx.AsyncClient, operator, token_id: str, patch: Any) -> dict[str, Any]:
     asked = json.dumps({"id": token_id, "changes": patch, "actor": {"name": "test"}}).encode()
-    answer = await operator.request(c.EDIT_TOKEN.by_operator.subject, asked, timeout=10)
+    answer = await operator.request(EDIT_TOKEN.by_operator.subject, asked, timeout=10)
     return dict((await admin.get(f"/v1/tokens/{token_id}")).json() if answer.headers is None else {})
 
 
@@ -206,17 +208,17 @@ async def test_a_stored_answer_is_given_only_to_who_may_still_ask(admin, operato
     wanted = {"scopes": ["orders"]}
     assert (await admin.post("/v1/tokens", json=wanted, headers=headers)).status_code == 201
     assert (await admin.post("/v1/tokens", json=wanted, headers=headers)).status_code == 200
-    edit = c.EditToken(id=token.id, changes=c.TokenUpdate(scopes=("orders",)), actor=OPERATOR)
-    assert not isinstance(await call(operator, c.EDIT_TOKEN.by_operator, edit), c.Failure)
+    edit = EditToken(id=token.id, changes=TokenUpdate(scopes=("orders",)), actor=OPERATOR)
+    assert not isinstance(await call(operator, EDIT_TOKEN.by_operator, edit), Failure)
     secret = token_format.new_secret()
-    asked = c.CreateToken(
-        token=c.NewToken(scopes=("orders",)),
+    asked = CreateToken(
+        token=NewToken(scopes=("orders",)),
         digest=secret.digest,
         hint="",
-        actor=c.Actor(token=token_format.digest(maker)),
+        actor=Actor(token=token_format.digest(maker)),
         idempotency_key="k",
     )
     client = admin._transport.app._app.state.client
-    reply = await call(client, c.CREATE_TOKEN, asked)
-    assert isinstance(reply, c.Failure)
+    reply = await call(client, CREATE_TOKEN, asked)
+    assert isinstance(reply, Failure)
     assert reply.code == "insufficient_scope"

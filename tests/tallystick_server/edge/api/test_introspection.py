@@ -10,8 +10,24 @@ import nats
 import pytest
 from hypothesis import given, strategies as st
 
-from tallystick import contracts as c
 from tallystick.coherence import propagation
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
+from tallystick.contracts.records import Access, RateLimit, Restrictions, Token
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    GET_LOG,
+    GET_TOKEN,
+    REVOKE_TOKEN,
+    EditToken,
+    GetLog,
+    GetToken,
+    RevokeToken,
+    TokenLog,
+    TokenUpdate,
+)
+from tallystick.contracts.verification import VERIFY
 from tallystick.errors import Refused
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
@@ -23,21 +39,21 @@ from tests.support.services import issue
 
 pytestmark = pytest.mark.usefixtures("sent_once")
 INACTIVE = b'{"active":false}'
-ACTOR = c.Actor(name="test")
+ACTOR = Actor(name="test")
 DAY = 86_400
-ADDRESSES = c.Restrictions(addresses=("10.9.0.0/16", "2001:db8::/32"))
-REFERRERS = c.Restrictions(referrers=("https://example.org/*",))
+ADDRESSES = Restrictions(addresses=("10.9.0.0/16", "2001:db8::/32"))
+REFERRERS = Restrictions(referrers=("https://example.org/*",))
 
 
-def limit(requests: int) -> c.Restrictions:
-    return c.Restrictions(rate_limit=c.RateLimit(max_requests=requests, time_window=DAY))
+def limit(requests: int) -> Restrictions:
+    return Restrictions(rate_limit=RateLimit(max_requests=requests, time_window=DAY))
 
 
 @pytest.fixture
 async def client(edge, operator, tokens_service) -> httpx.AsyncClient:
     """Sends a token that may introspect."""
     await ready(edge)
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=ACTOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
     value, _ = await issue(operator, "introspect")
     edge.headers["authorization"] = f"Bearer {value}"
     await leased([edge], operator)
@@ -53,24 +69,24 @@ async def introspect(client: httpx.AsyncClient, value: str, **fields: str) -> di
     return found
 
 
-async def spent(edge_client, token: c.Token) -> int:
+async def spent(edge_client, token: Token) -> int:
     """How many requests of a token's limit are used up, this question's own aside. Quota that an edge holds counts."""
-    quota = await call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
-    assert isinstance(quota, c.Quota)
+    quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
+    assert isinstance(quota, Quota)
     return quota.limit - quota.remaining - quota.granted
 
 
 # The rules
 
 
-def a_token(**fields: Any) -> c.Token:
+def a_token(**fields: Any) -> Token:
     facts: dict[str, Any] = {
         "id": "tok_1",
         "description": "",
         "scopes": ("orders",),
         "account": None,
         "metadata": None,
-        "restrictions": c.Restrictions(),
+        "restrictions": Restrictions(),
         "not_before": None,
         "expires": None,
         "disabled": False,
@@ -78,9 +94,9 @@ def a_token(**fields: Any) -> c.Token:
         "created": datetime.now(UTC),
         "created_by": "",
         "rotated_to": None,
-        "access": c.Access(),
+        "access": Access(),
     }
-    return c.Token(**{**facts, **fields})
+    return Token(**{**facts, **fields})
 
 
 TOKENS = st.builds(
@@ -88,7 +104,7 @@ TOKENS = st.builds(
     scopes=st.sampled_from([("orders",), ("orders:read", "stock"), ("*",), ("stock",)]),
     account=st.sampled_from([None, "alice"]),
     restrictions=st.builds(
-        c.Restrictions,
+        Restrictions,
         addresses=st.sampled_from([None, ("10.9.0.0/16",)]),
         referrers=st.sampled_from([None, ("https://example.org/*",)]),
     ),
@@ -106,7 +122,7 @@ QUESTIONS = st.builds(
 
 
 @given(TOKENS, QUESTIONS)
-def test_all_scopes_are_judged_as_requests_of_one_scope_each(token: c.Token, question: Question):
+def test_all_scopes_are_judged_as_requests_of_one_scope_each(token: Token, question: Question):
     if not question.scopes:
         return
     _, account, address, referrer, _ = question
@@ -117,7 +133,7 @@ def test_all_scopes_are_judged_as_requests_of_one_scope_each(token: c.Token, que
 
 
 @given(TOKENS, QUESTIONS)
-def test_with_show_only_what_has_no_value_goes_unchecked(token: c.Token, question: Question):
+def test_with_show_only_what_has_no_value_goes_unchecked(token: Token, question: Question):
     limits = token.restrictions
     complete = (limits.addresses is None or question.address is not None) and (
         limits.referrers is None or question.referrer is not None
@@ -131,7 +147,7 @@ def test_with_show_only_what_has_no_value_goes_unchecked(token: c.Token, questio
 
 
 @given(TOKENS, QUESTIONS)
-def test_a_value_that_is_left_out_rejects_what_needs_it(token: c.Token, question: Question):
+def test_a_value_that_is_left_out_rejects_what_needs_it(token: Token, question: Question):
     """Except the account of a question without scopes, which the caller compares with `sub`."""
     if token.restrictions.addresses is not None:
         assert rejection(token, question._replace(address=None)) is not None
@@ -287,8 +303,8 @@ async def test_exactly_one_request_is_used_up_by_each_question_about_a_request(c
         value, token = await issue(operator, "orders", restrictions=limit(3))
         for expected in (True, True, True, False, False):
             assert (await introspect(client, value, **fields))["active"] is expected, fields
-        quota = await call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
-        assert isinstance(quota, c.Quota)
+        quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
+        assert isinstance(quota, Quota)
         assert quota.granted == quota.remaining == 0
 
 
@@ -311,10 +327,10 @@ async def test_nothing_is_used_up_by_other_questions(client, operator, edge_clie
 async def test_why_a_token_is_not_active_is_not_told(client, operator):
     values = [token_format.mint(), "x", "f" * 64, "tly_" + "0" * 49, "caf\xe9" * 8, "x" * 5000]
     revoked, token = await issue(operator, "orders")
-    await propagation.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     disabled, token = await issue(operator, "orders")
-    change = c.EditToken(id=token.id, changes=c.TokenUpdate(disabled=True), actor=ACTOR)
-    await propagation.carry_out(operator, c.EDIT_TOKEN.by_operator, change)
+    change = EditToken(id=token.id, changes=TokenUpdate(disabled=True), actor=ACTOR)
+    await propagation.carry_out(operator, EDIT_TOKEN.by_operator, change)
     later = (await issue(operator, "orders", not_before=datetime.now(UTC) + timedelta(hours=1)))[0]
     soon = (await issue(operator, "orders", expires=datetime.now(UTC) + timedelta(seconds=0.3)))[0]
     await asyncio.sleep(0.4)
@@ -331,7 +347,7 @@ async def test_why_a_token_is_not_active_is_not_told(client, operator):
 async def test_a_revoked_token_is_inactive_at_once(client, operator):
     value, token = await issue(operator, "orders")
     assert (await introspect(client, value, scope="orders"))["active"]
-    await propagation.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     assert not (await introspect(client, value, scope="orders"))["active"]
     assert not (await introspect(client, value))["active"]
 
@@ -368,7 +384,7 @@ async def test_the_edge_itself_judges_so_a_tokens_service_of_any_version_will_do
         seen.append(message.data)
 
     watcher = await nats.connect(nats_server.watcher)
-    await watcher.subscribe(c.VERIFY.subject, cb=watch)
+    await watcher.subscribe(VERIFY.subject, cb=watch)
     await watcher.flush()
     value, _ = await issue(operator, "orders")
     await introspect(
@@ -390,15 +406,15 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     await introspect(client, value, scope="orders", address="10.9.0.1")
     await introspect(client, value, scope="invoices", address="10.9.0.1")
     await introspect(client, value, scope="orders", address="192.0.2.1")
-    await propagation.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     await introspect(client, value)
     await introspect(client, value, scope="orders")
     await app._gate.usage.flush(app._app.state.client)
-    shown = await call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, revoked=True, actor=ACTOR))
-    assert isinstance(shown, c.Token)
+    shown = await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, revoked=True, actor=ACTOR))
+    assert isinstance(shown, Token)
     assert shown.access.ip == "10.9.0.1"
-    log = await call(operator, c.GET_LOG.by_operator, c.GetLog(id=token.id, actor=ACTOR))
-    assert isinstance(log, c.TokenLog)
+    log = await call(operator, GET_LOG.by_operator, GetLog(id=token.id, actor=ACTOR))
+    assert isinstance(log, TokenLog)
     assert {(each.reason, each.address, each.route) for each in log.refusals} == {
         ("insufficient_scope", "10.9.0.1", "/oauth2/introspect"),
         ("address_not_allowed", "192.0.2.1", "/oauth2/introspect"),
@@ -425,13 +441,13 @@ async def test_a_token_is_active_exactly_when_forward_auth_would_answer_200(
                 rng.sample(["orders", "orders:read", "stock", "stock:eu:read", "*"], rng.randint(1, 2))
             ),
             "account": rng.choice([None, None, "alice"]),
-            "restrictions": c.Restrictions(
+            "restrictions": Restrictions(
                 addresses=rng.choice([None, None, ("10.9.0.0/16",), ("10.9.1.0/24", "2001:db8::/32")]),
                 referrers=rng.choice(
                     [None, None, ("https://example.org/*",), ("*.example.net/*", "https://*")]
                 ),
                 rate_limit=rng.choice(
-                    [None, None, c.RateLimit(max_requests=rng.randint(1, 9), time_window=DAY)]
+                    [None, None, RateLimit(max_requests=rng.randint(1, 9), time_window=DAY)]
                 ),
             ),
         }

@@ -14,12 +14,14 @@ import httpx
 import msgspec
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import LIST_ACCOUNTS
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.tokens import GET_TOKEN, LIST_TOKENS, TokenPage
 from tallystick.rpc.call import call
 from tests.support.api import bearer, make
 from tests.support.services import issue
 
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ async def test_the_same_over_nats(tokens_service, operator, connection):
     ids = await insert(connection, 45)
     after, seen = None, []
     while True:
-        page = await over_nats(operator, c.LIST_TOKENS, after=after, query="bulk")
+        page = await over_nats(operator, LIST_TOKENS, after=after, query="bulk")
         seen += [token.id for token in page.tokens]
         await connection.execute("update token set revoked = now() where id = any($1)", seen)
         await insert(connection, 3)  # newer ones come before where this list is
@@ -108,15 +110,15 @@ async def test_every_order_shows_each_token_once_in_pages_of_any_size(
     await connection.execute(
         "update token set description = (array['b', 'A', 'ä', '', repeat('x', 99)])[1 + length(id) % 5]"
     )
-    whole = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=100)
+    whole = await over_nats(operator, LIST_TOKENS, order=order, page_size=100)
     assert (len(whole.tokens), whole.next) == (23, None)
     for size in (1, 5, 22, 23):
         after, seen, numbers = None, [], []
         while True:
-            page = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=size, after=after)
+            page = await over_nats(operator, LIST_TOKENS, order=order, page_size=size, after=after)
             seen += page.tokens
             numbers.append((page.page, page.pages, page.total))
-            by_number = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=size, page=page.page)
+            by_number = await over_nats(operator, LIST_TOKENS, order=order, page_size=size, page=page.page)
             # A cursor of the order by expiry holds the time at which its list began.
             assert (by_number.tokens, by_number.next is None) == (page.tokens, page.next is None)
             assert (by_number.total, by_number.page, by_number.pages) == (page.total, page.page, page.pages)
@@ -136,7 +138,7 @@ async def test_the_order_by_description_goes_on_too(tokens_service, operator, co
         )
     after, seen = None, []
     while True:
-        page = await over_nats(operator, c.LIST_TOKENS, order="description", page_size=2, after=after)
+        page = await over_nats(operator, LIST_TOKENS, order="description", page_size=2, after=after)
         seen += [token.id for token in page.tokens]
         if (after := page.next) is None:
             break
@@ -147,9 +149,7 @@ async def all_by_expiry(operator, size: int, **filters: Any) -> list[str]:
     """The descriptions of all tokens, page by page."""
     after, seen = None, []
     while True:
-        page = await over_nats(
-            operator, c.LIST_TOKENS, order="expires", page_size=size, after=after, **filters
-        )
+        page = await over_nats(operator, LIST_TOKENS, order="expires", page_size=size, after=after, **filters)
         seen += [token.description for token in page.tokens]
         if (after := page.next) is None:
             return seen
@@ -175,7 +175,7 @@ async def test_what_expires_next_comes_first_and_what_has_expired_last(tokens_se
     for size in range(1, 8):
         assert await all_by_expiry(operator, size) == expected
         pages = [
-            await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=size, page=number)
+            await over_nats(operator, LIST_TOKENS, order="expires", page_size=size, page=number)
             for number in range(6 // size + 2)
         ]
         assert [token.description for page in pages for token in page.tokens] == expected
@@ -188,11 +188,11 @@ async def test_a_token_that_expires_between_two_pages_is_listed_once(tokens_serv
     await connection.execute(
         "update token set description = 'soon', expires = now() + interval '1 s' where id = (select max(id) from token)"
     )
-    first = await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=1)
+    first = await over_nats(operator, LIST_TOKENS, order="expires", page_size=1)
     assert [token.description for token in first.tokens] == ["soon"]
     expired = "select bool_or(expires <= now()) from token"
     await until_true(lambda: connection.fetchval(expired))
-    rest = await over_nats(operator, c.LIST_TOKENS, order="expires", after=first.next)
+    rest = await over_nats(operator, LIST_TOKENS, order="expires", after=first.next)
     assert [token.description for token in rest.tokens] == ["bulk", "bulk"]
     assert rest.next is None
 
@@ -202,11 +202,11 @@ async def test_the_order_by_expiry_is_read_from_its_index(tokens_service, operat
     await connection.execute("analyze token")
     scans = "select idx_scan from pg_stat_user_indexes where indexrelname = 'token_by_expiry'"
     before = await connection.fetchval(scans)
-    first = await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10)
+    first = await over_nats(operator, LIST_TOKENS, order="expires", page_size=10)
     # The page begins in the second part.
-    last = await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10, page=1000)
-    await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10, after=first.next)
-    await over_nats(operator, c.LIST_TOKENS, order="expires", page_size=10, after=last.next)
+    last = await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, page=1000)
+    await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, after=first.next)
+    await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, after=last.next)
     await until_true(lambda: scanned(connection, scans, before + 4))
 
 
@@ -233,7 +233,7 @@ async def test_accounts_go_on_from_a_cursor_and_are_found_by_a_word(admin, opera
     assert ([each["account"] for each in rest["accounts"]], rest["next"]) == (["starling"], None)
     assert (rest["total"], rest["page"], rest["pages"]) == (3, 1, 2)
     assert (await listed(admin, "/v1/accounts", query=" STARK "))["total"] == 0
-    assert (await over_nats(operator, c.LIST_ACCOUNTS, query="WAY")).total == 1
+    assert (await over_nats(operator, LIST_ACCOUNTS, query="WAY")).total == 1
 
 
 async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, subtests: pytest.Subtests):
@@ -266,7 +266,7 @@ async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, subtests
 @pytest.mark.parametrize("order", ["used", "expires"])
 async def test_a_cursor_that_somebody_made_up_is_no_fault_of_ours(admin, operator, connection, order: Any):
     await insert(connection, 3)
-    page = await over_nats(operator, c.LIST_TOKENS, order=order, page_size=1)
+    page = await over_nats(operator, LIST_TOKENS, order=order, page_size=1)
     place = json.loads(base64.urlsafe_b64decode(page.next + "=="))
     for change in (
         {"key": "x"},
@@ -283,8 +283,8 @@ async def test_a_cursor_that_somebody_made_up_is_no_fault_of_ours(admin, operato
         {"time": "\0"},
     ):
         forged = base64.urlsafe_b64encode(json.dumps({**place, **change}).encode()).decode()
-        reply = await over_nats(operator, c.LIST_TOKENS, order=order, after=forged)
-        assert isinstance(reply, c.TokenPage) or reply.code == "bad_request", (change, reply)
+        reply = await over_nats(operator, LIST_TOKENS, order=order, after=forged)
+        assert isinstance(reply, TokenPage) or reply.code == "bad_request", (change, reply)
 
 
 async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, connection):
@@ -316,7 +316,7 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
     for http, nats, found in cases:
         page = await listed(admin, "/v1/tokens", **http)
         assert {each["id"] for each in page["tokens"]} == found, http
-        reply = await over_nats(operator, c.LIST_TOKENS, **nats)
+        reply = await over_nats(operator, LIST_TOKENS, **nats)
         assert {token.id for token in reply.tokens} == found, nats
     first = await listed(admin, "/v1/tokens", order="description", pageSize=1)
     assert first["tokens"][0]["description"] == ""
@@ -335,7 +335,7 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
 async def test_a_page_holds_twenty_unless_it_is_told_otherwise_on_every_way(admin, operator, connection):
     await insert(connection, 30)
     assert len((await listed(admin, "/v1/tokens"))["tokens"]) == 20
-    raw = await operator.request(c.LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
+    raw = await operator.request(LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
     assert len(json.loads(raw.data)["tokens"]) == 20
 
 
@@ -353,7 +353,7 @@ async def test_a_revoked_token_is_shown_with_when_and_by_whom_and_cannot_be_chan
     assert shown.headers["etag"] == f'"{shown.json()["revision"]}"'
     (of_list,) = (await listed(admin, "/v1/tokens", state="revoked"))["tokens"]
     assert of_list == shown.json()
-    reply = await over_nats(operator, c.GET_TOKEN, id=made["id"], revoked=True)
+    reply = await over_nats(operator, GET_TOKEN, id=made["id"], revoked=True)
     assert msgspec.json.decode(msgspec.json.encode(reply)) == shown.json()
     assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "x"})).status_code == 404
     assert (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={})).status_code == 404

@@ -10,8 +10,10 @@ import httpx
 import nats
 import pytest
 
-from tallystick import contracts as c
 from tallystick.coherence.notices import notice_key
+from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import NewToken
 from tallystick.rpc.call import call
 from tallystick.tokens.ids import new_id
 from tallystick.tokens.record import TokenRecord
@@ -19,7 +21,7 @@ from tallystick.tokens.rules import MAX_REFERRER, MAX_REFERRERS
 from tallystick_server.edge.api import emailengine
 from tests.support.services import issue
 
-ACTOR = c.Actor(name="test")
+ACTOR = Actor(name="test")
 UNKNOWN = "ab" * 32
 
 
@@ -43,10 +45,10 @@ async def moved_in(operator, digest: str, account: str | None = None) -> str:
         id=new_id("tok_"),
         digest=digest,
         hint=digest[:8],
-        token=c.NewToken(scopes=("api",), account=account),
+        token=NewToken(scopes=("api",), account=account),
     )
-    imported = await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=(record,), actor=ACTOR))
-    assert isinstance(imported, c.Imported), imported
+    imported = await call(operator, IMPORT_TOKENS, ImportTokens(records=(record,), actor=ACTOR))
+    assert isinstance(imported, Imported), imported
     return record.id
 
 

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import example, given, strategies as st
 
-from tallystick import contracts as c
+from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import NewToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -79,13 +81,13 @@ async def imported(operator, admin) -> dict[str, str]:
             id=new_id("tok_"),
             digest=str(token_format.digest(value)),
             hint="opaque",
-            token=c.NewToken(scopes=("api", "introspect")),
+            token=NewToken(scopes=("api", "introspect")),
         )
         for value in VALUES
     ]
-    actor = c.Actor(name="test")
-    answer = await call(operator, c.IMPORT_TOKENS, c.ImportTokens(records=tuple(records), actor=actor))
-    assert isinstance(answer, c.Imported), answer
+    actor = Actor(name="test")
+    answer = await call(operator, IMPORT_TOKENS, ImportTokens(records=tuple(records), actor=actor))
+    assert isinstance(answer, Imported), answer
     assert len(answer.added) == len(VALUES)
     return {value: record.id for value, record in zip(VALUES, records, strict=True)}
 

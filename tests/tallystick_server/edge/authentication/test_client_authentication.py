@@ -11,8 +11,13 @@ import nats
 import pytest
 from hypothesis import given, strategies as st
 
-from tallystick import contracts as c
 from tallystick.coherence import propagation
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
+from tallystick.contracts.records import NewToken, RateLimit, Restrictions, Token
+from tallystick.contracts.tokens import CREATE_TOKEN, REVOKE_TOKEN, CreateToken, Made, RevokeToken
+from tallystick.contracts.verification import VERIFY, Verdict, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.authentication.client_authentication import read_passwords
@@ -25,7 +30,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 BEARER, BASIC = 'Bearer realm="tallystick"', 'Basic realm="tallystick"'
 OURS = token_format.mint()
 PATHS = ("/oauth2/introspect", "/oauth2/revoke")
-ACTOR = c.Actor(name="test")
+ACTOR = Actor(name="test")
 
 
 def basic(password: str, user: str = "orders-api", scheme: str = "Basic ") -> dict[str, str]:
@@ -55,16 +60,16 @@ def challenges(answer: httpx.Response) -> list[str]:
     return answer.headers.get_list("www-authenticate")
 
 
-async def create(operator, value: str, *scopes: str, **fields: Any) -> c.Token:
+async def create(operator, value: str, *scopes: str, **fields: Any) -> Token:
     """A token with a value of the test's choice, as an import makes one."""
-    question = c.CreateToken(
-        token=c.NewToken(scopes=scopes or ("introspect",), **fields),
+    question = CreateToken(
+        token=NewToken(scopes=scopes or ("introspect",), **fields),
         digest=token_format.digest(value) or "",
         hint="",
         actor=ACTOR,
     )
-    made = await call(operator, c.CREATE_TOKEN.by_operator, question)
-    assert isinstance(made, c.Made), made
+    made = await call(operator, CREATE_TOKEN.by_operator, question)
+    assert isinstance(made, Made), made
     return made.token
 
 
@@ -170,7 +175,7 @@ async def test_a_client_shows_its_token_in_one_of_four_ways(client, operator):
 
 
 async def test_more_than_one_credential_is_rejected_even_if_all_are_the_same(client, operator, edge_client):
-    value, token = await issue(operator, "introspect", restrictions=c.Restrictions(rate_limit=LIMIT))
+    value, token = await issue(operator, "introspect", restrictions=Restrictions(rate_limit=LIMIT))
     body = f"token={OURS}"
     for headers, query, fields in (
         (bearer(value), "", f"&client_secret={value}"),
@@ -194,12 +199,12 @@ async def test_more_than_one_credential_is_rejected_even_if_all_are_the_same(cli
     two = [*FORM.items(), *basic(value).items(), *bearer(value).items()]
     assert (await client.post(PATHS[0], content=body, headers=two)).status_code == 400
     # Nothing was used up by any of these.
-    quota = await call(edge_client, c.TAKE_QUOTA, c.TakeQuota(id=token.id))
-    assert isinstance(quota, c.Quota)
+    quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
+    assert isinstance(quota, Quota)
     assert quota.remaining == LIMIT.max_requests - 1
 
 
-LIMIT = c.RateLimit(max_requests=100, time_window=86_400)
+LIMIT = RateLimit(max_requests=100, time_window=86_400)
 
 
 async def test_malformed_basic_is_a_bad_request(client, subtests: pytest.Subtests):
@@ -213,7 +218,7 @@ async def test_malformed_basic_is_a_bad_request(client, subtests: pytest.Subtest
 
 async def test_every_invalid_credential_gets_the_same_401_with_both_challenges(client, operator):
     revoked, token = await issue(operator, "introspect")
-    await propagation.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     answers = []
     for value in (
         revoked,
@@ -323,7 +328,7 @@ async def test_an_imported_value_is_found_in_either_reading(client, operator):
 
 async def test_a_client_revokes_as_the_token_that_it_presented(client, operator):
     """The tokens service judges by the digest of that token, so of two readings it has to get the valid one."""
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=ACTOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
     deleting, _ = await issue(operator, "api:tokens:delete")
     imported = ("imported+value/of=a", "imported%2Bvalue%2Fof%3Db")
     for value in imported:
@@ -362,25 +367,25 @@ async def test_a_password_that_is_two_valid_tokens_is_two_credentials(client, op
             await asyncio.sleep(0.02)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert (await post(client, basic(encoded(plain).replace("%2D", "%2d")))).status_code == 200
-    await propagation.carry_out(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=other.id, actor=ACTOR))
+    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=other.id, actor=ACTOR))
     assert (await post(client, basic(percent))).status_code == 200
 
 
 async def test_a_client_is_judged_as_any_token_is(client, operator):
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=ACTOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
     for scopes, fields, status, code, error in (
         (("orders",), {}, 403, "insufficient_scope", "insufficient_scope"),
         (("introspect",), {"account": "alice"}, 403, "account_mismatch", "unauthorized_client"),
         (
             ("introspect",),
-            {"restrictions": c.Restrictions(addresses=("192.0.2.0/24",))},
+            {"restrictions": Restrictions(addresses=("192.0.2.0/24",))},
             403,
             "address_not_allowed",
             "unauthorized_client",
         ),
         (
             ("introspect",),
-            {"restrictions": c.Restrictions(referrers=("https://example.org/*",))},
+            {"restrictions": Restrictions(referrers=("https://example.org/*",))},
             403,
             "referrer_not_allowed",
             "unauthorized_client",
@@ -398,7 +403,7 @@ async def test_a_client_is_judged_as_any_token_is(client, operator):
 
 
 async def test_a_client_uses_up_one_request_of_its_own_limit(client, operator):
-    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=5, time_window=86_400))
+    limit = Restrictions(rate_limit=RateLimit(max_requests=5, time_window=86_400))
     value, _ = await issue(operator, "introspect", restrictions=limit)
     headers: list[tuple[dict[str, str], dict[str, str]]] = [
         (bearer(value), {}),
@@ -437,14 +442,12 @@ async def test_a_body_sent_slowly_is_not_answered_with_authority_that_ended(
                     await client.post("/oauth2/introspect" + query, content=body, headers=headers)
                 ).status_code == 200
                 revocation = propagation.carry_out(
-                    operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=ACTOR)
+                    operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR)
                 )
                 answer = await client.post(path + query, content=slowly(body, revocation), headers=headers)
                 assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
-                verdict = await call(
-                    operator, c.VERIFY, c.VerifyToken(digest=token_format.digest(other) or "")
-                )
-                assert isinstance(verdict, c.Verdict)
+                verdict = await call(operator, VERIFY, VerifyToken(digest=token_format.digest(other) or ""))
+                assert isinstance(verdict, Verdict)
                 assert verdict.code == "active"
 
 

@@ -6,13 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.operation import Actor
 from tallystick.rpc.call import call
 from tests.support.coherence import leased, make_cold
 from tests.support.dashboard import ready
 from tests.support.services import issue
 
-ACCOUNT = c.AddAccount(account="alice", actor=c.Actor(name="test"))
+ACCOUNT = AddAccount(account="alice", actor=Actor(name="test"))
 SCOPE, OF_ACCOUNT = "X-Tallystick-Scope", "X-Tallystick-Account"
 WRONG = {"authorization": f"Bearer {'f' * 64}"}
 
@@ -20,7 +21,7 @@ WRONG = {"authorization": f"Bearer {'f' * 64}"}
 @pytest.fixture
 async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     await ready(edge)
-    await call(operator, c.ADD_ACCOUNT.by_operator, ACCOUNT)
+    await call(operator, ADD_ACCOUNT.by_operator, ACCOUNT)
     issued = {
         "orders": await issue(operator, "orders"),
         "of alice": await issue(operator, "orders", account="alice"),

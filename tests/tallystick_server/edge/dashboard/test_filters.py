@@ -2,7 +2,7 @@
 
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.records import RateLimit
 from tallystick_server.edge.dashboard import filters
 
 
@@ -16,7 +16,7 @@ from tallystick_server.edge.dashboard import filters
     ],
 )
 def test_a_rate_limit_is_shown_exactly(limit, shown):
-    assert filters.limit(c.RateLimit(*limit)) == shown
+    assert filters.limit(RateLimit(*limit)) == shown
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,20 @@ from typing import Any
 
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.messages import FieldError
+from tallystick.contracts.records import Access, Restrictions, Token
+from tallystick.contracts.tokens import RestrictionsUpdate, TokenUpdate
 from tallystick_server.edge.dashboard import forms
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 WELL_FORMED = {"scope": "orders", "expires": "never"}
-STORED = c.Token(
+STORED = Token(
     id="tok_1",
     description="stored",
     scopes=("orders",),
     account=None,
     metadata={"team": {"name": "a", "city": "b"}, "old": 1},
-    restrictions=c.Restrictions(referrers=("https://münchen.example/*",)),
+    restrictions=Restrictions(referrers=("https://münchen.example/*",)),
     not_before=None,
     expires=NOW - timedelta(days=1),
     disabled=False,
@@ -24,7 +26,7 @@ STORED = c.Token(
     created=NOW - timedelta(days=9),
     created_by="test",
     rotated_to=None,
-    access=c.Access(),
+    access=Access(),
 )
 
 
@@ -35,9 +37,9 @@ READ: list[tuple[dict[str, str], str, object]] = [
     ({"account": " acme "}, "account", "acme"),
     ({"account": " "}, "account", None),
     ({"metadata": " \n"}, "metadata", None),
-    ({"addresses": "\n 192.0.2.1 \r\n\r\n"}, "restrictions", c.Restrictions(addresses=("192.0.2.1",))),
-    ({"addresses": " \n", "referrers": "\r\n"}, "restrictions", c.Restrictions()),
-    ({"requests": " ", "window": "x"}, "restrictions", c.Restrictions()),
+    ({"addresses": "\n 192.0.2.1 \r\n\r\n"}, "restrictions", Restrictions(addresses=("192.0.2.1",))),
+    ({"addresses": " \n", "referrers": "\r\n"}, "restrictions", Restrictions()),
+    ({"requests": " ", "window": "x"}, "restrictions", Restrictions()),
     # By whole seconds, as tokens are stored and forms show them.
     ({"expires": "7"}, "expires", datetime(2030, 1, 9, 3, 4, 5, tzinfo=UTC)),
     ({"expires": "never", "expires_at": "2031-01-01T00:00"}, "expires", None),
@@ -80,30 +82,30 @@ def test_what_a_stored_token_has_stays_allowed_beside_a_problem():
     assert fields == ["metadata", "restrictions.referrers[0]", "expires"]
 
 
-CHANGED: list[tuple[dict[str, str], c.TokenUpdate]] = [
-    ({}, c.TokenUpdate()),
-    ({"description": "b"}, c.TokenUpdate(description="b")),
+CHANGED: list[tuple[dict[str, str], TokenUpdate]] = [
+    ({}, TokenUpdate()),
+    ({"description": "b"}, TokenUpdate(description="b")),
     (
         {"metadata": '{"team": {"name": "c"}}'},
-        c.TokenUpdate(metadata={"old": None, "team": {"name": "c", "city": None}}),
+        TokenUpdate(metadata={"old": None, "team": {"name": "c", "city": None}}),
     ),
-    ({"metadata": ""}, c.TokenUpdate(metadata=None)),
+    ({"metadata": ""}, TokenUpdate(metadata=None)),
     (
         {"addresses": "192.0.2.1"},
-        c.TokenUpdate(restrictions=c.RestrictionsUpdate(addresses=("192.0.2.1",))),
+        TokenUpdate(restrictions=RestrictionsUpdate(addresses=("192.0.2.1",))),
     ),
 ]
 """The fields that somebody changes in the form of `STORED`, and the edit."""
 
 
 @pytest.mark.parametrize(("fields", "changes"), CHANGED)
-def test_an_edit_has_what_was_changed_in_the_form(fields: dict[str, str], changes: c.TokenUpdate):
+def test_an_edit_has_what_was_changed_in_the_form(fields: dict[str, str], changes: TokenUpdate):
     filled = forms.read({**forms.of(STORED), **fields}, NOW, STORED)
     assert forms.changes(STORED, filled.token) == changes
 
 
-def fault(field: str) -> c.FieldError:
-    return c.FieldError(field=field, message="wrong")
+def fault(field: str) -> FieldError:
+    return FieldError(field=field, message="wrong")
 
 
 PLACES: list[tuple[tuple[str, ...], dict[str, list[str]]]] = [

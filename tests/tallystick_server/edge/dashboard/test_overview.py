@@ -2,7 +2,7 @@
 
 import re
 
-from tallystick import contracts as c
+from tallystick.contracts.metrics import History
 from tallystick_server.edge.dashboard.overview import MINUTES, Checks, Facts, _checks
 from tallystick_server.edge.dashboard.pages import TEMPLATES
 
@@ -46,8 +46,8 @@ def test_a_quantile_is_none_where_nothing_was_measured():
 
 def test_the_last_hour_has_only_what_happened():
     none, some = (0,) * MINUTES, (1,) * MINUTES
-    assert _checks(c.History(counts={})) == Checks(none, [*none], {})
-    history = c.History(counts={"checks:revoked": none, "checks:expired": some, "checks:ok": some})
+    assert _checks(History(counts={})) == Checks(none, [*none], {})
+    history = History(counts={"checks:revoked": none, "checks:expired": some, "checks:ok": some})
     assert _checks(history) == Checks(some, [*some], {"expired": MINUTES})
 
 

@@ -15,7 +15,10 @@ import pytest
 from jinja2 import UndefinedError
 
 import tallystick_server.edge.dashboard
-from tallystick import contracts as c
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import RateLimit, Restrictions, Token
+from tallystick.contracts.tokens import GET_TOKEN, REVOKE_TOKEN, GetToken, RevokeToken
 from tallystick.rpc.call import call
 from tallystick_server.edge.dashboard.pages import TEMPLATES
 from tests.support.dashboard import send
@@ -30,7 +33,7 @@ PAGES = [
     "/admin/refusals",
     "/admin/sign-in",
 ]
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 PROTECTION = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -215,10 +218,10 @@ async def test_nobody_gives_what_they_do_not_have(edge, operator, services):
 
 
 async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operator):
-    limits = c.Restrictions(
+    limits = Restrictions(
         addresses=("192.0.2.0/24",),
         referrers=("https://*.example/*",),
-        rate_limit=c.RateLimit(max_requests=7, time_window=90),
+        rate_limit=RateLimit(max_requests=7, time_window=90),
     )
     _, token = await issue(
         operator, "api:tokens", "own", description="before", restrictions=limits, metadata={"a": [1], "b": 2}
@@ -241,8 +244,8 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
     assert answer.status_code == 303
     shown = await admin.get(answer.headers["location"])
     assert "Changed. This is true" in shown.text
-    edited = await call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, actor=OPERATOR))
-    assert isinstance(edited, c.Token)
+    edited = await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, actor=OPERATOR))
+    assert isinstance(edited, Token)
     assert (edited.description, edited.scopes, edited.restrictions, edited.metadata) == (
         "after",
         token.scopes,
@@ -252,7 +255,7 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
     fields |= {"addresses": "", "referrers": "", "requests": "", "metadata": ""}
     stale = await admin.post(path, data=fields)
     assert (stale.status_code, "was changed since you opened" in stale.text) == (409, True)
-    assert await call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, actor=OPERATOR)) == edited
+    assert await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, actor=OPERATOR)) == edited
     assert "[U+202E]" in (await admin.post(path, data={**fields, "description": "\u202e"})).text
     fields["revision"] = str(edited.revision)
     wrong = await admin.post(path, data={**fields, "metadata": "["})
@@ -263,9 +266,9 @@ async def test_an_edit_changes_what_was_changed(admin: httpx.AsyncClient, operat
     assert all(
         "was changed since you opened" in answer.text for answer in answers if answer.status_code == 409
     )
-    edited = await call(operator, c.GET_TOKEN.by_operator, c.GetToken(id=token.id, actor=OPERATOR))
-    assert isinstance(edited, c.Token)
-    assert (edited.restrictions, edited.metadata) == (c.Restrictions(), None)
+    edited = await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, actor=OPERATOR))
+    assert isinstance(edited, Token)
+    assert (edited.restrictions, edited.metadata) == (Restrictions(), None)
 
 
 async def test_a_grace_period_can_be_ended(admin: httpx.AsyncClient, operator):
@@ -354,7 +357,7 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
     for number in range(60):
         await issue(operator, "even" if number % 2 == 0 else "odd", description=f"number {number:02d}")
     _, gone = await issue(operator, "even", description="number gone")
-    await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=gone.id, actor=OPERATOR))
+    await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=gone.id, actor=OPERATOR))
 
     async def listed(**wanted) -> list[str]:
         answer = await admin.get("/admin/tokens", params=wanted, headers={"hx-request": "true"})
@@ -383,7 +386,7 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
 
 
 async def test_the_overview_tells_what_metrics_tell(admin: httpx.AsyncClient, operator):
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="acme", actor=OPERATOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="acme", actor=OPERATOR))
     page = ""
     async with asyncio.timeout(30):
         while not re.search(r"<dt>Accounts</dt><dd>1", page):
@@ -436,7 +439,7 @@ async def test_a_page_of_tokens_too_large_for_one_answer_shows_all_of_them(admin
             "api",
             *(f"scope{each}" for each in range(7)),
             description=f"large-{number:02}",
-            restrictions=c.Restrictions(referrers=referrers, addresses=("192.0.2.1", "192.0.2.2")),
+            restrictions=Restrictions(referrers=referrers, addresses=("192.0.2.1", "192.0.2.2")),
             metadata={"note": "n" * 8000},
         )
     for page, expected in ((0, range(5, 30)), (1, range(5))):
@@ -530,7 +533,7 @@ async def test_an_account_that_exists_is_not_said_to_be_added(admin: httpx.Async
 async def test_text_of_others_neither_turns_the_page_nor_hides(admin: httpx.AsyncClient, operator):
     account = "a&b+c"
     await call(
-        operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account=account, name="\u202eevil", actor=OPERATOR)
+        operator, ADD_ACCOUNT.by_operator, AddAccount(account=account, name="\u202eevil", actor=OPERATOR)
     )
     _, token = await issue(
         operator,
@@ -538,7 +541,7 @@ async def test_text_of_others_neither_turns_the_page_nor_hides(admin: httpx.Asyn
         account=account,
         description="\u202eevil\u200b\u2066x\x07 می‌خواهم",
         metadata={"<b>": "\u202ex", "a": "ä"},
-        restrictions=c.Restrictions(referrers=("https://h/*",)),
+        restrictions=Restrictions(referrers=("https://h/*",)),
     )
     path = f"/admin/tokens/{token.id}"
     for page in (

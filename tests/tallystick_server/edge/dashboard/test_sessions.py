@@ -13,7 +13,20 @@ import pytest
 from litestar.routes import HTTPRoute
 from nats.aio.client import Client
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats, TokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import RateLimit, Restrictions, Token
+from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK
+from tallystick.contracts.tokens import (
+    EDIT_TOKEN,
+    REVOKE_TOKEN,
+    EditedToken,
+    EditToken,
+    RestrictionsUpdate,
+    RevokeToken,
+    TokenUpdate,
+)
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
@@ -26,7 +39,7 @@ from tests.support.dashboard import another_edge, browser, send, sign_in
 from tests.support.servers import Database
 from tests.support.services import issue
 
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 LITESTAR = create_app(Settings(nats_url="nats://127.0.0.1:1"))._app  # type: ignore[attr-defined]
 GUARDED = sorted(
     (method, route.path_format)
@@ -47,8 +60,8 @@ OPEN = {
 
 
 async def cookie_name(operator: Client) -> str:
-    stats = await call(operator, c.TOKENS_STATS, c.AskTokensStats())
-    assert isinstance(stats, c.TokensStats)
+    stats = await call(operator, TOKENS_STATS, AskTokensStats())
+    assert isinstance(stats, TokensStats)
     assert re.fullmatch(r"[0-9a-f]{8}", stats.installation)
     return f"tallystick-{stats.installation}"
 
@@ -116,19 +129,19 @@ async def test_behind_a_trusted_proxy_that_speaks_https_it_is_secure(
 
 
 async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, operator, services, edge):
-    async def revoke(token: c.Token) -> object:
-        return await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR))
+    async def revoke(token: Token) -> object:
+        return await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
 
-    async def disable(token: c.Token) -> object:
-        changes = c.TokenUpdate(disabled=True)
+    async def disable(token: Token) -> object:
+        changes = TokenUpdate(disabled=True)
         return await call(
-            operator, c.EDIT_TOKEN.by_operator, c.EditToken(id=token.id, changes=changes, actor=OPERATOR)
+            operator, EDIT_TOKEN.by_operator, EditToken(id=token.id, changes=changes, actor=OPERATOR)
         )
 
-    async def narrow(token: c.Token) -> object:
-        changes = c.TokenUpdate(scopes=("api",))
+    async def narrow(token: Token) -> object:
+        changes = TokenUpdate(scopes=("api",))
         return await call(
-            operator, c.EDIT_TOKEN.by_operator, c.EditToken(id=token.id, changes=changes, actor=OPERATOR)
+            operator, EDIT_TOKEN.by_operator, EditToken(id=token.id, changes=changes, actor=OPERATOR)
         )
 
     async with another_edge(nats_server) as second:
@@ -137,7 +150,7 @@ async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, 
             await sign_in(edge, value)
             second.cookies = edge.cookies
             assert [(await each.get("/admin/tokens")).status_code for each in (edge, second)] == [200, 200]
-            assert not isinstance(await end(token), c.Failure)
+            assert not isinstance(await end(token), Failure)
             assert [(await each.get("/admin/tokens")).status_code for each in (edge, second)] == [status] * 2
 
 
@@ -215,10 +228,10 @@ async def test_another_site_cannot_sign_anyone_in(edge, operator, services):
 
 
 async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, operator, services):
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     revoked, token = await issue(operator, "admin")
-    await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR))
-    elsewhere = c.Restrictions(addresses=("192.0.2.1",))
+    await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
+    elsewhere = Restrictions(addresses=("192.0.2.1",))
     for value, status in (
         ((await issue(operator, "api"))[0], 403),
         ((await issue(operator, "*", account="alice"))[0], 403),
@@ -267,7 +280,7 @@ async def test_a_link_works_where_others_have_guessed(edge, operator, services):
         await sign_in(edge, token_format.mint())
     _, token = await issue(operator, "admin")
     link = login_link.new(token.id, OPERATOR, seconds=60)
-    await call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    await call(operator, MAKE_SIGN_IN_LINK, link.request)
     assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 303
     # Nor does it free them to guess on.
     assert (await sign_in(edge, token_format.mint())).status_code == 429
@@ -275,12 +288,12 @@ async def test_a_link_works_where_others_have_guessed(edge, operator, services):
 
 async def test_a_rejected_sign_in_writes_nothing_and_uses_no_link_up(edge, operator, services, database):
     """A17"""
-    elsewhere = c.Restrictions(addresses=("192.0.2.1",))
+    elsewhere = Restrictions(addresses=("192.0.2.1",))
     connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
-    for scopes, restrictions in ((("api",), c.Restrictions()), (("admin",), elsewhere)):
+    for scopes, restrictions in ((("api",), Restrictions()), (("admin",), elsewhere)):
         value, token = await issue(operator, *scopes, restrictions=restrictions)
         link = login_link.new(token.id, OPERATOR, seconds=60)
-        await call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+        await call(operator, MAKE_SIGN_IN_LINK, link.request)
         assert (await sign_in(edge, value)).status_code == 403
         assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 403
         assert await connection.fetchval("select count(*) from session") == 0
@@ -294,8 +307,8 @@ THERE_AND_BACK: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "disabled": ({"disabled": True}, {"disabled": False}),
     "scopes": ({"scopes": ("api",)}, {"scopes": ("admin", "api")}),
     "addresses": (
-        {"restrictions": c.RestrictionsUpdate(addresses=("192.0.2.1",))},
-        {"restrictions": c.RestrictionsUpdate(addresses=None)},
+        {"restrictions": RestrictionsUpdate(addresses=("192.0.2.1",))},
+        {"restrictions": RestrictionsUpdate(addresses=None)},
     ),
     "not before": ({"not_before": datetime.now(UTC) + timedelta(days=1)}, {"not_before": None}),
     "expired": (None, {"expires": None}),
@@ -320,15 +333,15 @@ async def _end_session_and_undo(
     value, token = await issue(operator, "admin", "api", expires=datetime.now(UTC) + timedelta(days=1))
     await sign_in(edge, value)
     link = login_link.new(token.id, OPERATOR, seconds=60)
-    await call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    await call(operator, MAKE_SIGN_IN_LINK, link.request)
     assert (await edge.get("/admin/tokens")).status_code == 200
     if there is None:
         connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
         await connection.execute("update token set expires = now() where id = $1", token.id)
         await connection.close()
     for changes in filter(None, (there, back)):
-        edit = c.EditToken(id=token.id, changes=c.TokenUpdate(**changes), actor=OPERATOR)
-        assert isinstance(await call(operator, c.EDIT_TOKEN.by_operator, edit), c.EditedToken)
+        edit = EditToken(id=token.id, changes=TokenUpdate(**changes), actor=OPERATOR)
+        assert isinstance(await call(operator, EDIT_TOKEN.by_operator, edit), EditedToken)
     assert (await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 200
     assert (await edge.get("/admin/tokens")).status_code == 303
     edge.cookies.clear()
@@ -339,14 +352,14 @@ async def test_an_edit_that_takes_nothing_away_ends_no_session(edge, operator, s
     value, token = await issue(operator, "admin", description="before")
     await sign_in(edge, value)
     for changes in ({"description": "after"}, {"scopes": ("admin", "api")}, {"metadata": {"a": 1}}):
-        edit = c.EditToken(id=token.id, changes=c.TokenUpdate(**changes), actor=OPERATOR)
-        await call(operator, c.EDIT_TOKEN.by_operator, edit)
+        edit = EditToken(id=token.id, changes=TokenUpdate(**changes), actor=OPERATOR)
+        await call(operator, EDIT_TOKEN.by_operator, edit)
         assert (await edge.get("/admin/tokens")).status_code == 200
 
 
 async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, services):
     """A14"""
-    await call(operator, c.ADD_ACCOUNT.by_operator, c.AddAccount(account="alice", actor=OPERATOR))
+    await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     admin, _ = await issue(operator, "admin")
     value, token = await issue(operator, "admin", account="alice")
     await sign_in(edge, admin)
@@ -413,7 +426,7 @@ def test_an_attempt_that_is_refunded_frees_one_and_no_more():
 async def test_a_link_signs_in_once(edge, operator, services):
     _, token = await issue(operator, "admin")
     link = login_link.new(token.id, OPERATOR, seconds=60)
-    assert not isinstance(await call(operator, c.MAKE_SIGN_IN_LINK, link.request), c.Failure)
+    assert not isinstance(await call(operator, MAKE_SIGN_IN_LINK, link.request), Failure)
     path = login_link.path(link.secret)
     assert "signs you in once" in (await edge.get(path)).text
     assert (await edge.get(path)).status_code == 200
@@ -430,9 +443,9 @@ async def test_a_link_is_worth_nothing_without_its_token_or_too_late(edge, opera
     for spoil in ("token", "time"):
         _, token = await issue(operator, "admin")
         link = login_link.new(token.id, OPERATOR, seconds=60)
-        await call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+        await call(operator, MAKE_SIGN_IN_LINK, link.request)
         if spoil == "token":
-            await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR))
+            await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
         else:
             connection = await asyncpg.connect(database.owner)
             await connection.execute("update tokens.sign_in_link set expires = now()")
@@ -440,8 +453,8 @@ async def test_a_link_is_worth_nothing_without_its_token_or_too_late(edge, opera
         answer = await edge.post("/admin/sign-in", data={"link": link.secret})
         assert (answer.status_code, dict(edge.cookies)) == (401, {})
     link = login_link.new("tok_nobody", OPERATOR, seconds=60)
-    refused = await call(operator, c.MAKE_SIGN_IN_LINK, link.request)
-    assert isinstance(refused, c.Failure)
+    refused = await call(operator, MAKE_SIGN_IN_LINK, link.request)
+    assert isinstance(refused, Failure)
     assert refused.code == "not_found"
 
 
@@ -503,7 +516,7 @@ async def test_a_part_of_a_page_sends_the_whole_browser_to_sign_in(edge, service
 
 
 async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services):
-    limited = c.Restrictions(rate_limit=c.RateLimit(max_requests=2, time_window=3600))
+    limited = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=3600))
     value, token = await issue(operator, "admin", restrictions=limited)
     assert (await sign_in(edge, value)).status_code == 303
     answers = [await edge.get("/admin/accounts") for _ in range(2)]
@@ -518,7 +531,7 @@ async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services
         assert (await sign_in(edge, token_format.mint())).status_code == 401
     # A link is no attempt, so it takes none back either.
     link = login_link.new(token.id, OPERATOR, seconds=60)
-    await call(operator, c.MAKE_SIGN_IN_LINK, link.request)
+    await call(operator, MAKE_SIGN_IN_LINK, link.request)
     limited_again = await edge.post("/admin/sign-in", data={"link": link.secret})
     assert (limited_again.status_code, "rate limit is used up" in limited_again.text) == (429, True)
     assert "Too many attempts" in (await sign_in(edge, token_format.mint())).text

@@ -14,7 +14,9 @@ import httpx
 import pytest
 from hypothesis import example, given, strategies as st
 
-from tallystick import contracts as c
+from tallystick.contracts.operation import Actor
+from tallystick.contracts.records import RateLimit, Restrictions
+from tallystick.contracts.tokens import REVOKE_TOKEN, RevokeToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
@@ -117,10 +119,10 @@ async def test_a_rejection_is_attributed_though_the_client_is_told_nothing(
     path = tmp_path / "access.log"
     revoked_value, revoked = await issue(operator, "api")
     value, _ = await issue(operator, "api")
-    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=1, time_window=86_400))
+    limit = Restrictions(rate_limit=RateLimit(max_requests=1, time_window=86_400))
     limited_value, limited = await issue(operator, "api", restrictions=limit)
-    actor = c.Actor(name="test")
-    await call(operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=revoked.id, actor=actor))
+    actor = Actor(name="test")
+    await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=revoked.id, actor=actor))
     async with logging_edge(nats_server, path, access_log="rejected") as edge:
         await ready(edge)
         values = (revoked_value, value, limited_value, limited_value, token_format.mint(), "x")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.records import RateLimit, Restrictions
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.http.cors import read_origins
 from tallystick_server.edge.settings import Settings
@@ -115,7 +115,7 @@ async def test_another_origin_is_allowed_nothing(shared_edge, subtests: pytest.S
 
 async def test_every_answer_names_the_origin_and_what_a_page_may_read(shared_edge, operator, tokens_service):
     value, _ = await issue(operator, "api")
-    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=1, time_window=86_400))
+    limit = Restrictions(rate_limit=RateLimit(max_requests=1, time_window=86_400))
     limited, _ = await issue(operator, "api", restrictions=limit)
     statuses = []
     for bearer, path in (

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.records import RateLimit, Restrictions
 from tallystick_server.edge.authorization.guard import FORM
 from tests.support.services import issue
 
@@ -89,7 +89,7 @@ async def test_other_errors_have_neither(edge, tokens_service, subtests: pytest.
 
 
 async def test_a_limited_token_has_the_older_headers_too(edge, operator, tokens_service):
-    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=2, time_window=DAY))
+    limit = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=DAY))
     value, _ = await issue(operator, "api", restrictions=limit)
     for path in ("/v1/self", "/auth?scope=api"):
         answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})

@@ -5,7 +5,8 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from tallystick import contracts as c
+from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
+from tallystick.contracts.operation import Actor
 from tallystick.rpc.call import call
 from tallystick_server.edge.authentication.client_authentication import CLIENT_SECRET
 from tallystick_server.edge.http.parameters import REPEATED
@@ -102,8 +103,8 @@ async def test_an_account_that_comes_twice_admits_nobody(
             with subtests.test(path=path, second=second):
                 await call(
                     operator,
-                    c.ADD_ACCOUNT.by_operator,
-                    c.AddAccount(account="alice", actor=c.Actor(name="test")),
+                    ADD_ACCOUNT.by_operator,
+                    AddAccount(account="alice", actor=Actor(name="test")),
                 )
                 value, _ = await issue(operator, "orders", "api", account="alice")
                 headers = {"authorization": f"Bearer {value}"}

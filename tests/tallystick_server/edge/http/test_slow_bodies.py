@@ -11,15 +11,19 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from tallystick import contracts as c
 from tallystick.coherence import propagation
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import RateLimit, Restrictions, Token
+from tallystick.contracts.sessions import SIGN_IN, SIGN_OUT, SignIn, SignOut
+from tallystick.contracts.tokens import EDIT_TOKEN, REVOKE_TOKEN, EditToken, RevokeToken, TokenUpdate
+from tallystick.contracts.verification import Verdict
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tests.support.api import bearer, flush, make
 from tests.support.dashboard import browser, sign_in_at_last
 from tests.support.services import issue
 
-OPERATOR = c.Actor(name="test")
+OPERATOR = Actor(name="test")
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 JSON = {"content-type": "application/json"}
 
@@ -36,16 +40,16 @@ def slowly(body: bytes, meanwhile: Callable[[], Awaitable[object]]) -> AsyncIter
     return parts()
 
 
-async def revoke(operator, token: c.Token) -> None:
+async def revoke(operator, token: Token) -> None:
     done = await propagation.carry_out(
-        operator, c.REVOKE_TOKEN.by_operator, c.RevokeToken(id=token.id, actor=OPERATOR)
+        operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
     )
-    assert not isinstance(done, c.Failure)
+    assert not isinstance(done, Failure)
 
 
-async def narrow(operator, token: c.Token) -> None:
-    edit = c.EditToken(id=token.id, changes=c.TokenUpdate(scopes=("nothing",)), actor=OPERATOR)
-    assert not isinstance(await propagation.carry_out(operator, c.EDIT_TOKEN.by_operator, edit), c.Failure)
+async def narrow(operator, token: Token) -> None:
+    edit = EditToken(id=token.id, changes=TokenUpdate(scopes=("nothing",)), actor=OPERATOR)
+    assert not isinstance(await propagation.carry_out(operator, EDIT_TOKEN.by_operator, edit), Failure)
 
 
 def requests(target: dict[str, Any]) -> dict[str, tuple[str, str, bytes, dict[str, str]]]:
@@ -100,7 +104,7 @@ async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, ope
     for headers, status in ((bearer(value), 403), (bearer("f" * 64), 401)):
         answer = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
         assert (answer.status_code, waited) == (status, False)
-    here = c.Restrictions(addresses=("127.0.0.1",))
+    here = Restrictions(addresses=("127.0.0.1",))
     value, _ = await issue(operator, "*", restrictions=here)
     await sign_in_at_last(admin, value)
     async with browser(admin, "192.0.2.1") as elsewhere:
@@ -110,7 +114,7 @@ async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, ope
 
 
 async def test_a_request_with_a_body_spends_one_of_its_limit(admin, operator):
-    limit = c.Restrictions(rate_limit=c.RateLimit(max_requests=3, time_window=86_400))
+    limit = Restrictions(rate_limit=RateLimit(max_requests=3, time_window=86_400))
     value, _ = await issue(operator, "api", restrictions=limit)
     wanted = {"scopes": ["api"], "restrictions": {"rateLimit": {"maxRequests": 3, "timeWindow": 86_400}}}
     statuses = [
@@ -172,12 +176,12 @@ async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin,
     client = admin._transport.app._app.state.client
     session = "5" * 64
     value, _ = await issue(operator, "admin", "api")
-    began = c.SignIn(session=session, actor=c.Actor(token=token_format.digest(value)))
-    assert isinstance(await call(client, c.SIGN_IN, began), c.Verdict)
-    edit = c.EditToken(id=target["id"], changes=c.TokenUpdate(disabled=True), actor=c.Actor(session=session))
-    await call(client, c.SIGN_OUT, c.SignOut(session=session))
-    reply = await call(client, c.EDIT_TOKEN, edit)
-    assert isinstance(reply, c.Failure)
+    began = SignIn(session=session, actor=Actor(token=token_format.digest(value)))
+    assert isinstance(await call(client, SIGN_IN, began), Verdict)
+    edit = EditToken(id=target["id"], changes=TokenUpdate(disabled=True), actor=Actor(session=session))
+    await call(client, SIGN_OUT, SignOut(session=session))
+    reply = await call(client, EDIT_TOKEN, edit)
+    assert isinstance(reply, Failure)
     assert reply.code == "invalid_token"
 
     # A form that was judged just before is led to where one signs in.
@@ -188,7 +192,7 @@ async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin,
     fields = dict(re.findall(r'name="(csrf)" value="(\w+)"', form))
 
     async def too_late(subject: str, *arguments, **options):
-        if subject == c.EDIT_TOKEN.subject:
+        if subject == EDIT_TOKEN.subject:
             await revoke(operator, token)
         return await request(subject, *arguments, **options)
 

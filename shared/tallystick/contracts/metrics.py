@@ -1,0 +1,101 @@
+"""What the services know of themselves, and what was counted."""
+
+import gzip
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from tallystick.contracts.messages import Message
+from tallystick.contracts.operation import AdministrativeRequest, Operation
+
+
+class AskTokensStats(Message, frozen=True):
+    pass
+
+
+class TokensStats(Message, frozen=True):
+    """``installation``: tells this installation from others, the same at every replica and after every restart."""
+
+    accounts: int
+    postgres: str
+    installation: str = ""
+
+
+MAX_STATS_SECONDS = 7 * 24 * 3600
+
+
+class AskMetricsStats(Message, frozen=True):
+    """``seconds``: how far back the counters reach, up to MAX_STATS_SECONDS."""
+
+    seconds: int
+
+
+class MetricsStats(Message, frozen=True):
+    connections: dict[str, int]
+    counters: dict[str, int]
+
+
+MAX_HISTORY_MINUTES = 24 * 60
+
+
+class AskHistory(Message, frozen=True):
+    """The counts of the last minutes, of every kind that begins so."""
+
+    minutes: Annotated[int, Meta(ge=1, le=MAX_HISTORY_MINUTES)]
+    kind: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class History(Message, frozen=True):
+    """By kind; a minute by the clock each, the oldest first and the present one last."""
+
+    counts: dict[str, tuple[int, ...]]
+
+
+class AskExposition(Message, frozen=True):
+    """``openmetrics``: in OpenMetrics 1.0 rather than Prometheus' text format 0.0.4."""
+
+    openmetrics: bool = False
+
+
+class Exposition(Message, frozen=True):
+    """The text, compressed with gzip and in base64."""
+
+    gzip: bytes
+
+    @property
+    def text(self) -> str:
+        return gzip.decompress(self.gzip).decode()
+
+
+class AskCounting(Message, frozen=True):
+    pass
+
+
+class Counting(Message, frozen=True):
+    """Whether events are counted and stored.
+
+    Args:
+        refusal: why counting waits for a decision of the operator; None if it does not wait.
+        stream: ``writable``; ``full``: it is at its limit; ``failing``: NATS answers and the stream stores nothing.
+    """
+
+    refusal: str | None
+    stream: Literal["writable", "full", "failing"]
+
+
+class ResumeCounting(AdministrativeRequest, frozen=True):
+    """The decision to count the stream that is there, from the first message that it holds."""
+
+
+class Resumed(Message, frozen=True):
+    """``refusal``: what was decided; None if there was nothing to decide."""
+
+    refusal: str | None
+
+
+TOKENS_STATS = Operation("tallystick.v1.tokens.stats", AskTokensStats, TokensStats)
+METRICS_STATS = Operation("tallystick.v1.metrics.stats", AskMetricsStats, MetricsStats)
+METRICS_HISTORY = Operation("tallystick.v1.metrics.history", AskHistory, History)
+EXPOSITION = Operation("tallystick.v1.metrics.exposition", AskExposition, Exposition)
+COUNTING = Operation("tallystick.v1.metrics.counting", AskCounting, Counting)
+RESUME_COUNTING = Operation("tallystick.v1.operator.metrics.resume", ResumeCounting, Resumed, mutates=True)

@@ -1,0 +1,98 @@
+"""All operations and messages."""
+
+from typing import Any
+
+from tallystick.contracts import (
+    accounts,
+    audit,
+    events,
+    imports,
+    messages as basics,
+    metrics,
+    operation,
+    propagation,
+    quotas,
+    records,
+    sessions,
+    tokens,
+    verification,
+)
+from tallystick.contracts.accounts import (
+    ADD_ACCOUNT,
+    DELETE_ACCOUNT,
+    GET_ACCOUNT,
+    GET_ACCOUNT_LOG,
+    LIST_ACCOUNTS,
+)
+from tallystick.contracts.messages import Message
+from tallystick.contracts.operation import Operation
+from tallystick.contracts.propagation import SETTLE
+from tallystick.contracts.tokens import (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    FIND_REFUSALS,
+    GET_LOG,
+    GET_TOKEN,
+    GET_USE,
+    LIST_TOKENS,
+    REVOKE_ALL,
+    REVOKE_TOKEN,
+    ROTATE_TOKEN,
+)
+
+ADMINISTRATIVE: tuple[Operation[Any, Any], ...] = (
+    CREATE_TOKEN,
+    EDIT_TOKEN,
+    ROTATE_TOKEN,
+    REVOKE_TOKEN,
+    REVOKE_ALL,
+    GET_TOKEN,
+    LIST_TOKENS,
+    GET_LOG,
+    GET_USE,
+    FIND_REFUSALS,
+    ADD_ACCOUNT,
+    GET_ACCOUNT,
+    LIST_ACCOUNTS,
+    GET_ACCOUNT_LOG,
+    DELETE_ACCOUNT,
+)
+"""What edges ask for on behalf of a client. An operator asks for the same with `Operation.by_operator`."""
+
+
+_MODULES = (
+    records,
+    audit,
+    verification,
+    quotas,
+    tokens,
+    imports,
+    sessions,
+    propagation,
+    accounts,
+    metrics,
+    events,
+)
+
+
+def declared() -> list[Operation[Any, Any]]:
+    """Every operation, once."""
+    return [each for module in _MODULES for each in vars(module).values() if isinstance(each, Operation)]
+
+
+def operations() -> list[Operation[Any, Any]]:
+    """Every operation on every subject that is served, by subject."""
+    return sorted(
+        [*declared(), *(each.by_operator for each in (*ADMINISTRATIVE, SETTLE))], key=lambda each: each.subject
+    )
+
+
+def messages() -> list[type[Message]]:
+    """Every type of message: what operations and events hold, and what they are made of."""
+    found = [
+        each
+        for module in (basics, operation, *_MODULES)
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Message) and each is not Message
+    ]
+    return list(dict.fromkeys(found))

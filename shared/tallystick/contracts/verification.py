@@ -1,0 +1,111 @@
+"""Verifying tokens, and reporting their use."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from tallystick.contracts.messages import Digest, Message, Taken, Time
+from tallystick.contracts.operation import Operation
+from tallystick.contracts.quotas import Quota
+from tallystick.contracts.records import Token
+
+
+class VerifyToken(Message, frozen=True):
+    """With ``scope`` the request is judged in full: then an account, address or referrer that is left out is one
+    the request did not have, and a rate limit is used up. Without it the token is judged by what is given, and used up
+    too, but its account only by one that is named; with the digest alone only the token itself is judged.
+    """
+
+    digest: Digest
+    scope: str | None = None
+    account: str | None = None
+    address: str | None = None
+    referrer: str | None = None
+
+
+class Verdict(Message, frozen=True):
+    """Whether a token is honoured now, and the facts to judge a request by.
+
+    Args:
+        code: ``active``; ``invalid_token`` for unknown, revoked, disabled, expired and not yet valid alike; or,
+            where the request was judged in full, the first of ``insufficient_scope``, ``account_mismatch``,
+            ``address_not_allowed``, ``referrer_not_allowed`` and ``rate_limited`` that applies.
+        token: the facts of an active token.
+        expires_in: seconds that remain by PostgreSQL's clock; None where it does not expire.
+        rev: the token's revision; it rises with every change.
+        quota: of a token with a rate limit, where the request was judged in full.
+        refused: of a token that exists and is not honoured, its id and why: for its log, never for the client.
+    """
+
+    code: Literal[
+        "active",
+        "invalid_token",
+        "insufficient_scope",
+        "account_mismatch",
+        "address_not_allowed",
+        "referrer_not_allowed",
+        "rate_limited",
+    ]
+    token: Token | None = None
+    expires_in: float | None = None
+    rev: int = 0
+    quota: Quota | None = None
+    refused: "RefusedToken | None" = None
+
+
+class RefusedToken(Message, frozen=True):
+    """Which token is not valid, and why.
+
+    Args:
+        id: the token.
+        reason: the first that applies.
+        replaced: whether an expired token was rotated and its grace period is over. This is a separate field, since an
+            edge of an earlier version cannot decode a new reason.
+    """
+
+    id: str
+    reason: Literal["revoked", "disabled", "expired", "not_yet_valid"]
+    replaced: bool = False
+
+    @property
+    def log_reason(self) -> str:
+        """The reason for the token's log and the metrics."""
+        return "replaced" if self.replaced and self.reason == "expired" else self.reason
+
+
+class VerifyMany(Message, frozen=True):
+    requests: Annotated[tuple[VerifyToken, ...], Meta(max_length=256)]
+
+
+class Verdicts(Message, frozen=True):
+    verdicts: tuple[Verdict, ...]
+
+
+class Use(Message, frozen=True):
+    """How often a token was used since the last report, and when and from where last."""
+
+    id: str
+    count: int
+    time: Time
+    ip: str | None
+
+
+class Refusal(Message, frozen=True):
+    """A request that was refused, by route template."""
+
+    id: str
+    time: Time
+    reason: str
+    address: str | None
+    route: str
+    request_id: str | None = None
+
+
+class ReportUse(Message, frozen=True):
+    uses: tuple[Use, ...]
+    refusals: tuple[Refusal, ...]
+
+
+VERIFY = Operation("tallystick.v1.tokens.verify", VerifyToken, Verdict)
+VERIFY_MANY = Operation("tallystick.v1.tokens.verify_many", VerifyMany, Verdicts)
+REPORT_USE = Operation("tallystick.v1.edge.tokens.report_use", ReportUse, Taken)
