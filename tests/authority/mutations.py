@@ -15,12 +15,13 @@ from tests.support.paths import ROOT
 TESTS = "known or slow or shares or outlives or deadlock"
 """The tests with fixed programs; the generator finds most of these faults as well, but not in so few programs."""
 
-ADMINISTRATION = "services/tallystick_server/tokens/handlers/administration.py"
 AUTHORITY = "services/tallystick_server/tokens/authority.py"
 CHANGES = "services/tallystick_server/tokens/store/writes.py"
 OPERATIONS = "services/tallystick_server/tokens/operations.py"
-SESSIONS = "services/tallystick_server/tokens/store/sessions.py"
+SESSIONS = "services/tallystick_server/tokens/handlers/sessions.py"
+TOKENS = "services/tallystick_server/tokens/handlers/tokens.py"
 TRANSITIONS = "services/tallystick_server/tokens/transitions.py"
+UNIT_OF_WORK = "services/tallystick_server/tokens/handlers/unit_of_work.py"
 
 
 class Mutation(NamedTuple):
@@ -78,7 +79,7 @@ MUTATIONS = {
         "    if not tokens:\n        token, known = await _look_up(gate, (secrets[0],))\n    else:\n        token = tokens[0]\n",
     ),
     "A6: scopes are judged before the locks only": Mutation(
-        ADMINISTRATION,
+        TOKENS,
         """                authority.require(
                     each, account=transitions.account_of(each, target), of_itself=authority.is_holder(target)
                 )
@@ -87,7 +88,7 @@ MUTATIONS = {
 """,
     ),
     "A11: a rotation by a limited token has a count of its own": Mutation(
-        ADMINISTRATION, "limited_by = transitions.limited_holder(authority) or target", "limited_by = target"
+        TOKENS, "limited_by = transitions.limited_holder(authority) or target", "limited_by = target"
     ),
     "A12: a replaced token changes its chain": Mutation(
         AUTHORITY, "if holder is None or holder.token.rotated_to is None:", "if True:"
@@ -128,11 +129,11 @@ MUTATIONS = {
 """,
     ),
     "A19: any number of secrets": Mutation(
-        ADMINISTRATION, "if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:", "if False:"
+        TOKENS, "if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:", "if False:"
     ),
-    "A19: any grace": Mutation(ADMINISTRATION, "        if grace_s > longest:\n", "        if False:\n"),
+    "A19: any grace": Mutation(TOKENS, "        if grace_s > longest:\n", "        if False:\n"),
     "a stored answer is given to whoever asks": Mutation(
-        ADMINISTRATION,
+        UNIT_OF_WORK,
         "    authority = await change.lock()\n    if authority.holder is not None:\n",
         "    authority = await change.lock()\n    if False:\n",
     ),
@@ -140,13 +141,13 @@ MUTATIONS = {
         CHANGES, "imported=old.is_imported", "imported=False"
     ),
     "a bound token creates with any scope": Mutation(
-        ADMINISTRATION, "            authority.require_right_to_create()\n", ""
+        TOKENS, "            authority.require_right_to_create()\n", ""
     ),
     "an edit may exceed its editor": Mutation(
         TRANSITIONS, "    authority.require_grant(before, after)\n", ""
     ),
     "a rotation may exceed its rotator": Mutation(
-        ADMINISTRATION,
+        TOKENS,
         "            authority.require_grant(wanted)\n            if of_itself",
         "            if of_itself",
     ),

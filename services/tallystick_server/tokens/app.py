@@ -7,8 +7,13 @@ from tallystick import connection as bus, producer as events
 from tallystick.rpc.server import serve
 from tallystick_server.runtime import postgres
 from tallystick_server.runtime.lifecycle import Stop, background, beat
-from tallystick_server.tokens.handlers.administration import Administration, Policy
-from tallystick_server.tokens.handlers.tokens import TokensHandlers
+from tallystick_server.tokens.handlers.accounts import AccountHandlers
+from tallystick_server.tokens.handlers.imports import ImportHandlers
+from tallystick_server.tokens.handlers.leases import LeaseHandlers
+from tallystick_server.tokens.handlers.sessions import SessionHandlers
+from tallystick_server.tokens.handlers.tokens import Policy, TokenHandlers
+from tallystick_server.tokens.handlers.unit_of_work import UnitOfWork
+from tallystick_server.tokens.handlers.verification import VerificationHandlers
 from tallystick_server.tokens.leases import Leases
 from tallystick_server.tokens.outbox import Outbox
 from tallystick_server.tokens.prepared import import_prepared
@@ -60,20 +65,24 @@ async def run(settings: Settings, stop: Stop) -> None:
         await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
         await stack.enter_async_context(producer.thread("tokens", settings.thread))
         policy = Policy(settings.self_rotation_max_grace_s, settings.max_tokens_per_creator)
-        administration = Administration(tokens, leases, outbox.filled, policy, producer.measures)
+        unit = UnitOfWork(tokens, leases, outbox.filled, producer.measures)
+        token_handlers = TokenHandlers(unit, policy)
         await stack.enter_async_context(
             serve(
                 client,
                 "tallystick-tokens",
                 "checks access tokens and manages them",
                 {
-                    **TokensHandlers(tokens, leases, limits).all(),
-                    **administration.all(),
-                    **Sessions(pool, tokens, limits).all(),
+                    **VerificationHandlers(tokens, limits).all(),
+                    **LeaseHandlers(leases).all(),
+                    **token_handlers.all(),
+                    **AccountHandlers(unit).all(),
+                    **ImportHandlers(unit).all(),
+                    **SessionHandlers(Sessions(pool), tokens, limits).all(),
                 },
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
-                inquire=administration.account_faults,
+                inquire=token_handlers.account_faults,
                 clocks_s=settings.clocks_s,
             )
         )

@@ -1,101 +1,29 @@
-"""The dashboard's sessions. A session is a secret that only the browser holds, and acts for a token: the answer to every
-question about it is what that token is at that moment. It ends for good with its token, and with every change that takes
-something away from that.
-"""
+"""The dashboard's sessions and sign-in links, and the tokens that they lead to."""
 
-from tallystick.contracts.messages import Taken
-from tallystick.contracts.operation import Actor, Failure
-from tallystick.contracts.quotas import TakeQuota
-from tallystick.contracts.sessions import (
-    MAKE_SIGN_IN_LINK,
-    RESUME_SESSION,
-    SIGN_IN,
-    SIGN_OUT,
-    MakeSignInLink,
-    ResumeSession,
-    SignIn,
-    SignOut,
-)
-from tallystick.contracts.verification import Verdict
-from tallystick.rpc.server import Handlers
 from tallystick_server.runtime.postgres import Pool
-from tallystick_server.tokens import operations
-from tallystick_server.tokens.authority import Authority, Rejected
-from tallystick_server.tokens.handlers.administration import from_operator
-from tallystick_server.tokens.store.limits import Limits
-from tallystick_server.tokens.store.queries import Store
 
 
 class Sessions:
-    def __init__(self, pool: Pool, store: Store, limits: Limits) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._store = store
-        self._limits = limits
 
-    def all(self) -> Handlers:
-        return {
-            SIGN_IN: self.sign_in,
-            RESUME_SESSION: self.resume,
-            SIGN_OUT: self.sign_out,
-            MAKE_SIGN_IN_LINK: from_operator(self.make_link),
-        }
-
-    async def sign_in(self, request: SignIn) -> Verdict:
-        """Begins a session. Nothing is written and no link is used up unless the token may use the dashboard."""
-        digest = request.actor.token
-        if request.link is not None:
-            digest = await self._digest_of_link(request.link)
-        if digest is None:
-            return Verdict(code="invalid_token")
-        verdict = await self._store.verdict(digest)
-        if verdict.token is None:
-            return verdict
-        actor = Actor(
-            token=digest,
-            address=request.actor.address,
-            referrer=request.actor.referrer,
-            request_id=request.actor.request_id,
-        )
-        limit = verdict.token.restrictions.rate_limit
-        try:
-            Authority(actor, await self._store.find(verdict.token.id)).require(operations.SIGN_IN)
-            if limit is not None:
-                quota = await self._limits.take(TakeQuota(id=verdict.token.id))
-                if quota is not None and not quota.granted:
-                    return Verdict(code="rate_limited", quota=quota)
-            async with self._store.change(actor) as change:
-                (await change.lock()).require(operations.SIGN_IN)
-                if not await change.begin_session(request.session, request.link):
-                    return Verdict(code="invalid_token")
-        except Rejected as rejected:
-            return Verdict(code=rejected.failure.code)  # type: ignore[arg-type]  # one of a verdict's
-        return verdict
-
-    async def resume(self, request: ResumeSession) -> Verdict:
+    async def digest_of(self, session: str) -> str | None:
+        """The digest of the token that a session acts for; None if there is no such session."""
         digest: bytes | None = await self._pool.fetchval(
             "select token.digest from session join token on token.id = session.token"
             " where session.digest = $1 and session.expires > now()",
-            bytes.fromhex(request.session),
+            bytes.fromhex(session),
         )
-        return await self._store.verdict(digest.hex()) if digest else Verdict(code="invalid_token")
+        return digest.hex() if digest else None
 
-    async def sign_out(self, request: SignOut) -> Taken:
-        await self._pool.execute("delete from session where digest = $1", bytes.fromhex(request.session))
-        return Taken()
-
-    async def make_link(self, request: MakeSignInLink) -> Taken | Failure:
-        async with self._store.change(request.actor) as change:
-            found = await change.find(id=request.id)
-            if found is not None:
-                await change.lock(found.chain)
-            if not await change.make_link(request.id, request.link, request.seconds):
-                return Failure(code="not_found", message="there is no such token, or it is not active")
-        return Taken()
-
-    async def _digest_of_link(self, link: str) -> str | None:
+    async def digest_of_link(self, link: str) -> str | None:
+        """The digest of the token that a link signs in as; None if there is no such link."""
         digest: bytes | None = await self._pool.fetchval(
             "select token.digest from sign_in_link join token on token.id = sign_in_link.token"
             " where sign_in_link.digest = $1 and sign_in_link.expires > now()",
             bytes.fromhex(link),
         )
         return digest.hex() if digest else None
+
+    async def end(self, session: str) -> None:
+        await self._pool.execute("delete from session where digest = $1", bytes.fromhex(session))
