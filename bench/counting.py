@@ -22,8 +22,8 @@ from tallystick.contracts.events import EVENTS_STREAM, AccountState, Event
 from tallystick.metrics.recorder import Measures
 from tallystick.tasks import ended_by_cancelling
 from tallystick.tokens.ids import new_id
-from tallystick_server.metrics import store
 from tallystick_server.metrics.consumer import BATCH, Consumer, ensure_stream
+from tallystick_server.metrics.store import schema
 from tallystick_server.runtime import postgres
 from tests.chaos.fleet import fleet
 
@@ -132,7 +132,7 @@ async def run() -> None:
     async with fleet(edges=0, replicas=1, counters=0) as running:
         database, nats = running.database_url("metrics"), running.nats_url("jetstream")
         async with postgres.pool(database, schema="metrics", wait_s=10) as pool, pool.acquire() as connection:
-            await store.bring_up_to_date(connection)
+            await schema.bring_up_to_date(connection)
         for kind in ("order.shipped", "account.state"):
             await compare(database, nats, kind)
 

@@ -121,15 +121,15 @@ def serve(service: str) -> None:
 @click.argument("service", type=click.Choice(["tokens", "metrics"]))
 def migrate(service: str) -> None:
     """Bring a service's schema up to date, as its start does too."""
-    from tallystick_server.metrics import store as metrics_store
+    from tallystick_server.metrics.store import schema as metrics_schema
     from tallystick_server.runtime import postgres
-    from tallystick_server.tokens.store import queries as tokens_store
+    from tallystick_server.tokens.store import schema as tokens_schema
 
     _set_up_logs("migrate")
     url = settings.read("database_url", os.environ)
     if not url:
         raise settings.SettingsError("TALLYSTICK_DATABASE_URL is not set")
-    bring_up_to_date = {"tokens": tokens_store.bring_up_to_date, "metrics": metrics_store.bring_up_to_date}[
+    bring_up_to_date = {"tokens": tokens_schema.bring_up_to_date, "metrics": metrics_schema.bring_up_to_date}[
         service
     ]
 

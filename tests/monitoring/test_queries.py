@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tallystick.metrics import catalogue
-from tallystick_server.tokens.statistics import EXPIRING_DAYS
+from tallystick_server.tokens.store.statistics import EXPIRING_DAYS
 from tests.monitoring.labels import Labels, Wrong, parsed
 from tests.support.paths import ROOT
 

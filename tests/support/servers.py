@@ -17,9 +17,9 @@ from nats.aio.client import Client
 from tallystick import connection as bus
 from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.local import nats as embedded_nats, postgres as embedded_postgres
-from tallystick_server.metrics import store as metrics_store
+from tallystick_server.metrics.store import schema as metrics_schema
 from tallystick_server.runtime.nats_permissions import CORE, EVENTS, USERS, User
-from tallystick_server.tokens.store import queries as tokens_store
+from tallystick_server.tokens.store import schema as tokens_schema
 from tests.support.paths import temporary_folder
 from tests.support.ports import free_port
 
@@ -126,8 +126,8 @@ async def _make_template(url: str) -> None:
     await admin.execute(f"create database {TEMPLATE}")
     await admin.close()
     template = await asyncpg.connect(_database(url, TEMPLATE))
-    await tokens_store.bring_up_to_date(template)
-    await metrics_store.bring_up_to_date(template)
+    await tokens_schema.bring_up_to_date(template)
+    await metrics_schema.bring_up_to_date(template)
     await template.close()
 
 

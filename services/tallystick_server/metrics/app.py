@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 
 from tallystick import connection as bus, producer as events
 from tallystick.rpc.server import serve
-from tallystick_server.metrics import store
 from tallystick_server.metrics.consumer import Consumer, ensure_stream
 from tallystick_server.metrics.handlers import MetricsHandlers
 from tallystick_server.metrics.reconciliation import Recount
 from tallystick_server.metrics.settings import Settings
+from tallystick_server.metrics.store import schema
 from tallystick_server.runtime import postgres
 from tallystick_server.runtime.lifecycle import READY, Stop, background, beat
 
@@ -22,12 +22,12 @@ async def run(settings: Settings, stop: Stop) -> None:
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
+            postgres.pool(settings.database_url, schema=schema.SCHEMA, wait_s=settings.wait_s)
         )
 
         async def migrate() -> None:
             async with pool.acquire() as connection:
-                await store.bring_up_to_date(connection)
+                await schema.bring_up_to_date(connection)
 
         await postgres.patiently(migrate, wait_s=settings.wait_s)
         client = await stack.enter_async_context(

@@ -28,20 +28,9 @@ from tallystick.errors import Unavailable
 from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.producer import HEARTBEAT_S
-from tallystick_server.metrics import store
 from tallystick_server.metrics.continuity import Found, Position, break_of
-from tallystick_server.metrics.counters import (
-    DeadLetter,
-    Mentioned,
-    Message,
-    NotAnEvent,
-    Series,
-    Tally,
-    apply,
-    decode,
-    lose,
-    mentioned,
-)
+from tallystick_server.metrics.counters import Series, Tally, apply, lose
+from tallystick_server.metrics.events import DeadLetter, Mentioned, Message, NotAnEvent, decode, mentioned
 from tallystick_server.metrics.pull_consumer import (
     LINGER_S,
     NOT_NOW,
@@ -51,7 +40,8 @@ from tallystick_server.metrics.pull_consumer import (
     delivery,
 )
 from tallystick_server.metrics.silence import Heartbeats, Watch
-from tallystick_server.metrics.store import NotTheOwner
+from tallystick_server.metrics.store import counts, positions, recounts
+from tallystick_server.metrics.store.positions import NotTheOwner
 from tallystick_server.runtime.postgres import Pool
 from tallystick_server.runtime.settings import SettingsError, variable
 
@@ -207,16 +197,16 @@ class Consumer:
 
     async def _elected(self) -> bool:
         async with self._pool.acquire(timeout=1) as connection:
-            lease = await store.lease(connection, EVENTS_STREAM)
+            lease = await positions.lease(connection, EVENTS_STREAM)
             self.refusal = lease.refusal if lease else None
             if lease is None:
                 found = await self._found()
-                epoch = await store.begin(connection, EVENTS_STREAM, found.created, found.first_seq - 1)
+                epoch = await positions.begin(connection, EVENTS_STREAM, found.created, found.first_seq - 1)
             elif lease.refusal is not None:
                 self._say(logging.ERROR, f"not counting until an operator decides: {lease.refusal}")
                 return False
             elif self._watch.is_over(lease, time.monotonic()):
-                epoch = await store.take_over(connection, EVENTS_STREAM, lease)
+                epoch = await positions.take_over(connection, EVENTS_STREAM, lease)
             else:
                 epoch = None
             if epoch is None:
@@ -234,13 +224,13 @@ class Consumer:
     async def _refuse(self, reason: str) -> None:
         with suppress(*NOT_NOW):
             async with self._pool.acquire(timeout=1) as connection:
-                await store.refuse(connection, EVENTS_STREAM, self._epoch, reason)
+                await positions.refuse(connection, EVENTS_STREAM, self._epoch, reason)
 
     async def _resign(self) -> None:
         """Lets another count at once, should this one have counted."""
         with suppress(*NOT_NOW):
             async with self._pool.acquire(timeout=1) as connection:
-                await store.resign(connection, EVENTS_STREAM, self._epoch)
+                await positions.resign(connection, EVENTS_STREAM, self._epoch)
         self._epoch = 0
 
     async def _found(self) -> Found:
@@ -259,10 +249,10 @@ class Consumer:
         """
         found = await self._found()
         async with self._pool.acquire(timeout=1) as connection:
-            position = await store.position(connection, EVENTS_STREAM, self._epoch, found)
+            position = await positions.position(connection, EVENTS_STREAM, self._epoch, found)
             # Only the owner makes series and threads, so it knows them all from here on.
-            self._series = await store.series(connection)
-            self._heartbeats = Heartbeats(await store.living_threads(connection), time.monotonic())
+            self._series = await counts.series(connection)
+            self._heartbeats = Heartbeats(await counts.living_threads(connection), time.monotonic())
         self._position = position
         # A consumer created again at our position has no redelivery to wait for, and a former owner loses its own. Its
         # name is fixed, so that NATS permissions can name it.
@@ -332,28 +322,28 @@ class Consumer:
                 tally.add(catalogue.DEAD_LETTERS)
                 tally.dead_letters.append(DeadLetter(message, str(reason)))
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
-            await store.move(connection, EVENTS_STREAM, self._epoch, self._position.seq, batch[-1])
-            state = await store.load(connection, mentioned(decoded))
+            await positions.move(connection, EVENTS_STREAM, self._epoch, self._position.seq, batch[-1])
+            state = await counts.load(connection, mentioned(decoded))
             state.counters, state.gauges = self._series
             state.bare_until = self._position.bare_until
             apply(decoded, state, tally)
-            await store.save(connection, EVENTS_STREAM, state, tally)
+            await counts.save(connection, EVENTS_STREAM, state, tally)
         self._position = self._position._replace(seq=last)
         self._heartbeats.hear(state.threads, time.monotonic())
 
     async def _keep_house(self) -> None:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
-            await store.move(connection, EVENTS_STREAM, self._epoch, self._position.seq)
+            await positions.move(connection, EVENTS_STREAM, self._epoch, self._position.seq)
             # While many wait, heartbeats may be among them.
             silent = self._heartbeats.silent(time.monotonic(), SILENCE_S) if self._lag < BATCH else set()
             if silent:
-                state = await store.load(connection, Mentioned(set(), silent, set()))
-                now = await store.stream_time(connection)
+                state = await counts.load(connection, Mentioned(set(), silent, set()))
+                now = await counts.stream_time(connection)
                 tally = Tally()
                 lost = {name: lose(thread, now, tally) for name, thread in state.threads.items()}
-                await store.save_lost(connection, lost, tally)
-            await store.forget_old(connection)
-            recounted = await store.recount_position(connection, EVENTS_STREAM)
+                await counts.save_lost(connection, lost, tally)
+            await counts.forget_old(connection)
+            recounted = await recounts.recount_position(connection, EVENTS_STREAM)
         self._heartbeats.forget(silent)
         stream = Stream.of((await self._stream.stream_info(EVENTS_STREAM)).state)
         counted = self._position.seq

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import NamedTuple
 
-from tallystick_server.metrics.counters import Message
+from tallystick_server.metrics.events import Message
 
 
 class Position(NamedTuple):

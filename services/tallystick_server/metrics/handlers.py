@@ -27,9 +27,9 @@ from tallystick.metrics import catalogue
 from tallystick.producer import HEARTBEAT_S, StreamHealth
 from tallystick.rpc import batches
 from tallystick.rpc.server import Handlers
-from tallystick_server.metrics import store
 from tallystick_server.metrics.counters import LINE_BYTES
 from tallystick_server.metrics.exposition import Sample, labels, text
+from tallystick_server.metrics.store import positions, recounts, reports
 from tallystick_server.runtime.postgres import Pool
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ class MetricsHandlers:
         }
 
     async def counting(self, _: AskCounting) -> Counting:
-        return Counting(refusal=await store.refusal(self._pool), stream=self._stream_health())
+        return Counting(refusal=await positions.refusal(self._pool), stream=self._stream_health())
 
     async def resume_counting(self, request: ResumeCounting) -> Resumed:
-        refusal = await store.accept(self._pool)
+        refusal = await positions.accept(self._pool)
         if refusal is not None:
             log.warning(
                 "%s decided to count the stream that is there, after: %s", request.actor.name, refusal
@@ -80,12 +80,12 @@ class MetricsHandlers:
         return Resumed(refusal=refusal)
 
     async def exposition(self, request: AskExposition) -> Exposition:
-        threads, late = await store.threads(self._pool, LATE_S)
+        threads, late = await reports.threads(self._pool, LATE_S)
         samples = [
-            *await store.counters(self._pool),
-            *await store.gauges(self._pool, FRESH_S),
-            *await store.comparison(self._pool),
-            Sample(catalogue.COUNTING_REFUSED.name, "", await store.refusal(self._pool) is not None),
+            *await reports.counters(self._pool),
+            *await reports.gauges(self._pool, FRESH_S),
+            *await recounts.comparison(self._pool),
+            Sample(catalogue.COUNTING_REFUSED.name, "", await positions.refusal(self._pool) is not None),
             Sample(catalogue.STREAM_WRITABLE.name, "", self._stream_health() == "writable"),
             *(
                 Sample(catalogue.THREADS.name, labels({"type": kind, "recent": recent}), number)
@@ -95,7 +95,7 @@ class MetricsHandlers:
             Sample(catalogue.UNRESPONSIVE.name, "", late),
             *(
                 Sample(catalogue.ACCOUNTS.name, labels({"state": state}), number)
-                for state, number in largest(await store.accounts_by_state(self._pool)).items()
+                for state, number in largest(await reports.accounts_by_state(self._pool)).items()
             ),
         ]
         printed = text(samples, openmetrics=request.openmetrics)
@@ -107,12 +107,12 @@ class MetricsHandlers:
                 code="bad_request", errors=(FieldError(field="seconds", message=f"0 to {MAX_SECONDS}"),)
             )
         return MetricsStats(
-            connections=CONNECTIONS | largest(await store.accounts_by_state(self._pool)),
-            counters=await store.recent(self._pool, request.seconds),
+            connections=CONNECTIONS | largest(await reports.accounts_by_state(self._pool)),
+            counters=await reports.recent(self._pool, request.seconds),
         )
 
     async def history(self, request: AskHistory) -> History | Failure:
-        history = History(counts=await store.history(self._pool, request.kind, request.minutes))
+        history = History(counts=await reports.history(self._pool, request.kind, request.minutes))
         if batches.fits(history):
             return history
         message = f"{len(history.counts)} kinds begin so, more than one answer holds: ask for fewer minutes"

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
-from tallystick_server.metrics.counters import Message
+from tallystick_server.metrics.events import Message
 from tallystick_server.runtime.postgres import UNAVAILABLE
 
 MAX_BYTES = 8 << 20

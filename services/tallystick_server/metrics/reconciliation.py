@@ -19,20 +19,13 @@ from nats.js.errors import NotFoundError
 
 from tallystick.contracts.events import EVENTS_STREAM, RECONCILIATION_CONSUMER
 from tallystick.metrics import catalogue
-from tallystick_server.metrics import store
-from tallystick_server.metrics.counters import (
-    Decoded,
-    Message,
-    NotAnEvent,
-    Series,
-    State,
-    Tally,
-    apply,
-    decode,
-    mentioned,
-)
+from tallystick_server.metrics.counters import Series, State, Tally, apply
+from tallystick_server.metrics.events import Decoded, Message, NotAnEvent, decode, mentioned
 from tallystick_server.metrics.pull_consumer import NOT_NOW, delivery
-from tallystick_server.metrics.store import MOST_COUNTED, NotTheOwner, Recounted
+from tallystick_server.metrics.store import positions, recounts
+from tallystick_server.metrics.store.counts import MOST_COUNTED
+from tallystick_server.metrics.store.positions import NotTheOwner
+from tallystick_server.metrics.store.recounts import Recounted
 from tallystick_server.runtime.postgres import Pool
 
 log = logging.getLogger(__name__)
@@ -89,21 +82,21 @@ class Recount:
             LATER: another process recounts, or NATS or PostgreSQL is away.
         """
         async with self._pool.acquire(timeout=1) as connection:
-            goal, stored = await store.counted(connection, EVENTS_STREAM)
-            found = await store.recounted(connection, EVENTS_STREAM)
+            goal, stored = await recounts.counted(connection, EVENTS_STREAM)
+            found = await recounts.recounted(connection, EVENTS_STREAM)
             if found is None:
-                await store.begin_recount(connection, EVENTS_STREAM, BY_THE_CLOCK)
+                await recounts.begin_recount(connection, EVENTS_STREAM, BY_THE_CLOCK)
                 return
         try:
             await self._read(found, goal)
         except NoLongerHeld:
             log.warning("not everything could be recounted: the stream does not hold it any more")
             async with self._pool.acquire(timeout=1) as connection:
-                await store.begin_recount(connection, EVENTS_STREAM, BY_THE_CLOCK)
+                await recounts.begin_recount(connection, EVENTS_STREAM, BY_THE_CLOCK)
             return
         difference = apart(stored, found.counters)
         async with self._pool.acquire(timeout=1) as connection:
-            await store.save_comparison(connection, EVENTS_STREAM, goal, difference)
+            await recounts.save_comparison(connection, EVENTS_STREAM, goal, difference)
         if difference:
             log.error("the counters are off by %d from what the stream held up to %d", difference, goal)
 
@@ -151,14 +144,14 @@ class Recount:
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             wanted = mentioned(events).sources
             state = State(
-                sources=await store.recounted_sources(connection, wanted),
+                sources=await recounts.recounted_sources(connection, wanted),
                 counters=series,
-                bare_until=await store.bare_until(connection, EVENTS_STREAM),
+                bare_until=await positions.bare_until(connection, EVENTS_STREAM),
             )
             apply(events, state, tally)
             added = Counter({key: n for key, n in tally.counters.items() if key[0] not in BY_THE_CLOCK})
-            await store.move_recount(connection, EVENTS_STREAM, found.seq, found.seq + len(messages))
-            await store.save_recount(connection, state.sources, added)
+            await recounts.move_recount(connection, EVENTS_STREAM, found.seq, found.seq + len(messages))
+            await recounts.save_recount(connection, state.sources, added)
         found.seq += len(messages)
         found.counters.update(added)
 

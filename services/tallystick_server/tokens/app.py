@@ -19,8 +19,10 @@ from tallystick_server.tokens.outbox import Outbox
 from tallystick_server.tokens.prepared import import_prepared
 from tallystick_server.tokens.settings import Settings
 from tallystick_server.tokens.statistics import Inventory
-from tallystick_server.tokens.store import queries as store
+from tallystick_server.tokens.store import schema
+from tallystick_server.tokens.store.leases import LeaseRows
 from tallystick_server.tokens.store.limits import Limits
+from tallystick_server.tokens.store.queries import Store
 from tallystick_server.tokens.store.sessions import Sessions
 
 log = logging.getLogger(__name__)
@@ -33,15 +35,15 @@ async def run(settings: Settings, stop: Stop) -> None:
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            postgres.pool(settings.database_url, schema=store.SCHEMA, wait_s=settings.wait_s)
+            postgres.pool(settings.database_url, schema=schema.SCHEMA, wait_s=settings.wait_s)
         )
 
         async def migrate() -> None:
             async with pool.acquire() as connection:
-                await store.bring_up_to_date(connection)
+                await schema.bring_up_to_date(connection)
 
         await postgres.patiently(migrate, wait_s=settings.wait_s)
-        tokens = store.Store(pool)
+        tokens = Store(pool)
         if prepared := settings.prepared_token:
             await postgres.patiently(lambda: import_prepared(tokens, prepared), wait_s=settings.wait_s)
 
@@ -55,7 +57,7 @@ async def run(settings: Settings, stop: Stop) -> None:
             )
         )
         producer = await stack.enter_async_context(events.producer(client, "tokens"))
-        leases = Leases(pool, client, settings.lease_s)
+        leases = Leases(LeaseRows(pool), client, settings.lease_s)
         await leases.listen()
         await stack.enter_async_context(background(leases.watch(), stop))
         limits = Limits(pool, client, leases.count)

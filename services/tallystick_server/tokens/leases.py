@@ -20,7 +20,6 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from tallystick import connection as bus
-from tallystick.coherence.notices import notice_key
 from tallystick.contracts.propagation import (
     ACKNOWLEDGED,
     CHANGED,
@@ -32,7 +31,8 @@ from tallystick.contracts.propagation import (
     RenewLease,
     Settled,
 )
-from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
+from tallystick_server.runtime.postgres import UNAVAILABLE
+from tallystick_server.tokens.store.leases import LeaseRows
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ class Holder(NamedTuple):
 
 
 class Leases:
-    def __init__(self, pool: Pool, client: Client, seconds: float) -> None:
-        self._pool = pool
+    def __init__(self, rows: LeaseRows, client: Client, seconds: float) -> None:
+        self._rows = rows
         self._client = client
         self._seconds = seconds
         self._holders: dict[str, Holder] = {}
@@ -82,31 +82,17 @@ class Leases:
 
     async def renew(self, request: RenewLease) -> Lease:
         """Grants or renews a lease."""
-        # Two statements, each its own transaction: whoever committed a change before the second sees it here, and
-        # whoever commits one after the first sees this lease.
-        await self._pool.execute(
-            """
-            insert into lease (edge, granted, seconds, seq) values ($1, nextval('grant_number'), $2, $3)
-            on conflict (edge) do update
-                set granted = excluded.granted, seconds = excluded.seconds, seq = excluded.seq
-            """,
-            request.edge,
-            self._seconds,
-            request.seq or 0,
-        )
-        return Lease(seconds=self._seconds, seq=await self._latest())
+        latest = await self._rows.grant(request.edge, self._seconds, request.seq or 0)
+        return Lease(seconds=self._seconds, seq=latest)
 
     async def release(self, edge: str) -> None:
-        await self._pool.execute("delete from lease where edge = $1", edge)
+        await self._rows.release(edge)
 
     async def changes(self, request: GetChanges) -> Changes:
         """What came after a change; none of it where an edge had better forget everything."""
-        rows = await self._pool.fetch(
-            "select * from change where seq > $1 order by seq limit $2", request.after, NOTICE + 1
-        )
-        found = [Changed(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"]) for row in rows]
+        found = await self._rows.changes_after(request.after, NOTICE + 1)
         if len(found) > NOTICE or not found or found[0].seq != request.after + 1:
-            return Changes(seq=await self._latest(), changes=())
+            return Changes(seq=await self._rows.latest_change(), changes=())
         return Changes(seq=found[-1].seq, changes=tuple(found))
 
     async def announce(self, changed: Sequence[Changed]) -> None:
@@ -119,7 +105,7 @@ class Leases:
     async def settle(self, seq: int | None) -> Settled:
         """Waits a moment for a committed change to be true everywhere."""
         if seq is None:
-            seq = await self._latest()
+            seq = await self._rows.latest_change()
         # Only leases granted before the commit may hide it, and those are among the ones that are there now. One
         # renewed later runs out no later for it: its renewal was told of this change.
         holders = await self._look()
@@ -149,9 +135,7 @@ class Leases:
             with suppress(*UNAVAILABLE):
                 await self._look()
                 await self._end_over()
-                await self._pool.execute(
-                    "delete from change where seq <= (select seq from change_number) - $1", KEPT
-                )
+                await self._rows.forget_changes(KEPT)
             await asyncio.sleep(min(1.0, self._seconds / 3))
 
     def count(self) -> int:
@@ -159,15 +143,15 @@ class Leases:
         return len(self._holders)
 
     async def _look(self) -> dict[str, Holder]:
-        rows = await self._pool.fetch("select * from lease")
+        rows = await self._rows.all()
         # Taken after the rows were read: no lease is over sooner than it seems.
         now = time.monotonic()
         before = self._holders
         self._holders = {}
         for row in rows:
-            known = before.get(row["edge"])
-            seen = known.seen if known and known.granted == row["granted"] else now
-            self._holders[row["edge"]] = Holder(row["granted"], seen, row["seconds"], row["seq"])
+            known = before.get(row.edge)
+            seen = known.seen if known and known.granted == row.granted else now
+            self._holders[row.edge] = Holder(row.granted, seen, row.seconds, row.seq)
         self._acknowledged = {edge: seq for edge, seq in self._acknowledged.items() if edge in self._holders}
         return dict(self._holders)
 
@@ -175,18 +159,12 @@ class Leases:
         now = time.monotonic()
         for edge, holder in list(self._holders.items()):
             if holder.ends <= now:
-                await self._pool.execute(
-                    "delete from lease where edge = $1 and granted = $2", edge, holder.granted
-                )
+                await self._rows.end(edge, holder.granted)
                 log.info("the lease of %s is over", edge)
 
     def _reached(self, edge: str) -> int:
         holder = self._holders.get(edge)
         return max(self._acknowledged.get(edge, 0), holder.seq if holder else 0)
-
-    async def _latest(self) -> int:
-        seq: int = await self._pool.fetchval("select seq from change_number")
-        return seq
 
     async def _publish(self, changes: Changes) -> None:
         with suppress(NatsError, OSError):

@@ -3,17 +3,16 @@
 import asyncio
 import logging
 
-import msgspec
 from nats.aio.client import Client
 
 from tallystick import producer
-from tallystick.contracts.events import Event
 from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
+from tallystick_server.tokens.store import outbox as store
 
 log = logging.getLogger(__name__)
 
 NOT_NOW = UNAVAILABLE + producer.NOT_STORED
-SOURCE = "tokens"
+BATCH_SIZE = 100
 LOOK_S = 1.0
 """How often to look for what another replica left behind when it died after its commit."""
 
@@ -42,32 +41,18 @@ class Outbox:
                 continue
 
     async def _deliver_batch(self) -> bool:
-        """Publishes up to 100 rows and deletes them; answers whether there may be more."""
+        """Publishes some announcements and deletes them; answers whether there may be more."""
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
-            if not await connection.fetchval(
-                "select pg_try_advisory_xact_lock(hashtext('tallystick outbox'))"
-            ):
+            if not await store.lock(connection):
                 return False
-            rows = await connection.fetch(
-                "select boot, o.* from outbox o cross join outbox_number order by o.n limit 100"
-            )
+            events = await store.oldest(connection, BATCH_SIZE)
             published = None
             try:
-                for row in rows:
-                    await producer.publish(
-                        self._stream,
-                        Event(
-                            type=row["type"],
-                            source=SOURCE,
-                            boot=row["boot"],
-                            n=row["n"],
-                            time=row["at"],
-                            data=msgspec.json.decode(row["data"]),
-                        ),
-                    )
-                    published = row["n"]
+                for event in events:
+                    await producer.publish(self._stream, event)
+                    published = event.n
             finally:
                 # What was stored before one failed need not be sent again.
                 if published is not None:
-                    await connection.execute("delete from outbox where n <= $1", published)
-        return len(rows) == 100
+                    await store.delete_up_to(connection, published)
+        return len(events) == BATCH_SIZE

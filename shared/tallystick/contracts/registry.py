@@ -83,7 +83,8 @@ def declared() -> list[Operation[Any, Any]]:
 def operations() -> list[Operation[Any, Any]]:
     """Every operation on every subject that is served, by subject."""
     return sorted(
-        [*declared(), *(each.by_operator for each in (*ADMINISTRATIVE, SETTLE))], key=lambda each: each.subject
+        [*declared(), *(each.by_operator for each in (*ADMINISTRATIVE, SETTLE))],
+        key=lambda each: each.subject,
     )
 
 

@@ -13,7 +13,7 @@ from tallystick.contracts.metrics import (
 )
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
-from tallystick_server.metrics.store import MOST_COUNTED
+from tallystick_server.metrics.store.counts import MOST_COUNTED
 from tests.support.counting import counted, counters, send
 
 EDGE = "tallystick.events.edge"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tallystick_server.metrics.counters import Message, NotAnEvent, decode
+from tallystick_server.metrics.events import Message, NotAnEvent, decode
 
 NUMBERED = {"source": "mailer", "boot": "b1", "n": 1}
 ACCOUNT = {"data": {"account": "alice"}}

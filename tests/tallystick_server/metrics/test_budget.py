@@ -30,9 +30,10 @@ from tallystick.contracts.metrics import (
 )
 from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
-from tallystick_server.metrics import store
-from tallystick_server.metrics.counters import COUNTER_BYTES, Decoded, Message, State, Tally, apply
+from tallystick_server.metrics.counters import COUNTER_BYTES, State, Tally, apply
+from tallystick_server.metrics.events import Decoded, Message
 from tallystick_server.metrics.handlers import OTHER, WORDS_BYTES, largest
+from tallystick_server.metrics.store import counts
 from tallystick_server.runtime import postgres
 
 MAX_PAYLOAD = 1 << 20
@@ -86,7 +87,7 @@ async def test_the_answer_to_a_scrape_fits_one_message(metrics_service, operator
         postgres.pool(database.metrics, schema="metrics", wait_s=5) as pool,
         pool.acquire() as connection,
     ):
-        await store.save(connection, EVENTS_STREAM, state, tally)
+        await counts.save(connection, EVENTS_STREAM, state, tally)
     reply = await call(operator, EXPOSITION, AskExposition())
     assert isinstance(reply, Exposition), reply
     assert len(reply.text) > COUNTER_BYTES / 2

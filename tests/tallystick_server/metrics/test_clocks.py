@@ -13,10 +13,11 @@ import pytest
 
 from tallystick.contracts.metrics import METRICS_STATS, AskMetricsStats, MetricsStats
 from tallystick.rpc.call import call
-from tallystick_server.metrics import consumer, store
+from tallystick_server.metrics import consumer
 from tallystick_server.metrics.counters import Thread
 from tallystick_server.metrics.handlers import LATE_S
 from tallystick_server.metrics.silence import Heartbeats, Lease, Watch
+from tallystick_server.metrics.store import reports
 from tallystick_server.runtime import postgres
 from tests.support.counting import counted, counters, send, service
 
@@ -138,10 +139,10 @@ async def test_the_recent_minutes_are_those_before_the_last_event(
     for column, table in (("seen", "thread"), ("started", "thread"), ("minute", "recent_count")):
         await connection.execute(f"update {table} set {column} = {column} + $1::text::interval", shift)  # noqa: S608
     async with postgres.pool(database.metrics, schema="metrics", wait_s=5) as pool:
-        threads, late = await store.threads(pool, LATE_S)
+        threads, late = await reports.threads(pool, LATE_S)
         assert (threads["yes"], threads["no"], late) == ({"worker": 1, "metrics": 1}, {}, 0)
-        assert (await store.recent(pool, 60))["events:mail.sent"] == 1
-        assert sum((await store.history(pool, "events:mail", 3))["events:mail.sent"]) == 1
+        assert (await reports.recent(pool, 60))["events:mail.sent"] == 1
+        assert sum((await reports.history(pool, "events:mail", 3))["events:mail.sent"]) == 1
 
 
 async def test_what_a_clock_that_was_set_back_left_in_the_future_is_not_recent(

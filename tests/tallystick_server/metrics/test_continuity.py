@@ -17,7 +17,7 @@ from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick_server.metrics import reconciliation
 from tallystick_server.metrics.continuity import Found, Position, break_of, digest
-from tallystick_server.metrics.counters import Message
+from tallystick_server.metrics.events import Message
 from tests.support.counting import connected, counted, counters, send, service
 from tests.support.servers import Nats, start_nats
 

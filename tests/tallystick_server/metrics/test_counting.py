@@ -22,18 +22,10 @@ from tallystick.contracts.metrics import (
 )
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
-from tallystick_server.metrics import store
-from tallystick_server.metrics.counters import (
-    Decoded,
-    Message,
-    NotAnEvent,
-    State,
-    Tally,
-    apply,
-    decode,
-    lose,
-)
+from tallystick_server.metrics.counters import State, Tally, apply, lose
+from tallystick_server.metrics.events import Decoded, Message, NotAnEvent, decode
 from tallystick_server.metrics.exposition import Sample, labels, text
+from tallystick_server.metrics.store import counts, positions
 from tallystick_server.runtime import postgres
 from tests.support.counting import counted, counters, send, service, until_counted
 
@@ -128,7 +120,7 @@ async def test_a_message_delivered_again_after_its_commit_is_not_counted_again(
 
 
 async def test_a_producer_gone_wrong_fills_no_disk(metrics_service, stream, operator, database, monkeypatch):
-    monkeypatch.setattr(store, "DEAD_LETTERS_KEPT", 5)
+    monkeypatch.setattr(counts, "DEAD_LETTERS_KEPT", 5)
     for number in range(30):
         await stream.publish("tallystick.events.tokens.account.added", b"%d" % number)
     await counted(operator, {"tallystick_dead_letters_total": 30})
@@ -400,18 +392,18 @@ async def test_an_owner_that_was_overtaken_writes_nothing(stream, metrics_servic
         postgres.pool(database.metrics, schema="metrics", wait_s=5) as pool,
         pool.acquire() as connection,
     ):
-        lease = await store.lease(connection, EVENTS_STREAM)
+        lease = await positions.lease(connection, EVENTS_STREAM)
         assert lease is not None
         before = await connection.fetchval("select seq from stream_position")
-        mine = await store.take_over(connection, EVENTS_STREAM, lease)
-        assert await store.take_over(connection, EVENTS_STREAM, lease) is None, "somebody was faster"
-        overtaking = await store.lease(connection, EVENTS_STREAM)
+        mine = await positions.take_over(connection, EVENTS_STREAM, lease)
+        assert await positions.take_over(connection, EVENTS_STREAM, lease) is None, "somebody was faster"
+        overtaking = await positions.lease(connection, EVENTS_STREAM)
         assert mine is not None
         assert overtaking is not None
-        await store.take_over(connection, EVENTS_STREAM, overtaking)
-        with pytest.raises(store.NotTheOwner):
-            await store.move(connection, EVENTS_STREAM, mine, before)
-        await store.resign(connection, EVENTS_STREAM, mine + 1)
+        await positions.take_over(connection, EVENTS_STREAM, overtaking)
+        with pytest.raises(positions.NotTheOwner):
+            await positions.move(connection, EVENTS_STREAM, mine, before)
+        await positions.resign(connection, EVENTS_STREAM, mine + 1)
     # The service was overtaken too; it stands for election again, and counts on.
     await send(stream, "account.added", 2, account="two")
     await counted(operator, {"tallystick_accounts_added_total": 2})

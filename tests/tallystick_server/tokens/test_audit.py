@@ -33,7 +33,7 @@ from tallystick.contracts.tokens import (
 from tallystick.rpc.call import call
 from tallystick.tokens.record import TokenRecord
 from tallystick_server.local import postgres as embedded
-from tallystick_server.tokens.store import queries as module
+from tallystick_server.tokens.store import queries as module, schema
 from tallystick_server.tokens.store.queries import MAX_REJECTIONS_PER_MINUTE, Store
 from tallystick_server.tokens.store.writes import Transaction
 from tests.support.servers import _database
@@ -213,7 +213,7 @@ async def owner(postgres_server: str) -> AsyncIterator[asyncpg.Connection]:
         if "to metrics" not in line:
             await admin.execute(line.replace("to tokens", f"to {name}"))
     opened = await asyncpg.connect(_database(postgres_server, name), user=name, password=password)
-    await module.bring_up_to_date(opened)
+    await schema.bring_up_to_date(opened)
     await opened.execute("set search_path to tokens")
     yield opened
     await opened.close()

@@ -32,7 +32,7 @@ from tallystick_server.runtime import postgres
 from tallystick_server.runtime.lifecycle import Stop
 from tallystick_server.tokens import app
 from tallystick_server.tokens.settings import Settings
-from tallystick_server.tokens.store import queries as tokens_store
+from tallystick_server.tokens.store import schema as tokens_schema
 from tests.support.servers import Database, Nats
 from tests.support.services import issue, running
 
@@ -216,30 +216,30 @@ async def test_every_change_has_its_audit_row_and_its_announcement(
 
 
 async def test_the_schema_is_what_the_migrations_make(connection, database: Database):
-    assert await tokens_store.bring_up_to_date(connection) == []
+    assert await tokens_schema.bring_up_to_date(connection) == []
     applied = await connection.fetch("select number, checksum from migration order by number")
     assert [tuple(row) for row in applied] == [
-        (each.number, each.checksum) for each in tokens_store.wanted_migrations()
+        (each.number, each.checksum) for each in tokens_schema.wanted_migrations()
     ]
 
 
 async def test_a_schema_from_a_newer_program_is_refused(connection):
     await connection.execute("insert into migration (number, name, checksum) values (9999, 'newer', '')")
     with pytest.raises(postgres.SchemaTooNew):
-        await tokens_store.bring_up_to_date(connection)
+        await tokens_schema.bring_up_to_date(connection)
 
 
 async def test_an_edited_migration_is_refused(connection):
     await connection.execute("update migration set checksum = 'other'")
     with pytest.raises(postgres.MigrationChanged):
-        await tokens_store.bring_up_to_date(connection)
+        await tokens_schema.bring_up_to_date(connection)
 
 
 async def test_two_that_migrate_at_once_apply_each_migration_once(database: Database, connection):
     await connection.execute("drop schema tokens cascade")
     other = await asyncpg.connect(database.owner)
     applied = await asyncio.gather(
-        tokens_store.bring_up_to_date(connection), tokens_store.bring_up_to_date(other)
+        tokens_schema.bring_up_to_date(connection), tokens_schema.bring_up_to_date(other)
     )
     await other.close()
-    assert sorted(map(len, applied)) == [0, len(tokens_store.wanted_migrations())]
+    assert sorted(map(len, applied)) == [0, len(tokens_schema.wanted_migrations())]

@@ -12,7 +12,8 @@ from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Us
 from tallystick.rpc.call import call
 from tallystick.tokens.rules import MAX_LOGGED
 from tallystick_server.runtime import postgres
-from tallystick_server.tokens.store.queries import SCHEMA, Store
+from tallystick_server.tokens.store.queries import Store
+from tallystick_server.tokens.store.schema import SCHEMA
 from tests.support.services import issue
 
 NOW = datetime.now(UTC)

@@ -26,6 +26,7 @@ from tallystick_server.edge.dashboard import filters
 from tallystick_server.runtime import postgres
 from tallystick_server.tokens import statistics
 from tallystick_server.tokens.statistics import Inventory
+from tallystick_server.tokens.store import statistics as store
 from tests.support.polling import until_async
 from tests.support.servers import Database
 from tests.support.services import issue
@@ -41,7 +42,7 @@ async def counted(database: Database, total: int) -> dict[str, int]:
             shown[
                 f"{gauge.name.removeprefix('tallystick_tokens')} {next(iter(gauge.labels.values()))}".strip()
             ] = int(gauge.value)
-        return sum(shown[state] for state in statistics.STATES) == total
+        return sum(shown[state] for state in store.STATES) == total
 
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
         keeping = asyncio.create_task(Inventory(pool, measures).keep())
@@ -77,7 +78,7 @@ async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
             *values,
         )
     await connection.close()
-    expected = dict.fromkeys(statistics.STATES, 0)
+    expected = dict.fromkeys(store.STATES, 0)
     states: list[TokenState | None] = [None, "revoked"]  # without a state, all that are not revoked
     for state in states:
         request = ListTokens(actor=Actor(name="test"), page_size=1000, state=state)
@@ -86,7 +87,7 @@ async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
         for token in page.tokens:
             expected[filters.state(token, now).replace(" ", "_")] += 1
     shown = await counted(database, len(combinations))
-    assert {state: shown[state] for state in statistics.STATES} == expected
+    assert {state: shown[state] for state in store.STATES} == expected
     assert sum(expected.values()) == len(combinations)
     assert all(expected.values())
 
@@ -151,14 +152,14 @@ async def round_of(
 
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "sleep", pause)
-        patched.setattr(statistics, "_QUERY", query)
+        patched.setattr(store, "_QUERY", query)
         with pytest.raises(asyncio.CancelledError):
             await Inventory(pool, measures or Measures()).keep()
     return float(pauses[0])
 
 
 async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(database, monkeypatch):
-    monkeypatch.setattr(statistics, "COUNT_S", 0.1)
+    monkeypatch.setattr(store, "COUNT_S", 0.1)
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool, asyncio.timeout(30):
         assert await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(60)") > 0
 
@@ -187,7 +188,7 @@ async def test_a_rotated_token_neither_is_active_nor_expires(tokens_service, ope
     await issue(operator, "api", expires=datetime.now(UTC) + timedelta(days=3))
     before = await counted(database, 2)
     assert (before["active"], before["expiring"]) == (1, 1)
-    assert [before[f"_expiring {days}"] for days in statistics.EXPIRING_DAYS] == [0, 1, 1]
+    assert [before[f"_expiring {days}"] for days in store.EXPIRING_DAYS] == [0, 1, 1]
     for _ in range(3):
         _, token = await issue(operator, "api")
         await rotate(operator, token.id)
@@ -231,5 +232,5 @@ async def test_only_tokens_in_use_that_were_made_for_longer_are_a_reason_to_act(
         )
     await connection.close()
     shown = await counted(database, len(lives))
-    assert [shown[f"_expiring {days}"] for days in statistics.EXPIRING_DAYS] == [0, 4, 4]
-    assert [shown[f"_expiring_in_use {days}"] for days in statistics.EXPIRING_DAYS] == [0, 1, 0]
+    assert [shown[f"_expiring {days}"] for days in store.EXPIRING_DAYS] == [0, 4, 4]
+    assert [shown[f"_expiring_in_use {days}"] for days in store.EXPIRING_DAYS] == [0, 1, 0]

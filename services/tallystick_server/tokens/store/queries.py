@@ -4,7 +4,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from importlib.resources import files
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
@@ -17,7 +16,7 @@ from tallystick.contracts.tokens import ListTokens, TokenLog
 from tallystick.contracts.verification import Refusal, RefusedToken, Use, Verdict
 from tallystick.tokens import rules
 from tallystick.tokens.record import TokenRecord
-from tallystick_server.runtime.postgres import Connection, Migration, Pool, migrate, migrations
+from tallystick_server.runtime.postgres import Pool
 from tallystick_server.tokens.authority import Authority
 from tallystick_server.tokens.store import cursors, rows
 from tallystick_server.tokens.store.cursors import LogPlace, Place
@@ -26,7 +25,6 @@ from tallystick_server.tokens.store.writes import Transaction, holder
 
 T = TypeVar("T")
 
-SCHEMA = "tokens"
 LIST_S = 2.0
 """How long looking through all tokens may take, in seconds."""
 LOG_LENGTH = 100
@@ -75,15 +73,6 @@ class Listing(NamedTuple, Generic[T]):
     pages: int
     items: Sequence[T]
     next: str | None
-
-
-def wanted_migrations() -> list[Migration]:
-    return migrations(files("tallystick_server.tokens") / "migrations")
-
-
-async def bring_up_to_date(connection: Connection) -> list[Migration]:
-    """Migrates this service's schema and answers what that applied."""
-    return await migrate(connection, SCHEMA, wanted_migrations())
 
 
 class Store:
@@ -146,7 +135,7 @@ class Store:
     async def find(self, id: str) -> StoredToken | None:  # noqa: A002  # the field's name
         """A token, revoked or not."""
         row = await self._pool.fetchrow(
-            f"select {rows.STORED} from token where id = $1",  # noqa: S608  # a constant
+            f"select {rows.STORED_COLUMNS} from token where id = $1",  # a constant
             id,
         )
         return rows.stored(row) if row else None
@@ -154,7 +143,7 @@ class Store:
     async def find_by_key(self, key: str) -> StoredToken | None:
         """A token by the SHA-256 of its digest, revoked or not."""
         row = await self._pool.fetchrow(
-            f"select {rows.STORED} from token where sha256(digest) = $1",  # noqa: S608  # a constant
+            f"select {rows.STORED_COLUMNS} from token where sha256(digest) = $1",  # a constant
             bytes.fromhex(key),
         )
         return rows.stored(row) if row else None
@@ -162,15 +151,15 @@ class Store:
     async def verdict(self, digest: str) -> Verdict:
         """Whether the token with this digest is honoured now, by PostgreSQL's clock."""
         row = await self._pool.fetchrow(
-            """
-            select *, extract(epoch from expires - now())::float8 as expires_in,
+            f"""
+            select {rows.TOKEN_COLUMNS}, extract(epoch from expires - now())::float8 as expires_in,
                 case when revoked is not null then 'revoked'
                     when disabled then 'disabled'
                     when expires <= now() then 'expired'
                     when not_before > now() then 'not_yet_valid'
                 end as refused
             from token where digest = $1
-            """,
+            """,  # a constant
             bytes.fromhex(digest),
         )
         if row is None:
@@ -257,9 +246,13 @@ class Store:
         """
         if not await self._pool.fetchval("select true from token where id = $1", id):
             return None
-        changes = await self._entries("audit", "token = $1 and not rejected", id, after.changes)
-        attempts = await self._entries("audit", "token = $1 and rejected", id, after.attempts)
-        refusals = await self._entries("refusal", "token = $1", id, after.refusals)
+        changes = await self._entries(
+            "audit", rows.AUDIT_COLUMNS, "token = $1 and not rejected", id, after.changes
+        )
+        attempts = await self._entries(
+            "audit", rows.AUDIT_COLUMNS, "token = $1 and rejected", id, after.attempts
+        )
+        refusals = await self._entries("refusal", rows.REFUSAL_COLUMNS, "token = $1", id, after.refusals)
         return TokenLog(
             changes=tuple(map(rows.change, changes.rows)),
             refusals=tuple(map(rows.refusal, refusals.rows)),
@@ -270,8 +263,12 @@ class Store:
     async def account_log(self, account: str, after: LogPlace) -> AccountLog | None:
         """Changes of an account, and rejected attempts that named it, newest first; None if nothing is known of it."""
         of_account = "token is null and details ->> 'account' = $1"
-        changes = await self._entries("audit", f"{of_account} and not rejected", account, after.changes)
-        attempts = await self._entries("audit", f"{of_account} and rejected", account, after.attempts)
+        changes = await self._entries(
+            "audit", rows.AUDIT_COLUMNS, f"{of_account} and not rejected", account, after.changes
+        )
+        attempts = await self._entries(
+            "audit", rows.AUDIT_COLUMNS, f"{of_account} and rejected", account, after.attempts
+        )
         if not changes.rows and not attempts.rows and after == FIRST:
             return None
         return AccountLog(
@@ -280,11 +277,12 @@ class Store:
             next=_following(changes, attempts),
         )
 
-    async def _entries(self, table: str, condition: str, value: str, before: int) -> "_Entries":
+    async def _entries(self, table: str, columns: str, condition: str, value: str, before: int) -> "_Entries":
         """The newest entries of a log before one, as many as a message has room for.
 
         Args:
             table: where they are.
+            columns: what is read of them.
             condition: which ones, about ``$1``.
             value: what ``$1`` is.
             before: the number of that entry; 0 for none of them.
@@ -292,7 +290,7 @@ class Store:
         if before == 0:
             return _Entries([], 0)
         found = await self._pool.fetch(
-            f"select * from {table} where {condition} and id < $2 order by id desc limit $3",  # noqa: S608  # constants
+            f"select {columns} from {table} where {condition} and id < $2 order by id desc limit $3",  # constants
             value,
             before,
             LOG_LENGTH + 1,
@@ -303,7 +301,8 @@ class Store:
     async def refusals_to(self, request_id: str) -> Sequence[Refusal]:
         """What the tokens' logs hold about a request."""
         found = await self._pool.fetch(
-            "select * from refusal where request_id = $1 order by id desc limit 10", request_id
+            f"select {rows.REFUSAL_COLUMNS} from refusal where request_id = $1 order by id desc limit 10",
+            request_id,
         )
         return [rows.refusal(row) for row in found]
 
@@ -327,13 +326,18 @@ class Store:
     async def get(self, id: str, *, revoked: bool = False) -> Token | None:  # noqa: A002
         """A token; one that is revoked only where that is asked for."""
         row = await self._pool.fetchrow(
-            "select * from token where id = $1 and (revoked is null or $2)", id, revoked
+            f"select {rows.TOKEN_COLUMNS} from token where id = $1 and (revoked is null or $2)",  # a constant
+            id,
+            revoked,
         )
         return rows.token(row) if row else None
 
     async def export(self, id: str) -> TokenRecord | None:  # noqa: A002
         """A token's record with its digest."""
-        row = await self._pool.fetchrow("select * from token where id = $1 and revoked is null", id)
+        row = await self._pool.fetchrow(
+            f"select {rows.TOKEN_COLUMNS}, digest from token where id = $1 and revoked is null",  # a constant
+            id,
+        )
         if row is None:
             return None
         token = rows.token(row)
@@ -376,7 +380,7 @@ class Store:
                 f"count(*) filter (where {part.condition.format(time='now()')})" for part in parts
             )
             ((time, *sizes),) = await self._pool.fetch(
-                f"select now()::text, {counts} from token where {condition}",  # noqa: S608  # constants
+                f"select now()::text, {counts} from token where {condition}",  # constants
                 *arguments,
                 timeout=LIST_S,
             )
@@ -396,7 +400,7 @@ class Store:
                 values += (place.key, place.id)
                 within += f" and {part.beyond(f'${len(values) - 1}', f'${len(values)}')}"
             found += await self._pool.fetch(
-                f"select *, ({part.key})::text as place, {number} as part from token where {within}"  # noqa: S608
+                f"select {rows.TOKEN_COLUMNS}, ({part.key})::text as place, {number} as part from token where {within}"
                 f" order by {part.sql} limit $10 offset $11",
                 *values,
                 timeout=LIST_S,
@@ -414,7 +418,10 @@ class Store:
         )
 
     async def account(self, account: str) -> Account | None:
-        row = await self._pool.fetchrow("select * from account where account = $1", account)
+        row = await self._pool.fetchrow(
+            f"select {rows.ACCOUNT_COLUMNS} from account where account = $1",  # a constant
+            account,
+        )
         return rows.account(row) if row else None
 
     async def accounts(self, wanted: ListAccounts, place: Place | None) -> Listing[Account]:
@@ -425,10 +432,10 @@ class Store:
         total = (
             place.total
             if place
-            else await self._pool.fetchval(f"select count(*) from account where {condition}", query)  # noqa: S608
+            else await self._pool.fetchval(f"select count(*) from account where {condition}", query)
         )
         found = await self._pool.fetch(
-            f"select *, account as id, '' as place, 0 as part from account where {condition}{' and account > $4' if place else ''}"  # noqa: S608  # constants
+            f"select {rows.ACCOUNT_COLUMNS}, account as id, '' as place, 0 as part from account where {condition}{' and account > $4' if place else ''}"  # constants
             " order by account limit $2 offset $3",
             query,
             wanted.page_size + 1,

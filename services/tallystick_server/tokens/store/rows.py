@@ -21,11 +21,21 @@ ACTIVE = """
 LIVING = "revoked is null and (expires is null or expires > now())"
 """The condition under which a token is valid or may become so again by itself or by an edit."""
 
+TOKEN_COLUMNS = (
+    "id, description, scopes, account, metadata, restrictions, not_before, expires, disabled, hint, created, created_by,"
+    " rotated_to, last_used, last_ip, revoked, rev, revoked_by"
+)
+"""The columns of a `Token`."""
+
 # Not now(), which is when the transaction began: it may have waited for a lock since.
-STORED = f"*, ({ACTIVE}) as is_active, coalesce(expires <= now(), false) as is_expired".replace(
+STORED_COLUMNS = f"{TOKEN_COLUMNS}, chain, family, imported, rotated_by, disabled_with, ({ACTIVE}) as is_active, coalesce(expires <= now(), false) as is_expired".replace(
     "now()", "clock_timestamp()"
 )
 """The columns of a `StoredToken`."""
+
+ACCOUNT_COLUMNS = "account, name, created"
+AUDIT_COLUMNS = "id, at, action, actor, address, request_id, details"
+REFUSAL_COLUMNS = "id, token, at, reason, address, route, request_id"
 
 
 class StoredToken(NamedTuple):
@@ -137,7 +147,7 @@ def token(row: asyncpg.Record) -> Token:
 
 
 def stored(row: asyncpg.Record) -> StoredToken:
-    """A row with the columns of `STORED`."""
+    """A row with the columns `STORED_COLUMNS`."""
     return StoredToken(
         token=token(row),
         chain=row["chain"],

@@ -155,7 +155,7 @@ class Transaction:
     async def find(self, *, id: str | None = None, digest: str | None = None) -> StoredToken | None:  # noqa: A002
         """A token as it is, revoked or not, without a lock. Its chain and account never change."""
         row = await self._connection.fetchrow(
-            f"select {rows.STORED} from token where id = $1 or digest = $2",  # noqa: S608  # a constant
+            f"select {rows.STORED_COLUMNS} from token where id = $1 or digest = $2",  # a constant
             id,
             bytes.fromhex(digest) if digest else None,
         )
@@ -164,7 +164,7 @@ class Transaction:
     async def find_by_key(self, key: str) -> StoredToken | None:
         """The same by the SHA-256 of the token's digest."""
         row = await self._connection.fetchrow(
-            f"select {rows.STORED} from token where sha256(digest) = $1",  # noqa: S608  # a constant
+            f"select {rows.STORED_COLUMNS} from token where sha256(digest) = $1",  # a constant
             bytes.fromhex(key),
         )
         return rows.stored(row) if row else None
@@ -172,7 +172,7 @@ class Transaction:
     async def chain(self, chain: str) -> Sequence[StoredToken]:
         """The tokens of a chain, oldest first."""
         found = await self._connection.fetch(
-            f"select {rows.STORED} from token where chain = $1",  # noqa: S608  # a constant
+            f"select {rows.STORED_COLUMNS} from token where chain = $1",  # a constant
             chain,
         )
         members = {row["id"]: rows.stored(row) for row in found}
@@ -193,7 +193,7 @@ class Transaction:
     async def members(self, chains: Sequence[str]) -> Sequence[StoredToken]:
         """The tokens of some chains."""
         found = await self._connection.fetch(
-            f"select {rows.STORED} from token where chain = any($1) order by id",  # noqa: S608  # a constant
+            f"select {rows.STORED_COLUMNS} from token where chain = any($1) order by id",  # a constant
             chains,
             timeout=DESCENDANTS_S,
         )
@@ -207,7 +207,7 @@ class Transaction:
             within: the chains they belong to, which are left out.
         """
         found = await self._connection.fetch(
-            f"{_DESCENDANTS} select chain from descendant",  # noqa: S608  # a constant
+            f"{_DESCENDANTS} select chain from descendant",  # a constant
             creators,
             within,
             timeout=DESCENDANTS_S,
@@ -242,7 +242,7 @@ class Transaction:
             within: the chains they belong to, which are left out.
         """
         count: int = await self._connection.fetchval(
-            f"{_DESCENDANTS} select count(*) from descendant join token using (chain) where {rows.LIVING}",  # noqa: S608
+            f"{_DESCENDANTS} select count(*) from descendant join token using (chain) where {rows.LIVING}",
             creators,
             within,
             timeout=DESCENDANTS_S,
@@ -256,7 +256,7 @@ class Transaction:
             select count(*) from (
                 select from token where created_by in (select id from token where chain = $1) and {rows.LIVING} limit $2
             ) as created
-            """,  # noqa: S608  # a constant
+            """,  # a constant
             chain,
             most,
         )
@@ -420,7 +420,7 @@ class Transaction:
             MAX_SESSIONS - 1,
         )
         await self._connection.execute(
-            f"insert into session (digest, token, expires) values ($1, $2, now() + interval '{SESSION_LASTS}')",  # noqa: S608
+            f"insert into session (digest, token, expires) values ($1, $2, now() + interval '{SESSION_LASTS}')",
             bytes.fromhex(session),
             holder.token.id,
         )
@@ -434,7 +434,7 @@ class Transaction:
             insert into sign_in_link (digest, token, expires)
             select $1, id, now() + make_interval(secs => $3) from token where id = $2 and {rows.ACTIVE}
             returning true
-            """,  # noqa: S608  # a constant
+            """,  # a constant
             bytes.fromhex(link),
             id,
             float(seconds),
@@ -452,7 +452,7 @@ class Transaction:
         strength = "update" if to_change else "share"
         return bool(
             await self._connection.fetchval(
-                f"select true from account where account = $1 for {strength}",  # noqa: S608  # one of two words
+                f"select true from account where account = $1 for {strength}",  # one of two words
                 account,
             )
         )
@@ -460,13 +460,15 @@ class Transaction:
     async def add_account(self, account: str, name: str) -> tuple[Account, bool]:
         """The account, locked, and whether it is new."""
         row = await self._connection.fetchrow(
-            "insert into account (account, name) values ($1, $2) on conflict do nothing returning *",
+            "insert into account (account, name) values ($1, $2) on conflict do nothing"
+            f" returning {rows.ACCOUNT_COLUMNS}",
             account,
             name,
         )
         if row is None:
             row = await self._connection.fetchrow(
-                "select * from account where account = $1 for share", account
+                f"select {rows.ACCOUNT_COLUMNS} from account where account = $1 for share",  # a constant
+                account,
             )
             if row is None:  # deleted in between
                 return await self.add_account(account, name)
@@ -611,7 +613,7 @@ async def holder(connection: Connection, actor: Actor, *, lock: bool = False) ->
     else:
         return None
     row = await connection.fetchrow(
-        f"select {rows.STORED} from token where {condition}",  # noqa: S608  # constants
+        f"select {rows.STORED_COLUMNS} from token where {condition}",  # constants
         bytes.fromhex(digest),
     )
     return rows.stored(row) if row else None

@@ -1,0 +1,142 @@
+"""The second count, which the first one is compared with."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tallystick.metrics.catalogue import RECOUNT_DIFFERENCE, RECOUNT_TIME, RECOUNTED
+from tallystick_server.metrics.exposition import Sample
+from tallystick_server.metrics.store.counts import add
+from tallystick_server.metrics.store.positions import NotTheOwner
+from tallystick_server.runtime.postgres import Connection, Pool
+
+
+@dataclass
+class Recounted:
+    """What the second count has found up to a place of the stream."""
+
+    seq: int
+    counters: Counter[tuple[str, str]]
+
+
+async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, str]]]:
+    """The position and all counters as they were there: one statement sees one state.
+
+    Raises:
+        NotTheOwner: there is no position; somebody begins anew.
+    """
+    rows = await connection.fetch(
+        "select seq, name, labels, value from stream_position left join counter on true where stream = $1",
+        stream,
+        timeout=10,
+    )
+    if not rows:
+        raise NotTheOwner
+    return rows[0]["seq"], Counter(
+        {(row["name"], row["labels"]): row["value"] for row in rows if row["name"]}
+    )
+
+
+async def recounted(connection: Connection, stream: str) -> Recounted | None:
+    """None: there was no recount of this stream yet."""
+    row = await connection.fetchrow(
+        "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
+        stream,
+    )
+    if row is None:
+        return None
+    rows = await connection.fetch("select name, labels, value from recount_counter", timeout=10)
+    return Recounted(row["seq"], Counter({(each["name"], each["labels"]): each["value"] for each in rows}))
+
+
+async def recount_position(connection: Connection, stream: str) -> int | None:
+    """The last message that was counted a second time; None if none was."""
+    seq: int | None = await connection.fetchval(
+        "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
+        stream,
+    )
+    return seq
+
+
+async def begin_recount(connection: Connection, stream: str, without: Iterable[str]) -> None:
+    """Takes what is stored for right, without some counters."""
+    async with connection.transaction(isolation="repeatable_read"):
+        await connection.execute("delete from recount_source", timeout=60)
+        await connection.execute("delete from recount_counter", timeout=60)
+        await connection.execute(
+            "insert into recount_source select source, boot, n from event_source", timeout=60
+        )
+        await connection.execute(
+            "insert into recount_counter select name, labels, value from counter where name <> all($1)",
+            list(without),
+            timeout=60,
+        )
+        await connection.execute(
+            "insert into recount (stream, created, seq) select stream, created, seq from stream_position"
+            " where stream = $1 on conflict (stream) do update set"
+            " created = excluded.created, seq = excluded.seq, difference = null, compared = null",
+            stream,
+        )
+
+
+async def recounted_sources(
+    connection: Connection, wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    rows = await connection.fetch(
+        "select source, boot, n from recount_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
+        " using (source, boot)",
+        [source for source, _ in wanted],
+        [boot for _, boot in wanted],
+    )
+    return {(row["source"], row["boot"]): row["n"] for row in rows}
+
+
+async def move_recount(connection: Connection, stream: str, before: int, after: int) -> None:
+    """Raises:
+    NotTheOwner: another process recounts.
+    """
+    moved = await connection.fetchval(
+        "update recount set seq = $3, messages = messages + $3 - $2 where stream = $1 and seq = $2 returning true",
+        stream,
+        before,
+        after,
+    )
+    if not moved:
+        raise NotTheOwner
+
+
+async def save_recount(
+    connection: Connection, sources: dict[tuple[str, str], int], added: Counter[tuple[str, str]]
+) -> None:
+    await connection.execute(
+        "insert into recount_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
+        " on conflict (source, boot) do update set n = excluded.n",
+        [source for source, _ in sources],
+        [boot for _, boot in sources],
+        list(sources.values()),
+    )
+    await add(connection, "recount_counter", added)
+
+
+async def save_comparison(connection: Connection, stream: str, seq: int, difference: int) -> None:
+    await connection.execute(
+        "update recount set difference = $3, compared = now() where stream = $1 and seq = $2",
+        stream,
+        seq,
+        difference,
+    )
+
+
+async def comparison(pool: Pool) -> list[Sample]:
+    """What the recount found, for Prometheus; what it has not found yet is left out."""
+    row = await pool.fetchrow(
+        "select messages, difference, extract(epoch from compared)::float8 as compared from recount"
+    )
+    if row is None:
+        return []
+    shown = {
+        RECOUNTED.name: row["messages"],
+        RECOUNT_DIFFERENCE.name: row["difference"],
+        RECOUNT_TIME.name: row["compared"],
+    }
+    return [Sample(name, "", value) for name, value in shown.items() if value is not None]

@@ -1,0 +1,16 @@
+"""The schema of the tokens service's tables."""
+
+from importlib.resources import files
+
+from tallystick_server.runtime.postgres import Connection, Migration, migrate, migrations
+
+SCHEMA = "tokens"
+
+
+def wanted_migrations() -> list[Migration]:
+    return migrations(files("tallystick_server.tokens") / "migrations")
+
+
+async def bring_up_to_date(connection: Connection) -> list[Migration]:
+    """Migrates this service's schema and answers what that applied."""
+    return await migrate(connection, SCHEMA, wanted_migrations())
