@@ -34,7 +34,8 @@ from tallystick.contracts.events import (
     ThreadStarted,
     ThreadStopped,
 )
-from tallystick.metrics.recorder import MICRO, Measures
+from tallystick.metrics import catalogue
+from tallystick.metrics.recorder import Measures
 from tallystick.rpc import batches
 from tallystick.tasks import ended_by_cancelling
 from tallystick.tokens.ids import new_id
@@ -224,7 +225,7 @@ class Producer:
 
     def _drop(self) -> None:
         self.dropped += 1
-        self.measures.count("tallystick_events_dropped_total")
+        self.measures.count(catalogue.EVENTS_DROPPED)
 
     async def beat(self) -> None:
         """Sends heartbeats and reports until cancelled."""
@@ -243,12 +244,10 @@ class Producer:
             return
         for of in self.before_report:
             of()
-        self.measures.gauge("tallystick_loop_lag_seconds", lambda: self._lag_s, service=self._source)
-        self.measures.gauge("tallystick_process_resident_memory_bytes", _resident_bytes, service=self._source)
+        self.measures.gauge(catalogue.LOOP_LAG, lambda: self._lag_s, service=self._source)
+        self.measures.gauge(catalogue.MEMORY, _resident_bytes, service=self._source)
         cpu = time.process_time()
-        self.measures.count(
-            "tallystick_process_cpu_seconds_total", int((cpu - self._cpu_s) * MICRO), service=self._source
-        )
+        self.measures.count(catalogue.CPU, int((cpu - self._cpu_s) * catalogue.CPU.per), service=self._source)
         self._cpu_s = cpu
         taken = self.measures.take()
         for counters in _batches(taken.counters):

@@ -171,7 +171,7 @@ class Consumer:
         self._counting = False
         self._series = (Series(), Series())
         self._kept_house = 0.0
-        measures.gauge(catalogue.STREAM_LAG.name, lambda: self._lag)
+        measures.gauge(catalogue.STREAM_LAG, lambda: self._lag)
 
     def has_time(self) -> bool:
         """Whether this one counts, and has kept up."""

@@ -17,7 +17,7 @@ from tallystick.contracts.events import (
     ThreadStopped,
 )
 from tallystick.metrics import catalogue
-from tallystick.metrics.catalogue import Metric
+from tallystick.metrics.catalogue import Gauge, Metric
 from tallystick_server.metrics.events import DeadLetter, Decoded
 from tallystick_server.metrics.exposition import labels
 
@@ -183,7 +183,7 @@ def _called(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
 def _reported(event: Decoded, report: MetricsReported, at: datetime, state: State, tally: Tally) -> None:
     for counted in report.counters:
         metric = catalogue.series(counted.name, counted.labels)
-        if metric is None or metric.type == "gauge":
+        if metric is None or isinstance(metric, Gauge):
             tally.add(catalogue.SERIES_DROPPED, counted.value)
         elif counted.labels:
             added = tally.add_series(state, counted.name, counted.labels, counted.value)
@@ -195,7 +195,7 @@ def _reported(event: Decoded, report: MetricsReported, at: datetime, state: Stat
     for measured in report.gauges:
         metric = catalogue.series(measured.name, measured.labels)
         printed = labels(measured.labels)
-        known = metric is not None and metric.type == "gauge" and abs(measured.value) <= MAX_GAUGE
+        known = isinstance(metric, Gauge) and abs(measured.value) <= MAX_GAUGE
         if known and state.gauges.admits(measured.name, printed):
             tally.gauges[event.source or "", event.boot or "", measured.name, printed] = measured.value
         else:

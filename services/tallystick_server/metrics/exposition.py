@@ -7,8 +7,7 @@ Written here and not by prometheus-client because that prints a counter named ``
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tallystick.metrics.catalogue import ALL, Metric
-from tallystick.metrics.recorder import MICRO
+from tallystick.metrics.catalogue import ALL, MICRO, Counter, Histogram, Metric
 
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -45,21 +44,23 @@ def _lines(metric: Metric, by_name: Mapping[str, list[Sample]], *, openmetrics: 
         family = metric.name.removesuffix("_total")
         kind = "counter" if family != metric.name else "unknown"
     head = [f"# HELP {family} {metric.help}", f"# TYPE {family} {kind}"]
-    if metric.type == "histogram":
+    if isinstance(metric, Histogram):
         return head + _histogram(metric, by_name)
     found = by_name.get(metric.name, [])
-    if metric.type == "counter":
+    per = 1
+    if isinstance(metric, Counter):
         shown = {sample.labels for sample in found}
         found = [*found, *(Sample(metric.name, each, 0) for each in _expected(metric) if each not in shown)]
-    return head + [_line(metric.name, sample.labels, sample.value / metric.per) for sample in found]
+        per = metric.per
+    return head + [_line(metric.name, sample.labels, sample.value / per) for sample in found]
 
 
-def _expected(metric: Metric) -> list[str]:
+def _expected(metric: Counter) -> list[str]:
     """The printed labels that a counter has from the start."""
     return [labels({metric.labels[0]: value}) for value in metric.values] if metric.labels else [""]
 
 
-def _histogram(metric: Metric, by_name: Mapping[str, list[Sample]]) -> list[str]:
+def _histogram(metric: Histogram, by_name: Mapping[str, list[Sample]]) -> list[str]:
     buckets = sorted(by_name.get(f"{metric.name}_bucket", []), key=lambda sample: float(sample.labels[4:-1]))
     (count,) = by_name.get(f"{metric.name}_count") or [Sample("", "", 0)]
     (total,) = by_name.get(f"{metric.name}_sum") or [Sample("", "", 0)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
+from tallystick.metrics.catalogue import TOKENS, TOKENS_EXPIRING, TOKENS_EXPIRING_IN_USE
 from tallystick.metrics.recorder import Measures
 from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
 from tallystick_server.tokens.store import statistics
@@ -22,11 +23,10 @@ class Inventory:
         self._pool = pool
         self._counts: Mapping[str, int] = {}
         for state in STATES:
-            name = "tallystick_tokens"
-            measures.gauge(name, partial(self._of, f"{name}:{state}"), state=state)
-        for name in ("tallystick_tokens_expiring", "tallystick_tokens_expiring_in_use"):
+            measures.gauge(TOKENS, partial(self._of, f"{TOKENS.name}:{state}"), state=state)
+        for metric in (TOKENS_EXPIRING, TOKENS_EXPIRING_IN_USE):
             for days in EXPIRING_DAYS:
-                measures.gauge(name, partial(self._of, f"{name}:{days}"), days=str(days))
+                measures.gauge(metric, partial(self._of, f"{metric.name}:{days}"), days=str(days))
 
     async def keep(self) -> None:
         """Runs until cancelled."""

@@ -9,6 +9,7 @@ from tallystick.coherence.invalidation import now
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.errors import Refused
+from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.hedged import Hedged
 from tallystick.tokens.format import digest
@@ -60,7 +61,7 @@ class Checker:
             found = self._cache.land(flight, None if isinstance(verdict, Failure) else verdict)
         finally:
             self._asking -= 1
-            self._measures.observe("tallystick_token_verify_seconds", now() - moment)
+            self._measures.observe(catalogue.VERIFY_SECONDS, now() - moment)
             if found is None:
                 self._cache.land(flight, None)
             for joined in flight.joined:

@@ -19,6 +19,7 @@ from tallystick.contracts.operation import Failure
 from tallystick.contracts.quotas import RECALLED, RETURN_QUOTA, TAKE_QUOTA, Quota, RecallQuota, ReturnQuota
 from tallystick.contracts.records import Token
 from tallystick.errors import Refused
+from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.hedged import Hedged
 from tallystick.tasks import ended_by_cancelling
@@ -110,7 +111,7 @@ class Quotas:
                 held.cancel_take()
                 raise Refused("invalid_token")
             raise Refused("unavailable")
-        self._measures.count("tallystick_quota_handed_out_total", quota.granted)
+        self._measures.count(catalogue.QUOTA_HANDED_OUT, quota.granted)
         recall = None
         if quota.family is not None:
             recall = self._recalls.get((quota.family, quota.window))
@@ -217,8 +218,8 @@ class Quotas:
                     self._drop(held)
 
     def _count(self, held: HeldQuota) -> None:
-        self._measures.count("tallystick_quota_lost_total", held.lost)
-        self._measures.count("tallystick_quota_returned_total", held.returned)
+        self._measures.count(catalogue.QUOTA_LOST, held.lost)
+        self._measures.count(catalogue.QUOTA_RETURNED, held.returned)
         held.lost = held.returned = 0
 
 

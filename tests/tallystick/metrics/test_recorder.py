@@ -2,6 +2,7 @@
 
 import pytest
 
+from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import MAX_LABEL, MAX_SERIES, Measures
 
 
@@ -12,8 +13,8 @@ def counted(measures: Measures) -> dict[tuple[str, ...], int]:
 @pytest.mark.parametrize("label", ["", "x" * (MAX_LABEL + 1), "a\0"])
 def test_a_label_that_would_spoil_the_report_is_left_out_and_counted(label: str):
     measures = Measures()
-    measures.count("tallystick_token_checks_total", 2, result="x" * MAX_LABEL)
-    measures.count("tallystick_token_checks_total", 3, result=label)
+    measures.count(catalogue.TOKEN_CHECKS, 2, result="x" * MAX_LABEL)
+    measures.count(catalogue.TOKEN_CHECKS, 3, result=label)
     assert counted(measures) == {
         ("tallystick_token_checks_total", "x" * MAX_LABEL): 2,
         ("tallystick_series_dropped_total",): 3,
@@ -23,7 +24,7 @@ def test_a_label_that_would_spoil_the_report_is_left_out_and_counted(label: str)
 def test_labels_without_end_are_left_out_and_counted():
     measures = Measures()
     for number in range(2 * MAX_SERIES):
-        measures.count("tallystick_token_checks_total", result=str(number))
+        measures.count(catalogue.TOKEN_CHECKS, result=str(number))
     found = counted(measures)
     assert len(found) == MAX_SERIES + 1
     assert found["tallystick_series_dropped_total",] == MAX_SERIES

@@ -38,6 +38,7 @@ from tallystick.contracts.tokens import (
     TokenUpdate,
 )
 from tallystick.errors import Refused
+from tallystick.metrics import catalogue
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api import upstream
 from tallystick_server.edge.api.parameters import Account, After, Page, PageSize, TokenId, TokenIdOrDigest
@@ -199,7 +200,7 @@ async def revoke_everywhere(
         ),
     )
     if revoked.deleted:
-        gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+        gate_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return revoked, everywhere
 
 

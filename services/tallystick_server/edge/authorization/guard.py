@@ -21,6 +21,7 @@ from tallystick.contracts.quotas import Quota
 from tallystick.contracts.records import Restrictions, Token
 from tallystick.contracts.verification import Verdict
 from tallystick.errors import Refused
+from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.producer import Producer
 from tallystick.rpc.hedged import Hedged
@@ -78,18 +79,18 @@ class Gate:
     def measured_by(self, producer: Producer) -> None:
         """Has what is counted here reported."""
         producer.measures = self.measures
-        self.measures.gauge("tallystick_edges", lambda: 1)
-        self.measures.gauge("tallystick_edges_with_lease", lambda: self.cache.alive(now()))
-        self.measures.gauge("tallystick_cached_tokens", lambda: len(self.cache))
+        self.measures.gauge(catalogue.EDGES, lambda: 1)
+        self.measures.gauge(catalogue.LEASES, lambda: self.cache.alive(now()))
+        self.measures.gauge(catalogue.CACHED_TOKENS, lambda: len(self.cache))
         producer.before_report += [lambda: self.calls.report(producer), self._count_checks]
 
     def _count_checks(self) -> None:
-        self.measures.count("tallystick_token_uses_dropped_total", self.usage.dropped)
+        self.measures.count(catalogue.USES_DROPPED, self.usage.dropped)
         self.usage.dropped = 0
         for result, count in self.usage.take_results().items():
-            self.measures.count("tallystick_token_checks_total", count, result=result)
+            self.measures.count(catalogue.TOKEN_CHECKS, count, result=result)
         for reason, count in self.usage.take_ended().items():
-            self.measures.count("tallystick_revoked_token_uses_total", count, reason=reason)
+            self.measures.count(catalogue.REVOKED_TOKEN_USES, count, reason=reason)
 
     async def admit(
         self, scope: Scope, required: str | None, *, account: str | None = None, any_account: bool = False

@@ -18,6 +18,7 @@ from tallystick.contracts.accounts import (
 from tallystick.contracts.messages import MAX_PAGE, FieldError
 from tallystick.contracts.tokens import LIST_TOKENS, ListTokens
 from tallystick.errors import Refused
+from tallystick.metrics import catalogue
 from tallystick_server.edge.api.parameters import Account
 from tallystick_server.edge.api.upstream import actor, ask, change
 from tallystick_server.edge.authorization.guard import HttpRequest, gate_of
@@ -70,7 +71,7 @@ async def delete(request: HttpRequest, account: Account) -> Page:
     deleted, everywhere = await change(
         request, DELETE_ACCOUNT, DeleteAccount(account=account, actor=actor(request))
     )
-    gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+    gate_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return page(
         request, "accounts/delete.html", account=None, tokens=None, deleted=deleted, everywhere=everywhere
     )

@@ -41,6 +41,7 @@ from tallystick.contracts.tokens import (
     TokenUpdate,
 )
 from tallystick.errors import Refused
+from tallystick.metrics import catalogue
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.parameters import TokenId
 from tallystick_server.edge.api.upstream import account_faults, actor, ask, change, create
@@ -322,7 +323,7 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
     revoked, everywhere = await change(
         request, REVOKE_TOKEN, RevokeToken(id=token_id, actor=actor(request), **options)
     )
-    gate_of(request).measures.observe("tallystick_revocation_propagation_seconds", everywhere.seconds)
+    gate_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return page(
         request,
         "tokens/revoke.html",

@@ -14,6 +14,7 @@ from litestar.routes import BaseRoute
 from litestar.utils import normalize_path
 
 from tallystick.contracts.events import ApiCall, ApiCalls
+from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.producer import MAX_DATA_BYTES, Producer
 from tallystick.rpc import batches
@@ -107,6 +108,6 @@ class Calls:
                 calls.append(ApiCall(method=method.lower(), status_code=status, route=route, count=count))
             else:
                 labels = {"handler": handler, "method": method.lower(), "code": str(status)}
-                self._measures.count("tallystick_http_requests_total", count, **labels)
+                self._measures.count(catalogue.HTTP_REQUESTS, count, **labels)
         for batch in batches.cut(calls, MAX_DATA_BYTES - _EMPTY_BYTES):
             producer.send("api.calls", ApiCalls(calls=tuple(batch)))

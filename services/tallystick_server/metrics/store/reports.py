@@ -1,6 +1,6 @@
 """What is shown of the counters."""
 
-from tallystick.metrics.catalogue import BY_NAME
+from tallystick.metrics.catalogue import BY_NAME, Gauge
 from tallystick_server.metrics.exposition import Sample
 from tallystick_server.metrics.store.counts import MOST_COUNTED
 from tallystick_server.runtime.postgres import Pool
@@ -22,7 +22,7 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
     return [
         Sample(row["name"], row["labels"], row[metric.across])
         for row in rows
-        if (metric := BY_NAME.get(row["name"])) is not None
+        if isinstance(metric := BY_NAME.get(row["name"]), Gauge)
     ]
 
 

@@ -19,6 +19,7 @@ from tallystick.contracts.tokens import (
     Made,
     RevokeToken,
 )
+from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.rpc.server import Handler, Handlers
 from tallystick.tokens import rules
@@ -116,7 +117,7 @@ class UnitOfWork:
             log.warning("a rejected attempt was not audited: %s", type(error).__name__)
             is_stored = False
         if not is_stored:
-            self._measures.count("tallystick_rejections_not_audited_total")
+            self._measures.count(catalogue.REJECTIONS_NOT_AUDITED)
 
 
 def from_edge(handler: Handler) -> Handler:
