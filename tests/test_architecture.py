@@ -1,6 +1,7 @@
 """What may import what: the library nothing of the services, and no service another one."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
+# A statement, at the beginning of a string.
+SQL = re.compile(r"\s*(select|insert into|update|delete from|with) [a-z_(*]", re.ASCII)
 SERVICES = ("edge", "tokens", "metrics")
 
 
@@ -73,6 +76,35 @@ def test_no_modules_import_each_other_in_a_circle():
 def test_there_are_two_packages_and_no_other():
     assert {name.partition(".")[0] for name in modules()} == {"tallystick", "tallystick_server"}
     assert not list((ROOT / "deploy").rglob("__init__.py"))
+
+
+def strings(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text())
+    prose = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
+            yield node.value
+
+
+@pytest.mark.parametrize("service", ["tokens", "metrics"])
+def test_all_sql_of_a_service_stands_in_its_store_and_names_its_columns(service: str):
+    statements = {
+        module: [text for text in strings(path) if SQL.match(text)]
+        for module, path in modules().items()
+        if module.startswith(f"tallystick_server.{service}.")
+    }
+    store = f"tallystick_server.{service}.store"
+    inside = [text for module, found in statements.items() if module.startswith(store) for text in found]
+    outside = {
+        module: found for module, found in statements.items() if found and not module.startswith(store)
+    }
+    assert len(inside) > 10
+    assert outside == {}
+    assert [text for text in inside if re.search(r"select (\w+\.)?\*(?! from unnest)", text)] == []
 
 
 def test_only_entry_points_read_the_environment():

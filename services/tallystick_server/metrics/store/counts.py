@@ -26,7 +26,10 @@ async def load(connection: Connection, wanted: Mentioned) -> State:
         )
         state.sources = {(row["source"], row["boot"]): row["n"] for row in rows}
     if wanted.threads:
-        rows = await connection.fetch("select * from thread where thread = any($1)", list(wanted.threads))
+        rows = await connection.fetch(
+            "select thread, type, seen, ended, started from thread where thread = any($1)",
+            list(wanted.threads),
+        )
         state.threads = {row["thread"]: _thread(row) for row in rows}
     if wanted.accounts:
         rows = await connection.fetch(

@@ -53,7 +53,8 @@ class Limits:
         deadline = float("inf")
         while True:
             row = await self._pool.fetchrow(
-                "select * from take_quota($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "select family, seconds, starts, granted, allowed, remaining, resets_in, returned, recalls, wait_s"
+                " from take_quota($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 request.id,
                 request.wanted,
                 request.waiting,

@@ -190,8 +190,7 @@ class Store:
                 """
                 update token set uses = uses + seen.count, last_used = greatest(last_used, seen.at),
                     last_ip = case when last_used > seen.at then last_ip else seen.ip end
-                from (select * from unnest($1::text[], $2::timestamptz[], $3::text[], $4::bigint[])
-                    as seen (id, at, ip, count)) as seen
+                from unnest($1::text[], $2::timestamptz[], $3::text[], $4::bigint[]) as seen (id, at, ip, count)
                 where token.id = seen.id
                 """,
                 [use.id for use in uses],
