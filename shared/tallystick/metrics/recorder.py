@@ -77,11 +77,10 @@ def _labels(metric: Metric, labels: dict[str, str]) -> _Labels:
     """The labels in the metric's order.
 
     Raises:
-        KeyError: one is missing.
-        TypeError: the metric has no such label.
+        TypeError: they are not the metric's.
     """
-    if len(labels) > len(metric.labels):
-        raise TypeError(f"{metric.name} has the labels {metric.labels}, not {tuple(labels)}")
+    if labels.keys() != set(metric.labels):
+        raise TypeError(f"{metric.name} takes the labels {metric.labels}, not {tuple(labels)}")
     return tuple((name, labels[name]) for name in metric.labels)
 
 

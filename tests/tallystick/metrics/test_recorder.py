@@ -28,3 +28,20 @@ def test_labels_without_end_are_left_out_and_counted():
     found = counted(measures)
     assert len(found) == MAX_SERIES + 1
     assert found["tallystick_series_dropped_total",] == MAX_SERIES
+
+
+@pytest.mark.parametrize("labels", [{}, {"reason": "ok"}, {"result": "ok", "reason": "ok"}])
+def test_a_counter_takes_its_own_labels_only(labels: dict[str, str]):
+    measures = Measures()
+    with pytest.raises(TypeError, match=r"tallystick_token_checks_total takes the labels \('result',\)"):
+        measures.count(catalogue.TOKEN_CHECKS, 1, **labels)
+    assert counted(measures) == {}
+
+
+def test_labels_are_reported_in_the_order_of_the_catalogue():
+    measures = Measures()
+    measures.count(catalogue.HTTP_REQUESTS, code="200", method="get", handler="health")
+    measures.count(catalogue.HTTP_REQUESTS, handler="health", method="get", code="200")
+    (reported,) = measures.take().counters
+    assert list(reported.labels) == list(catalogue.HTTP_REQUESTS.labels)
+    assert reported.value == 2
