@@ -15,7 +15,7 @@ import asyncpg
 import uvloop
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from tests.chaos.fleet import fleet
+from tests.chaos.fleet import fleet, pids_of
 from tests.chaos.http import Connection
 
 SERIES = 10_000
@@ -48,7 +48,7 @@ async def run() -> None:
             SERIES,
         )
         await connection.close()
-        pids = [pid for name in ("edge", "metrics") for part in running.named(name) for pid in part.pids()]
+        pids = [pid for name in ("edge", "metrics") for part in running.named(name) for pid in pids_of(part)]
         took, theirs = [], []
         with closing(Connection(running.ports[0])) as http:
             while (await http.send("GET", "/metrics", running.admin)).status != 200:

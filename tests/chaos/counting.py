@@ -127,14 +127,14 @@ async def _ignore(_: Exception) -> None:
 async def failed_write(running: Fleet) -> None:
     """A write of NATS fails, as on a full disk: it stores nothing from then on, until it is restarted."""
     (nats_part,) = running.named("nats")
-    process = nats_part.process[0]
+    process = nats_part.process
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     try:
         await asyncio.sleep(1)
     finally:
         process.kill()
         await process.wait()
-    await nats_part.restart()
+    await nats_part.start()
 
 
 async def clock_set_back(running: Fleet) -> None:
@@ -216,9 +216,8 @@ async def restore(*, count: int, sources: int = 4) -> Restored:
         await send(3)
         await _until(running, scraper, "tallystick_counting_refused[]", 1)
         for part in running.named("metrics"):
-            part.process[0].kill()
-            await part.process[0].wait()
-            await part.restart()
+            await part.kill()
+            await part.start()
         await send(4)
         await _until(running, scraper, "tallystick_counting_refused[]", 1)
         while_refused = await _until_counted(running, scraper, 2 * quarter)
@@ -236,10 +235,10 @@ async def restore(*, count: int, sources: int = 4) -> Restored:
 @asynccontextmanager
 async def _stopped_nats(running: Fleet) -> AsyncIterator[None]:
     (part,) = running.named("nats")
-    part.process[0].terminate()
-    await part.process[0].wait()
+    part.process.terminate()
+    await part.process.wait()
     yield
-    await part.restart()
+    await part.start()
 
 
 async def _until_counted(running: Fleet, scraper: Scraper, number: int) -> int:

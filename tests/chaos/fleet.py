@@ -12,51 +12,33 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from tallystick import connection as bus
-from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
-from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.operation import Failure
 from tallystick.contracts.records import NewToken
-from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
-from tallystick.rpc.call import call
-from tallystick.tokens import format as token_format
 from tallystick_server.local import nats as embedded_nats, postgres as embedded_postgres
-from tallystick_server.local.processes import spawn
+from tallystick_server.local.stack import Part, Stack, Start, create_token, service, until_ready
 from tallystick_server.runtime.nats_permissions import USERS
-from tests.support.paths import PYTHON_PATH
 from tests.support.ports import free_port
 from tests.support.servers import USERS_OF_TESTS
-from tests.support.up import environment, with_children
-
-Process = asyncio.subprocess.Process
-Start = Callable[[], Awaitable[Process]]
+from tests.support.up import with_children
 
 
-class Part(NamedTuple):
-    """One process of the fleet. ``process`` holds the one that runs now."""
-
-    name: str
-    start: Start
-    process: list[Process]
-
-    async def restart(self) -> None:
-        self.process[0] = await self.start()
-
-    def pids(self) -> list[int]:
-        return with_children([self.process[0].pid])
-
-    def send(self, number: signal.Signals) -> None:
-        for pid in self.pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+def pids_of(part: Part) -> list[int]:
+    return with_children([part.process.pid])
 
 
-class Fleet:
+def send(part: Part, number: signal.Signals) -> None:
+    """Sends a signal to a part and the processes it started."""
+    for pid in pids_of(part):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+class Fleet(Stack):
     """Args:
     ports: where the edges listen.
     admin: a token that may do everything.
-    parts: all processes.
     nats_url, database_url: where those are, for a user or a role.
     nats_folder: where NATS keeps its stream.
     """
@@ -64,23 +46,18 @@ class Fleet:
     def __init__(
         self,
         ports: list[int],
-        admin: str,
-        parts: list[Part],
         *,
         nats_url: Callable[[str], str],
         database_url: Callable[[str], str],
         nats_folder: Path,
     ) -> None:
+        super().__init__()
         self.ports = ports
-        self.admin = admin
-        self.parts = parts
+        self.admin = ""
         self.nats_url = nats_url
         self.database_url = database_url
         self.nats_folder = nats_folder
         self.happened: list[str] = []
-
-    def named(self, prefix: str) -> list[Part]:
-        return [part for part in self.parts if part.name.startswith(prefix)]
 
     async def trouble(
         self,
@@ -100,30 +77,29 @@ class Fleet:
         try:
             while True:
                 await asyncio.sleep(chance.uniform(0.1, 1))
-                part = chance.choice(self.parts)
+                part = chance.choice([*self.parts.values()])
                 if more and chance.random() < 0.3:
                     happen = chance.choice(more)
                     self.happened.append(happen.__name__.replace("_", " "))
                     await happen(self)
                 elif chance.random() < 0.5:
                     self.happened.append(f"kill {part.name}")
-                    part.process[0].kill()
-                    await part.process[0].wait()
+                    await part.kill()
                     await asyncio.sleep(chance.uniform(0, longest_s / 2))
-                    await part.restart()
+                    await part.start()
                 else:
                     self.happened.append(f"stop {part.name}")
                     stopped = part
-                    part.send(signal.SIGSTOP)
+                    send(part, signal.SIGSTOP)
                     await asyncio.sleep(chance.uniform(0.05, longest_s))
-                    part.send(signal.SIGCONT)
+                    send(part, signal.SIGCONT)
                     stopped = None
         finally:
             if stopped is not None:
-                stopped.send(signal.SIGCONT)
-            for part in self.parts:
-                if part.process[0].returncode is not None:
-                    await part.restart()
+                send(stopped, signal.SIGCONT)
+            for part in self.parts.values():
+                if part.process.returncode is not None:
+                    await part.start()
 
 
 @asynccontextmanager
@@ -147,54 +123,47 @@ async def fleet(
         def nats_url(user: str) -> str:
             return f"nats://{user}:{passwords[user]}@127.0.0.1:{port}"
 
-        def service(name: str, **settings: str) -> Start:
-            def start() -> Awaitable[Process]:
-                return spawn(
-                    [sys.executable, "-m", "tallystick_server", "serve", name],
-                    environment={
-                        **environment(nats_url=nats_url(name), **settings),
-                        "PYTHONPATH": PYTHON_PATH,
-                    },
-                    output=log,
-                )
-
-            return start
+        def start(name: str, **settings: str) -> Start:
+            return service(name, {"nats_url": nats_url(name), **settings}, output=log)
 
         def database_url(role: str) -> str:
             return embedded_postgres.url(role, users[role], folder / "pg")
 
-        log = stack.enter_context((folder / "services.log").open("ab"))
-        stack.enter_context(_errors_shown(folder / "services.log"))
-        parts: list[Part] = []
-        stack.push_async_callback(_end, parts)
-
-        async def run(name: str, start: Start) -> None:
-            parts.append(Part(name, start, [await start()]))
-
-        await run(
+        log = folder / "services.log"
+        log.touch()
+        stack.enter_context(_errors_shown(log))
+        running = Fleet(
+            [free_port() for _ in range(edges)],
+            nats_url=nats_url,
+            database_url=database_url,
+            nats_folder=folder / "nats",
+        )
+        stack.push_async_callback(_end, running)
+        await running.start(
             "postgres",
             lambda: embedded_postgres.start(folder / "pg", folder / "pg", users["postgres"], folder / "log"),
         )
-        await run("nats", lambda: embedded_nats.start(configuration, port, folder / "log"))
+        await running.start("nats", lambda: embedded_nats.start(configuration, port, folder / "log"))
         await embedded_postgres.provision(folder / "pg", users["postgres"], users)
         for number in range(counters):
-            start = service(
+            counter = start(
                 "metrics",
                 database_url=database_url("metrics"),
                 events_nats_url=nats_url("events"),
                 stream_max_bytes=str(stream_max_bytes),
             )
-            await run(f"metrics {number}", start)
+            await running.start(f"metrics {number}", counter)
         for number in range(replicas):
-            start = service("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
-            await run(f"tokens {number}", start)
-        ports = [free_port() for _ in range(edges)]
-        for number, edge_port in enumerate(ports):
-            await run(f"edge {number}", service("edge", port=str(edge_port), workers=str(workers)))
-        admin = await _first_token(nats_url("operator"))
-        yield Fleet(
-            ports, admin, parts, nats_url=nats_url, database_url=database_url, nats_folder=folder / "nats"
-        )
+            replica = start("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
+            await running.start(f"tokens {number}", replica)
+        for number, edge_port in enumerate(running.ports):
+            await running.start(f"edge {number}", start("edge", port=str(edge_port), workers=str(workers)))
+        async with asyncio.timeout(30), bus.connect(nats_url("operator"), "operator", wait_s=20) as client:
+            await until_ready(client, counting=False)
+            created = await create_token(client, NewToken(scopes=("*",)), by="chaos")
+        assert not isinstance(created, Failure), created
+        running.admin = created[0].value
+        yield running
 
 
 @contextmanager
@@ -209,32 +178,7 @@ def _errors_shown(log: Path) -> Iterator[None]:
         raise
 
 
-async def _first_token(url: str) -> str:
-    async with asyncio.timeout(30), bus.connect(url, "operator", wait_s=20) as client:
-        while isinstance(await call(client, TOKENS_STATS, AskTokensStats()), Failure):
-            await asyncio.sleep(0.05)
-        secret = token_format.new_secret()
-        made = await call(
-            client,
-            CREATE_TOKEN.by_operator,
-            CreateToken(
-                token=NewToken(scopes=("*",)),
-                digest=secret.digest,
-                hint=secret.hint,
-                actor=Actor(name="proof"),
-            ),
-        )
-        assert not isinstance(made, Failure), made
-        return secret.value
-
-
-async def _end(parts: list[Part]) -> None:
-    for part in reversed(parts):
-        part.send(signal.SIGCONT)
-        if part.process[0].returncode is None:
-            part.process[0].send_signal(signal.SIGINT if part.name == "postgres" else signal.SIGTERM)
-            try:
-                await asyncio.wait_for(part.process[0].wait(), 5)
-            except TimeoutError:
-                part.process[0].kill()
-                await part.process[0].wait()
+async def _end(running: Fleet) -> None:
+    for part in running.parts.values():
+        send(part, signal.SIGCONT)
+    await running.stop()

@@ -13,14 +13,13 @@ from nats.aio.client import Client
 from tallystick import connection as bus
 from tallystick.contracts import registry
 from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
-from tallystick.contracts.operation import Actor, Failure, Operation
+from tallystick.contracts.operation import Failure, Operation
 from tallystick.contracts.records import NewToken, Token
-from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken, Made
 from tallystick.rpc import hedged
 from tallystick.rpc.call import call
-from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings as EdgeSettings
+from tallystick_server.local.stack import create_token
 from tallystick_server.metrics import app as metrics_app
 from tallystick_server.metrics.consumer import ensure_stream
 from tallystick_server.metrics.settings import Settings as MetricsSettings
@@ -130,19 +129,8 @@ async def lifespan(app) -> AsyncIterator[None]:
 
 async def issue(operator: Client, *scopes: str, **fields) -> tuple[str, Token]:
     """A new token: its secret and its record."""
-    secret = token_format.new_secret()
-    wanted = CreateToken(
-        token=NewToken(scopes=scopes or ("*",), **fields),
-        digest=secret.digest,
-        hint=secret.hint,
-        actor=Actor(name="test"),
-        idempotency_key=secret.digest,
-    )
-    made = await call(operator, CREATE_TOKEN.by_operator, wanted)
     async with asyncio.timeout(30):
-        while (
-            isinstance(made, Failure) and made.code == "unavailable"
-        ):  # a busy machine: ask for the same again
-            made = await call(operator, CREATE_TOKEN.by_operator, wanted)
-    assert isinstance(made, Made), made
-    return secret.value, made.token
+        created = await create_token(operator, NewToken(scopes=scopes or ("*",), **fields), by="test")
+    assert not isinstance(created, Failure), created
+    secret, token = created
+    return secret.value, token

@@ -9,9 +9,8 @@ committed, a revocation among it, is not forgotten when the standby takes over.
 import argparse
 import asyncio
 import os
-import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,23 +18,16 @@ from typing import NamedTuple
 import asyncpg
 
 from tallystick import connection as bus
-from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
-from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.operation import Failure
 from tallystick.contracts.records import NewToken
-from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
 from tallystick.errors import Unavailable
-from tallystick.rpc.call import call
-from tallystick.tokens import format as token_format
 from tallystick_server.local import nats, postgres, processes
+from tallystick_server.local.stack import START_S, Stack, Start, create_token, service, until_ready
 from tallystick_server.runtime import AUTHORITY_SCRIPT
 from tallystick_server.runtime.lifecycle import Stop, run
 from tallystick_server.runtime.nats_permissions import USERS, Cluster, Tls
 
 NODES = 3
-START_S = 60.0
-
-Process = asyncio.subprocess.Process
-Start = Callable[[], Awaitable[Process]]
 
 
 class Options(NamedTuple):
@@ -47,27 +39,7 @@ class Options(NamedTuple):
     lease_s: float = 5
 
 
-class Part:
-    """One process of the cluster."""
-
-    def __init__(self, name: str, start: Start, process: Process) -> None:
-        self.name = name
-        self.process = process
-        self._start = start
-
-    async def kill(self) -> None:
-        self.process.kill()
-        await self.process.wait()
-
-    async def start(self) -> None:
-        self.process = await self._start()
-
-    async def stop(self) -> None:
-        number = signal.SIGINT if self.name.startswith("postgres") else signal.SIGTERM
-        await processes.stop(self.process, number, timeout_s=10)
-
-
-class Running:
+class Running(Stack):
     """A running cluster.
 
     Args:
@@ -77,9 +49,9 @@ class Running:
     """
 
     def __init__(self, folder: Path, options: Options) -> None:
+        super().__init__()
         self.folder = folder
         self.options = options
-        self.parts: dict[str, Part] = {}
         self.ports = [nats.free_port() for _ in range(options.edges)]
         self.nats_ports = [nats.free_port() for _ in range(NODES)]
         self.postgres_ports = [nats.free_port() for _ in range(2)]
@@ -129,16 +101,14 @@ class Running:
         """
         await self.sql(1, "select pg_promote()")
 
-    async def run(self, name: str, start: Start) -> None:
-        self.parts[name] = Part(name, start, await start())
-
 
 @asynccontextmanager
 async def cluster(options: Options, folder: Path) -> AsyncIterator[Running]:
     """A cluster that runs as long as the block, from the moment everything answers."""
     running = Running(folder, options)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(_stop_all, running)
+        # A primary waits for its standby as long as that one lives; the standby goes first.
+        stack.push_async_callback(running.stop)
         if options.tls:
             await _make_certificates(folder / "tls")
         await _start_postgres(running)
@@ -165,7 +135,7 @@ async def _start_postgres(running: Running) -> None:
         return lambda: postgres.start(data, data, password, log, port=port, options=options)
 
     await postgres.initialize(running.socket(0), password, log)
-    await running.run("postgres 0", server(0))
+    await running.start("postgres 0", server(0))
     port = running.postgres_ports[0]
     await postgres.provision(running.socket(0), password, running.roles, port=port)
     primary = f"host={running.socket(0)} port={port} user=postgres password={password}"
@@ -184,7 +154,7 @@ async def _start_postgres(running: Running) -> None:
         )
     if await copying.wait() != 0:
         raise Unavailable(f"the standby could not be made; see {log}")
-    await running.run("postgres 1", server(1))
+    await running.start("postgres 1", server(1))
     await running.sql(0, "alter system set synchronous_standby_names = 'ANY 1 (*)'")
     await running.sql(0, "select pg_reload_conf()")
 
@@ -208,7 +178,7 @@ async def _start_nats(running: Running) -> None:
                 password=password,
             ),
         )
-        await running.run(f"nats {number}", _nats(configuration, port, running.folder / "nats.log"))
+        await running.start(f"nats {number}", _nats(configuration, port, running.folder / "nats.log"))
 
 
 def _nats(configuration: Path, port: int, log: Path) -> Start:
@@ -224,21 +194,9 @@ async def _start_services(running: Running) -> None:
         else {}
     )  # fmt: skip
 
-    def service(name: str, settings: dict[str, str]) -> Start:
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")
-        }
-        environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
-        for key, value in {"nats_url": running.nats_url(name), **common, **settings}.items():
-            environment[f"TALLYSTICK_{key.upper()}"] = value
-
-        async def start() -> Process:
-            with (running.folder / "services.log").open("ab") as output:
-                return await processes.spawn(
-                    processes.service_command(name), environment=environment, output=output
-                )
-
-        return start
+    def start(name: str, settings: dict[str, str]) -> Start:
+        settings = {"nats_url": running.nats_url(name), **common, **settings}
+        return service(name, settings, output=running.folder / "services.log")
 
     for number in range(options.metrics):
         settings = {
@@ -246,12 +204,12 @@ async def _start_services(running: Running) -> None:
             "database_url": running.database_url("metrics"),
             "stream_replicas": str(NODES),
         }
-        await running.run(f"metrics {number}", service("metrics", settings))
+        await running.start(f"metrics {number}", start("metrics", settings))
     for number in range(options.tokens):
         settings = {"database_url": running.database_url("tokens"), "lease_s": str(options.lease_s)}
-        await running.run(f"tokens {number}", service("tokens", settings))
+        await running.start(f"tokens {number}", start("tokens", settings))
     for number, port in enumerate(running.ports):
-        await running.run(f"edge {number}", service("edge", {"port": str(port), **https}))
+        await running.start(f"edge {number}", start("edge", {"port": str(port), **https}))
 
 
 async def first_token(running: Running) -> str:
@@ -261,34 +219,21 @@ async def first_token(running: Running) -> str:
         Unavailable: they do not.
     """
     url = running.nats_url("operator")
-    secret = token_format.new_secret()
-    question = CreateToken(
-        token=NewToken(description="admin", scopes=("*",)),
-        digest=secret.digest,
-        hint=secret.hint,
-        actor=Actor(name="first start"),
-    )
     try:
         async with (
             asyncio.timeout(START_S),
             bus.connect(url, "operator", wait_s=20, authority=running.authority) as client,
         ):
-            while isinstance(await call(client, TOKENS_STATS, AskTokensStats()), Failure):
-                await asyncio.sleep(0.05)
-            while isinstance(await call(client, EXPOSITION, AskExposition()), Failure):
-                await asyncio.sleep(0.05)
-            made = await call(client, CREATE_TOKEN.by_operator, question)
-            if isinstance(made, Failure):
-                raise Unavailable(f"the first token could not be made: {made.message}")
+            await until_ready(client)
+            created = await create_token(
+                client, NewToken(description="admin", scopes=("*",)), by="first start"
+            )
     except TimeoutError:
         raise Unavailable("not every service answered") from None
+    if isinstance(created, Failure):
+        raise Unavailable(f"the first token could not be made: {created.message}")
+    secret, _ = created
     return secret.value
-
-
-async def _stop_all(running: Running) -> None:
-    for part in reversed(running.parts.values()):
-        # A primary waits for its standby as long as that one lives; the standby goes last.
-        await part.stop()
 
 
 async def serve(options: Options, stop: Stop) -> None:

@@ -6,7 +6,7 @@ After a failed write, as on a full disk, NATS refuses every event until it is re
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tallystick import connection as bus
 from tallystick.contracts.metrics import COUNTING, AskCounting
 from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
+from tallystick_server.local.stack import Part
 from tallystick_server.runtime.lifecycle import Stop, background
 
 log = logging.getLogger(__name__)
@@ -28,25 +29,23 @@ MIN_FREE_BYTES = 8 << 20
 
 
 @asynccontextmanager
-async def watching(
-    url: str, store: Path, process: Sequence[asyncio.subprocess.Process], stop: Stop
-) -> AsyncIterator[None]:
+async def watching(url: str, store: Path, server: Part, stop: Stop) -> AsyncIterator[None]:
     """Watches for as long as the block runs.
 
     Args:
         url: NATS, as the operator.
         store: the folder of NATS.
-        process: one, the server that runs now; it is started again when it ends.
+        server: NATS, which is started again when it ends.
         stop: see `bus.connect`.
     """
     async with (
         bus.connect(url, "operator", stop.unavailable) as client,
-        background(_watch(client, store, process), stop),
+        background(_watch(client, store, server), stop),
     ):
         yield
 
 
-async def _watch(client: Client, store: Path, process: Sequence[asyncio.subprocess.Process]) -> None:
+async def _watch(client: Client, store: Path, server: Part) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         reply = await call(client, COUNTING, AskCounting())
@@ -57,5 +56,5 @@ async def _watch(client: Client, store: Path, process: Sequence[asyncio.subproce
         else:
             log.error("the event stream stores nothing; restarting NATS")
             with suppress(ProcessLookupError):
-                process[0].terminate()
+                server.process.terminate()
         await asyncio.sleep(PAUSE_S)

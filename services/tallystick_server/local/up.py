@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,32 +13,31 @@ from typing import NamedTuple
 from nats.aio.client import Client
 
 from tallystick import VERSION, connection as bus
-from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
 from tallystick.contracts.operation import Actor, Failure
 from tallystick.contracts.records import NewToken
 from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK
-from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
 from tallystick.tasks import ended_by_cancelling
-from tallystick.tokens import format as token_format
 from tallystick_server.edge.dashboard import login_link
-from tallystick_server.local import nats, postgres, processes, stream_watch
+from tallystick_server.local import nats, postgres, stream_watch
 from tallystick_server.local.data_dir import RELOAD, AlreadyRunning, DataFolder, NotOurs, Running
+from tallystick_server.local.stack import RETRY_S, START_S, Part, Start, create_token, service, until_ready
 from tallystick_server.local.threads import Threads
 from tallystick_server.runtime.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop
 from tallystick_server.runtime.listening import Place, resolve
 
 log = logging.getLogger(__name__)
 
-START_S = 60.0
 BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LINK_S = 3600
 """How long the first start's link to the dashboard can be used."""
+FIRST_START = "first start"
+"""Who creates the admin token, in the audit."""
+STOP_S = 3.0
+"""How long a child may take to stop before it is killed."""
 STEADY_S = 10.0
 """A child that ran this long is started again at once when it dies."""
-
-Start = Callable[[], Awaitable[asyncio.subprocess.Process]]
 
 
 class Options(NamedTuple):
@@ -87,18 +86,15 @@ async def up(options: Options, stop: Stop) -> None:
 
         threads = Threads(folder.threads)
 
-        def start_service(service: str, *, workers: int | None = None, **settings: str) -> Start:
+        def start_service(name: str, *, workers: int | None = None, **settings: str) -> Start:
             if workers is not None:
                 settings["workers"] = str(workers)
 
             async def start() -> asyncio.subprocess.Process:
-                thread = threads.started(service, workers)
-                spawning = processes.spawn(
-                    processes.service_command(service),
-                    environment=_environment(service, nats_url(service), {**settings, "thread": thread}),
-                    keep_open=(children,),
-                )
-                return await threads.watch(thread, spawning)
+                thread = threads.started(name, workers)
+                decided = {"nats_url": nats_url(name), **settings, "thread": thread}
+                spawn = service(name, decided, inherited=_inherited(name), keep_open=(children,))
+                return await threads.watch(thread, spawn())
 
             return start
 
@@ -116,21 +112,19 @@ async def up(options: Options, stop: Stop) -> None:
                     folder.log / "postgres.log",
                     keep_open=(children,),
                 ),
-                signal.SIGINT,
             )
         )
-        nats_process = await stack.enter_async_context(
+        nats_part = await stack.enter_async_context(
             supervised.child(
                 "nats",
                 lambda: nats.start(configuration, nats_port, folder.log / "nats.log", keep_open=(children,)),
-                signal.SIGTERM,
             )
         )
 
         def reload() -> None:
             nats.configure(folder.nats, nats_port, folder.credentials().nats)
             with suppress(ProcessLookupError):
-                nats_process[0].send_signal(signal.SIGHUP)
+                nats_part.process.send_signal(signal.SIGHUP)
 
         asyncio.get_running_loop().add_signal_handler(RELOAD, reload)
         reporting = await stack.enter_async_context(
@@ -138,7 +132,7 @@ async def up(options: Options, stop: Stop) -> None:
         )
         await stack.enter_async_context(threads.published(reporting))
         await postgres.provision(postgres_socket, credentials.postgres["postgres"], credentials.postgres)
-        for service, start in (
+        for name, start in (
             (
                 "metrics",
                 start_service(
@@ -151,14 +145,14 @@ async def up(options: Options, stop: Stop) -> None:
                 start_service("edge", workers=options.workers, host=place.address, port=str(options.port)),
             ),
         ):
-            await stack.enter_async_context(supervised.child(service, start, signal.SIGTERM))
+            await stack.enter_async_context(supervised.child(name, start))
 
         async with bus.connect(nats_url("operator"), "operator", stop.unavailable, wait_s=START_S) as client:
             await _ready(client, place, https=options.https)
             token, link = await _first_token(client)
         http = place.url("https" if options.https else "http")
         await stack.enter_async_context(
-            stream_watch.watching(nats_url("operator"), folder.nats, nats_process, stop)
+            stream_watch.watching(nats_url("operator"), folder.nats, nats_part, stop)
         )
         folder.announce(
             Running(
@@ -181,37 +175,35 @@ class _Supervisor:
         self._stop = stop
 
     @asynccontextmanager
-    async def child(
-        self, name: str, start: Start, stop_signal: signal.Signals
-    ) -> AsyncIterator[Sequence[asyncio.subprocess.Process]]:
-        """Keeps a child running for as long as the block does; answers a list of one, the process that runs now."""
-        current = [await start()]
-        watching = asyncio.create_task(self._watch(name, start, current))
+    async def child(self, name: str, start: Start) -> AsyncIterator[Part]:
+        """Keeps a child running for as long as the block does."""
+        part = Part(name, start, await start())
+        watching = asyncio.create_task(self._watch(part))
         try:
-            yield current
+            yield part
         finally:
             await ended_by_cancelling(watching)
-            await processes.stop(current[0], stop_signal, timeout_s=3)
+            await part.stop(timeout_s=STOP_S)
 
-    async def _watch(self, name: str, start: Start, current: list[asyncio.subprocess.Process]) -> None:
+    async def _watch(self, part: Part) -> None:
         loop = asyncio.get_running_loop()
         deaths = 0
         while True:
             started = loop.time()
-            code = await current[0].wait()
+            code = await part.process.wait()
             if code in {EX_CONFIG, EX_DATAERR}:
                 # It said what is wrong with its settings; another try would say the same.
                 self._stop(exit_code=code)
                 return
             if loop.time() - started > STEADY_S:
                 deaths = 0
-            log.warning("%s ended (%s); starting it again", name, code)
+            log.warning("%s ended (%s); starting it again", part.name, code)
             await asyncio.sleep(BACK_OFF_S[min(deaths, len(BACK_OFF_S) - 1)])
             deaths += 1
             try:
-                current[0] = await start()
+                await part.start()
             except (OSError, Unavailable) as error:
-                log.error("%s: %s", name, error)  # noqa: TRY400  # the next round tries again
+                log.error("%s: %s", part.name, error)  # noqa: TRY400  # the next round tries again
                 self._stop(exit_code=EX_SOFTWARE) if deaths > len(BACK_OFF_S) else None
 
 
@@ -221,20 +213,22 @@ async def _ready(client: Client, place: Place, *, https: bool) -> None:
     Raises:
         Unavailable: not within START_S.
     """
+    async with _in_time():
+        await until_ready(client)
+        while not await _answers(place, https=https):
+            await asyncio.sleep(RETRY_S)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Raises:
+    Unavailable: the block has not ended within START_S.
+    """
     try:
         async with asyncio.timeout(START_S):
-            await _all_answer(client, place, https=https)
+            yield
     except TimeoutError:
         raise Unavailable(f"not every service answered within {START_S:g} s") from None
-
-
-async def _all_answer(client: Client, place: Place, *, https: bool) -> None:
-    while isinstance(await call(client, TOKENS_STATS, AskTokensStats()), Failure):
-        await asyncio.sleep(0.02)
-    while isinstance(await call(client, EXPOSITION, AskExposition()), Failure):
-        await asyncio.sleep(0.02)
-    while not await _answers(place, https=https):
-        await asyncio.sleep(0.02)
 
 
 async def _answers(place: Place, *, https: bool) -> bool:
@@ -255,24 +249,16 @@ async def _answers(place: Place, *, https: bool) -> bool:
 
 
 async def _first_token(client: Client) -> tuple[str, str] | tuple[None, None]:
-    """Makes the admin token if there never was a token; answers it and the secret of a link that signs in once."""
-    secret = token_format.new_secret()
-    made = await call(
-        client,
-        CREATE_TOKEN.by_operator,
-        CreateToken(
-            token=NewToken(description="admin, made at the first start", scopes=("*",)),
-            digest=secret.digest,
-            hint=secret.hint,
-            actor=Actor(name="first start"),
-            first_only=True,
-        ),
-    )
-    if isinstance(made, Failure):
-        if made.code != "conflict":
-            raise Unavailable(f"the first token could not be made: {made.message}")
+    """Creates the admin token if there never was a token; answers it and the secret of a link that signs in once."""
+    admin = NewToken(description="admin, made at the first start", scopes=("*",))
+    async with _in_time():
+        created = await create_token(client, admin, by=FIRST_START, first_only=True)
+    if isinstance(created, Failure):
+        if created.code != "conflict":
+            raise Unavailable(f"the first token could not be made: {created.message}")
         return None, None
-    link = login_link.new(made.token.id, Actor(name="first start"), seconds=LINK_S)
+    secret, token = created
+    link = login_link.new(token.id, Actor(name=FIRST_START), seconds=LINK_S)
     await call(client, MAKE_SIGN_IN_LINK, link.request)
     return secret.value, link.secret
 
@@ -295,14 +281,9 @@ def _greet(http: str, data: Path, token: str | None, link: str | None) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _environment(service: str, nats_url: str, settings: dict[str, str]) -> dict[str, str]:
-    """This process's own environment with what `up` decides put over it."""
-    decided = {"nats_url": nats_url, **settings}
+def _inherited(service: str) -> dict[str, str]:
+    """This process's own environment; only the tokens service may read the prepared token."""
     environment = dict(os.environ)
-    for name, value in decided.items():
-        environment[f"TALLYSTICK_{name.upper()}"] = value
-        environment.pop(f"TALLYSTICK_{name.upper()}_FILE", None)
-    environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
     if service != "tokens":
         environment.pop("TALLYSTICK_PREPARED_TOKEN", None)
         environment.pop("TALLYSTICK_PREPARED_TOKEN_FILE", None)

@@ -64,7 +64,7 @@ async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
         return spawned[-1]
 
     async with publishing(threads, nats_server):
-        async with _Supervisor(Stop()).child("tokens", start, signal.SIGTERM):
+        async with _Supervisor(Stop()).child("tokens", start):
             for number in range(KILLS):
                 while len(spawned) <= number:
                     await asyncio.sleep(0.001)

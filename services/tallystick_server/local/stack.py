@@ -1,0 +1,149 @@
+"""Servers and services as processes on one machine, and what their first user needs: for `tallystick up`, the loopback
+cluster, the benchmarks and the tests under kills.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
+from tallystick.contracts.operation import Actor, Failure
+from tallystick.contracts.records import NewToken, Token
+from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken
+from tallystick.rpc.call import call
+from tallystick.tokens.format import Secret, new_secret
+from tallystick_server.local import processes
+
+START_S = 60.0
+"""How long everything together may take until it answers."""
+RETRY_S = 0.02
+
+Process = asyncio.subprocess.Process
+Start = Callable[[], Awaitable[Process]]
+
+
+class Part:
+    """A process that can be started again.
+
+    Args:
+        name: what it runs, and its number if there are several: ``edge 0``.
+        start: starts it.
+        process: the process that runs now.
+    """
+
+    def __init__(self, name: str, start: Start, process: Process) -> None:
+        self.name = name
+        self.process = process
+        self._start = start
+
+    async def start(self) -> None:
+        self.process = await self._start()
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self, *, timeout_s: float = 10) -> None:
+        # PostgreSQL waits for its clients on SIGTERM, and disconnects them on SIGINT.
+        number = signal.SIGINT if self.name.startswith("postgres") else signal.SIGTERM
+        await processes.stop(self.process, number, timeout_s)
+
+
+class Stack:
+    """``parts``: by name, in the order in which they were started."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {}
+
+    async def start(self, name: str, start: Start) -> None:
+        self.parts[name] = Part(name, start, await start())
+
+    def named(self, prefix: str) -> list[Part]:
+        return [part for name, part in self.parts.items() if name.startswith(prefix)]
+
+    async def stop(self) -> None:
+        """Stops what was started last first: services before the servers they use."""
+        for part in reversed(self.parts.values()):
+            await part.stop()
+
+
+def service(
+    name: str,
+    settings: Mapping[str, str],
+    *,
+    inherited: Mapping[str, str] | None = None,
+    output: Path | None = None,
+    keep_open: Sequence[int] = (),
+) -> Start:
+    """How a service is started, with the same code as this process.
+
+    Args:
+        name: of the service.
+        settings: by name, without ``TALLYSTICK_``.
+        inherited: the environment that the settings are put over; None for this process's own without settings.
+        output: the file that its log is added to; None for this process's own output.
+        keep_open: file descriptors it inherits.
+    """
+    environment = dict(without_settings() if inherited is None else inherited)
+    for setting, value in settings.items():
+        environment[f"TALLYSTICK_{setting.upper()}"] = value
+        environment.pop(f"TALLYSTICK_{setting.upper()}_FILE", None)
+    environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
+
+    async def start() -> Process:
+        command = processes.service_command(name)
+        if output is None:
+            return await processes.spawn(command, environment=environment, keep_open=keep_open)
+        with output.open("ab") as file:
+            return await processes.spawn(command, environment=environment, output=file, keep_open=keep_open)
+
+    return start
+
+
+def without_settings() -> dict[str, str]:
+    """This process's environment without Tallystick's settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")}
+
+
+async def until_ready(client: Client, *, counting: bool = True) -> None:
+    """Returns when the services answer.
+
+    Args:
+        client: connected as the operator.
+        counting: wait for the metrics service too.
+    """
+    while isinstance(await call(client, TOKENS_STATS, AskTokensStats()), Failure):
+        await asyncio.sleep(RETRY_S)
+    while counting and isinstance(await call(client, EXPOSITION, AskExposition()), Failure):
+        await asyncio.sleep(RETRY_S)
+
+
+async def create_token(
+    client: Client, token: NewToken, *, by: str, first_only: bool = False
+) -> tuple[Secret, Token] | Failure:
+    """Creates a token and asks again while the tokens service is unavailable, however long that is.
+
+    Args:
+        client: connected as the operator.
+        token: what it may do.
+        by: the name in the audit.
+        first_only: only if there is no token yet; otherwise this is a Failure with the code ``conflict``.
+    """
+    secret = new_secret()
+    request = CreateToken(
+        token=token,
+        digest=secret.digest,
+        hint=secret.hint,
+        actor=Actor(name=by),
+        idempotency_key=secret.digest,
+        first_only=first_only,
+    )
+    while isinstance(created := await call(client, CREATE_TOKEN.by_operator, request), Failure):
+        if created.code != "unavailable":
+            return created
+        await asyncio.sleep(RETRY_S)
+    return secret, created.token
