@@ -114,7 +114,7 @@ def test_only_entry_points_read_the_environment():
         "services/tallystick_server/cli/psql.py",  # hands its own environment on to psql
         "services/tallystick_server/edge/server.py",
         "services/tallystick_server/local/up.py",  # hands its own environment on to its children
-        "services/tallystick_server/local/cluster.py",  # so does this
+        "services/tallystick_server/local/stack.py",  # so does this
     }
     readers = {
         str(path.relative_to(ROOT))
