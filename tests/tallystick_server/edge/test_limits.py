@@ -40,7 +40,7 @@ from tallystick_server.tokens.settings import Settings as TokensSettings
 from tests.support.api import bearer
 from tests.support.examples import TOKEN
 from tests.support.polling import until_async
-from tests.support.services import issue, lifespan, running
+from tests.support.services import issue, lifespan, patient, running
 
 DAY_S = 86_400
 ACTOR = Actor(name="test")
@@ -112,7 +112,7 @@ async def flood(edges, *values: str, requests: int = 320, tasks: int = 8) -> Cou
 
 async def take(client, token: str, holder: str, number: int = 1, **fields) -> Quota:
     request = TakeQuota(id=token, holder=holder, take=number, **fields)
-    quota = await call(client, TAKE_QUOTA, request)
+    quota = await call(client, patient(TAKE_QUOTA), request)
     assert isinstance(quota, Quota), quota
     return quota
 
@@ -129,7 +129,7 @@ async def give_back(client, quota: Quota, holder: str, unspent: int, number: int
         "unspent": unspent,
         **fields,
     }
-    reply = await call(client, RETURN_QUOTA, ReturnQuota(**request))
+    reply = await call(client, patient(RETURN_QUOTA), ReturnQuota(**request))
     assert isinstance(reply, ReturnedQuota), reply
     return reply.counted
 
