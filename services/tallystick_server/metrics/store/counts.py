@@ -71,7 +71,7 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
     if tally.dead_letters:
         await connection.executemany(
             "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)"
-            # A stream that was recreated numbers its messages anew.
+            # A recreated stream restarts the sequence of its messages.
             " on conflict (stream, seq) do update set subject = excluded.subject, payload = excluded.payload,"
             " reason = excluded.reason, at = now()",
             [
@@ -108,7 +108,7 @@ async def save_lost(connection: Connection, threads: dict[str, Thread], tally: T
 
 
 async def forget_old(connection: Connection) -> None:
-    """What nobody will ask for any more."""
+    """Deletes counts, threads and gauges that are past their retention."""
     await connection.execute(
         "delete from recent_count where minute < (select stream_time()) - interval '8 days'"
     )

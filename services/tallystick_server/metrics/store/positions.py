@@ -13,7 +13,7 @@ class NotTheOwner(Exception):
 
 
 async def lease(connection: Connection, stream: str) -> Lease | None:
-    """The owner's last sign of life; None if nobody ever counted."""
+    """The owner's lease; None if the stream has never been counted."""
     row = await connection.fetchrow(
         "select epoch, seen, seen = '-infinity' as resigned, refusal from stream_position where stream = $1",
         stream,
@@ -59,7 +59,7 @@ async def resign(connection: Connection, stream: str, epoch: int) -> None:
 
 
 async def refuse(connection: Connection, stream: str, epoch: int, reason: str) -> None:
-    """Has nobody count until an operator decides."""
+    """Stops counting until an operator decides."""
     await connection.execute(
         "update stream_position set refusal = $3, refused = now(), seen = '-infinity'"
         " where stream = $1 and epoch = $2",
@@ -70,7 +70,7 @@ async def refuse(connection: Connection, stream: str, epoch: int, reason: str) -
 
 
 async def refusal(pool: Pool) -> str | None:
-    """Why nobody counts; None while nothing is to be decided."""
+    """Why counting has stopped; None if no decision is pending."""
     reason: str | None = await pool.fetchval(
         "select max(refusal) from stream_position where refusal is not null"
     )

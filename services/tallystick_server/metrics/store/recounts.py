@@ -23,7 +23,7 @@ async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tup
     """The position and all counters as they were there: one statement sees one state.
 
     Raises:
-        NotTheOwner: there is no position; somebody begins anew.
+        NotTheOwner: the position is gone; counting restarts.
     """
     rows = await connection.fetch(
         "select seq, name, labels, value from stream_position left join counter on true where stream = $1",
