@@ -1,8 +1,9 @@
 """The OpenAPI document, made from the routes themselves: what they require, take, answer and refuse.
 
-A route's ``opt`` says what its signature cannot (see `tallystick_server.edge.authorization.guard`), and:
+What a route declares beside its signature is in `tallystick_server.edge.authorization.routes`. Only this document reads:
 
-- ``form``: the type of its form body.
+- ``codes``: further codes with which the route answers.
+- ``media_types``: those of an answer that is not JSON.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,18 @@ from tallystick.tokens import rules
 from tallystick_server.edge.api.bounds import REQUIRED, add_bounds
 from tallystick_server.edge.api.examples import EXAMPLES
 from tallystick_server.edge.api.tokens import CreatedToken, UnknownOutcome
-from tallystick_server.edge.authorization.guard import ANY, ASKED, FORM, OWN, PUBLIC
+from tallystick_server.edge.authorization.requirements import (
+    PUBLIC,
+    SELF,
+    AnyToken,
+    Public,
+    Requirement,
+    Scope,
+    ScopeInQuery,
+    Session,
+)
+from tallystick_server.edge.authorization.routes import rules_of
+from tallystick_server.edge.http.bodies import FORM
 from tallystick_server.edge.http.errors import KINDS, MEDIA_TYPE, OAUTH2_PATHS, Problem
 from tallystick_server.runtime import docstrings
 
@@ -135,16 +147,17 @@ def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
 
 def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
     """Every code with which a route may refuse."""
-    required: str = handler.opt["scope"]
+    rules = rules_of(handler)
+    required = rules.requires
     found = {"bad_request", "uri_too_long", "header_fields_too_large", "internal"}
     if required != PUBLIC:
         found |= {"missing_token", "invalid_token", "invalid_request", "unavailable", "overloaded"}
         found |= {"address_not_allowed", "referrer_not_allowed", "rate_limited"}
-    if required not in {PUBLIC, OWN}:
+    if required != PUBLIC and (required != SELF or rules.form):
         found |= {"account_mismatch"}
-    if required not in {PUBLIC, OWN, ANY} or "form" in handler.opt:
+    if not isinstance(required, Public | AnyToken) or rules.form:
         found |= {"insufficient_scope"}
-    if _body(handler) or "form" in handler.opt:
+    if rules.body or rules.form:
         found |= {"request_timeout", "content_too_large", "unsupported_media_type"}
     if _takes_a_key(route, method):
         found |= {"conflict", "exceeds_authority"}
@@ -154,24 +167,24 @@ def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
 
 
 def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Object:
-    required: str = handler.opt["scope"]
+    rules = rules_of(handler)
     summary, _, rest = docstrings.read(handler.fn.__doc__).text.partition("\n\n")
     operation: Object = {
         "operationId": _operation_id(handler, method),
         "tags": [_tag(route)],
         "summary": summary.rstrip("."),
-        "description": "\n\n".join(part for part in (_requirement(required), rest) if part),
+        "description": "\n\n".join(part for part in (_requirement(rules.requires), rest) if part),
         "parameters": [*_parameters(handler), *([IDEMPOTENCY_KEY] if _takes_a_key(route, method) else [])],
         "security": []
-        if required == PUBLIC
+        if rules.requires == PUBLIC
         # OpenAPI 3.1 lets every scheme name the roles it takes.
-        else [{name: [] if required in {OWN, ANY, ASKED} else [required]} for name in _schemes(route)],
+        else [{name: [rules.scope] if rules.scope else []} for name in _schemes(route)],
         "responses": _successes(handler),
     }
-    for media_type, kind in (("application/json", _body(handler)), (FORM, handler.opt.get("form"))):
+    for media_type, kind in (("application/json", rules.body), (FORM, rules.form)):
         if kind is not None:
             operation["requestBody"] = {
-                "required": handler.opt.get("body_required", True) or kind in REQUIRED,
+                "required": rules.body_required or kind is rules.form or kind in REQUIRED,
                 "content": {media_type: _content(kind)},
             }
     return operation
@@ -181,15 +194,16 @@ def _schemes(route: HTTPRoute) -> Object:
     return SCHEMES | (CLIENT_SCHEMES if route.path.startswith(OAUTH2_PATHS) else {})
 
 
-def _requirement(required: str) -> str:
+def _requirement(required: Requirement) -> str:
     match required:
-        case _ if required == PUBLIC:
+        case Public():
             return "Needs no token."
-        case _ if required in {OWN, ANY}:
+        case AnyToken():
             return "Needs a token; any will do."
-        case _ if required == ASKED:
+        case ScopeInQuery():
             return "Needs a token that covers the scope in the query."
-    return f"Needs a token of scope `{required}`."
+        case Scope(scope) | Session(scope):
+            return f"Needs a token of scope `{scope}`."
 
 
 def _parameters(handler: HTTPRouteHandler) -> Iterator[Object]:
@@ -226,7 +240,7 @@ def _parameter_schema(field: FieldDefinition, wanted: KwargDefinition) -> Object
 def _successes(handler: HTTPRouteHandler) -> dict[str, Object]:
     kind = _answer(handler)
     response: Object = {"description": "Done.", "headers": _headers("X-Request-Id")}
-    if handler.opt["scope"] != PUBLIC:
+    if rules_of(handler).requires != PUBLIC:
         response["headers"] |= _headers("RateLimit", "RateLimit-Policy")
     if kind is bytes:
         names = [media_type.partition(";")[0] for media_type in handler.opt["media_types"]]
@@ -289,14 +303,10 @@ def _headers(*names: str) -> dict[str, Object]:
 
 
 def _kinds(handler: HTTPRouteHandler) -> set[type[Struct]]:
-    kinds = {_body(handler), handler.opt.get("form"), _answer(handler)}
+    rules = rules_of(handler)
+    kinds = {rules.body, rules.form, _answer(handler)}
     kinds |= {UnknownOutcome} if CreatedToken in kinds else set()
     return {kind for kind in kinds if kind not in {None, type(None), str}}
-
-
-def _body(handler: HTTPRouteHandler) -> type[Struct] | None:
-    field = handler.parsed_fn_signature.parameters.get("data")
-    return field.annotation if field else None
 
 
 def _answer(handler: HTTPRouteHandler) -> Any:

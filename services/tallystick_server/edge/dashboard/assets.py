@@ -6,10 +6,10 @@ from importlib.resources import files
 from litestar import Response
 from litestar.params import FromPath
 
-from tallystick.errors import Refused
-from tallystick_server.edge.authorization.guard import HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.dashboard.pages import HEADERS, Handlers, shows_all
 from tallystick_server.edge.http import static_files
+from tallystick_server.edge.http.errors import ProblemError
 from tallystick_server.edge.http.static_files import StaticFile, static_file
 
 # Litestar adds the charset to the media types of text.
@@ -36,7 +36,7 @@ async def asset(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
     """A style, a script or a picture."""
     file: StaticFile | None = request.app.state.assets.get(name)
     if file is None:
-        raise Refused("not_found")
+        raise ProblemError("not_found")
     return static_files.answer(request, file)
 
 

@@ -82,7 +82,7 @@ class Routes:
         return template
 
 
-class Calls:
+class RequestCounter:
     """Keyed by closed sets only: the methods above, the statuses the edge answers with and its own routes."""
 
     def __init__(self, measures: Measures) -> None:

@@ -30,7 +30,7 @@ from tallystick.contracts.tokens import (
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
-from tallystick_server.edge.authorization.guard import PUBLIC
+from tallystick_server.edge.authorization.requirements import PUBLIC
 from tallystick_server.edge.dashboard import login_link, sessions
 from tallystick_server.edge.dashboard.sessions import Attempts, CookieNames, TooManyAttempts
 from tallystick_server.edge.settings import Settings
@@ -47,7 +47,7 @@ GUARDED = sorted(
     if isinstance(route, HTTPRoute) and route.path.startswith("/admin")
     for handler in route.route_handlers
     for method in handler.http_methods
-    if handler.opt["scope"] != PUBLIC
+    if handler.opt["requires"] != PUBLIC
 )
 OPEN = {
     (method, route.path_format)
@@ -55,7 +55,7 @@ OPEN = {
     if isinstance(route, HTTPRoute) and route.path.startswith("/admin")
     for handler in route.route_handlers
     for method in handler.http_methods
-    if handler.opt["scope"] == PUBLIC and method != "OPTIONS"
+    if handler.opt["requires"] == PUBLIC and method != "OPTIONS"
 }
 
 
