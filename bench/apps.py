@@ -19,9 +19,7 @@ from nats.aio.msg import Msg
 
 from tallystick_server.edge.app import authenticated, routes
 from tallystick_server.edge.authentication.forward_auth import headers
-from tallystick_server.edge.authorization.guard import authorize
 from tallystick_server.edge.authorization.requirements import Scope
-from tallystick_server.edge.authorization.routes import declare_rules
 from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, ProblemError, complete_answer, error_answer
 from tallystick_server.edge.settings import Settings
 from tallystick_server.runtime.settings import load
@@ -38,10 +36,7 @@ async def small() -> dict[str, str]:
 def edge() -> ASGIApp:
     """Ours, with one more route."""
     settings = load(Settings, os.environ)
-    app = routes(settings)
-    app.register(small)
-    declare_rules(app, before_request=authorize)
-    return authenticated(settings, app)
+    return authenticated(settings, routes(settings, small))
 
 
 def bare_litestar() -> Litestar:

@@ -104,6 +104,8 @@ class Verifier:
             Unavailable: the tokens service does not answer.
         """
         self.check(token, access)
+        if token.restrictions.rate_limit is None:
+            return None
         quota = await self.limiter.spend(token)
         if quota is not None and not quota.granted:
             raise AuthError("rate_limited", token_id=token.id, quota=quota)

@@ -68,8 +68,8 @@ def authenticated(settings: Settings, app: Litestar) -> AuthenticationMiddleware
     return AuthenticationMiddleware(app, verifier, proxies, public_paths(app), counter)
 
 
-def routes(settings: Settings) -> Litestar:
-    """The edge's routes, to be served behind the authentication middleware."""
+def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
+    """The edge's routes, and others, to be served behind the authentication middleware."""
 
     @asynccontextmanager
     async def connected(app: Litestar) -> AsyncIterator[None]:
@@ -97,6 +97,7 @@ def routes(settings: Settings) -> Litestar:
         *prometheus_route.HANDLERS,
         *(reference.HANDLERS if settings.docs else ()),
         *(DASHBOARD if settings.dashboard else ()),
+        *others,
     ]
     app = Litestar(
         [_options(handlers), *handlers],

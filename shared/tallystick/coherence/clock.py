@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 Clock = Callable[[], float]
 """The current time in seconds; it is never set back."""
 
-
-def boot_time() -> float:
-    """Seconds on a clock that goes on counting while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+boot_time: Clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds on a clock that goes on counting while the machine is suspended."""

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from msgspec import structs
+
 from tallystick.coherence.cache import CachedToken, NegativeEntry
 from tallystick.errors import AuthError
 from tallystick.verifier import Verifier, valid
@@ -34,7 +36,7 @@ async def authenticate(verifier: Verifier, credential: Credential) -> Authentica
         raise AuthError("invalid_request", ONE_CREDENTIAL)
     if tokens:
         reading, cached = tokens[0]
-        return Authenticated(credential._replace(value=reading), cached)
+        return Authenticated(structs.replace(credential, value=reading), cached)
     invalid = [known for _, known in found if isinstance(known, NegativeEntry)]
     stored = [known for known in invalid if known.refused]
     return Authenticated(credential, valid((stored or invalid)[0]))

@@ -1,7 +1,7 @@
 """What a request carries from the middleware to its handler, each part under one name."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NotRequired, Required, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 
 from litestar import Request
 from msgspec import Struct
@@ -17,7 +17,7 @@ from tallystick_server.edge.http.proxies import TrustedProxies
 HttpRequest = Request[Any, Any, Any]
 
 
-class RequestContext(Struct, frozen=True):
+class RequestContext(Struct, frozen=True, gc=False):
     """Who sends a request, as far as that is known without its body.
 
     Args:
@@ -27,6 +27,7 @@ class RequestContext(Struct, frozen=True):
             cookie with the credential has been read.
         address: the client's address.
         headers: the raw header fields, without the credential.
+        traceparent: the trace that the request belongs to (W3C Trace Context).
     """
 
     request_id: str
@@ -34,6 +35,7 @@ class RequestContext(Struct, frozen=True):
     cached: CachedToken | None
     address: str | None
     headers: Sequence[tuple[bytes, bytes]]
+    traceparent: bytes | None = None
 
     @property
     def referrer(self) -> str | None:
@@ -89,7 +91,8 @@ Decision = Accepted | AuthError
 
 
 def state_of(request: HttpRequest) -> RequestState:
-    return cast("RequestState", request.scope["state"])
+    state: RequestState = request.scope["state"]  # type: ignore[assignment]  # what the middleware has put there
+    return state
 
 
 def context_of(request: HttpRequest) -> RequestContext:

@@ -8,6 +8,8 @@ from hashlib import sha256
 from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from msgspec import Struct
+
 from tallystick.errors import DenyReason
 from tallystick.tokens.format import digest
 
@@ -20,7 +22,7 @@ _BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t]+) *)?(.*)
 Kind = Literal["none", "ambiguous", "bearer", "query", "basic", "form", "session"]
 
 
-class Credential(NamedTuple):
+class Credential(Struct, frozen=True, gc=False):
     """What a request presents.
 
     Args:
@@ -62,22 +64,17 @@ def session_digest(secret: str) -> str:
 
 
 def plain_bearer(headers: Headers, fields: dict[bytes, bytes], query: bytes) -> bytes | None:
-    """What follows ``Bearer `` where that is certainly the only credential; None where `take` has to find out.
+    """The token of a bearer credential that is certainly the only one; None where `take` has to find out.
 
     Args:
         headers: the raw header fields.
         fields: the same as a dictionary.
         query: the query string.
     """
-    value = fields.get(b"authorization", b"")
-    if (
-        value[:7] == b"Bearer "
-        and len(fields) == len(headers)
-        and b"access" not in query
-        and b"%" not in query
-    ):
-        return value[7:]
-    return None
+    if len(fields) != len(headers) or (query and (b"access" in query or b"%" in query)):
+        return None
+    plain = _PLAIN.fullmatch(fields.get(b"authorization", b""))
+    return plain[1] if plain else None
 
 
 def take(headers: Headers, query: bytes) -> Taken:

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -10,7 +10,6 @@ from litestar import Litestar
 from litestar.types import Message, Receive, Scope, Send
 from msgspec import structs
 
-from tallystick.coherence.cache import CachedToken
 from tallystick.errors import AuthError, DenyReason, Unavailable
 from tallystick.rpc import tracing
 from tallystick.tokens.ids import new_id
@@ -76,53 +75,54 @@ class AuthenticationMiddleware:
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
-        return self._handle(scope, receive, send)
-
-    def _handle(self, scope: HttpScope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # What can be decided at once is decided without a coroutine for each step.
         headers, query = scope["headers"], scope["query_string"]
         fields = dict(headers)
+        client = scope["client"]
+        address = self._proxies.client_address(client[0] if client else None, headers)
+        traceparent = fields.get(b"traceparent")
         if not request_limits.is_plain(headers, fields, scope["raw_path"], query) and (
             error := request_limits.violation(
                 headers, scope["raw_path"], query, may_lack_host=_may_lack_host(scope)
             )
         ):
-            return self._answer_error(scope, send, self._context(scope, NONE), error)
+            context = RequestContext(next(self._ids), NONE, None, address, headers)
+            return self._answer_error(scope, send, context, error)
         if scope["path"].startswith(forward_auth.BEFORE_TARGET):
             query = forward_auth.read_question(headers, query)
             scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
             scope["method"], scope["query_string"] = forward_auth.method_of_check(scope["method"]), query
         # The usual case, in which all there is to do is to look the token up in the cache.
         token = plain_bearer(headers, fields, query)
-        cached = self._verifier.cached(token) if token is not None else None
-        if token is None or cached is None:
-            return self._authenticate(scope, receive, send)
-        del fields[b"authorization"]
-        scope["headers"] = list(fields.items())
-        context = self._context(scope, Credential("bearer", str(token, "latin-1")), cached)
+        if token is None:
+            credential, cached = _take(scope), None
+        else:
+            del fields[b"authorization"]
+            scope["headers"] = list(fields.items())
+            credential, cached = Credential("bearer", str(token, "latin-1")), self._verifier.cached(token)
+        context = RequestContext(next(self._ids), credential, cached, address, scope["headers"], traceparent)
+        if cached is None:
+            return self._without_cached(scope, receive, send, context)
         if scope["path"] == FORWARD_AUTH_PATH:
             answered = forward_auth.answer_from_cache(self._verifier, cached, scope["method"], query)
             if answered is not None:
                 return self._answer(scope, send, context, answered.answer, answered.decision)
         return self._serve(scope, receive, send, context)
 
-    def _authenticate(self, scope: HttpScope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    def _without_cached(
+        self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext
+    ) -> Coroutine[Any, Any, None]:
         """Any other request: its token is not in the cache, or it has none, or two."""
-        method, path, headers = scope["method"], scope["path"], scope["headers"]
-        credential, scope["headers"], scope["query_string"] = take(headers, scope["query_string"])
-        if path.startswith(OAUTH2_PATHS):
-            credential = client_authentication.with_basic(headers, credential)
-        elif path == FORWARD_AUTH_PATH and credential == NONE:
-            credential = forwarded(headers)  # a client that cannot set headers, behind a proxy
-        context = self._context(scope, credential)
         if not self._requires_token(scope):
             return self._serve(scope, receive, send, context)
-        fault = credential.fault()
+        fault = context.credential.fault()
         if fault is None:
             return self._look_up(scope, receive, send, context)
-        if fault == "missing_token" and client_authentication.may_be_in_body(method, path, headers):
+        if fault == "missing_token" and client_authentication.may_be_in_body(
+            scope["method"], scope["path"], context.headers
+        ):
             return self._serve(scope, receive, send, context)
-        return self._answer_error(scope, send, context, AuthError(fault))
+        return self._answer_error(scope, send, context, FAULTS[fault])
 
     async def _look_up(self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext) -> None:
         try:
@@ -151,8 +151,7 @@ class AuthenticationMiddleware:
         """Has the application answer, and records its decision as the answer starts."""
         state: RequestState = {"context": context}
         scope["state"] = state
-        traceparent = next((value for name, value in context.headers if name == b"traceparent"), None)
-        tracing.serve(context.request_id, str(traceparent, "latin-1") if traceparent else None)
+        tracing.serve(context.request_id, context.traceparent)
         method = scope["method"]
         is_head = method == "HEAD"
         if is_head:
@@ -223,16 +222,24 @@ class AuthenticationMiddleware:
         else:
             usage.rejected(decision, context.address, route, context.request_id)
 
-    def _context(
-        self, scope: HttpScope, credential: Credential, cached: CachedToken | None = None
-    ) -> RequestContext:
-        client, headers = scope["client"], scope["headers"]
-        address = self._proxies.client_address(client[0] if client else None, headers)
-        return RequestContext(next(self._ids), credential, cached, address, headers)
 
-
+FAULTS: Mapping[DenyReason, AuthError] = {
+    reason: AuthError(reason) for reason in ("missing_token", "invalid_request", "invalid_token")
+}
+"""The rejections of credentials that are none by their looks."""
 _NOT_TO_BE_KEPT = ((b"cache-control", b"private, no-store"), (b"referrer-policy", b"no-referrer"))
 """A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, section 5.3)."""
+
+
+def _take(scope: HttpScope) -> Credential:
+    """Removes the credential from a request's header fields and query string."""
+    headers, path = scope["headers"], scope["path"]
+    credential, scope["headers"], scope["query_string"] = take(headers, scope["query_string"])
+    if path.startswith(OAUTH2_PATHS):
+        return client_authentication.with_basic(headers, credential)
+    if path == FORWARD_AUTH_PATH and credential == NONE:
+        return forwarded(headers)  # a client that cannot set headers, behind a proxy
+    return credential
 
 
 def _without_cache_control(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
@@ -243,7 +250,9 @@ def _area(path: str) -> str:
     """The prefix of a path that decides about members and headers of its error answers."""
     if path == FORWARD_AUTH_PATH or path.startswith(forward_auth.BEFORE_TARGET):
         return FORWARD_AUTH_PATH
-    return next((area for area in (API_PATHS, OAUTH2_PATHS) if path.startswith(area)), "")
+    if path.startswith(API_PATHS):
+        return API_PATHS
+    return OAUTH2_PATHS if path.startswith(OAUTH2_PATHS) else ""
 
 
 @lru_cache

@@ -37,13 +37,16 @@ async def authorize(request: HttpRequest) -> None:
         ProblemError: the query or the body does not fit.
         Unavailable: this cannot be decided now.
     """
-    rules = rules_of(request.route_handler)
     scope = request.scope
+    rules = rules_of(scope["route_handler"])
     faults = parameters.read_query(scope, rules.query) if scope["query_string"] else ()
-    cached = context_of(request).cached
+    state = state_of(request)
+    cached = state["context"].cached
     if cached is not None and rules.scope in cached.admitted and not rules.reads_body:
         # What was found for this unrestricted token before.
-        decide(request, Accepted(cached.token))
+        state["decision"] = Accepted(cached.token)
+        if not faults:
+            return
     elif rules.authenticate is not None:
         await rules.authenticate(request, rules)
     elif isinstance(rules.requires, Scope | AnyToken):
@@ -59,7 +62,7 @@ async def authorize(request: HttpRequest) -> None:
             more_faults=rules.more_faults,
         )
     elif rules.form is not None:
-        state_of(request)["form"] = await bodies.read_form(request, rules.form)
+        state["form"] = await bodies.read_form(request, rules.form)
 
 
 async def authenticate_again(request: HttpRequest) -> RequestContext:

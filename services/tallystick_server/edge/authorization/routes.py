@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import Litestar
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from msgspec import Struct, structs
 
@@ -60,7 +60,7 @@ class RouteRules(Struct, frozen=True, kw_only=True):
     reads_body: bool = False
 
 
-def rules_of(handler: HTTPRouteHandler) -> RouteRules:
+def rules_of(handler: BaseRouteHandler) -> RouteRules:
     """The rules of a route, as `declare_rules` has read them."""
     rules: RouteRules = handler.opt["rules"]
     return rules

@@ -200,9 +200,9 @@ def changes(path: str) -> Decorator:
     return post(path, requires=Session(ADMIN), authenticate=authenticate_session, status_code=200, **_COMMON)
 
 
-def shows_all(path: str) -> Decorator:
+def shows_all(*paths: str) -> Decorator:
     """A page for everyone."""
-    return get(path, requires=PUBLIC, **_COMMON)
+    return get(list(paths), requires=PUBLIC, **_COMMON)
 
 
 def takes_from_all(path: str) -> Decorator:
