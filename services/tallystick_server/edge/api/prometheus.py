@@ -128,13 +128,15 @@ def _up() -> Response[Health]:
 
 
 @route(
-    ["/", "/{path:path}"],
+    "/",
     http_method=[HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE],
     requires=AnyToken(),
     include_in_schema=False,
 )
 async def unknown() -> None:
-    """A stranger learns nothing about which paths exist: this, too, needs a token."""
+    """There is nothing here. The middleware has requests to paths that lead nowhere answered as this one, where they
+    need no token: OPTIONS, and methods that no route offers.
+    """
     raise ProblemError("not_found")
 
 

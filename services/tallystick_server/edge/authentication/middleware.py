@@ -118,8 +118,11 @@ class AuthenticationMiddleware:
         fault = context.credential.fault()
         if fault is None:
             return self._look_up(scope, receive, send, context)
-        if fault == "missing_token" and client_authentication.may_be_in_body(
-            scope["method"], scope["path"], context.headers
+        method, path = scope["method"], scope["path"]
+        if (
+            fault == "missing_token"
+            and client_authentication.may_be_in_body(method, path, context.headers)
+            and self._routes.template(path) != UNROUTED
         ):
             return self._serve(scope, receive, send, context)
         return self._answer_error(scope, send, context, FAULTS[fault])

@@ -151,7 +151,7 @@ def shown_path(raw_path: bytes, route: str) -> str:
         route: the template, such as ``/v1/tokens/{token_id}/log``; or `UNROUTED`.
     """
     segments = raw_path.split(b"/")[1:]
-    templates = route.split("/")[1:] if route not in {UNROUTED, "/{path}"} else []
+    templates = route.split("/")[1:] if route != UNROUTED else []
     shown: list[str] = []
     length = 0
     for number, segment in enumerate(segments):

@@ -33,7 +33,6 @@ HANDLERS = {
     "admin": "dashboard",
     UNROUTED: UNROUTED,
     "": UNROUTED,
-    "{path}": UNROUTED,
 }
 """Who answers requests that are not for the API, by the first segment of their route."""
 _EMPTY_BYTES = len(msgspec.json.encode(ApiCalls(calls=())))

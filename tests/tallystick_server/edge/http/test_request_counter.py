@@ -88,17 +88,53 @@ PATHS = {
     "/v1/account/alice": "/v1/account/{account}",
     "/v1/tokens/tok_1/log?page=0": "/v1/tokens/{token_id}/log",
     "/metrics": "/metrics",
+    "/auth?scope=api": "/auth",
+    "/auth/the/client/s?path": "/auth",
+    "/oauth2/introspect": "/oauth2/introspect",
     "/v1/nothing/here": UNROUTED,
+    "/nothing": UNROUTED,
+    "/docs/nothing": UNROUTED,
 }
 
 
-async def test_a_token_that_is_rejected_is_counted_on_the_route_it_was_sent_to(edge, tokens_service):
-    calls = edge._transport.app._counter
+async def test_a_token_that_is_rejected_is_counted_once_on_the_route_it_was_sent_to(edge, tokens_service):
+    calls, usage = edge._transport.app._counter, edge._transport.app._verifier.usage
     for (name, headers), (path, route) in product(TOKENS.items(), PATHS.items()):
         calls._counts.clear()
+        usage.take_results()
         answer = await edge.get(path, headers=headers)
         assert answer.status_code == (400 if name == "ambiguous" else 401)
         assert calls._counts == {("GET", answer.status_code, route): 1}, (name, path)
+        assert usage.take_results() == {answer.json()["code"]: 1}, (name, path)
+
+
+async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
+    edge, operator, tokens_service
+):
+    value, _ = await issue(operator, "api")
+    middleware = edge._transport.app
+    framework, entered = middleware._app, []
+
+    async def entering(scope, receive, send) -> None:
+        entered.append(scope["path"])
+        await framework(scope, receive, send)
+
+    middleware._app = entering
+    good = {"authorization": f"Bearer {value}"}
+    for path in PATHS:
+        if path.startswith("/auth"):
+            continue  # answered from the cache
+        entered.clear()
+        for headers in TOKENS.values():
+            await edge.get(path, headers=headers)
+        assert entered == []
+        for _ in range(2):  # looked up, then known
+            await edge.get(path, headers=good)
+        assert len(entered) == 2, path
+    for method, path in product(["OPTIONS", "TRACE"], ["/v1/stats", "/nothing"]):
+        entered.clear()
+        answer = await edge.request(method, path)
+        assert (answer.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
 
 
 def routed(path: str) -> str:
