@@ -92,16 +92,16 @@ async def create(
     now = datetime.now(UTC)
     try:
         wanted = new_token(data, now)
-    except ProblemError as refused:
+    except ProblemError as error:
         others = [*form_problems(data, now), *await account_faults(request, data.account)]
-        faults = validation.with_others(refused.errors, others)
+        faults = validation.with_others(error.errors, others)
         raise ProblemError("bad_request", errors=tuple(faults)) from None
     try:
         return await make(request, wanted, status=200)
-    except ProblemError as refused:
+    except ProblemError as error:
         # Only the account's name was rejected: it is not an account's.
-        if refused.code == "bad_request" and [each.field for each in refused.errors] == ["account"]:
-            raise ProblemError("not_found", "there is no such account", errors=refused.errors) from None
+        if error.code == "bad_request" and [each.field for each in error.errors] == ["account"]:
+            raise ProblemError("not_found", "there is no such account", errors=error.errors) from None
         raise
 
 
@@ -170,8 +170,8 @@ async def _revoke(
             # The SHA-256 of 64 hexadecimal digits is both the digest of such a token and the key of such an id.
             or_key=True if token_format.is_hex(name) else None,
         )
-    except ProblemError as refused:
-        if refused.code == "not_found":
+    except ProblemError as error:
+        if error.code == "not_found":
             return None
         raise
 
@@ -218,8 +218,8 @@ async def _part(request: HttpRequest, account: str, page: int, size: int) -> Tok
     wanted = ListTokens(page=page, page_size=size, account=account, actor=actor(request))
     try:
         return await ask(request, LIST_TOKENS, wanted)
-    except ProblemError as refused:
-        if size > 1 and [each.field for each in refused.errors] == ["pageSize"]:
+    except ProblemError as error:
+        if size > 1 and [each.field for each in error.errors] == ["pageSize"]:
             return None
         raise
 

@@ -376,7 +376,7 @@ async def revoke(
 
 @get("/v1/tokens/{token_id:str}/log", requires=Scope("api:tokens:read", account=AccountIn.TOKEN))
 async def log(request: HttpRequest, token_id: TokenIdOrDigest, after: After = None) -> TokenLog:
-    """The latest changes of a token with what they changed, and what was refused to it.
+    """The latest changes of a token with what they changed, and which of its requests were rejected.
 
     With `after`, the `next` of the answer before, the entries that came before those.
     """

@@ -50,10 +50,10 @@ async def add(request: HttpRequest) -> Page:
             ADD_ACCOUNT,
             AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
         )
-    except ProblemError as refused:
-        if refused.code != "bad_request":
+    except ProblemError as error:
+        if error.code != "bad_request":
             raise
-        return await _list(request, "", 0, form=sent, problems=refused.errors)
+        return await _list(request, "", 0, form=sent, problems=error.errors)
     return done(request, "/admin/accounts", Flash("added" if added.state == "new" else "existing"))
 
 

@@ -73,8 +73,8 @@ async def overview(request: HTMXRequest) -> Page:
             ask(request, EXPOSITION, AskExposition()),
             ask(request, METRICS_HISTORY, AskHistory(minutes=MINUTES, kind="checks:")),
         )
-    except ProblemError as refused:
-        if request.htmx or refused.code not in {"unavailable", "overloaded"}:
+    except ProblemError as error:
+        if request.htmx or error.code not in {"unavailable", "overloaded"}:
             raise
         tokens = await ask(request, LIST_TOKENS, ListTokens(page_size=1, actor=actor(request)))
         accounts = await ask(request, LIST_ACCOUNTS, ListAccounts(page_size=1, actor=actor(request)))

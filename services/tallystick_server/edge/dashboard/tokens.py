@@ -142,8 +142,8 @@ async def _listing(request: HttpRequest, wanted: ListTokens) -> TokenPage:
     """A page of the list, in parts where it is more than one answer holds."""
     try:
         return await ask(request, LIST_TOKENS, wanted)
-    except ProblemError as refused:
-        if [error.field for error in refused.errors] != ["pageSize"]:
+    except ProblemError as error:
+        if [each.field for each in error.errors] != ["pageSize"]:
             raise
     replace = msgspec.structs.replace
     first, size = wanted.page * PARTS, PAGE_SIZE // PARTS
@@ -187,12 +187,12 @@ async def make(request: HttpRequest) -> Page:
                 idempotency_key=sent.get("key") or None,
             ),
         )
-    except ProblemError as refused:
-        if refused.code == "conflict":
+    except ProblemError as error:
+        if error.code == "conflict":
             return page(
                 request, "tokens/made.html", made=None, secret="", settled=True, rotated=None, base=""
             )
-        return _form(request, sent, _problems(refused))
+        return _form(request, sent, _problems(error))
     return _reveal(request, created, secret.value)
 
 
@@ -240,10 +240,10 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
             "changed",
             revisions=(token.revision,),
         )
-    except ProblemError as refused:
-        if refused.current is not None:
-            return _stale(request, sent, filled.token, refused.current)
-        return _form(request, sent, _problems(refused), token=token)
+    except ProblemError as error:
+        if error.current is not None:
+            return _stale(request, sent, filled.token, error.current)
+        return _form(request, sent, _problems(error), token=token)
 
 
 @shows("/admin/tokens/{token_id:str}/disable")
@@ -394,15 +394,15 @@ def _form(
     )
 
 
-def _problems(refused: ProblemError) -> tuple[FieldError, ...]:
+def _problems(error: ProblemError) -> tuple[FieldError, ...]:
     """What was wrong with a form's fields.
 
     Raises:
         ProblemError: it was something else.
     """
-    if refused.code not in {"bad_request", "exceeds_authority", "conflict"}:
-        raise refused
-    return refused.errors or (FieldError(field="", message=refused.detail),)
+    if error.code not in {"bad_request", "exceeds_authority", "conflict"}:
+        raise error
+    return error.errors or (FieldError(field="", message=error.detail),)
 
 
 def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: Token | None = None) -> Page:

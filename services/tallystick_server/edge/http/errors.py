@@ -125,7 +125,7 @@ class ProblemError(Exception):
 
 
 class Problem(msgspec.Struct, kw_only=True, rename="camel"):
-    """Why a request was refused (RFC 9457).
+    """Why a request was rejected (RFC 9457).
 
     Args:
         code: what a program may act on.
