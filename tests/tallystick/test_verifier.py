@@ -27,7 +27,7 @@ ORDERS = AccessRequest("orders")
 async def verifier(edge_client, tokens_service) -> AsyncIterator[Verifier]:
     verifier = Verifier(max_tokens=100)
     async with verifier.run(NatsTransport(edge_client)):
-        await until_async(lambda: verifier.cache.alive(verifier.clock()))
+        await until_async(lambda: verifier.cache.has_lease(verifier.clock()))
         yield verifier
 
 
@@ -96,7 +96,7 @@ async def test_a_lease_by_another_clock_ends_by_that_clock(edge_client, tokens_s
     verifier = Verifier(max_tokens=100, clock=lambda: time)
     async with verifier.run(NatsTransport(edge_client)):
         async with asyncio.timeout(30):
-            while not verifier.cache.alive(time):
+            while not verifier.cache.has_lease(time):
                 await asyncio.sleep(0.01)
         value, _ = await issue(operator, "orders")
         await verifier.authenticate(value)

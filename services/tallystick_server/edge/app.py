@@ -132,7 +132,7 @@ def _report(producer: Producer, verifier: Verifier, counter: RequestCounter) -> 
 
     producer.measures = measures = verifier.measures
     measures.gauge(catalogue.EDGES, lambda: 1)
-    measures.gauge(catalogue.LEASES, lambda: verifier.cache.alive(verifier.clock()))
+    measures.gauge(catalogue.LEASES, lambda: verifier.cache.has_lease(verifier.clock()))
     measures.gauge(catalogue.CACHED_TOKENS, lambda: len(verifier.cache))
     producer.before_report += [lambda: counter.report(producer), count_decisions]
 

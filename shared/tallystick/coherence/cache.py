@@ -1,13 +1,13 @@
-"""What this edge knows about tokens, and whether it may rely on it now: no clock, no message, no await.
+"""The cache of tokens, and whether it may be used now. It has no clock, sends no message and never awaits.
 
-The promise that a revoked token is refused everywhere once the revoke call has returned rests on these rules, each
-of which `tests/tallystick/coherence/test_invalidation_model.py` shows to be needed:
+A revoked token is rejected everywhere once the revoke call has returned. That rests on these rules, each of which
+`tests/tallystick/coherence/test_invalidation_model.py` shows to be needed:
 
-- A change deletes what is known of its token, and cuts off every question about it that is under way: its answer
-  may be from before the change, so it is neither kept nor given to requests that come later.
-- What is known, and questions under way, are relied on only while a lease lives. It counts from before it was
-  asked for, and only once every change up to the one it names has been followed.
-- Changes are acknowledged as far as they were followed without a hole.
+- A change deletes the cached token, and detaches every pending lookup of it: the answer may be from before the change,
+  so it is neither cached nor given to later requests.
+- The cache and pending lookups are used only while the lease lasts. A lease counts from before it was requested, and
+  only once every change up to the one it names has been applied.
+- Changes are acknowledged as far as they were applied without a gap.
 """
 
 from asyncio import Future
@@ -25,12 +25,12 @@ V = TypeVar("V")
 Key = bytes
 """A token's SHA-256 digest."""
 
-MAX_AHEAD = 10_000
-"""Changes remembered that came before an earlier one; more are as good as lost."""
+MAX_OUT_OF_ORDER = 10_000
+"""Changes that may wait for an earlier one. More are treated as lost, and fetched."""
 
 
 class CachedToken:
-    """A token that is honoured, until `ends` (seconds on the caller's clock) at the latest."""
+    """A valid token. It expires at `ends`, in seconds on the caller's clock."""
 
     __slots__ = ("admitted", "answers", "ends", "token")
 
@@ -38,15 +38,13 @@ class CachedToken:
         self.token = token
         self.ends = ends
         self.admitted: set[str] = set()
-        """Scopes of routes it was admitted to, and will be for as long as it stays what it is; never a scope that a
-        request names.
-        """
+        """Scopes of routes that it covers without any further check; never a scope that a request names."""
         self.answers: dict[bytes, Any] = {}
-        """What was answered about it to proxies, by their question."""
+        """Answers to forward-auth checks, by query string."""
 
 
 class NegativeEntry(NamedTuple):
-    """A token that is not honoured; `refused` says which and why, where there is such a token."""
+    """An invalid token, until `ends`. If the token exists, `refused` says which it is and why it is invalid."""
 
     refused: RefusedToken | None
     ends: float
@@ -55,12 +53,12 @@ class NegativeEntry(NamedTuple):
 Known = CachedToken | NegativeEntry
 
 
-class Flight:
-    """A question about one token that is under way.
+class PendingLookup:
+    """A lookup of one token that has not been answered yet.
 
     Args:
-        key: which token.
-        began: before it was asked.
+        key: the token.
+        began: a time before the request was sent.
     """
 
     __slots__ = ("began", "joined", "key")
@@ -69,39 +67,40 @@ class Flight:
         self.key = key
         self.began = began
         self.joined: list[Future[Known | None]] = []
-        """Requests that wait for the same answer."""
+        """Requests that share the answer."""
 
 
 class Cache:
     """Args:
-    size: how many honoured tokens are kept at most; the least recently used ones go first.
-    unknown_size: how many others, apart, so that a flood of those drives out no good one.
-    unknown_s: how long a refusal is kept, in seconds.
+    size: the maximum number of valid tokens. The least recently used ones are dropped first.
+    negative_size: the maximum number of invalid tokens. They have a table of their own, so that a flood of them drops no
+        valid one.
+    negative_s: how long an invalid token stays cached, in seconds.
     """
 
-    def __init__(self, size: int, unknown_size: int, unknown_s: float = 1.0) -> None:
+    def __init__(self, size: int, negative_size: int, negative_s: float = 1.0) -> None:
         self._size = size
-        self._unknown_size = unknown_size
-        self._unknown_s = unknown_s
+        self._negative_size = negative_size
+        self._negative_s = negative_s
         self._entries: OrderedDict[Key, CachedToken] = OrderedDict()
-        self._unknown: OrderedDict[Key, NegativeEntry] = OrderedDict()
-        self._flights: dict[Key, Flight] = {}
+        self._negative: OrderedDict[Key, NegativeEntry] = OrderedDict()
+        self._pending: dict[Key, PendingLookup] = {}
         self._by_notice: dict[str, Key] = {}
-        """The tokens that are known or asked about, by the key that notices of changes name them with."""
+        """Cached tokens and pending lookups, by the key that change notices name them with."""
         self._lease_ends = float("-inf")
-        self._ahead: set[int] = set()
-        self.followed: int | None = None
-        """Up to which change everything was followed without a hole; None before the first lease."""
-        self.heard = 0
-        """The highest change heard of."""
+        self._out_of_order: set[int] = set()
+        self.applied_seq: int | None = None
+        """The change up to which all were applied without a gap; None before the first lease."""
+        self.latest_seq = 0
+        """The highest change that this cache has been told of."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    # What is known
+    # Cached tokens
 
     def get(self, key: Key, now: float) -> CachedToken | None:
-        """A token that is honoured now, as far as this may be relied on."""
+        """The token, if it is cached as valid."""
         if now >= self._lease_ends:
             return None
         entry = self._entries.get(key)
@@ -110,99 +109,114 @@ class Cache:
         self._entries.move_to_end(key)
         return entry
 
-    def refused(self, key: Key, now: float) -> NegativeEntry | None:
-        """A token that is not honoured."""
+    def negative(self, key: Key, now: float) -> NegativeEntry | None:
+        """The token, if it is cached as invalid."""
         if now >= self._lease_ends:
             return None
-        unknown = self._unknown.get(key)
+        unknown = self._negative.get(key)
         return unknown if unknown is not None and now < unknown.ends else None
 
-    def alive(self, now: float) -> bool:
-        """Whether there is a lease."""
+    def has_lease(self, now: float) -> bool:
+        """Whether the cache may be used."""
         return now < self._lease_ends
 
-    # Questions under way
+    # Lookups
 
-    def flight(self, key: Key, now: float) -> Flight | None:
-        """A question whose answer is good enough for a request that comes now."""
-        return self._flights.get(key) if now < self._lease_ends else None
+    def pending(self, key: Key, now: float) -> PendingLookup | None:
+        """A pending lookup whose answer may be used for a request that arrives now."""
+        return self._pending.get(key) if now < self._lease_ends else None
 
-    def begin(self, key: Key, now: float) -> Flight:
-        """A new question; an older one about the same token is not joined any more."""
-        flight = self._flights[key] = Flight(key, now)
+    def start(self, key: Key, now: float) -> PendingLookup:
+        """Starts a lookup. No later request shares an older lookup of the same token."""
+        lookup = self._pending[key] = PendingLookup(key, now)
         self._by_notice[notice_key(key)] = key
-        return flight
+        return lookup
 
-    def land(self, flight: Flight, verdict: Verdict | None) -> Known | None:
-        """What the answer says to those who asked, kept for others unless a change came in between. None: there
-        was no answer.
+    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> Known | None:
+        """Completes a lookup, and caches the answer unless a change arrived in between.
+
+        Args:
+            lookup: the lookup.
+            verdict: the answer; None if none arrived.
+
+        Returns:
+            The token for those who share the lookup; None if no answer arrived.
         """
-        kept = self._flights.get(flight.key) is flight
+        kept = self._pending.get(lookup.key) is lookup
         if kept:
-            del self._flights[flight.key]
+            del self._pending[lookup.key]
         if verdict is None:
             if kept:
-                self._drop_notice_key(flight.key)
+                self._drop_notice_key(lookup.key)
             return None
         if verdict.token is None:
-            unknown = NegativeEntry(verdict.refused, flight.began + self._unknown_s)
-            # It becomes valid by itself, without a change that would tell.
+            unknown = NegativeEntry(verdict.refused, lookup.began + self._negative_s)
+            # It becomes valid by time alone, without a change notice.
             if kept and not (verdict.refused and verdict.refused.reason == "not_yet_valid"):
-                self._keep(self._unknown, flight.key, unknown, self._unknown_size)
+                self._keep(self._negative, lookup.key, unknown, self._negative_size)
             elif kept:
-                self._drop_notice_key(flight.key)
+                self._drop_notice_key(lookup.key)
             return unknown
         lasts = verdict.expires_in
-        entry = CachedToken(verdict.token, float("inf") if lasts is None else flight.began + lasts)
+        entry = CachedToken(verdict.token, float("inf") if lasts is None else lookup.began + lasts)
         if kept:
-            self._keep(self._entries, flight.key, entry, self._size)
+            self._keep(self._entries, lookup.key, entry, self._size)
         return entry
 
-    # What changed
+    # Changes
 
-    def follow(self, changes: Iterable[Changed], latest: int) -> None:
-        """Forgets what is out of date. Changes may come twice, late, or in any order."""
+    def apply_changes(self, changes: Iterable[Changed], latest: int) -> None:
+        """Deletes what the changes invalidate. Changes may arrive twice, late, or in any order.
+
+        Args:
+            changes: the changes.
+            latest: the highest change that exists.
+        """
         for change in changes:
             key = self._by_notice.get(change.key)
             if key is not None:
                 self._forget(key)
                 self._drop_notice_key(key)
-            if self.followed is not None and change.seq > self.followed and len(self._ahead) < MAX_AHEAD:
-                self._ahead.add(change.seq)
-        self.heard = max(self.heard, latest)
-        while self.followed is not None and self.followed + 1 in self._ahead:
-            self.followed += 1
-            self._ahead.discard(self.followed)
+            if (
+                self.applied_seq is not None
+                and change.seq > self.applied_seq
+                and len(self._out_of_order) < MAX_OUT_OF_ORDER
+            ):
+                self._out_of_order.add(change.seq)
+        self.latest_seq = max(self.latest_seq, latest)
+        while self.applied_seq is not None and self.applied_seq + 1 in self._out_of_order:
+            self.applied_seq += 1
+            self._out_of_order.discard(self.applied_seq)
 
-    def forget_all(self, seq: int) -> None:
-        """Starts anew from a change that is committed: whatever is asked from now on is answered after it."""
+    def restart(self, seq: int) -> None:
+        """Empties the cache. `seq` is a committed change: whatever is looked up from now on is answered after it."""
         self._entries.clear()
-        self._unknown.clear()
-        self._flights.clear()
+        self._negative.clear()
+        self._pending.clear()
         self._by_notice.clear()
-        self._ahead.clear()
-        self.followed = seq
-        self.heard = max(self.heard, seq)
+        self._out_of_order.clear()
+        self.applied_seq = seq
+        self.latest_seq = max(self.latest_seq, seq)
 
-    # Whether it may be relied on
+    # The lease
 
-    def lease(self, seq: int, ends: float) -> bool:
-        """Takes a lease that names a change; answers whether everything up to that was followed."""
-        if self.followed is None or self.followed < seq:
+    def renew_lease(self, seq: int, ends: float) -> bool:
+        """Takes or extends the lease. False if the changes up to `seq` have not all been applied."""
+        if self.applied_seq is None or self.applied_seq < seq:
             return False
         self._lease_ends = max(self._lease_ends, ends)
         return True
 
     def end_lease(self) -> None:
-        """Relies on nothing any more."""
+        """Stops using the cache, until the next lease."""
         self._lease_ends = float("-inf")
-        self.followed = None
-        self.heard = 0
+        self.applied_seq = None
+        self.latest_seq = 0
 
     def _forget(self, key: Key) -> None:
         self._entries.pop(key, None)
-        self._unknown.pop(key, None)
-        self._flights.pop(key, None)
+        self._negative.pop(key, None)
+        self._pending.pop(key, None)
 
     def _keep(self, known: OrderedDict[Key, V], key: Key, value: V, size: int) -> None:
         known[key] = value
@@ -213,5 +227,5 @@ class Cache:
 
     def _drop_notice_key(self, key: Key) -> None:
         """Where nothing is known of a token any more."""
-        if key not in self._entries and key not in self._unknown and key not in self._flights:
+        if key not in self._entries and key not in self._negative and key not in self._pending:
             self._by_notice.pop(notice_key(key), None)

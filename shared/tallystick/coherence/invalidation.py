@@ -1,6 +1,4 @@
-"""Keeps the cache true: follows the changes, acknowledges them, and holds the lease without which nothing in it may
-be relied on.
-"""
+"""Keeps a cache coherent: applies changes, acknowledges them, and renews the lease without which it may not be used."""
 
 import asyncio
 import logging
@@ -30,9 +28,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.2
 REORDERED_S = 0.01
-"""How long a change may come after a later one, of another replica, before it counts as lost."""
+"""How long a change may arrive after a later one, of another replica, before it counts as lost."""
 DRIFT = 0.99
-"""Two clocks count the same seconds; should one be a little slow, a lease still ends here first."""
+"""A lease ends here first, even if one of the two clocks is a little slow."""
 
 
 class CacheInvalidation:
@@ -41,14 +39,14 @@ class CacheInvalidation:
         self._cache = cache
         self._clock = clock
         self._edge = new_id("edge_")
-        self._behind = asyncio.Event()
+        self._gap = asyncio.Event()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Keeps the cache coherent while the block runs. The lease is returned at the end, so that no revocation waits
         for it.
         """
-        tasks = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._keep_up())]
+        tasks = [asyncio.create_task(self._renew_leases()), asyncio.create_task(self._catch_up())]
         try:
             yield
         finally:
@@ -57,75 +55,77 @@ class CacheInvalidation:
             self._cache.end_lease()
             await self._transport.call(RELEASE_LEASE, ReleaseLease(edge=self._edge))
 
-    async def _keep_lease(self) -> None:
+    async def _renew_leases(self) -> None:
         while not self._transport.is_connected:
             await asyncio.sleep(RETRY_S)
-        # Before the first lease is asked for, on the same connection: what is committed after it reaches us.
-        await self._transport.subscribe(CHANGED, Changes, self._hear)
+        # Before the first lease is requested, on the same connection, so that every later change arrives.
+        await self._transport.subscribe(CHANGED, Changes, self._receive)
         while True:
             await asyncio.sleep(await self._renew())
 
     async def _renew(self) -> float:
-        """Takes or renews the lease, and answers after how many seconds to do so again."""
-        asked, followed = self._clock(), self._cache.followed
-        lease = await self._transport.call(RENEW_LEASE, RenewLease(edge=self._edge, seq=followed))
+        """Takes or renews the lease. Returns the seconds until it has to be renewed again."""
+        asked, applied_seq = self._clock(), self._cache.applied_seq
+        lease = await self._transport.call(RENEW_LEASE, RenewLease(edge=self._edge, seq=applied_seq))
         if isinstance(lease, Failure):
             return RETRY_S
-        if followed is not None and lease.seq < followed:
-            self._begin_anew()
+        if applied_seq is not None and lease.seq < applied_seq:
+            self._restart()
             return 0
-        if followed is None:
-            self._cache.forget_all(lease.seq)
-        self._cache.follow((), lease.seq)
-        if self._lags():
+        if applied_seq is None:
+            self._cache.restart(lease.seq)
+        self._cache.apply_changes((), lease.seq)
+        if self._is_behind():
             await self._fetch()
-        if not self._cache.lease(lease.seq, asked + lease.seconds * DRIFT):
-            self._cache.forget_all(lease.seq)
-            self._cache.lease(lease.seq, asked + lease.seconds * DRIFT)
+        if not self._cache.renew_lease(lease.seq, asked + lease.seconds * DRIFT):
+            self._cache.restart(lease.seq)
+            self._cache.renew_lease(lease.seq, asked + lease.seconds * DRIFT)
         await self._acknowledge()
         return lease.seconds / 3
 
-    async def _hear(self, notice: Changes) -> None:
-        self._cache.follow(notice.changes, notice.seq)
-        if self._lags():
-            self._behind.set()
+    async def _receive(self, notice: Changes) -> None:
+        self._cache.apply_changes(notice.changes, notice.seq)
+        if self._is_behind():
+            self._gap.set()
         else:
             await self._acknowledge()
 
-    async def _keep_up(self) -> None:
+    async def _catch_up(self) -> None:
         """Fetches what was missed."""
         while True:
-            await self._behind.wait()
-            self._behind.clear()
+            await self._gap.wait()
+            self._gap.clear()
             await asyncio.sleep(REORDERED_S)
-            if self._lags():
+            if self._is_behind():
                 await self._fetch()
             await self._acknowledge()
 
     async def _fetch(self) -> None:
-        followed = self._cache.followed
-        if followed is None:
+        applied_seq = self._cache.applied_seq
+        if applied_seq is None:
             return
-        missed = await self._transport.call(GET_CHANGES, GetChanges(after=followed))
+        missed = await self._transport.call(GET_CHANGES, GetChanges(after=applied_seq))
         if isinstance(missed, Failure):
-            return  # nothing is acknowledged, so whoever waits for that waits for the lease's end
+            return  # nothing is acknowledged, so a revocation waits for the end of the lease
         if missed.changes:
-            self._cache.follow(missed.changes, missed.seq)
-        elif (self._cache.followed or 0) < missed.seq:
-            self._cache.forget_all(missed.seq)
+            self._cache.apply_changes(missed.changes, missed.seq)
+        elif (self._cache.applied_seq or 0) < missed.seq:
+            self._cache.restart(missed.seq)
         else:
-            self._cache.heard = max(self._cache.followed or 0, missed.seq)
+            self._cache.latest_seq = max(self._cache.applied_seq or 0, missed.seq)
 
     async def _acknowledge(self) -> None:
-        if self._cache.followed is None:
+        if self._cache.applied_seq is None:
             return
-        await self._transport.publish(ACKNOWLEDGED, Acknowledged(edge=self._edge, seq=self._cache.followed))
+        await self._transport.publish(
+            ACKNOWLEDGED, Acknowledged(edge=self._edge, seq=self._cache.applied_seq)
+        )
 
-    def _lags(self) -> bool:
-        return self._cache.followed is not None and self._cache.followed < self._cache.heard
+    def _is_behind(self) -> bool:
+        return self._cache.applied_seq is not None and self._cache.applied_seq < self._cache.latest_seq
 
-    def _begin_anew(self) -> None:
-        """PostgreSQL went back to an earlier state: what we acknowledged means something else now."""
-        log.warning("the changes began anew; so does this edge")
+    def _restart(self) -> None:
+        """PostgreSQL was restored to an earlier state: the numbers acknowledged so far mean other changes now."""
+        log.warning("the numbers of changes went back; the cache restarts")
         self._cache.end_lease()
         self._edge = new_id("edge_")

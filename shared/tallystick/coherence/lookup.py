@@ -41,30 +41,30 @@ class TokenLookup:
 
     async def _known(self, of_token: Key) -> Known | None:
         moment = self._clock()
-        known = self._cache.get(of_token, moment) or self._cache.refused(of_token, moment)
+        known = self._cache.get(of_token, moment) or self._cache.negative(of_token, moment)
         if known is not None:
             return known
-        if flight := self._cache.flight(of_token, moment):
+        if pending := self._cache.pending(of_token, moment):
             joined: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
-            flight.joined.append(joined)
+            pending.joined.append(joined)
             return await joined
         if self._running >= MAX_LOOKUPS:
             raise Overloaded(f"{MAX_LOOKUPS} lookups wait for the tokens service")
         return await self._ask(of_token, moment)
 
     async def _ask(self, of_token: Key, moment: float) -> Known | None:
-        flight = self._cache.begin(of_token, moment)
+        pending = self._cache.start(of_token, moment)
         found = None
         self._running += 1
         try:
             verdict = await self._transport.call_hedged(VERIFY, VerifyToken(digest=of_token.hex()))
-            found = self._cache.land(flight, None if isinstance(verdict, Failure) else verdict)
+            found = self._cache.complete(pending, None if isinstance(verdict, Failure) else verdict)
         finally:
             self._running -= 1
             self._measures.observe(catalogue.VERIFY_SECONDS, self._clock() - moment)
             if found is None:
-                self._cache.land(flight, None)
-            for joined in flight.joined:
+                self._cache.complete(pending, None)
+            for joined in pending.joined:
                 if not joined.done():
                     joined.set_result(found)
         return found

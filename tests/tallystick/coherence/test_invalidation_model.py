@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tallystick.coherence.cache import Cache, CachedToken, Flight, Known
+from tallystick.coherence.cache import Cache, CachedToken, PendingLookup, Known
 from tallystick.coherence.notices import notice_key
 from tallystick.contracts.propagation import Changed
 from tallystick.contracts.verification import Verdict
@@ -47,7 +47,7 @@ class Request(NamedTuple):
     """``late``: it started after the revocation had returned. ``asks``: the question it waits for."""
 
     late: bool
-    asks: Flight | None
+    asks: PendingLookup | None
     owns: bool = False
     verdict: Verdict | None = None
     """What PostgreSQL said to its question."""
@@ -71,8 +71,8 @@ class World:
         self.renewals = renewals
         self.now = 0
         self.cache = rules.cache(10, 10, 0)
-        self.cache.forget_all(0)
-        self.cache.lease(0, LEASE)
+        self.cache.restart(0)
+        self.cache.renew_lease(0, LEASE)
         self.row: int | None = 0  # when the edge's lease was granted last
         self.committed = 0
         self.looked: int | None = None  # until when the revoker waits for the lease it saw; -1 for none
@@ -91,7 +91,7 @@ class World:
         other.__dict__.update(self.__dict__)
         cache = other.cache = object.__new__(type(self.cache))
         cache.__dict__.update(self.cache.__dict__)
-        for name in ("_entries", "_unknown", "_flights", "_by_notice", "_ahead"):
+        for name in ("_entries", "_unknown", "_flights", "_by_notice", "_out_of_order"):
             setattr(cache, name, getattr(cache, name).copy())
         return other
 
@@ -121,17 +121,17 @@ class World:
             self.renewals,
             self.changes,
             bool(cache._entries),
-            tuple((self.owner(flight), flight.began) for flight in cache._flights.values()),
+            tuple((self.owner(lookup), lookup.began) for lookup in cache._flights.values()),
             cache._lease_ends,
-            frozenset(cache._ahead),
-            cache.followed,
-            cache.heard,
+            frozenset(cache._out_of_order),
+            cache.applied_seq,
+            cache.latest_seq,
         )
 
-    def owner(self, flight: Flight | None) -> int | None:
+    def owner(self, lookup: PendingLookup | None) -> int | None:
         """The place of the request that asks this question."""
         for index, request in enumerate(self.requests):
-            if request is not None and request.owns and request.asks is flight:
+            if request is not None and request.owns and request.asks is lookup:
                 return index
         return None
 
@@ -208,11 +208,11 @@ class World:
         notices = list(self.notices)
         notices.remove(seq)
         self.notices = tuple(notices)
-        self.cache.follow([CHANGES[seq - 1]], seq)
+        self.cache.apply_changes([CHANGES[seq - 1]], seq)
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        followed = self.cache.followed if self.rules.acknowledges_without_holes else self.cache.heard
+        followed = self.cache.applied_seq if self.rules.acknowledges_without_holes else self.cache.latest_seq
         self.sent = max(self.sent, followed or 0)
 
     def start(self, index: int) -> None:
@@ -220,10 +220,10 @@ class World:
         request = Request(late, None)
         if self.cache.get(KEY, self.now):
             self.answer(late, HONOURED)
-        elif self.cache.refused(KEY, self.now) is None:
-            joined = self.cache.flight(KEY, self.now)
-            flight = joined or self.cache.begin(KEY, self.now)
-            request = Request(late, flight, owns=joined is None)
+        elif self.cache.negative(KEY, self.now) is None:
+            joined = self.cache.pending(KEY, self.now)
+            lookup = joined or self.cache.start(KEY, self.now)
+            request = Request(late, lookup, owns=joined is None)
         self.requests = (*self.requests[:index], request, *self.requests[index + 1 :])
 
     def read(self, index: int) -> None:
@@ -241,7 +241,7 @@ class World:
         owner = self.requests[index]
         assert owner is not None
         assert owner.asks is not None
-        self.cache.land(owner.asks, owner.verdict)
+        self.cache.complete(owner.asks, owner.verdict)
         for request in self.requests:
             if request is not None and request.asks is owner.asks:
                 self.answer(request.late, owner.verdict)
@@ -273,9 +273,9 @@ class World:
         asked = renewal.asked if self.rules.counts_from_before_asking else self.now
         if not self.rules.follows_before_relying:
             self.cache._lease_ends = asked + LEASE
-        elif not self.cache.lease(renewal.seq, asked + LEASE):
-            self.cache.forget_all(renewal.seq)
-            self.cache.lease(renewal.seq, asked + LEASE)
+        elif not self.cache.renew_lease(renewal.seq, asked + LEASE):
+            self.cache.restart(renewal.seq)
+            self.cache.renew_lease(renewal.seq, asked + LEASE)
         self.acknowledge()
         self.renewal = None
 
@@ -287,7 +287,7 @@ def explore(rules: Rules) -> tuple[bool, int]:
     with_lease = World(rules, changes=1, renewals=1)
     without_lease = World(rules, changes=1, renewals=1)
     without_lease.cache.end_lease()
-    without_lease.cache.forget_all(0)
+    without_lease.cache.restart(0)
     without_lease.row = None
     found: set[tuple[object, ...]] = set()
     beginnings = [[World(rules, changes=2, renewals=0)], [without_lease], [with_lease]]
@@ -313,10 +313,10 @@ def test_no_interleaving_lets_a_revoked_token_in():
 
 class KeepsWhatChanged(Cache):
     def _forget(self, key: bytes) -> None:
-        self._flights.pop(key, None)
+        self._pending.pop(key, None)
 
 
-class KeepsQuestions(Cache):
+class KeepsLookups(Cache):
     """A question asked before a change is neither cut off from later requests nor from the cache."""
 
     def _forget(self, key: bytes) -> None:
@@ -326,9 +326,9 @@ class KeepsQuestions(Cache):
 class FillsLate(Cache):
     """Deletes on a change, fills on any answer."""
 
-    def land(self, flight: Flight, verdict: Verdict | None) -> Known | None:
-        self._flights.setdefault(flight.key, flight)
-        return super().land(flight, verdict)
+    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> Known | None:
+        self._pending.setdefault(lookup.key, lookup)
+        return super().complete(lookup, verdict)
 
 
 class JoinsLate(Cache):
@@ -336,13 +336,13 @@ class JoinsLate(Cache):
 
     def _forget(self, key: bytes) -> None:
         self._entries.pop(key, None)
-        if key in self._flights:
-            self._cut_off = (self._flights[key], key)
+        if key in self._pending:
+            self._cut_off = (self._pending[key], key)
 
-    def land(self, flight: Flight, verdict: Verdict | None) -> Known | None:
-        landed = super().land(flight, verdict)
-        if getattr(self, "_cut_off", (None, b""))[0] is flight:
-            self._entries.pop(flight.key, None)
+    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> Known | None:
+        landed = super().complete(lookup, verdict)
+        if getattr(self, "_cut_off", (None, b""))[0] is lookup:
+            self._entries.pop(lookup.key, None)
         return landed
 
 
@@ -352,8 +352,8 @@ class ReliesForEver(Cache):
 
 
 class JoinsForEver(Cache):
-    def flight(self, key: bytes, now: float) -> Flight | None:
-        return super().flight(key, min(now, self._lease_ends - 1))
+    def pending(self, key: bytes, now: float) -> PendingLookup | None:
+        return super().pending(key, min(now, self._lease_ends - 1))
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ class JoinsForEver(Cache):
     [
         *(
             Rules(cache=cache)
-            for cache in (KeepsWhatChanged, KeepsQuestions, FillsLate, JoinsLate, ReliesForEver, JoinsForEver)
+            for cache in (KeepsWhatChanged, KeepsLookups, FillsLate, JoinsLate, ReliesForEver, JoinsForEver)
         ),
         *(Rules._make([Cache, *(field != rule for field in RULES)]) for rule in RULES),
     ],

@@ -80,7 +80,7 @@ async def edges(nats_server, database, operator, tokens_service):
 
 
 async def has_lease(edge: httpx.AsyncClient) -> None:
-    await until_async(lambda: verifier_of(edge).cache.alive(boot_time()))
+    await until_async(lambda: verifier_of(edge).cache.has_lease(boot_time()))
 
 
 def verifier_of(edge):

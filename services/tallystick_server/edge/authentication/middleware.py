@@ -143,12 +143,7 @@ class AuthenticationMiddleware:
         method, path = scope["method"], scope["path"]
         if method in OFFERED:
             return self._routes.template(path) not in self._public_paths
-        if path == FORWARD_AUTH_PATH and method == "OPTIONS":
-            return True
-        if self._routes.template(path) == UNROUTED:
-            # OPTIONS, or a method that no route offers, is answered as at a path that exists.
-            scope["path"], scope["raw_path"] = "/", b"/"
-        return False
+        return method == "OPTIONS" and path == FORWARD_AUTH_PATH
 
     async def _serve(self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext) -> None:
         """Has the application answer, and records its decision as the answer starts."""
@@ -156,6 +151,9 @@ class AuthenticationMiddleware:
         scope["state"] = state
         tracing.serve(context.request_id, context.traceparent)
         method = scope["method"]
+        if method not in OFFERED and self._routes.template(scope["path"]) == UNROUTED:
+            # OPTIONS, or a method that no route offers, is answered as at a path that exists.
+            scope["path"], scope["raw_path"] = "/", b"/"
         is_head = method == "HEAD"
         if is_head:
             scope["method"] = "GET"

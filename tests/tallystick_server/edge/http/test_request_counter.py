@@ -132,9 +132,10 @@ async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
             await edge.get(path, headers=good)
         assert len(entered) == 2, path
     for method, path in product(["OPTIONS", "TRACE"], ["/v1/stats", "/nothing"]):
-        entered.clear()
-        answer = await edge.request(method, path)
-        assert (answer.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
+        for headers in ({}, good, TOKENS["unknown"]):
+            entered.clear()
+            answer = await edge.request(method, path, headers=headers)
+            assert (answer.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
 
 
 def routed(path: str) -> str:
