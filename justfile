@@ -56,7 +56,7 @@ long-tests:
 
 # write docs/nats.md and docs/asyncapi.json from the contracts
 nats-reference:
-    .venv/bin/python -m tallystick_server.runtime.asyncapi docs
+    .venv/bin/python -m tallystick_server.runtime.nats_reference docs
 
 # the example for the `nats` command line, which has to be there
 nats-command:

@@ -8,7 +8,7 @@ import msgspec
 from tallystick_server.cli.settings import Settings as CommandLineSettings
 from tallystick_server.edge.settings import Settings as EdgeSettings
 from tallystick_server.metrics.settings import Settings as MetricsSettings
-from tallystick_server.runtime import asyncapi
+from tallystick_server.runtime import nats_reference
 from tallystick_server.runtime.logging import Settings as LogSettings
 from tallystick_server.runtime.settings import variable
 from tallystick_server.tokens import operations
@@ -30,7 +30,7 @@ def test_every_setting_is_documented_and_no_other():
 
 
 def test_the_reference_of_nats_is_what_the_contracts_say(tmp_path: Path):
-    asyncapi.write(tmp_path)
+    nats_reference.write(tmp_path)
     for name in ("asyncapi.json", "nats.md"):
         assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: just nats-reference"
 

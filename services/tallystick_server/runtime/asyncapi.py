@@ -1,13 +1,6 @@
-"""The reference of subjects and messages on NATS, made from the contracts: an AsyncAPI 3 document for programs, and a page
-made from that document for people.
+"""The AsyncAPI 3.0 document of subjects and messages on NATS, made from the contracts."""
 
-`.venv/bin/python -m tallystick_server.runtime.asyncapi docs` writes docs/asyncapi.json and docs/nats.md.
-"""
-
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -33,23 +26,15 @@ HEADERS = {
 DESCRIPTION = f"""\
 Payloads are JSON objects. Skip fields that you do not know; new fields have defaults.
 
-The reply to a request is the message named here, or a `Failure`. A `Failure` also has its code in the header
-`{ERROR_HEADER}`. Requests over {MAX_REQUEST_BYTES // 1024} KiB (an import: {MAX_IMPORT_BYTES // 1024} KiB) are rejected, requests
-without a reply subject are dropped. If a list would exceed {batches.MAX_MESSAGE_BYTES:,} bytes, the reply is `bad_request` and
-says how many items to ask for.
+The reply to a request is the message named here, or a `Failure`, whose code is in the header `{ERROR_HEADER}` too.
+Requests over {MAX_REQUEST_BYTES // 1024} KiB (an import: {MAX_IMPORT_BYTES // 1024} KiB) are rejected. Requests without a reply subject are dropped.
+If a list would exceed {batches.MAX_MESSAGE_BYTES:,} bytes, the reply is `bad_request` and says how many items to ask for.
 
 A request that changes something has the header `{DEADLINE_HEADER}`. After that time it is dropped. If the change
 propagates to edges, it is committed when the reply arrives, and true at every edge once `Settled` says so.
 
 `nats micro list` finds the services. Services other than Tallystick's own may request `tallystick.v1.tokens.verify` and
 `tallystick.v1.tokens.verify_many`, and publish events.
-"""
-PAGE = """\
-# The subjects and messages on NATS
-
-For authors of services on NATS. [services.md](services.md) shows how to connect one, [permissions.md](permissions.md) lists
-what each NATS user may do. [asyncapi.json](asyncapi.json) holds the same as an AsyncAPI document, for code generators and
-viewers. `just nats-reference` writes both from `shared/tallystick/contracts`.
 """
 
 
@@ -114,7 +99,7 @@ def _request_message(request: Operation[Any, Any]) -> Object:
 
 
 def _event_channel(kind: str, data: type[Struct] | None) -> Object:
-    """The channel of events of one type, where ``*`` is any word."""
+    """The channel of events of one type, in which ``*`` stands for any words."""
     message = _message(Event)
     narrowed = {"properties": {"data": {"type": "object"} if data is None else _reference(data)}}
     message["payload"] = {"allOf": [message["payload"], narrowed]}
@@ -143,96 +128,3 @@ def _message(kind: type[Struct], headers: Sequence[str] = ()) -> Object:
 
 def _reference(kind: type[Struct]) -> Object:
     return {"$ref": SCHEMA.format(name=kind.__name__)}
-
-
-def page(api: Object) -> str:
-    """The page of an AsyncAPI document, as Markdown."""
-    tables = {"Requests": _requests(api), "Notices": _notices(api), "Events": _events(api)}
-    parts = [PAGE, api["info"]["description"]]
-    for title, rows in tables.items():
-        parts += [f"## {title}\n", *rows, ""]
-    return "\n".join([*parts, "## Messages\n", *_messages(api)])
-
-
-def _requests(api: Object) -> Iterator[str]:
-    yield "| subject | request | reply | answered within | changes something | propagates to edges |"
-    yield "|---|---|---|---|---|---|"
-    for operation, channel in _operations(api):
-        if "reply" in operation:
-            (request,) = channel["messages"].values()
-            flags = ["yes" if operation[flag] else "" for flag in ("x-changes-something", "x-propagates")]
-            yield (
-                f"| `{channel['address']}` | {_type(request['payload'])} | {_type(operation['reply']['messages'][0])} "
-                f"| {operation['x-timeout-s']:g} s | {' | '.join(flags)} |"
-            )
-
-
-def _notices(api: Object) -> Iterator[str]:
-    yield "| subject | message | from | to |"
-    yield "|---|---|---|---|"
-    for operation, channel in _operations(api):
-        if "reply" not in operation and "parameters" not in channel:
-            (message,) = channel["messages"].values()
-            ends = ["the tokens service", "every edge"]
-            from_, to = ends if operation["action"] == "send" else reversed(ends)
-            yield f"| `{channel['address']}` | {_type(message['payload'])} | {from_} | {to} |"
-
-
-def _events(api: Object) -> Iterator[str]:
-    yield "| subject | message | data | publishers |"
-    yield "|---|---|---|---|"
-    for _, channel in _operations(api):
-        if "parameters" in channel:
-            (message,) = channel["messages"].values()
-            event, data = message["payload"]["allOf"]
-            names = channel["parameters"]["publisher"].get("enum", ["any"])
-            yield f"| `{channel['address']}` | {_type(event)} | {_type(data['properties']['data'])} | {', '.join(names)} |"
-
-
-def _operations(api: Object) -> Iterator[tuple[Object, Object]]:
-    """Each operation with its channel."""
-    for name, operation in api["operations"].items():
-        yield operation, api["channels"][name]
-
-
-def _messages(api: Object) -> Iterator[str]:
-    for name, schema in api["components"]["schemas"].items():
-        yield f"### {name}\n"
-        if "description" in schema:
-            yield schema["description"] + "\n"
-        if schema["properties"]:
-            yield "| field | type | |\n|---|---|---|"
-        for field, part in schema["properties"].items():
-            about = [part["description"]] if "description" in part else []
-            if field in schema["required"]:
-                about.append("required")
-            elif part.get("default"):
-                about.append(f"default `{json.dumps(part['default'])}`")
-            yield f"| `{field}` | {_type(part)} | {'; '.join(about)} |"
-        yield ""
-
-
-def _type(schema: Object) -> str:
-    match schema:
-        case {"$ref": reference}:
-            name = reference.rpartition("/")[2]
-            return f"[{name}](#{name.lower()})"
-        case {"anyOf": options}:
-            return " or ".join(map(_type, options))
-        case {"enum": values}:
-            return ", ".join(f"`{value}`" for value in values)
-        case {"type": "array", "items": items}:
-            return f"list of {_type(items)}"
-        case {"type": kind}:
-            return f"{kind} ({schema['format']})" if "format" in schema else str(kind)
-    return "anything"
-
-
-def write(folder: Path) -> None:
-    api = document()
-    (folder / "asyncapi.json").write_text(json.dumps(api, indent=2) + "\n")
-    (folder / "nats.md").write_text(page(api))
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))
