@@ -116,4 +116,4 @@ EVENT_DATA: Mapping[str, type[Message]] = {
     "metrics.reported": MetricsReported,
     "api.calls": ApiCalls,
 }
-"""By event type, its data. Events of other types may hold any data, and are counted by type."""
+"""The data of events, by type; ``*`` is any word. Events of other types may hold any data."""

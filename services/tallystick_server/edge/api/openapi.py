@@ -126,11 +126,7 @@ def requirement(handler: HTTPRouteHandler) -> Requirement:
 
 
 def document(app: Litestar) -> Object:
-    """The OpenAPI 3.1 document of every route that is not left out of the schema.
-
-    Raises:
-        TypeError: a route's response has no JSON schema.
-    """
+    """The OpenAPI 3.1 document of every route that is not left out of the schema."""
     paths: dict[str, Object] = {}
     rejections: dict[str, Object] = {}
     for route, handler in documented(app):
