@@ -95,7 +95,7 @@ _OF_A_TOKEN = frozenset(
 )
 
 
-class Requirement(NamedTuple):
+class TokenRequirement(NamedTuple):
     """What a route requires of a token.
 
     Args:
@@ -109,20 +109,20 @@ class Requirement(NamedTuple):
     scope: str | None = None
 
 
-def requirement(handler: HTTPRouteHandler) -> Requirement:
+def token_requirement(handler: HTTPRouteHandler) -> TokenRequirement:
     """What a route requires of a token. No other function here reads it from the route."""
     required: str = handler.opt["scope"]
     match required:
         case _ if required == PUBLIC:
-            return Requirement("Needs no token.", frozenset())
+            return TokenRequirement("Needs no token.", frozenset())
         case _ if required == OWN:
-            return Requirement("Needs a token; any will do.", _OF_A_TOKEN)
+            return TokenRequirement("Needs a token; any will do.", _OF_A_TOKEN)
         case _ if required == ANY:
-            return Requirement("Needs a token; any will do.", _OF_A_TOKEN | {"account_mismatch"})
+            return TokenRequirement("Needs a token; any will do.", _OF_A_TOKEN | {"account_mismatch"})
     codes = _OF_A_TOKEN | {"account_mismatch", "insufficient_scope"}
     if required == ASKED:
-        return Requirement("Needs a token that covers the scope in the query.", codes)
-    return Requirement(f"Needs a token of scope `{required}`.", codes, required)
+        return TokenRequirement("Needs a token that covers the scope in the query.", codes)
+    return TokenRequirement(f"Needs a token of scope `{required}`.", codes, required)
 
 
 def document(app: Litestar) -> Object:
@@ -178,7 +178,7 @@ def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
 
 def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
     """Every code with which a route may reject a request."""
-    expected = {*_OF_ANY_REQUEST, *requirement(handler).codes, *handler.opt.get("codes", ())}
+    expected = {*_OF_ANY_REQUEST, *token_requirement(handler).codes, *handler.opt.get("codes", ())}
     if "form" in handler.opt:
         # The client authenticates in the form, and its token may not cover what it asks for.
         expected |= {"insufficient_scope"}
@@ -192,7 +192,7 @@ def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
 
 
 def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Object:
-    required = requirement(handler)
+    required = token_requirement(handler)
     summary, _, rest = docstrings.read(handler.fn.__doc__).text.partition("\n\n")
     operation: Object = {
         "operationId": _operation_id(handler, method),
