@@ -17,13 +17,10 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Receive, Send
 from nats.aio.msg import Msg
 
-from tallystick.coherence.cache import Cache
-from tallystick.errors import Refused
-from tallystick_server.edge.app import litestar
-from tallystick_server.edge.authentication.forward_auth import headers, rejection
-from tallystick_server.edge.authentication.middleware import Front
-from tallystick_server.edge.authorization.guard import Gate
-from tallystick_server.edge.http.errors import made, refusal
+from tallystick_server.edge.app import authenticated, routes
+from tallystick_server.edge.authentication.forward_auth import headers
+from tallystick_server.edge.authorization.requirements import Scope
+from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, ProblemError, complete_answer, error_answer
 from tallystick_server.edge.settings import Settings
 from tallystick_server.runtime.settings import load
 from tests.support.examples import TOKEN
@@ -31,8 +28,7 @@ from tests.support.examples import TOKEN
 SELECT = "select id from tokens.token where digest = $1 and revoked is null"
 
 
-# It is registered late, so it brings what `tallystick_server.edge.app` adds to every route's options.
-@get("/small", opt={"scope": "api", "query": frozenset(), "reads_body": False})
+@get("/small", requires=Scope("api"))
 async def small() -> dict[str, str]:
     return {"status": "up"}
 
@@ -40,10 +36,7 @@ async def small() -> dict[str, str]:
 def edge() -> ASGIApp:
     """Ours, with one more route."""
     settings = load(Settings, os.environ)
-    gate = Gate(Cache(settings.cached_tokens, settings.cached_tokens), settings.trusted_networks())
-    app = litestar(settings, gate)
-    app.register(small)
-    return Front(app, gate)
+    return authenticated(settings, routes(settings, small))
 
 
 def bare_litestar() -> Litestar:
@@ -55,9 +48,11 @@ def bare_asgi() -> ASGIApp:
     """The same answers as the edge's, byte for byte, from no framework and without a check."""
     request_id = {"x-request-id": "req_" + "0" * 34}
     answers = {
-        "/auth": made(200, {**headers(TOKEN), **request_id}),
-        "/401": refusal(Refused("invalid_token", headers=request_id), "/v1/self"),
-        "/403": rejection(Refused("insufficient_scope", scope="other", headers=request_id)),
+        "/auth": complete_answer(200, {**headers(TOKEN), **request_id}),
+        "/401": error_answer(ProblemError("invalid_token", headers=request_id), "/v1/self"),
+        "/403": error_answer(
+            ProblemError("insufficient_scope", scope="other", headers=request_id), FORWARD_AUTH_PATH
+        ),
     }
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:

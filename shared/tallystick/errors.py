@@ -1,45 +1,59 @@
 """What the library raises."""
 
-from collections.abc import Mapping
+from typing import Literal
 
-from tallystick.contracts.messages import FieldError
-from tallystick.contracts.operation import Failure
-from tallystick.contracts.records import Token
+from tallystick.contracts.quotas import Quota
+
+DenyReason = Literal[
+    "missing_token",
+    "invalid_token",
+    "invalid_request",
+    "insufficient_scope",
+    "account_mismatch",
+    "address_not_allowed",
+    "referrer_not_allowed",
+    "rate_limited",
+]
+"""Why a request is rejected, as its client may learn it. The names are those of RFC 6750 where it has one."""
 
 
 class Unavailable(Exception):
     """Something this service needs did not answer in time. The text is shown to the operator."""
 
 
-class Refused(Exception):
-    """A request that is rejected, and why. `tallystick_server.edge.http.errors` says it over HTTP."""
+class Overloaded(Unavailable):
+    """Too many questions wait for the tokens service already."""
+
+
+class AuthError(Exception):
+    """A request is rejected for its credential.
+
+    Args:
+        reason: why, as the client may learn it.
+        detail: what is wrong with this request; it never repeats what the request held.
+        token_id: the public id of its token, if that exists or existed.
+        log_reason: why, as the token's log says it: ``revoked`` where the client learns ``invalid_token``.
+        scope: the scope that the token does not cover, of ``insufficient_scope``.
+        address: the client's address, of ``address_not_allowed``.
+        quota: the state of the token's rate limit, of ``rate_limited``.
+    """
 
     def __init__(
         self,
-        code: str,
+        reason: DenyReason,
         detail: str = "",
         *,
-        errors: tuple[FieldError, ...] = (),
+        token_id: str | None = None,
+        log_reason: str | None = None,
         scope: str | None = None,
         address: str | None = None,
-        current: Token | None = None,
-        headers: Mapping[str, str] | None = None,
+        quota: Quota | None = None,
     ) -> None:
-        super().__init__(code)
-        self.code = code
+        super().__init__(reason)
+        self.reason: DenyReason = reason
         self.detail = detail
-        self.errors = errors
+        self.token_id = token_id
+        self.log_reason = log_reason or reason
         self.scope = scope
         self.address = address
-        self.current = current
-        self.headers = dict(headers or {})
-
-    @classmethod
-    def of(cls, failure: Failure) -> "Refused":
-        return cls(
-            failure.code,
-            failure.message,
-            errors=failure.errors,
-            scope=failure.scope,
-            current=failure.current,
-        )
+        self.quota = quota

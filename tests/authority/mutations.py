@@ -75,8 +75,8 @@ MUTATIONS = {
     ),
     "A6: the edge judges a client before the body only": Mutation(
         "services/tallystick_server/edge/authentication/client_authentication.py",
-        "    token, known = await _look_up(gate, tokens or (secrets[0],))\n",
-        "    if not tokens:\n        token, known = await _look_up(gate, (secrets[0],))\n    else:\n        token = tokens[0]\n",
+        "    await authenticate_again(request)\n",
+        "    if context_of(request).cached is None:\n        await authenticate_again(request)\n",
     ),
     "A6: scopes are judged before the locks only": Mutation(
         TOKENS,

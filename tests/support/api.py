@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tallystick.coherence.transport import NatsTransport
 from tests.support.services import issue
 
 
@@ -34,9 +35,9 @@ async def make(client, **wanted) -> dict:
 async def flush(edge) -> None:
     """Has an edge report at once what it would in a second."""
     front = edge._transport.app
-    usage = front._gate.usage
+    usage = front._verifier.usage
     async with asyncio.timeout(30):
-        await usage.flush(front._app.state.client)
+        await usage.flush(NatsTransport(front._app.state.client))
         while usage._uses or usage._refusals:  # the services of a busy machine do not answer in time at first
             await asyncio.sleep(0.02)
-            await usage.flush(front._app.state.client)
+            await usage.flush(NatsTransport(front._app.state.client))

@@ -26,7 +26,7 @@ async def leased(edges: list[httpx.AsyncClient], operator) -> None:
 
 def cache_of(edge: httpx.AsyncClient) -> Cache:
     transport: Any = edge._transport
-    cache: Cache = transport.app._gate.cache
+    cache: Cache = transport.app._verifier.cache
     return cache
 
 

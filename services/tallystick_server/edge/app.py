@@ -12,8 +12,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
 
 from tallystick import connection as bus, producer as events
-from tallystick.coherence.cache import Cache
-from tallystick.coherence.invalidation import Coherence
+from tallystick.coherence.transport import NatsTransport
+from tallystick.metrics import catalogue
+from tallystick.producer import Producer
+from tallystick.verifier import Verifier
 from tallystick_server.edge.api import (
     accounts,
     emailengine,
@@ -24,8 +26,11 @@ from tallystick_server.edge.api import (
 )
 from tallystick_server.edge.api.health import Readiness
 from tallystick_server.edge.api.openapi import document
-from tallystick_server.edge.authentication.middleware import TOKEN_NEEDED, Front
-from tallystick_server.edge.authorization.guard import PUBLIC, Gate, HttpRequest, authorize
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.authentication.middleware import AuthenticationMiddleware
+from tallystick_server.edge.authorization.guard import authorize
+from tallystick_server.edge.authorization.requirements import PUBLIC
+from tallystick_server.edge.authorization.routes import declare_rules, public_paths
 from tallystick_server.edge.dashboard.assets import load_assets
 from tallystick_server.edge.dashboard.pages import TEMPLATES
 from tallystick_server.edge.dashboard.routes import DASHBOARD
@@ -34,7 +39,8 @@ from tallystick_server.edge.http import errors
 from tallystick_server.edge.http.access_log import AccessLog
 from tallystick_server.edge.http.cors import Cors
 from tallystick_server.edge.http.line_writer import LineWriter
-from tallystick_server.edge.http.parameters import query_of
+from tallystick_server.edge.http.proxies import TrustedProxies
+from tallystick_server.edge.http.request_counter import RequestCounter
 from tallystick_server.edge.http.responses import JsonResponse
 from tallystick_server.edge.settings import Settings
 from tallystick_server.runtime.lifecycle import Stop, background
@@ -44,19 +50,26 @@ _TYPE = re.compile(r":\w+(?=})")  # of a path parameter
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """The whole edge: Litestar behind the gate's front, and around that what is configured."""
-    gate = Gate(Cache(settings.cached_tokens, settings.cached_tokens), settings.trusted_networks())
-    app: ASGIApp = Front(litestar(settings, gate), gate)
+    """The whole edge: the routes behind the authentication middleware, and around that what is configured."""
+    app: ASGIApp = authenticated(settings, routes(settings))
     if origins := settings.allowed_origins():
         app = Cors(app, origins)
     if settings.access_log != "off":
         writer = LineWriter(settings.access_log_file())
-        app = AccessLog(app, gate, writer, rejected_only=settings.access_log == "rejected")
+        app = AccessLog(app, writer, rejected_only=settings.access_log == "rejected")
     return app
 
 
-def litestar(settings: Settings, gate: Gate) -> Litestar:
-    """The edge's routes, to be served behind the gate's front."""
+def authenticated(settings: Settings, app: Litestar) -> AuthenticationMiddleware:
+    """The routes behind the authentication middleware."""
+    verifier, proxies = Verifier(settings.cached_tokens), TrustedProxies(settings.trusted_networks())
+    counter = RequestCounter(verifier.measures)
+    app.state.verifier, app.state.proxies, app.state.counter = verifier, proxies, counter
+    return AuthenticationMiddleware(app, verifier, proxies, public_paths(app), counter)
+
+
+def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
+    """The edge's routes, and others, to be served behind the authentication middleware."""
 
     @asynccontextmanager
     async def connected(app: Litestar) -> AsyncIterator[None]:
@@ -67,12 +80,11 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
             )
             producer = await stack.enter_async_context(events.producer(client, "edge"))
             await stack.enter_async_context(producer.thread("edge", settings.thread))
-            gate.connect(client)
-            gate.measured_by(producer)
-            stack.push_async_callback(gate.usage.flush, client)
-            await stack.enter_async_context(background(gate.usage.report(client), stop))
-            await stack.enter_async_context(gate.quotas.recalled_by(client))
-            await stack.enter_async_context(Coherence(client, gate.cache).kept())
+            verifier: Verifier = app.state.verifier
+            _report(producer, verifier, app.state.counter)
+            transport = NatsTransport(client)
+            await stack.enter_async_context(verifier.run(transport))
+            await stack.enter_async_context(background(verifier.usage.report(transport), stop))
             app.state.client = client
             app.state.readiness = Readiness(client)
             yield
@@ -85,6 +97,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
         *prometheus_route.HANDLERS,
         *(reference.HANDLERS if settings.docs else ()),
         *(DASHBOARD if settings.dashboard else ()),
+        *others,
     ]
     app = Litestar(
         [_options(handlers), *handlers],
@@ -97,33 +110,7 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
-    for each in app.routes:
-        for handler in getattr(each, "route_handlers", ()):
-            if "scope" not in handler.opt:
-                raise RuntimeError(f"{each.path} names no scope")
-            if (
-                handler.opt["scope"] == PUBLIC
-                and "OPTIONS" not in handler.http_methods
-                and each.path.startswith(TOKEN_NEEDED)
-            ):
-                raise RuntimeError(f"{each.path} is public where nothing is")
-            if [layer for layer in handler.ownership_layers if layer.before_request] != [app]:
-                raise RuntimeError(f"{each.path} would go round the gate")
-            handler.opt["query"] = query_of(handler, is_public=handler.opt["scope"] == PUBLIC)
-            if handler.opt.get("account_in") == "query" and "account" not in handler.opt["query"].declared:
-                raise RuntimeError(
-                    f"{each.path} takes its account from a query parameter that it does not declare"
-                )
-            if body := handler.parsed_fn_signature.parameters.get("data"):
-                handler.opt["body"] = body.annotation
-                handler.opt["body_required"] = not body.has_default
-                if (
-                    not body.has_default
-                    and "POST" in handler.http_methods
-                    and _needs_nothing(body.annotation)
-                ):
-                    raise RuntimeError(f"{each.path} needs no field of its body, so its body needs a default")
-            handler.opt["reads_body"] = bool(handler.opt.keys() & {"body", "form", "by"})
+    declare_rules(app, before_request=authorize)
     app.state.attempts = Attempts()
     app.state.cookie_names = CookieNames()
     app.state.docs = reference.load_docs(msgspec.json.encode(document(app)))
@@ -131,8 +118,23 @@ def litestar(settings: Settings, gate: Gate) -> Litestar:
     return app
 
 
-def _needs_nothing(kind: type[msgspec.Struct]) -> bool:
-    return not any(field.required for field in msgspec.structs.fields(kind))
+def _report(producer: Producer, verifier: Verifier, counter: RequestCounter) -> None:
+    """Has reported what this edge counts and measures."""
+
+    def count_decisions() -> None:
+        usage = verifier.usage
+        measures.count(catalogue.USES_DROPPED, usage.dropped)
+        usage.dropped = 0
+        for result, count in usage.take_results().items():
+            measures.count(catalogue.TOKEN_CHECKS, count, result=result)
+        for reason, count in usage.take_ended().items():
+            measures.count(catalogue.REVOKED_TOKEN_USES, count, reason=reason)
+
+    producer.measures = measures = verifier.measures
+    measures.gauge(catalogue.EDGES, lambda: 1)
+    measures.gauge(catalogue.LEASES, lambda: verifier.cache.alive(verifier.clock()))
+    measures.gauge(catalogue.CACHED_TOKENS, lambda: len(verifier.cache))
+    producer.before_report += [lambda: counter.report(producer), count_decisions]
 
 
 def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
@@ -151,7 +153,7 @@ def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
     @route(
         sorted({path for each in handlers for path in each.paths} - answered),
         http_method=HttpMethod.OPTIONS,
-        opt={"scope": PUBLIC},
+        requires=PUBLIC,
         status_code=204,
         include_in_schema=False,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tallystick.contracts.operation import Actor, Failure
 from tallystick.contracts.records import NewToken
-from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.scopes import covers
 from tallystick_server.tokens.attenuation import exceeds
 from tallystick_server.tokens.operations import WRITE, Rule
@@ -71,14 +71,14 @@ class Authority:
             raise Rejected(Failure(code="exceeds_authority", message="only an operator may do this"))
         token = self.holder.token
         scope = next((each for each in rule.scopes if covers(token.scopes, each)), rule.scopes[0])
-        demand = Demand(
+        access = AccessRequest(
             None if of_itself and rule.is_self_service else scope,
             account,
             any_account=of_itself,
             address=self.actor.address,
             referrer=self.actor.referrer,
         )
-        if code := judge(token, demand):
+        if code := check_access(token, access):
             raise Rejected(Failure(code=code, scope=scope if code == "insufficient_scope" else None))
 
     def require_grant(self, *wanted: NewToken) -> None:

@@ -29,7 +29,7 @@ MAX_AHEAD = 10_000
 """Changes remembered that came before an earlier one; more are as good as lost."""
 
 
-class Entry:
+class CachedToken:
     """A token that is honoured, until `ends` (seconds on the caller's clock) at the latest."""
 
     __slots__ = ("admitted", "answers", "ends", "token")
@@ -45,14 +45,14 @@ class Entry:
         """What was answered about it to proxies, by their question."""
 
 
-class Unknown(NamedTuple):
+class NegativeEntry(NamedTuple):
     """A token that is not honoured; `refused` says which and why, where there is such a token."""
 
     refused: RefusedToken | None
     ends: float
 
 
-Known = Entry | Unknown
+Known = CachedToken | NegativeEntry
 
 
 class Flight:
@@ -83,8 +83,8 @@ class Cache:
         self._size = size
         self._unknown_size = unknown_size
         self._unknown_s = unknown_s
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()
-        self._unknown: OrderedDict[Key, Unknown] = OrderedDict()
+        self._entries: OrderedDict[Key, CachedToken] = OrderedDict()
+        self._unknown: OrderedDict[Key, NegativeEntry] = OrderedDict()
         self._flights: dict[Key, Flight] = {}
         self._by_notice: dict[str, Key] = {}
         """The tokens that are known or asked about, by the key that notices of changes name them with."""
@@ -100,7 +100,7 @@ class Cache:
 
     # What is known
 
-    def get(self, key: Key, now: float) -> Entry | None:
+    def get(self, key: Key, now: float) -> CachedToken | None:
         """A token that is honoured now, as far as this may be relied on."""
         if now >= self._lease_ends:
             return None
@@ -110,7 +110,7 @@ class Cache:
         self._entries.move_to_end(key)
         return entry
 
-    def refused(self, key: Key, now: float) -> Unknown | None:
+    def refused(self, key: Key, now: float) -> NegativeEntry | None:
         """A token that is not honoured."""
         if now >= self._lease_ends:
             return None
@@ -145,7 +145,7 @@ class Cache:
                 self._drop_notice_key(flight.key)
             return None
         if verdict.token is None:
-            unknown = Unknown(verdict.refused, flight.began + self._unknown_s)
+            unknown = NegativeEntry(verdict.refused, flight.began + self._unknown_s)
             # It becomes valid by itself, without a change that would tell.
             if kept and not (verdict.refused and verdict.refused.reason == "not_yet_valid"):
                 self._keep(self._unknown, flight.key, unknown, self._unknown_size)
@@ -153,7 +153,7 @@ class Cache:
                 self._drop_notice_key(flight.key)
             return unknown
         lasts = verdict.expires_in
-        entry = Entry(verdict.token, float("inf") if lasts is None else flight.began + lasts)
+        entry = CachedToken(verdict.token, float("inf") if lasts is None else flight.began + lasts)
         if kept:
             self._keep(self._entries, flight.key, entry, self._size)
         return entry

@@ -4,16 +4,12 @@ be relied on.
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-
-import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
+from contextlib import asynccontextmanager
 
 from tallystick.coherence.cache import Cache
+from tallystick.coherence.clock import Clock
+from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.propagation import (
     ACKNOWLEDGED,
@@ -27,7 +23,6 @@ from tallystick.contracts.propagation import (
     ReleaseLease,
     RenewLease,
 )
-from tallystick.rpc.call import call
 from tallystick.tasks import ended_by_cancelling
 from tallystick.tokens.ids import new_id
 
@@ -40,21 +35,17 @@ DRIFT = 0.99
 """Two clocks count the same seconds; should one be a little slow, a lease still ends here first."""
 
 
-def now() -> float:
-    """Seconds on a clock that goes on counting while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Coherence:
-    def __init__(self, client: Client, cache: Cache) -> None:
-        self._client = client
+class CacheInvalidation:
+    def __init__(self, transport: Transport, cache: Cache, clock: Clock) -> None:
+        self._transport = transport
         self._cache = cache
+        self._clock = clock
         self._edge = new_id("edge_")
         self._behind = asyncio.Event()
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Keeps it for as long as the block runs, and gives the lease back at the end, so that no revocation waits
+    async def run(self) -> AsyncIterator[None]:
+        """Keeps the cache coherent while the block runs. The lease is returned at the end, so that no revocation waits
         for it.
         """
         tasks = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._keep_up())]
@@ -64,20 +55,20 @@ class Coherence:
             for task in tasks:
                 await ended_by_cancelling(task)
             self._cache.end_lease()
-            await call(self._client, RELEASE_LEASE, ReleaseLease(edge=self._edge))
+            await self._transport.call(RELEASE_LEASE, ReleaseLease(edge=self._edge))
 
     async def _keep_lease(self) -> None:
-        while not self._client.is_connected:
+        while not self._transport.is_connected:
             await asyncio.sleep(RETRY_S)
         # Before the first lease is asked for, on the same connection: what is committed after it reaches us.
-        await self._client.subscribe(CHANGED, cb=self._hear)
+        await self._transport.subscribe(CHANGED, Changes, self._hear)
         while True:
             await asyncio.sleep(await self._renew())
 
     async def _renew(self) -> float:
         """Takes or renews the lease, and answers after how many seconds to do so again."""
-        asked, followed = now(), self._cache.followed
-        lease = await call(self._client, RENEW_LEASE, RenewLease(edge=self._edge, seq=followed))
+        asked, followed = self._clock(), self._cache.followed
+        lease = await self._transport.call(RENEW_LEASE, RenewLease(edge=self._edge, seq=followed))
         if isinstance(lease, Failure):
             return RETRY_S
         if followed is not None and lease.seq < followed:
@@ -94,14 +85,12 @@ class Coherence:
         await self._acknowledge()
         return lease.seconds / 3
 
-    async def _hear(self, message: Msg) -> None:
-        with suppress(msgspec.MsgspecError):
-            notice = msgspec.json.decode(message.data, type=Changes)
-            self._cache.follow(notice.changes, notice.seq)
-            if self._lags():
-                self._behind.set()
-            else:
-                await self._acknowledge()
+    async def _hear(self, notice: Changes) -> None:
+        self._cache.follow(notice.changes, notice.seq)
+        if self._lags():
+            self._behind.set()
+        else:
+            await self._acknowledge()
 
     async def _keep_up(self) -> None:
         """Fetches what was missed."""
@@ -117,7 +106,7 @@ class Coherence:
         followed = self._cache.followed
         if followed is None:
             return
-        missed = await call(self._client, GET_CHANGES, GetChanges(after=followed))
+        missed = await self._transport.call(GET_CHANGES, GetChanges(after=followed))
         if isinstance(missed, Failure):
             return  # nothing is acknowledged, so whoever waits for that waits for the lease's end
         if missed.changes:
@@ -130,9 +119,7 @@ class Coherence:
     async def _acknowledge(self) -> None:
         if self._cache.followed is None:
             return
-        acknowledged = Acknowledged(edge=self._edge, seq=self._cache.followed)
-        with suppress(NatsError, OSError):
-            await self._client.publish(ACKNOWLEDGED, msgspec.json.encode(acknowledged))
+        await self._transport.publish(ACKNOWLEDGED, Acknowledged(edge=self._edge, seq=self._cache.followed))
 
     def _lags(self) -> bool:
         return self._cache.followed is not None and self._cache.followed < self._cache.heard

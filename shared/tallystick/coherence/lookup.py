@@ -1,46 +1,46 @@
-"""Tells which token a value is and whether it is honoured: from the cache where that may be relied on, else
-by asking the tokens service.
-"""
+"""Looks tokens up: in the cache while it may be relied on, else by asking the tokens service."""
 
 import asyncio
 
 from tallystick.coherence.cache import Cache, Key, Known
-from tallystick.coherence.invalidation import now
+from tallystick.coherence.clock import Clock
+from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.verification import VERIFY, VerifyToken
-from tallystick.errors import Refused
+from tallystick.errors import AuthError, Overloaded, Unavailable
 from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
-from tallystick.rpc.hedged import Hedged
 from tallystick.tokens.format import digest
 
-MAX_ASKING = 256
-"""Questions under way at once. A flood of well-formed tokens that nobody knows waits no longer than this many."""
+MAX_LOOKUPS = 256
+"""Lookups under way at once. A flood of well-formed tokens that nobody knows waits for no more than this many."""
 
 
-class Checker:
-    def __init__(self, tokens: Hedged, cache: Cache, measures: Measures) -> None:
-        self._tokens = tokens
+class TokenLookup:
+    def __init__(self, transport: Transport, cache: Cache, measures: Measures, clock: Clock) -> None:
+        self._transport = transport
         self._cache = cache
         self._measures = measures
-        self._asking = 0
+        self._clock = clock
+        self._running = 0
 
-    async def check(self, value: str) -> Known:
-        """What there is to know about a token.
+    async def resolve(self, value: str) -> Known:
+        """Finds the token that a value stands for.
 
         Raises:
-            Refused: it is malformed, or this cannot be told now.
+            AuthError: the value is malformed.
+            Unavailable: this cannot be decided now.
         """
         of_token = digest(value)
         if of_token is None:
-            raise Refused("invalid_token")
+            raise AuthError("invalid_token")
         known = await self._known(bytes.fromhex(of_token))
         if known is None:
-            raise Refused("unavailable")
+            raise Unavailable("the tokens service did not answer")
         return known
 
     async def _known(self, of_token: Key) -> Known | None:
-        moment = now()
+        moment = self._clock()
         known = self._cache.get(of_token, moment) or self._cache.refused(of_token, moment)
         if known is not None:
             return known
@@ -48,20 +48,20 @@ class Checker:
             joined: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
             flight.joined.append(joined)
             return await joined
-        if self._asking >= MAX_ASKING:
-            raise Refused("overloaded")
+        if self._running >= MAX_LOOKUPS:
+            raise Overloaded(f"{MAX_LOOKUPS} lookups wait for the tokens service")
         return await self._ask(of_token, moment)
 
     async def _ask(self, of_token: Key, moment: float) -> Known | None:
         flight = self._cache.begin(of_token, moment)
         found = None
-        self._asking += 1
+        self._running += 1
         try:
-            verdict = await self._tokens.call(VERIFY, VerifyToken(digest=of_token.hex()))
+            verdict = await self._transport.call_hedged(VERIFY, VerifyToken(digest=of_token.hex()))
             found = self._cache.land(flight, None if isinstance(verdict, Failure) else verdict)
         finally:
-            self._asking -= 1
-            self._measures.observe(catalogue.VERIFY_SECONDS, now() - moment)
+            self._running -= 1
+            self._measures.observe(catalogue.VERIFY_SECONDS, self._clock() - moment)
             if found is None:
                 self._cache.land(flight, None)
             for joined in flight.joined:

@@ -7,39 +7,37 @@ the limit over any number of edges, and exactly the limit as long as they all an
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
+from tallystick.coherence.clock import Clock
 from tallystick.coherence.held_quota import HeldQuota, latest_recall
-from tallystick.coherence.invalidation import RETRY_S, now
+from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.quotas import RECALLED, RETURN_QUOTA, TAKE_QUOTA, Quota, RecallQuota, ReturnQuota
 from tallystick.contracts.records import Token
-from tallystick.errors import Refused
+from tallystick.errors import AuthError, Unavailable
 from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
-from tallystick.rpc.hedged import Hedged
 from tallystick.tasks import ended_by_cancelling
 
 MAX_TOKENS = 100_000
 MAX_RECALLS = 10_000
 EXPIRE_S = 5.0
 """How often quotas of windows that are over are counted as lost and removed."""
+RETRY_S = 0.2
 CLOSE_S = 1.0
 """How long an edge that stops waits until what it held is given back."""
 
 
-class Quotas:
+class RateLimiter:
     """Args:
-    tokens: requests to the tokens service.
+    transport: how the tokens service is asked.
     measures: where quotas handed out, given back and lost are counted.
     """
 
-    def __init__(self, tokens: Hedged, measures: Measures) -> None:
-        self._tokens = tokens
+    def __init__(self, transport: Transport, measures: Measures, clock: Clock) -> None:
+        self._transport = transport
+        self._clock = clock
         self._measures = measures
         self._held: dict[str, HeldQuota] = {}
         self._takes: dict[str, asyncio.Task[None]] = {}
@@ -48,9 +46,9 @@ class Quotas:
         self._returns: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def recalled_by(self, client: Client) -> AsyncIterator[None]:
+    async def run(self) -> AsyncIterator[None]:
         """Answers recalls for as long as the block runs, and then gives back everything that is held."""
-        tasks = [asyncio.create_task(self._listen(client)), asyncio.create_task(self._expire())]
+        tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._expire())]
         try:
             yield
         finally:
@@ -63,11 +61,12 @@ class Quotas:
         limit.
 
         Raises:
-            Refused: the tokens service does not answer, or the token does not exist any more.
+            AuthError: the token does not exist any more.
+            Unavailable: the tokens service does not answer.
         """
         if token.restrictions.rate_limit is None:
             return None
-        moment = now()
+        moment = self._clock()
         held = self._held.get(token.id) or self._hold(token, moment)
         held.update(token, moment)
         quota = held.spend(moment)
@@ -85,7 +84,7 @@ class Quotas:
     async def _wait(self, held: HeldQuota) -> Quota:
         held.waiting += 1
         try:
-            while (quota := held.spend(now())) is None:
+            while (quota := held.spend(self._clock())) is None:
                 task = self._takes.get(held.holder)
                 if task is None:
                     task = self._takes[held.holder] = asyncio.create_task(self._take(held))
@@ -101,21 +100,21 @@ class Quotas:
 
     async def _take(self, held: HeldQuota) -> None:
         token = held.token
-        requested = now()
+        requested = self._clock()
         try:
-            quota = await self._tokens.call(TAKE_QUOTA, held.start_take(requested))
+            quota = await self._transport.call_hedged(TAKE_QUOTA, held.start_take(requested))
         finally:
             self._takes.pop(held.holder, None)
         if isinstance(quota, Failure):
             if quota.code == "not_found":
                 held.cancel_take()
-                raise Refused("invalid_token")
-            raise Refused("unavailable")
+                raise AuthError("invalid_token")
+            raise Unavailable("the tokens service did not answer")
         self._measures.count(catalogue.QUOTA_HANDED_OUT, quota.granted)
         recall = None
         if quota.family is not None:
             recall = self._recalls.get((quota.family, quota.window))
-        returns = held.complete_take(quota, requested, now(), recall)
+        returns = held.complete_take(quota, requested, self._clock(), recall)
         self._count(held)
         if returns is not None:
             self._start(self._return(held, returns))
@@ -135,7 +134,7 @@ class Quotas:
                 self._start(self._return(held, returns))
 
     async def _return(self, held: HeldQuota, request: ReturnQuota) -> None:
-        reply = await self._tokens.call(RETURN_QUOTA, request)
+        reply = await self._transport.call_hedged(RETURN_QUOTA, request)
         if isinstance(reply, Failure):
             return  # the next take gives it back, or it is lost as the window ends
         held.settle_return(request.take, reply.counted)
@@ -154,7 +153,7 @@ class Quotas:
             self._by_family[family].discard(held.token.id)
             if not self._by_family[family]:
                 del self._by_family[family]
-        held.end_window(now())
+        held.end_window(self._clock())
         returns = held.give_back() if held.left else None
         if returns is not None:
             self._start(self._return_dropped(held, returns))
@@ -171,22 +170,20 @@ class Quotas:
 
     # Recalls
 
-    async def _listen(self, client: Client) -> None:
-        while not client.is_connected:
+    async def _listen(self) -> None:
+        while not self._transport.is_connected:
             await asyncio.sleep(RETRY_S)
-        await client.subscribe(RECALLED, cb=self._hear)
+        await self._transport.subscribe(RECALLED, RecallQuota, self._hear)
 
-    async def _hear(self, message: Msg) -> None:
-        with suppress(msgspec.MsgspecError):
-            notice = msgspec.json.decode(message.data, type=RecallQuota)
-            key = notice.family, notice.window
-            self._recalls[key] = latest_recall(self._recalls.pop(key, None), notice)
-            if len(self._recalls) > MAX_RECALLS:
-                del self._recalls[next(iter(self._recalls))]
-            for token in tuple(self._by_family.get(notice.family, ())):
-                held = self._held.get(token)
-                if held is not None and held.is_recalled(notice):
-                    self._give_back(held)
+    async def _hear(self, notice: RecallQuota) -> None:
+        key = notice.family, notice.window
+        self._recalls[key] = latest_recall(self._recalls.pop(key, None), notice)
+        if len(self._recalls) > MAX_RECALLS:
+            del self._recalls[next(iter(self._recalls))]
+        for token in tuple(self._by_family.get(notice.family, ())):
+            held = self._held.get(token)
+            if held is not None and held.is_recalled(notice):
+                self._give_back(held)
 
     def _is_recalled(self, held: HeldQuota) -> bool:
         quota = held.quota
@@ -206,7 +203,7 @@ class Quotas:
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(EXPIRE_S)
-            self.expire(now())
+            self.expire(self._clock())
 
     def expire(self, moment: float) -> None:
         """Counts what is left of windows that are over as lost, and forgets what has not been used since."""

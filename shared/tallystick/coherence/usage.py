@@ -1,4 +1,4 @@
-"""What was let in and what was refused, by token: gathered here and reported in batches, off the request's path."""
+"""Counts accepted and rejected requests by token, and reports them in batches, off the request's path."""
 
 import asyncio
 import logging
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
-from nats.aio.client import Client
 
+from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Use
+from tallystick.errors import AuthError
 from tallystick.rpc import batches
-from tallystick.rpc.call import call
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Usage:
         self._noted: Counter[str] = Counter()
         """Refusals by token since the last report."""
         self.dropped = 0
-        """Uses and refusals that are not reported, since `Gate` last took the number."""
+        """Uses and refusals that are not reported, since they were last counted."""
         self._waiting = False
         """Whether the last report was not accepted for now."""
         self.results: Counter[str] = Counter()
@@ -77,6 +77,20 @@ class Usage:
         self.dropped += 1
         return False
 
+    def rejected(self, error: AuthError, address: str | None, route: str, request_id: str | None) -> None:
+        """Counts a rejected request; one with a token that exists also has a line in that token's log.
+
+        Args:
+            error: why it is rejected.
+            address: the client's address.
+            route: the template of the route that it was sent to.
+            request_id: its id.
+        """
+        if error.token_id is None:
+            self.results[error.reason] += 1
+        elif self.refused(error.token_id, error.log_reason):
+            self.note(error.token_id, error.log_reason, address, route, request_id)
+
     def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
         """Has a refusal reported for the token's log."""
         self._refusals.append(
@@ -100,11 +114,11 @@ class Usage:
         ended, self.ended = self.ended, Counter()
         return dict(ended)
 
-    async def report(self, client: Client) -> None:
+    async def report(self, transport: Transport) -> None:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(REPORT_S)
-            await self.flush(client)
+            await self.flush(transport)
 
     def take(self) -> deque[list[Use | Refusal]]:
         """What is not reported yet, in reports that are each within the limit of a request."""
@@ -114,7 +128,7 @@ class Usage:
         self._noted.clear()
         return deque(batches.cut(items, REPORT_USE.max_bytes - _EMPTY_BYTES))
 
-    async def flush(self, client: Client) -> None:
+    async def flush(self, transport: Transport) -> None:
         """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
         time. Stops where the service cannot take a report now, to go on later. A report that the service rejects is
         halved until what it rejects is alone; that is dropped and counted.
@@ -123,7 +137,7 @@ class Usage:
         rejected = dropped = 0
         try:
             while reports:
-                failure = await _send(client, reports[0])
+                failure = await _send(transport, reports[0])
                 if failure is not None and failure.code in LATER:
                     self._wait(failure)
                     break
@@ -179,11 +193,11 @@ class _Uses:
         return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)
 
 
-async def _send(client: Client, report: list[Use | Refusal]) -> Failure | None:
+async def _send(transport: Transport, report: list[Use | Refusal]) -> Failure | None:
     message = as_message(report)
     if not batches.fits(message, REPORT_USE.max_bytes):
         return Failure(code="bad_request", message="a single item over the limit")
-    reply = await call(client, REPORT_USE, message)
+    reply = await transport.call(REPORT_USE, message)
     return reply if isinstance(reply, Failure) else None
 
 

@@ -34,9 +34,10 @@ def current() -> Origin | None:
     return _current.get()
 
 
-def serve(request: str, trace: str | None) -> None:
-    """`begin` with an id of our own making."""
-    _current.set(Origin(request, trace if trace and _TRACE.fullmatch(trace) else None))
+def serve(request: str, trace: bytes | None) -> None:
+    """`begin` with an id of our own making, and the value of a header field."""
+    text = None if trace is None else str(trace, "latin-1")
+    _current.set(Origin(request, text if text and _TRACE.fullmatch(text) else None))
 
 
 def begin(request: str | None, trace: str | None) -> None:

@@ -16,7 +16,7 @@ MAX_REFERRER_BYTES = 2048
 """A longer Referer header matches no pattern."""
 
 
-class Demand(NamedTuple):
+class AccessRequest(NamedTuple):
     """What a request asks of a token.
 
     Args:
@@ -34,16 +34,16 @@ class Demand(NamedTuple):
     referrer: str | None = None
 
 
-def judge(token: Token, demand: Demand) -> Refusal | None:
+def check_access(token: Token, access: AccessRequest) -> Refusal | None:
     """The first thing that does not fit; None when all does."""
-    if demand.scope is not None and not covers(token.scopes, demand.scope):
+    if access.scope is not None and not covers(token.scopes, access.scope):
         return "insufficient_scope"
-    if token.account is not None and not demand.any_account and demand.account != token.account:
+    if token.account is not None and not access.any_account and access.account != token.account:
         return "account_mismatch"
     limits = token.restrictions
-    if limits.addresses is not None and not address_allowed(limits.addresses, demand.address):
+    if limits.addresses is not None and not address_allowed(limits.addresses, access.address):
         return "address_not_allowed"
-    if limits.referrers is not None and not referrer_allowed(limits.referrers, demand.referrer):
+    if limits.referrers is not None and not referrer_allowed(limits.referrers, access.referrer):
         return "referrer_not_allowed"
     return None
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tallystick.coherence.cache import Cache, Entry, Flight, Known
+from tallystick.coherence.cache import Cache, CachedToken, Flight, Known
 from tallystick.coherence.notices import notice_key
 from tallystick.contracts.propagation import Changed
 from tallystick.contracts.verification import Verdict
@@ -347,7 +347,7 @@ class JoinsLate(Cache):
 
 
 class ReliesForEver(Cache):
-    def get(self, key: bytes, now: float) -> Entry | None:
+    def get(self, key: bytes, now: float) -> CachedToken | None:
         return super().get(key, min(now, self._lease_ends - 1))
 
 

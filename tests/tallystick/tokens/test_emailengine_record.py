@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 from tallystick.contracts.records import Access, Restrictions, Token
 from tallystick.tokens import emailengine_record, record as token_record
-from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.emailengine_record import ACTIONS, GRANTABLE_GROUPS, loss
 from tallystick.tokens.record import NotARecord, TokenRecord, decode, read
 from tallystick_server.tokens import imports
@@ -448,8 +448,8 @@ def import_allows(record: TokenRecord, request: Request) -> bool:
         restrictions=wanted.restrictions, not_before=None, expires=wanted.expires, disabled=False, hint="",
         created=NOW, created_by="", rotated_to=None, access=Access(),
     )  # fmt: skip
-    demand = Demand(request.scope, request.account, address=request.address, referrer=request.referrer)
-    return (wanted.expires is None or request.at < wanted.expires) and judge(token, demand) is None
+    access = AccessRequest(request.scope, request.account, address=request.address, referrer=request.referrer)
+    return (wanted.expires is None or request.at < wanted.expires) and check_access(token, access) is None
 
 
 def some(*values: Any) -> st.SearchStrategy[list[Any]]:
@@ -611,6 +611,7 @@ def routes_behind(scope: str) -> list[str]:
     from tallystick.tokens.scopes import covers
     from tallystick_server.edge.api.openapi import documented
     from tallystick_server.edge.app import create_app
+    from tallystick_server.edge.authorization.routes import rules_of
     from tallystick_server.edge.settings import Settings
 
     app: Any = create_app(Settings(nats_url="nats://127.0.0.1:1"))._app  # type: ignore[attr-defined]
@@ -618,5 +619,5 @@ def routes_behind(scope: str) -> list[str]:
         f"{method} {route.path_format}"
         for route, handler in documented(app)
         for method in handler.http_methods - {"HEAD", "OPTIONS"}
-        if isinstance(required := handler.opt["scope"], str) and covers([scope], required)
+        if (required := rules_of(handler).scope) is not None and covers([scope], required)
     ]

@@ -28,9 +28,9 @@ PLAIN = (str, bytes, int, float, tuple, list, dict, set)
 
 
 @pytest.fixture
-async def gate(edge, tokens_service) -> Any:
+async def verifier(edge, tokens_service) -> Any:
     await ready(edge)
-    return edge._transport.app._gate
+    return edge._transport.app._verifier
 
 
 def size(*roots: Any) -> int:
@@ -67,7 +67,7 @@ NEW_QUESTIONS = [
 
 
 async def test_ever_new_questions_of_a_proxy_take_no_more_memory(
-    edge, operator, gate, subtests: pytest.Subtests
+    edge, operator, verifier, subtests: pytest.Subtests
 ):
     value, _ = await issue(operator, "*")
     await leased([edge], operator)
@@ -80,25 +80,25 @@ async def test_ever_new_questions_of_a_proxy_take_no_more_memory(
                 for number in range(1000 + 100 * batch, 1100 + 100 * batch):
                     answer = await edge.get(f"/auth?{query.format(number, number)}", headers=headers)
                     assert answer.status_code == (400 if "&x" in query else 200), answer.text
-                sizes.append(size(gate.cache))
+                sizes.append(size(verifier.cache))
             assert sizes[0] == sizes[1] == sizes[2]
-            assert len(gate.cache._entries) <= 1
-            for entry in gate.cache._entries.values():
+            assert len(verifier.cache._entries) <= 1
+            for entry in verifier.cache._entries.values():
                 assert entry.admitted == set()
                 assert len(entry.answers) <= REMEMBERED
 
 
-async def test_routes_with_a_scope_of_their_own_are_remembered_with_a_token(edge, operator, gate):
+async def test_routes_with_a_scope_of_their_own_are_remembered_with_a_token(edge, operator, verifier):
     value, _ = await issue(operator, "api")
     await leased([edge], operator)
     for _ in range(3):
         answer = await edge.get("/v1/tokens", headers={"authorization": f"Bearer {value}"})
         assert answer.status_code == 200
-    (entry,) = gate.cache._entries.values()
+    (entry,) = verifier.cache._entries.values()
     assert entry.admitted == {"api:tokens:read"}
 
 
-async def test_the_framework_keeps_no_query_form_or_cookie_of_a_client(edge, operator, gate):
+async def test_the_framework_keeps_no_query_form_or_cookie_of_a_client(edge, operator, verifier):
     value, _ = await issue(operator, "*")
     await sign_in_at_last(edge, value)
     headers = {"authorization": f"Bearer {value}"}
@@ -118,8 +118,8 @@ async def test_the_framework_keeps_no_query_form_or_cookie_of_a_client(edge, ope
     assert grown[1:] == [0, 0]
 
 
-async def test_invented_methods_leave_room_for_real_ones(edge, gate):
+async def test_invented_methods_leave_room_for_real_ones(edge, verifier):
     for number in range(50):
         await edge.request(f"BREW{number}", "/v1/self")
-    assert {method for method, _, _ in gate.calls._counts} <= METHODS | {"other"}
-    assert len(gate.calls._counts) < 10
+    assert {method for method, _, _ in edge._transport.app._counter._counts} <= METHODS | {"other"}
+    assert len(edge._transport.app._counter._counts) < 10

@@ -107,38 +107,38 @@ async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_s
 
 
 async def test_a_replaced_secret_counts_only_once_its_grace_is_over(admin):
-    gate = gate_of(admin)
+    verifier = verifier_of(admin)
     made = await make(admin)
     await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 1})
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 200
     expires = datetime.fromisoformat((await admin.get(f"/v1/tokens/{made['id']}")).json()["expires"])
     await asyncio.sleep(max(0.0, (expires - datetime.now(expires.tzinfo)).total_seconds()) + 0.05)
-    assert gate.usage.ended == {}
+    assert verifier.usage.ended == {}
     for _ in range(3):
         assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
-    assert gate.usage.take_ended() == {"replaced": 3}
+    assert verifier.usage.take_ended() == {"replaced": 3}
 
 
 async def test_a_token_that_only_expired_is_none_of_them(admin):
-    gate = gate_of(admin)
+    verifier = verifier_of(admin)
     made = await make(admin, expires=in_future(seconds=0.5))
     await asyncio.sleep(0.6)
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
-    assert gate.usage.take_results()["invalid_token"] == 1
-    assert gate.usage.take_ended() == {}
+    assert verifier.usage.take_results()["invalid_token"] == 1
+    assert verifier.usage.take_ended() == {}
 
 
 async def test_a_dashboard_sign_in_with_an_ended_token_counts(admin):
     tokens = await ended(admin)
-    gate = gate_of(admin)
-    gate.usage.take_ended()
+    verifier = verifier_of(admin)
+    verifier.usage.take_ended()
     answer = await admin.post(
         "/admin/sign-in",
         data={"token": tokens["replaced"]["token"]},
         headers={"origin": "http://edge", "sec-fetch-site": "same-origin"},
     )
     assert answer.status_code in {401, 403, 422}, answer.status_code
-    assert gate.usage.take_ended() == {"replaced": 1}
+    assert verifier.usage.take_ended() == {"replaced": 1}
 
 
 async def status(client, token: dict[str, Any]) -> int:
@@ -146,8 +146,8 @@ async def status(client, token: dict[str, Any]) -> int:
     return code
 
 
-def gate_of(client) -> Any:
-    return client._transport.app._gate
+def verifier_of(client) -> Any:
+    return client._transport.app._verifier
 
 
 async def test_what_is_counted_when_an_edge_stops_is_reported(admin, operator, metrics_service, nats_server):

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tallystick import connection as bus
+from tallystick.coherence.clock import boot_time
 from tallystick.coherence.held_quota import HeldQuota
-from tallystick.coherence.invalidation import now
 from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.propagation import SETTLE, Settle
@@ -80,11 +80,11 @@ async def edges(nats_server, database, operator, tokens_service):
 
 
 async def has_lease(edge: httpx.AsyncClient) -> None:
-    await until_async(lambda: gate_of(edge).cache.alive(now()))
+    await until_async(lambda: verifier_of(edge).cache.alive(boot_time()))
 
 
-def gate_of(edge):
-    return edge._transport.app._gate
+def verifier_of(edge):
+    return edge._transport.app._verifier
 
 
 async def ask(edge: httpx.AsyncClient, value: str) -> int:
@@ -154,7 +154,7 @@ def measure(edges) -> list[Measures]:
     """Has the edges count their quotas where no report takes the counts away."""
     measures = [Measures() for _ in edges]
     for edge, own in zip(edges, measures, strict=True):
-        gate_of(edge).quotas._measures = own
+        verifier_of(edge).limiter._measures = own
     return measures
 
 
@@ -235,7 +235,7 @@ async def test_every_request_handed_out_is_spent_given_back_or_lost(edges, opera
     admitted += (await flood(edges, value, rotated["token"], requests=400))[200]
     assert admitted == 400
     for edge in edges:
-        await gate_of(edge).quotas.close()
+        await verifier_of(edge).limiter.close()
     counts = counted(measures)
     assert counts["handed_out"] == admitted + counts["returned"] + counts["lost"]
     assert counts["lost"] == 0
@@ -248,7 +248,7 @@ async def test_what_a_window_ends_with_counts_as_lost(edges, operator):
     admitted = (await flood(edges, value, requests=200))[200]
     await asyncio.sleep(1.1)
     for edge in edges:
-        gate_of(edge).quotas.expire(now())
+        verifier_of(edge).limiter.expire(boot_time())
     counts = counted(measures)
     assert counts["handed_out"] == admitted + counts["returned"] + counts["lost"]
 
@@ -258,7 +258,7 @@ async def test_an_edge_that_stops_gives_back_what_it_holds(edges, operator, nats
     async with start_edge(nats_server.edge) as stopping:
         await has_lease(stopping)
         assert await flood([stopping], value, requests=100) == {200: 100}
-        assert gate_of(stopping).quotas._held[token.id].left > 0
+        assert verifier_of(stopping).limiter._held[token.id].left > 0
     assert await left_of(client, token.id) == 900
 
 

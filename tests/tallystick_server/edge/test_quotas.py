@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from tallystick.coherence import quotas as module
-from tallystick.coherence.quotas import Quotas
+from tallystick.coherence.clock import boot_time
+from tallystick.coherence.quotas import RateLimiter
+from tallystick.coherence.transport import NatsTransport
 from tallystick.contracts.quotas import RETURN_QUOTA, Quota, RecallQuota, ReturnedQuota, ReturnQuota
 from tallystick.contracts.records import RateLimit, Restrictions
 from tallystick.metrics.recorder import Measures
-from tallystick.rpc.hedged import Hedged
 from tests.support.examples import TOKEN
 from tests.support.services import issue
 
@@ -26,7 +27,7 @@ async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
         (await issue(operator, "api", restrictions=Restrictions(rate_limit=LIMIT)))[1] for _ in range(2)
     ]
     measures = Measures()
-    quotas = Quotas(Hedged(edge._transport.app._app.state.client), measures)
+    quotas = RateLimiter(NatsTransport(edge._transport.app._app.state.client), measures, boot_time)
     for _ in range(20):
         for token in [tokens[0]] * 5 + tokens[1:]:
             quota = await quotas.spend(token)
@@ -51,7 +52,7 @@ class TokensService:
         self.may_answer = asyncio.Event()
         self.returns: list[ReturnQuota] = []
 
-    async def call(self, operation, request):
+    async def call_hedged(self, operation, request):
         if operation is RETURN_QUOTA:
             self.returns.append(request)
             return ReturnedQuota(counted=request.unspent)
@@ -59,17 +60,12 @@ class TokensService:
         return self.quota
 
 
-class Notice(msgspec.Struct):
-    data: bytes
+def quotas_of(service: Any, measures: Measures) -> RateLimiter:
+    return RateLimiter(service, measures, boot_time)
 
 
-def quotas_of(service: Any, measures: Measures) -> Quotas:
-    return Quotas(service, measures)
-
-
-async def hear(quotas: Quotas, notice: RecallQuota) -> None:
-    message: Any = Notice(msgspec.json.encode(notice))
-    await quotas._hear(message)
+async def hear(quotas: RateLimiter, notice: RecallQuota) -> None:
+    await quotas._hear(notice)
 
 
 TOKEN_WITH_LIMIT = msgspec.structs.replace(TOKEN, restrictions=Restrictions(rate_limit=LIMIT))

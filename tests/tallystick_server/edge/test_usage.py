@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 
 from tallystick import connection as bus
 from tallystick.coherence import usage as module
+from tallystick.coherence.transport import NatsTransport
 from tallystick.coherence.usage import Usage, as_message
 from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
 from tallystick.contracts.operation import Failure
@@ -53,7 +54,7 @@ async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, toke
     usage.used("tok_a", "192.0.2.1")
     async with asyncio.timeout(20):
         for _ in range(3):
-            await usage.flush(edge)
+            await usage.flush(NatsTransport(edge))
     assert reported == [1, 2, 2]
 
 
@@ -70,7 +71,7 @@ async def test_what_nobody_takes_is_kept_in_bounds_and_none_of_it_uncounted(edge
             if usage.refused(token, "expired"):
                 usage.note(token, "expired", None, "/auth", None)
             sent += 1
-        await usage.flush(edge)
+        await usage.flush(NatsTransport(edge))
     uses, refusals = usage._uses, usage._refusals
     assert (len(uses), len(refusals)) == (10, 10)
     assert usage.dropped + sum(each.count for each in uses.values()) + len(refusals) == sent
@@ -167,7 +168,7 @@ async def test_what_is_dropped_shows_as_a_metric(
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
     app: Any = create_app(Settings(nats_url=nats_server.edge))
     async with lifespan(app):
-        app._gate.usage.note("tok_a", "expired", IPV6, "/\0", REQUEST)
+        app._verifier.usage.note("tok_a", "expired", IPV6, "/\0", REQUEST)
         async with asyncio.timeout(15):
             text = ""
             while "\ntallystick_token_uses_dropped_total 1\n" not in text:
@@ -188,7 +189,7 @@ async def test_where_everything_is_rejected_it_is_dropped_after_a_bounded_number
     for number in range(2000):
         usage.used(f"tok_{number:026}", IPV6)
     async with serve(tokens, "tallystick-tokens", "rejects", {REPORT_USE: reject}):
-        await usage.flush(edge)
+        await usage.flush(NatsTransport(edge))
     assert usage.dropped == 2000
     assert asked < 2 * module.MAX_REJECTED
     assert not usage.take()
@@ -205,7 +206,7 @@ async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens
     usage = Usage()
     usage.used("tok_a", None)
     usage.note("tok_a", "expired", None, "/auth", REQUEST)
-    flushing = asyncio.create_task(usage.flush(edge))
+    flushing = asyncio.create_task(usage.flush(NatsTransport(edge)))
     await asyncio.wait_for(asked.wait(), 5)
     usage.used("tok_a", None)
     flushing.cancel()
@@ -226,10 +227,10 @@ def test_what_is_kept_by_token_is_bounded_whoever_is_refused():
 async def flush_all(usage: Usage, client) -> None:
     """Flushes until nothing is left to report."""
     async with asyncio.timeout(30):
-        await usage.flush(client)
+        await usage.flush(NatsTransport(client))
         while usage._uses or usage._refusals:
             await asyncio.sleep(0.01)
-            await usage.flush(client)
+            await usage.flush(NatsTransport(client))
 
 
 async def stored(database, tokens: list[str]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, strategies as st
 
 from tallystick.contracts.records import Access, NewToken, RateLimit, Restrictions, Token
-from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.rules import problems
 from tallystick_server.tokens.attenuation import exceeds
 from tallystick_server.tokens.store.rows import wanted
@@ -47,7 +47,7 @@ tokens = st.builds(
     expires=some(st.none(), st.integers(1, 5).map(lambda hours: NOW + timedelta(hours=hours))),
 )
 demands = st.builds(
-    Demand,
+    AccessRequest,
     scope=st.sampled_from([*SCOPES[1:], "api:tokens:write", "other"]),
     account=st.sampled_from([None, "alice", "bob"]),
     address=st.sampled_from(["10.1.2.3", "10.9.9.9", "192.168.0.1", "fe80::1", "::1", "::ffff:10.1.2.3"]),
@@ -70,16 +70,18 @@ def made(new: NewToken) -> Token:
     )
 
 
-@given(first=tokens, chain=st.lists(tokens, max_size=6), demand=demands)
-def test_no_chain_gives_more_than_its_first_maker_has(first: NewToken, chain: list[NewToken], demand: Demand):
+@given(first=tokens, chain=st.lists(tokens, max_size=6), access=demands)
+def test_no_chain_gives_more_than_its_first_maker_has(
+    first: NewToken, chain: list[NewToken], access: AccessRequest
+):
     """Each step is a mint, an edit or a rotation: all three are allowed by the same rule."""
     maker = made(first)
     last = maker
     for step in chain:
         if not problems(step, NOW) and not exceeds(last, step):
             last = made(step)
-    if judge(last, demand) is None:
-        assert judge(maker, demand) is None
+    if check_access(last, access) is None:
+        assert check_access(maker, access) is None
     if maker.expires is not None:
         assert last.expires is not None
         assert last.expires <= maker.expires

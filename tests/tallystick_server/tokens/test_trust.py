@@ -285,14 +285,13 @@ async def test_what_an_edge_was_shown_is_judged_by_the_tokens_service(
 
 async def test_each_operation_has_one_rule_and_each_route_names_it():
     """The routes' scopes are those of the table."""
-    from tallystick.coherence.cache import Cache
-    from tallystick_server.edge.app import litestar
-    from tallystick_server.edge.authorization.guard import ANY, OWN, Gate
+    from tallystick_server.edge.app import routes as edge_routes
+    from tallystick_server.edge.authorization.routes import rules_of
     from tallystick_server.edge.settings import Settings
 
-    app = litestar(Settings(nats_url="nats://x"), Gate(Cache(1, 1), ()))
+    app = edge_routes(Settings(nats_url="nats://x"))
     routes = {
-        f"{method} {route.path_format}": handler.opt
+        f"{method} {route.path_format}": rules_of(handler)
         for route in app.routes
         for handler in getattr(route, "route_handlers", ())
         for method in handler.http_methods
@@ -307,6 +306,6 @@ async def test_each_operation_has_one_rule_and_each_route_names_it():
         each for each in routes if each.partition(" ")[2].startswith(managing) and "OPTIONS" not in each
     }
     for way, scopes in named.items():
-        opt = routes[way]
-        if opt["scope"] not in {OWN, ANY}:
-            assert {opt["scope"], *([opt["or_scope"]] if "or_scope" in opt else [])} == scopes, way
+        rules = routes[way]
+        if rules.scope is not None:
+            assert {rules.scope, *([rules.alternative] if rules.alternative else [])} == scopes, way

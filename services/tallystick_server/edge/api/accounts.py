@@ -9,7 +9,8 @@ from msgspec import Struct
 from tallystick.contracts import accounts as c, records
 from tallystick_server.edge.api.parameters import Account, After, Page, PageSize
 from tallystick_server.edge.api.upstream import actor, ask, change, idempotency_key
-from tallystick_server.edge.authorization.guard import HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.authorization.requirements import AccountIn, Scope
 
 
 class NewAccount(Struct, forbid_unknown_fields=True):
@@ -17,7 +18,7 @@ class NewAccount(Struct, forbid_unknown_fields=True):
     name: str = ""
 
 
-@post("/v1/account", opt={"scope": "api:accounts:write", "account_in": "body"}, status_code=200)
+@post("/v1/account", requires=Scope("api:accounts:write", account=AccountIn.BODY), status_code=200)
 async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccount:
     """Adds an account. One that exists stays as it is, and the answer says so."""
     return await ask(
@@ -32,7 +33,7 @@ async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccoun
     )
 
 
-@get("/v1/accounts", opt={"scope": "api:accounts:read"})
+@get("/v1/accounts", requires=Scope("api:accounts:read"))
 async def list_accounts(
     request: HttpRequest,
     *,
@@ -48,13 +49,13 @@ async def list_accounts(
     return await ask(request, c.LIST_ACCOUNTS, wanted)
 
 
-@get("/v1/account/{account:str}", opt={"scope": "api:accounts:read", "account_in": "path"})
+@get("/v1/account/{account:str}", requires=Scope("api:accounts:read", account=AccountIn.PATH))
 async def show(request: HttpRequest, account: Account) -> records.Account:
     """Shows one account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
 
 
-@get("/v1/account/{account:str}/log", opt={"scope": "api:accounts:read", "account_in": "path"})
+@get("/v1/account/{account:str}/log", requires=Scope("api:accounts:read", account=AccountIn.PATH))
 async def log(request: HttpRequest, account: Account, after: After = None) -> c.AccountLog:
     """When an account was added and deleted, and rejected attempts to do so; a deleted account's too."""
     return await ask(
@@ -63,7 +64,9 @@ async def log(request: HttpRequest, account: Account, after: After = None) -> c.
 
 
 @delete(
-    "/v1/account/{account:str}", opt={"scope": "api:accounts:delete", "account_in": "path"}, status_code=200
+    "/v1/account/{account:str}",
+    requires=Scope("api:accounts:delete", account=AccountIn.PATH),
+    status_code=200,
 )
 async def remove(request: HttpRequest, account: Account) -> c.AccountDeleted:
     """Deletes an account and revokes its tokens."""

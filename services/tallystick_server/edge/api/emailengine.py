@@ -16,13 +16,14 @@ from tallystick.contracts import record_fields, validation
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.records import Token
 from tallystick.contracts.tokens import LIST_TOKENS, ListTokens, Revoked, TokenPage
-from tallystick.errors import Refused
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.emailengine_form import EmailEngineToken, form_problems, new_token
 from tallystick_server.edge.api.parameters import Account
 from tallystick_server.edge.api.tokens import CreatedToken, make, revocation, revoke_everywhere
 from tallystick_server.edge.api.upstream import account_faults, actor, ask
-from tallystick_server.edge.authorization.guard import HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.authorization.requirements import AccountIn, Scope
+from tallystick_server.edge.http.errors import ProblemError
 
 AS_EMAILENGINE: dict[str, Any] = {"other_parameters": "ignored"}
 """EmailEngine answers a request with query parameters that it does not know."""
@@ -76,12 +77,9 @@ async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fiel
 
 @post(
     "/v1/token",
-    opt={
-        "scope": "api:tokens:write",
-        "account_in": "body",
-        "inquire": _other_faults,
-        **AS_EMAILENGINE,
-    },
+    requires=Scope("api:tokens:write", account=AccountIn.BODY),
+    more_faults=_other_faults,
+    **AS_EMAILENGINE,
     status_code=200,
 )
 async def create(
@@ -94,23 +92,25 @@ async def create(
     now = datetime.now(UTC)
     try:
         wanted = new_token(data, now)
-    except Refused as refused:
+    except ProblemError as error:
         others = [*form_problems(data, now), *await account_faults(request, data.account)]
-        faults = validation.with_others(refused.errors, others)
-        raise Refused("bad_request", errors=tuple(faults)) from None
+        faults = validation.with_others(error.errors, others)
+        raise ProblemError("bad_request", errors=tuple(faults)) from None
     try:
         return await make(request, wanted, status=200)
-    except Refused as refused:
+    except ProblemError as error:
         # Only the account's name was rejected: it is not an account's.
-        if refused.code == "bad_request" and [each.field for each in refused.errors] == ["account"]:
-            raise Refused("not_found", "there is no such account", errors=refused.errors) from None
+        if error.code == "bad_request" and [each.field for each in error.errors] == ["account"]:
+            raise ProblemError("not_found", "there is no such account", errors=error.errors) from None
         raise
 
 
 @delete(
     # Of every form, since an opaque token may hold a slash.
     "/v1/token/{token:path}",
-    opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",), **AS_EMAILENGINE},
+    requires=Scope("api:tokens:delete", account=AccountIn.TOKEN),
+    codes=("stale",),
+    **AS_EMAILENGINE,
     status_code=200,
 )
 async def revoke(
@@ -150,11 +150,11 @@ def _named_in_path(request: HttpRequest) -> str:
     """The last segment of the path as it was sent, decoded once.
 
     Raises:
-        Refused: it is missing, or there is another segment behind it.
+        ProblemError: it is missing, or there is another segment behind it.
     """
     segment = request.scope["raw_path"].removeprefix(b"/v1/token/")
     if not segment or b"/" in segment:
-        raise Refused("not_found")
+        raise ProblemError("not_found")
     return str(unquote_to_bytes(segment), "latin-1")
 
 
@@ -170,8 +170,8 @@ async def _revoke(
             # The SHA-256 of 64 hexadecimal digits is both the digest of such a token and the key of such an id.
             or_key=True if token_format.is_hex(name) else None,
         )
-    except Refused as refused:
-        if refused.code == "not_found":
+    except ProblemError as error:
+        if error.code == "not_found":
             return None
         raise
 
@@ -187,7 +187,8 @@ def _digest(name: str) -> str | None:
 
 @get(
     "/v1/tokens/account/{account:str}",
-    opt={"scope": "api:tokens:read", "account_in": "path", **AS_EMAILENGINE},
+    requires=Scope("api:tokens:read", account=AccountIn.PATH),
+    **AS_EMAILENGINE,
 )
 async def list_of_account(request: HttpRequest, account: Account) -> AccountTokens:
     """Lists an account's tokens, newest first and up to 1,000, in one answer."""
@@ -217,8 +218,8 @@ async def _part(request: HttpRequest, account: str, page: int, size: int) -> Tok
     wanted = ListTokens(page=page, page_size=size, account=account, actor=actor(request))
     try:
         return await ask(request, LIST_TOKENS, wanted)
-    except Refused as refused:
-        if size > 1 and [each.field for each in refused.errors] == ["pageSize"]:
+    except ProblemError as error:
+        if size > 1 and [each.field for each in error.errors] == ["pageSize"]:
             return None
         raise
 

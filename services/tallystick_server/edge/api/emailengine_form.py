@@ -12,9 +12,9 @@ from msgspec import Struct
 from tallystick.contracts import validation
 from tallystick.contracts.messages import FieldError, Time
 from tallystick.contracts.records import NewToken, RateLimit, Restrictions
-from tallystick.errors import Refused
 from tallystick.tokens import emailengine_record, rules
 from tallystick_server.edge.http.bodies import is_too_large
+from tallystick_server.edge.http.errors import ProblemError
 
 LONGEST = timedelta(days=3652)
 """The longest lifetime that is asked for: the tokens service allows a day more, so the clocks may differ."""
@@ -78,11 +78,11 @@ def new_token(form: EmailEngineToken, now: datetime) -> NewToken:
     """The token that a form asks for, to be judged further as any other.
 
     Raises:
-        Refused: it cannot be expressed without becoming wider; with every field that is wrong.
+        ProblemError: it cannot be expressed without becoming wider; with every field that is wrong.
     """
     token, problems = _read(form, now)
     if problems:
-        raise Refused("bad_request", errors=tuple(problems))
+        raise ProblemError("bad_request", errors=tuple(problems))
     return token
 
 

@@ -7,8 +7,8 @@ from nats.aio.client import Client
 
 from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
 from tallystick.contracts.operation import Failure
-from tallystick.errors import Refused
 from tallystick.rpc.call import call
+from tallystick_server.edge.http.errors import ProblemError
 
 FRESH_S = 0.5
 
@@ -22,7 +22,7 @@ class Readiness:
 
     async def check(self) -> None:
         """Raises:
-        Refused: it cannot.
+        ProblemError: it cannot.
         """
         async with self._lock:
             if time.monotonic() - self._asked > FRESH_S:
@@ -30,4 +30,4 @@ class Readiness:
                 self._ready = not isinstance(reply, Failure)
                 self._asked = time.monotonic()
         if not self._ready:
-            raise Refused("unavailable")
+            raise ProblemError("unavailable")

@@ -1,18 +1,18 @@
-"""Judges a token for a resource server (RFC 7662), by the same rules as `edge.authorization.guard` judges a request."""
+"""Decides about a token for a resource server (RFC 7662), by the same rules as about a request to the edge."""
 
 from typing import NamedTuple
 
 import msgspec
 
-from tallystick.coherence.cache import Unknown
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.records import Restrictions, Token
-from tallystick.errors import Refused
+from tallystick.errors import AuthError, DenyReason
 from tallystick.tokens import addresses, scopes
-from tallystick.tokens.access import Demand, judge
-from tallystick.tokens.format import digest
+from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.scopes import covers
-from tallystick_server.edge.authorization.guard import Gate, Scope
+from tallystick.verifier import Verifier
+from tallystick_server.edge.authentication.context import HttpRequest, context_of, verifier_of
+from tallystick_server.edge.http.errors import ProblemError
 
 SHOW = "show"
 """The value of the form field ``restrictions`` with which the caller checks restrictions itself."""
@@ -45,7 +45,7 @@ def read_question(form: dict[str, str]) -> Question:
     """The question in a form's fields.
 
     Raises:
-        Refused: a value is invalid. An empty ``account`` or ``referrer`` is valid: the request had none.
+        ProblemError: a value is invalid. An empty ``account`` or ``referrer`` is valid: the request had none.
     """
     scope, restrictions = form.get("scope"), form.get("restrictions")
     address = addresses.address(form["address"]) if "address" in form else None
@@ -59,7 +59,7 @@ def read_question(form: dict[str, str]) -> Question:
     if restrictions not in {None, SHOW}:
         errors.append(FieldError(field="restrictions", message=f"must be {SHOW} or absent"))
     if errors:
-        raise Refused("bad_request", errors=tuple(errors))
+        raise ProblemError("bad_request", errors=tuple(errors))
     return Question(
         required,
         form.get("account"),
@@ -70,7 +70,7 @@ def read_question(form: dict[str, str]) -> Question:
     )
 
 
-def rejection(token: Token, question: Question) -> str | None:
+def rejection(token: Token, question: Question) -> DenyReason | None:
     """The first rule that rejects the token, the rate limit aside; None if there is none.
 
     A restriction for which the question gives no value rejects the token, unless the caller checks it. The account is
@@ -85,59 +85,56 @@ def rejection(token: Token, question: Question) -> str | None:
         token = msgspec.structs.replace(token, restrictions=checked)
     if not all(covers(token.scopes, scope) for scope in question.scopes):
         return "insufficient_scope"
-    demand = Demand(
+    access = AccessRequest(
         scope=None,
         account=question.account,
         any_account=not question.scopes and question.account is None,
         address=question.address,
         referrer=question.referrer,
     )
-    return judge(token, demand)
+    return check_access(token, access)
 
 
-async def introspect(gate: Gate, scope: Scope, value: str, question: Question) -> Token | None:
+async def introspect(request: HttpRequest, value: str, question: Question) -> Token | None:
     """The token if it is active, and None if it is not, for whatever reason.
 
     A question about a request counts as a use of the token: it uses up one request of its rate limit, and a rejection
     appears in the token's log.
 
     Raises:
-        Refused: this cannot be decided now.
+        Unavailable: this cannot be decided now.
     """
-    if digest(value) is None:
+    verifier = verifier_of(request)
+    try:
+        token = await _active(verifier, value, question)
+    except AuthError as error:
+        if question.names_request and error.token_id is not None:
+            route = request.scope["path_template"]
+            verifier.usage.rejected(error, question.address, route, context_of(request).request_id)
         return None
-    known = await gate.checker.check(value)
-    if isinstance(known, Unknown):
-        if question.names_request and known.refused is not None:
-            _note(gate, scope, known.refused.id, known.refused.reason, question.address)
-        return None
-    token = known.token
-    refusal = rejection(token, question)
-    if not question.names_request:
-        is_unchecked = token.restrictions.rate_limit is not None and not question.show
-        return None if refusal or is_unchecked else token
-    refusal = refusal or await _spend(gate, token)
-    if refusal is not None:
-        _note(gate, scope, token.id, refusal, question.address)
-        return None
-    gate.usage.used(token.id, question.address)
+    if question.names_request:
+        verifier.usage.used(token.id, question.address)
     return token
 
 
-async def _spend(gate: Gate, token: Token) -> str | None:
-    """Uses up one request of the token's rate limit, if it has one."""
+async def _active(verifier: Verifier, value: str, question: Question) -> Token:
+    """The token.
+
+    Raises:
+        AuthError: it is not active.
+        Unavailable: this cannot be decided now.
+    """
+    token = (await verifier.authenticate(value)).token
+    if reason := rejection(token, question):
+        raise AuthError(reason, token_id=token.id)
+    if not question.names_request:
+        if token.restrictions.rate_limit is not None and not question.show:
+            raise AuthError("rate_limited", token_id=token.id)  # it cannot be checked
+        return token
     try:
-        quota = await gate.quotas.spend(token)
-    except Refused as refused:
-        # The token was revoked in between. For the caller that is not an error: its own token is another one.
-        if refused.code == "invalid_token":
-            return refused.code
-        raise
-    return "rate_limited" if quota is not None and not quota.granted else None
-
-
-def _note(gate: Gate, scope: Scope, token: str, reason: str, address: str | None) -> None:
-    """For the token's log."""
-    if gate.usage.refused(token, reason):
-        request_id = scope["state"]["request_id"]
-        gate.usage.note(token, reason, address, scope["path_template"], request_id)
+        quota = await verifier.limiter.spend(token)
+    except AuthError as error:  # the token was revoked in between
+        raise AuthError(error.reason, token_id=token.id) from None
+    if quota is not None and not quota.granted:
+        raise AuthError("rate_limited", token_id=token.id)
+    return token

@@ -8,7 +8,6 @@ from msgspec import UNSET, Struct, UnsetType
 
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.records import Restrictions
-from tallystick.errors import Refused
 from tallystick.tokens.format import digest
 from tallystick.tokens.scopes import is_scope
 from tallystick_server.edge.api import introspection
@@ -16,9 +15,10 @@ from tallystick_server.edge.api.introspection import read_question
 from tallystick_server.edge.api.tokens import end
 from tallystick_server.edge.authentication import forward_auth
 from tallystick_server.edge.authentication.client_authentication import authenticate_client
-from tallystick_server.edge.authentication.credentials import NONE, forwarded
-from tallystick_server.edge.authorization.guard import ANY, ASKED, HttpRequest, form_of, gate_of
-from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH
+from tallystick_server.edge.authentication.context import HttpRequest, form_of
+from tallystick_server.edge.authorization.guard import access_to, admit
+from tallystick_server.edge.authorization.requirements import AccountIn, AnyToken, Scope, ScopeInQuery
+from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, ProblemError
 
 
 class TokenForm(Struct, kw_only=True):
@@ -96,7 +96,7 @@ class Introspection(Struct, kw_only=True):
         HttpMethod.DELETE,
         HttpMethod.OPTIONS,
     ],
-    opt={"scope": ASKED},
+    requires=ScopeInQuery(),
     status_code=200,
 )
 async def auth(
@@ -114,18 +114,17 @@ async def auth(
     A refusal has its body in `X-Token-Problem` too, for proxies that pass on headers only.
     """
     if not is_scope(wanted):
-        raise Refused("bad_request", "the query has to name one scope")
-    state = request.scope["state"]
-    if state["credential"] == NONE:  # a client that cannot set headers, behind a proxy
-        state["credential"] = forwarded(request.scope["headers"])
-    token = await gate_of(request).admit(request.scope, wanted, account=account)
+        raise ProblemError("bad_request", "the query has to name one scope")
+    token = await admit(request, access_to(request, wanted, account))
     # As JSON it would have a body, which the answers given without this route have not.
     return Response(None, status_code=200, headers=forward_auth.headers(token), media_type=MediaType.TEXT)
 
 
 @post(
     "/oauth2/introspect",
-    opt={"scope": "introspect", "form": IntrospectionForm, "by": authenticate_client},
+    requires=Scope("introspect"),
+    form=IntrospectionForm,
+    authenticate=authenticate_client,
     status_code=200,
 )
 async def introspect(request: HttpRequest) -> Introspection:
@@ -136,7 +135,7 @@ async def introspect(request: HttpRequest) -> Introspection:
     is absent, is not active, unless you send `restrictions=show` and check it yourself.
     """
     value, question = _token_parameter(request), read_question(form_of(request))
-    token = await introspection.introspect(gate_of(request), request.scope, value, question)
+    token = await introspection.introspect(request, value, question)
     if token is None:
         return Introspection(active=False)
     return Introspection(
@@ -155,7 +154,9 @@ async def introspect(request: HttpRequest) -> Introspection:
 
 @post(
     "/oauth2/revoke",
-    opt={"scope": ANY, "account_in": "token", "form": TokenForm, "by": authenticate_client},
+    requires=AnyToken(AccountIn.TOKEN),
+    form=TokenForm,
+    authenticate=authenticate_client,
     status_code=200,
 )
 async def revoke(request: HttpRequest) -> Response[None]:
@@ -164,8 +165,8 @@ async def revoke(request: HttpRequest) -> Response[None]:
     if of_token is not None:
         try:
             await end(request, digest=of_token)
-        except Refused as refused:
-            if refused.code != "not_found":
+        except ProblemError as error:
+            if error.code != "not_found":
                 raise
     return Response(None, status_code=200)
 
@@ -174,11 +175,11 @@ def _token_parameter(request: HttpRequest) -> str:
     """The form's ``token``.
 
     Raises:
-        Refused: it is missing or empty.
+        ProblemError: it is missing or empty.
     """
     token = form_of(request).get("token")
     if not token:
-        raise Refused("bad_request", errors=(FieldError(field="token", message="must not be empty"),))
+        raise ProblemError("bad_request", errors=(FieldError(field="token", message="must not be empty"),))
     return token
 
 

@@ -1,10 +1,9 @@
 """The OpenAPI document, made from the routes: what they require, their parameters and bodies, their responses and rejections.
 
-A route's ``opt`` says what its signature cannot (see `tallystick_server.edge.authorization.guard`):
+What a route declares beside its signature is in `tallystick_server.edge.authorization.routes`. Only this document reads:
 
-- ``form``: the type of its form body.
-- ``media_types``: the media types of a text response.
-- ``codes``: further codes of rejections.
+- ``codes``: further codes with which the route rejects.
+- ``media_types``: those of a response that is not JSON.
 """
 
 from collections.abc import Iterator
@@ -24,7 +23,16 @@ from tallystick.tokens import rules
 from tallystick_server.edge.api.bounds import REQUIRED, add_bounds
 from tallystick_server.edge.api.examples import EXAMPLES
 from tallystick_server.edge.api.tokens import CreatedToken, UnknownOutcome
-from tallystick_server.edge.authorization.guard import ANY, ASKED, FORM, OWN, PUBLIC
+from tallystick_server.edge.authorization.requirements import (
+    SELF,
+    AnyToken,
+    Public,
+    Scope,
+    ScopeInQuery,
+    Session,
+)
+from tallystick_server.edge.authorization.routes import rules_of
+from tallystick_server.edge.http.bodies import FORM
 from tallystick_server.edge.http.errors import KINDS, MEDIA_TYPE, OAUTH2_PATHS, Problem
 from tallystick_server.runtime import docstrings
 
@@ -111,18 +119,19 @@ class TokenRequirement(NamedTuple):
 
 def token_requirement(handler: HTTPRouteHandler) -> TokenRequirement:
     """What a route requires of a token. No other function here reads it from the route."""
-    required: str = handler.opt["scope"]
+    required = rules_of(handler).requires
+    of_an_account = _OF_A_TOKEN | {"account_mismatch"}
+    of_a_scope = of_an_account | {"insufficient_scope"}
     match required:
-        case _ if required == PUBLIC:
+        case Public():
             return TokenRequirement("Needs no token.", frozenset())
-        case _ if required == OWN:
-            return TokenRequirement("Needs a token; any will do.", _OF_A_TOKEN)
-        case _ if required == ANY:
-            return TokenRequirement("Needs a token; any will do.", _OF_A_TOKEN | {"account_mismatch"})
-    codes = _OF_A_TOKEN | {"account_mismatch", "insufficient_scope"}
-    if required == ASKED:
-        return TokenRequirement("Needs a token that covers the scope in the query.", codes)
-    return TokenRequirement(f"Needs a token of scope `{required}`.", codes, required)
+        case AnyToken():
+            codes = _OF_A_TOKEN if required == SELF else of_an_account
+            return TokenRequirement("Needs a token; any will do.", codes)
+        case ScopeInQuery():
+            return TokenRequirement("Needs a token that covers the scope in the query.", of_a_scope)
+        case Scope(scope) | Session(scope):
+            return TokenRequirement(f"Needs a token of scope `{scope}`.", of_a_scope, scope)
 
 
 def document(app: Litestar) -> Object:
@@ -178,11 +187,12 @@ def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
 
 def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
     """Every code with which a route may reject a request."""
+    rules = rules_of(handler)
     expected = {*_OF_ANY_REQUEST, *token_requirement(handler).codes, *handler.opt.get("codes", ())}
-    if "form" in handler.opt:
-        # The client authenticates in the form, and its token may not cover what it asks for.
-        expected |= {"insufficient_scope"}
-    if _body(handler) or "form" in handler.opt:
+    if rules.form:
+        # The form names the token that the request is about, which decides what the client's token must cover.
+        expected |= {"account_mismatch", "insufficient_scope"}
+    if rules.body or rules.form:
         expected |= _OF_A_BODY
     if _takes_a_key(route, method):
         expected |= {"conflict", "exceeds_authority"}
@@ -192,7 +202,7 @@ def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
 
 
 def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Object:
-    required = token_requirement(handler)
+    rules, required = rules_of(handler), token_requirement(handler)
     summary, _, rest = docstrings.read(handler.fn.__doc__).text.partition("\n\n")
     operation: Object = {
         "operationId": _operation_id(handler, method),
@@ -207,10 +217,10 @@ def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Obje
         ],
         "responses": _successes(handler, needs_token=bool(required.codes)),
     }
-    for media_type, kind in (("application/json", _body(handler)), (FORM, handler.opt.get("form"))):
+    for media_type, kind in (("application/json", rules.body), (FORM, rules.form)):
         if kind is not None:
             operation["requestBody"] = {
-                "required": handler.opt.get("body_required", True) or kind in REQUIRED,
+                "required": rules.body_required or kind is rules.form or kind in REQUIRED,
                 "content": {media_type: _content(kind)},
             }
     return operation
@@ -315,11 +325,6 @@ def _content(kind: type[Struct]) -> Object:
 
 def _headers(*names: str) -> dict[str, Object]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def _body(handler: HTTPRouteHandler) -> type[Struct] | None:
-    field = handler.parsed_fn_signature.parameters.get("data")
-    return field.annotation if field else None
 
 
 def _success_type(handler: HTTPRouteHandler) -> Any:

@@ -19,9 +19,10 @@ from tallystick.contracts.metrics import (
     AskMetricsStats,
     AskTokensStats,
 )
-from tallystick.errors import Refused
 from tallystick_server.edge.api.upstream import ask
-from tallystick_server.edge.authorization.guard import ANY, PUBLIC, HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.authorization.requirements import PUBLIC, AnyToken, Scope
+from tallystick_server.edge.http.errors import ProblemError
 from tallystick_server.edge.http.negotiation import coding_weight, media_type_weight
 
 LICENSE = "Apache-2.0"
@@ -52,7 +53,7 @@ class Stats(Struct):
     counters: dict[str, int]
 
 
-@get("/v1/stats", opt={"scope": "api:stats:read"})
+@get("/v1/stats", requires=Scope("api:stats:read"))
 async def stats(
     request: HttpRequest,
     seconds: Annotated[
@@ -84,12 +85,10 @@ def _nats_version(client: Client) -> str:
 
 @get(
     "/metrics",
-    opt={
-        "scope": "metrics",
-        "media_types": [TEXT_FORMAT, OPENMETRICS],
-        # Scrapers are told parameters for other exporters too, as `name[]`: they only choose from the answer.
-        "other_parameters": "ignored",
-    },
+    requires=Scope("metrics"),
+    media_types=(TEXT_FORMAT, OPENMETRICS),
+    # Scrapers are told parameters for other exporters too, as `name[]`: they only choose from the answer.
+    other_parameters="ignored",
     media_type=TEXT_FORMAT,
 )
 async def metrics(request: HttpRequest) -> Response[bytes]:
@@ -110,13 +109,13 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
     )
 
 
-@get("/health/live", opt={"scope": PUBLIC})
+@get("/health/live", requires=PUBLIC)
 async def live() -> Response[Health]:
     """Whether this process runs."""
     return _up()
 
 
-@get("/health/ready", opt={"scope": PUBLIC, "codes": ["unavailable"]})
+@get("/health/ready", requires=PUBLIC, codes=["unavailable"])
 async def ready(request: HttpRequest) -> Response[Health]:
     """Whether this edge can decide about tokens now."""
     await request.app.state.readiness.check()
@@ -129,14 +128,16 @@ def _up() -> Response[Health]:
 
 
 @route(
-    ["/", "/{path:path}"],
+    "/",
     http_method=[HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE],
-    opt={"scope": ANY},
+    requires=AnyToken(),
     include_in_schema=False,
 )
 async def unknown() -> None:
-    """A stranger learns nothing about which paths exist: this, too, needs a token."""
-    raise Refused("not_found")
+    """There is nothing here. The middleware has requests to paths that lead nowhere answered as this one, where they
+    need no token: OPTIONS, and methods that no route offers.
+    """
+    raise ProblemError("not_found")
 
 
 HANDLERS: list[Any] = [stats, metrics, live, ready, unknown]

@@ -6,7 +6,8 @@ from typing import Any
 
 from litestar import Response, get
 
-from tallystick_server.edge.authorization.guard import PUBLIC, HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.authorization.requirements import PUBLIC
 from tallystick_server.edge.http import static_files
 from tallystick_server.edge.http.static_files import StaticFile, static_file
 
@@ -34,25 +35,25 @@ def load_docs(openapi: bytes) -> dict[str, StaticFile]:
     return {**pages, "openapi.json": static_file(openapi, "application/json", HEADERS)}
 
 
-@get("/docs", opt={"scope": PUBLIC}, include_in_schema=False)
+@get("/docs", requires=PUBLIC, include_in_schema=False)
 async def page(request: HttpRequest) -> Response[bytes]:
     """Shows every operation, with a form to try it."""
     return _answer(request, "page.html")
 
 
-@get("/docs/page.js", opt={"scope": PUBLIC}, include_in_schema=False)
+@get("/docs/page.js", requires=PUBLIC, include_in_schema=False)
 async def script(request: HttpRequest) -> Response[bytes]:
     """What the page does."""
     return _answer(request, "page.js")
 
 
-@get("/docs/page.css", opt={"scope": PUBLIC}, include_in_schema=False)
+@get("/docs/page.css", requires=PUBLIC, include_in_schema=False)
 async def style(request: HttpRequest) -> Response[bytes]:
     """How the page looks."""
     return _answer(request, "page.css")
 
 
-@get("/docs/openapi.json", opt={"scope": PUBLIC}, include_in_schema=False)
+@get("/docs/openapi.json", requires=PUBLIC, include_in_schema=False)
 async def openapi(request: HttpRequest) -> Response[bytes]:
     """Every operation, as OpenAPI 3.1."""
     return _answer(request, "openapi.json")

@@ -37,14 +37,14 @@ from tallystick.contracts.tokens import (
     TokenState,
     TokenUpdate,
 )
-from tallystick.errors import Refused
 from tallystick.metrics import catalogue
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api import upstream
 from tallystick_server.edge.api.parameters import Account, After, Page, PageSize, TokenId, TokenIdOrDigest
 from tallystick_server.edge.api.upstream import actor, ask, change, idempotency_key, revisions
-from tallystick_server.edge.authorization.guard import OWN, HttpRequest, gate_of, token_of
-from tallystick_server.edge.http.errors import etag
+from tallystick_server.edge.authentication.context import HttpRequest, token_of, verifier_of
+from tallystick_server.edge.authorization.requirements import SELF, AccountIn, Scope
+from tallystick_server.edge.http.errors import ProblemError, etag
 
 T = TypeVar("T", bound=Token)
 
@@ -185,7 +185,7 @@ async def revoke_everywhere(
         options: further fields of `RevokeToken`.
 
     Raises:
-        Refused: the tokens service rejects it.
+        ProblemError: the tokens service rejects it.
     """
     revoked, everywhere = await change(
         request,
@@ -200,7 +200,7 @@ async def revoke_everywhere(
         ),
     )
     if revoked.deleted:
-        gate_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+        verifier_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return revoked, everywhere
 
 
@@ -222,13 +222,13 @@ async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fi
     return await upstream.account_faults(request, body.get("account"))
 
 
-@post("/v1/tokens", opt={"scope": "api:tokens:write", "account_in": "body", "inquire": _account_faults})
+@post("/v1/tokens", requires=Scope("api:tokens:write", account=AccountIn.BODY), more_faults=_account_faults)
 async def create(request: HttpRequest, data: JSONBody[NewToken] = NO_FIELDS) -> Response[CreatedToken]:
     """Makes a token and shows its secret, once."""
     return await make(request, data, status=201)
 
 
-@get("/v1/tokens", opt={"scope": "api:tokens:read", "account_in": "query"})
+@get("/v1/tokens", requires=Scope("api:tokens:read", account=AccountIn.QUERY))
 async def list_tokens(
     request: HttpRequest,
     *,
@@ -279,7 +279,7 @@ async def list_tokens(
     each answer as `after` of the next request, with the same filters, until it is null.
     """
     if unused_since is not None and unused_since.tzinfo is None:
-        raise Refused(
+        raise ProblemError(
             "bad_request", errors=(FieldError(field="unusedSince", message="a time with its zone"),)
         )
     wanted = ListTokens(
@@ -298,7 +298,7 @@ async def list_tokens(
     return await ask(request, LIST_TOKENS, wanted)
 
 
-@get("/v1/tokens/{token_id:str}", opt={"scope": "api:tokens:read", "account_in": "token"})
+@get("/v1/tokens/{token_id:str}", requires=Scope("api:tokens:read", account=AccountIn.TOKEN))
 async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[Token]:
     """Shows one token, a revoked one too. Its ETag is its revision."""
     public_id, key = _named(token_id)
@@ -308,13 +308,9 @@ async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[Toke
 
 @patch(
     "/v1/tokens/{token_id:str}",
-    opt={
-        "scope": "api:tokens:write",
-        "or_scope": "api:tokens:delete",
-        "account_in": "token",
-        "json_types": ("application/json", "application/merge-patch+json"),
-        "codes": ("stale",),
-    },
+    requires=Scope("api:tokens:write", account=AccountIn.TOKEN, alternative="api:tokens:delete"),
+    json_types=("application/json", "application/merge-patch+json"),
+    codes=("stale",),
 )
 async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[TokenUpdate]) -> Response[EditedToken]:
     """Changes a token.
@@ -340,7 +336,8 @@ async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[TokenUpda
 
 @post(
     "/v1/tokens/{token_id:str}/rotate",
-    opt={"scope": "api:tokens:write", "account_in": "token", "codes": ("stale",)},
+    requires=Scope("api:tokens:write", account=AccountIn.TOKEN),
+    codes=("stale",),
 )
 async def rotate(
     request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation] = NO_GRACE
@@ -351,7 +348,8 @@ async def rotate(
 
 @delete(
     "/v1/tokens/{token_id:str}",
-    opt={"scope": "api:tokens:delete", "account_in": "token", "codes": ("stale",)},
+    requires=Scope("api:tokens:delete", account=AccountIn.TOKEN),
+    codes=("stale",),
     status_code=200,
 )
 async def revoke(
@@ -376,9 +374,9 @@ async def revoke(
     return await end(request, token_id=token_id, only=only or None, descendants=descendants, dry_run=dry_run)
 
 
-@get("/v1/tokens/{token_id:str}/log", opt={"scope": "api:tokens:read", "account_in": "token"})
+@get("/v1/tokens/{token_id:str}/log", requires=Scope("api:tokens:read", account=AccountIn.TOKEN))
 async def log(request: HttpRequest, token_id: TokenIdOrDigest, after: After = None) -> TokenLog:
-    """The latest changes of a token with what they changed, and what was refused to it.
+    """The latest changes of a token with what they changed, and which of its requests were rejected.
 
     With `after`, the `next` of the answer before, the entries that came before those.
     """
@@ -395,7 +393,7 @@ def _named(name: str) -> tuple[str | None, str | None]:
 
 @delete(
     "/v1/tokens/account/{account:str}",
-    opt={"scope": "api:tokens:delete", "account_in": "path"},
+    requires=Scope("api:tokens:delete", account=AccountIn.PATH),
     status_code=200,
 )
 async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRevocation:
@@ -413,7 +411,7 @@ async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRe
 # With the token itself
 
 
-@get("/v1/self", opt={"scope": OWN})
+@get("/v1/self", requires=SELF)
 async def show_self(request: HttpRequest) -> Response[Token]:
     """What am I?"""
     # What let the request in may be older than its last use.
@@ -421,13 +419,13 @@ async def show_self(request: HttpRequest) -> Response[Token]:
     return _record(await ask(request, GET_TOKEN, own))
 
 
-@post("/v1/self/rotate", opt={"scope": OWN})
+@post("/v1/self/rotate", requires=SELF)
 async def rotate_self(request: HttpRequest, data: JSONBody[Rotation] = NO_GRACE) -> Response[CreatedToken]:
     """Renew me."""
     return await renew(request, token_of(request).id, data.grace)
 
 
-@delete("/v1/self", opt={"scope": OWN}, status_code=200)
+@delete("/v1/self", requires=SELF, status_code=200)
 async def revoke_self(request: HttpRequest) -> Revocation:
     """Revoke me."""
     return await end(request, token_id=token_of(request).id)

@@ -11,12 +11,13 @@ from tallystick.coherence.propagation import Creation, Everywhere
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.operation import Actor, Failure, Operation
 from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken, Made, RotateToken, only_account
-from tallystick.errors import Refused
 from tallystick.rpc.call import call
 from tallystick.tokens import rules
 from tallystick.tokens.access import MAX_REFERRER_BYTES
 from tallystick.tokens.format import digest
-from tallystick_server.edge.authorization.guard import HttpRequest, gate_of, referrer_of, token_of
+from tallystick_server.edge.authentication.context import HttpRequest, context_of, token_of
+from tallystick_server.edge.authentication.credentials import session_digest
+from tallystick_server.edge.http.errors import ProblemError
 
 MAX_TAGS = 16
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
@@ -30,12 +31,12 @@ async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> 
     """The reply.
 
     Raises:
-        Refused: the service said no, or nothing.
+        ProblemError: the service said no, or nothing.
     """
     client: Client = request.app.state.client
     reply = await call(client, operation, question)
     if isinstance(reply, Failure):
-        raise Refused.of(reply)
+        raise ProblemError.of(reply)
     return reply
 
 
@@ -43,11 +44,11 @@ async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) 
     """The reply to a change that is true at every edge by now.
 
     Raises:
-        Refused: the service said no, or nothing.
+        ProblemError: the service said no, or nothing.
     """
     done = await propagation.carry_out(request.app.state.client, operation, question)
     if isinstance(done, Failure):
-        raise Refused.of(done)
+        raise ProblemError.of(done)
     return done
 
 
@@ -57,11 +58,11 @@ async def create(
     """A new token, whose secret has to be shown from here on.
 
     Raises:
-        Refused: there is no new token.
+        ProblemError: there is no new token.
     """
     created = await propagation.create(request.app.state.client, operation, question)
     if isinstance(created, Failure):
-        raise Refused.of(created)
+        raise ProblemError.of(created)
     return created
 
 
@@ -80,14 +81,15 @@ async def account_faults(request: HttpRequest, account: object) -> list[FieldErr
 
 def actor(request: HttpRequest) -> Actor:
     """The credential that the client presented, and where it comes from: the tokens service judges it."""
-    state = request.scope["state"]
-    session: str | None = state.get("session")
+    context = context_of(request)
+    is_session = context.credential.kind == "session"
+    referrer = None if token_of(request).restrictions.referrers is None else context.referrer
     return Actor(
-        token=None if session else digest(state["credential"].value),
-        session=session,
-        address=gate_of(request).address_of(request.scope),
-        referrer=bounded_referrer(referrer_of(request.scope, token_of(request))),
-        request_id=state["request_id"],
+        token=None if is_session else digest(context.credential.value),
+        session=session_digest(context.credential.value) if is_session else None,
+        address=context.address,
+        referrer=bounded_referrer(referrer),
+        request_id=context.request_id,
     )
 
 
@@ -100,14 +102,14 @@ def revisions(request: HttpRequest) -> tuple[int, ...] | None:
     """The revisions that If-Match names; None where it is absent or ``*``.
 
     Raises:
-        Refused: it is not a list of entity tags.
+        ProblemError: it is not a list of entity tags.
     """
     fields = request.headers.getall("if-match", [])
     if not fields or [field.strip() for field in fields] == ["*"]:
         return None
     tags = [_ENTITY_TAG.fullmatch(part.strip()) for field in fields for part in field.split(",")]
     if len(tags) > MAX_TAGS or not all(tags):
-        raise Refused("bad_request", f'If-Match: "*" or up to {MAX_TAGS} entity tags, as in "3"')
+        raise ProblemError("bad_request", f'If-Match: "*" or up to {MAX_TAGS} entity tags, as in "3"')
     # A tag that is no number is none of ours, and matches no revision.
     return tuple(int(tag[1]) if _REVISION.fullmatch(tag[1]) else -1 for tag in tags if tag)
 
@@ -116,9 +118,9 @@ def idempotency_key(request: HttpRequest) -> str | None:
     """The Idempotency-Key header.
 
     Raises:
-        Refused: there are several.
+        ProblemError: there are several.
     """
     keys = request.headers.getall("idempotency-key", [])
     if len(keys) > 1:
-        raise Refused("bad_request", "one Idempotency-Key at most")
+        raise ProblemError("bad_request", "one Idempotency-Key at most")
     return keys[0] if keys else None

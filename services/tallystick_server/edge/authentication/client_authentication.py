@@ -5,52 +5,49 @@ is ignored: the token says who the client is.
 
 import binascii
 import re
-from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from tallystick.coherence.cache import Entry, Known, Unknown
-from tallystick.errors import Refused
-from tallystick.tokens.access import Demand, judge
+from msgspec import structs
+
+from tallystick.errors import AuthError
 from tallystick.tokens.format import digest
-from tallystick_server.edge.authentication.credentials import Credential, Headers
-from tallystick_server.edge.authorization.guard import (
-    ANY,
-    FORM,
-    Gate,
+from tallystick_server.edge.authentication.authenticator import ONE_CREDENTIAL
+from tallystick_server.edge.authentication.context import (
     HttpRequest,
-    Scope,
-    gate_of,
-    referrer,
+    context_of,
+    set_context,
+    verifier_of,
 )
+from tallystick_server.edge.authentication.credentials import AMBIGUOUS, Credential, Headers
+from tallystick_server.edge.authorization.guard import access_to, admit, authenticate_again
+from tallystick_server.edge.authorization.requirements import AccountIn
+from tallystick_server.edge.authorization.routes import RouteRules
+from tallystick_server.edge.http.bodies import FORM
 from tallystick_server.edge.http.errors import OAUTH2_PATHS
 from tallystick_server.edge.http.parameters import form_fields
 
 CLIENT_SECRET = "client_secret"  # noqa: S105  # the name of a form field
-ONE_CREDENTIAL = "send one credential: a bearer token, Basic, or client_secret in the form"
 
 _BASIC = re.compile(rb"basic(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t,]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
 _ENCODED = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*", re.DOTALL)
 
 
-def prepare(scope: Scope, state: dict[str, Any]) -> Credential:
-    """Reads the Basic credential of a request under `OAUTH2_PATHS` into the state, before its headers are removed.
+def with_basic(headers: Headers, credential: Credential) -> Credential:
+    """The credential of a request under `OAUTH2_PATHS`, where HTTP Basic is one too.
 
-    Returns:
-        The credential in the header or the query string.
+    Args:
+        headers: the header fields, with the credential.
+        credential: what they and the query hold for every other route.
     """
-    credential: Credential = state["credential"]
-    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    values = [value for name, value in headers if name == b"authorization"]
     basic = _BASIC.fullmatch(values[0]) if len(values) == 1 else None
-    if basic is not None:
-        encoded, rest = basic.groups()
-        passwords = None if rest or not encoded else read_passwords(encoded)
-        if credential.value is not None or credential.ambiguous or passwords is None:
-            credential = Credential(None, ambiguous=True)
-        else:
-            credential = Credential(passwords[0])
-            state["passwords"] = passwords
-    state["credential"] = credential
-    return credential
+    if basic is None:
+        return credential
+    encoded, rest = basic.groups()
+    passwords = None if rest or not encoded else read_passwords(encoded)
+    if credential.kind != "none" or passwords is None:
+        return AMBIGUOUS
+    return Credential("basic", passwords[0], passwords)
 
 
 def read_passwords(encoded: bytes) -> tuple[str, ...] | None:
@@ -81,79 +78,34 @@ def read_passwords(encoded: bytes) -> tuple[str, ...] | None:
     return tuple(text for text in texts if digest(text)) or (str(password, "latin-1"),)
 
 
-def may_be_in_body(scope: Scope) -> bool:
+def may_be_in_body(method: str, path: str, headers: Headers) -> bool:
     """Whether a request without a credential in its header or query string may have one in its body."""
-    return (
-        scope["method"] == "POST" and scope["path"].startswith(OAUTH2_PATHS) and _has_form(scope["headers"])
-    )
+    return method == "POST" and path.startswith(OAUTH2_PATHS) and _has_form(headers)
 
 
-async def authenticate_client(request: HttpRequest) -> None:
-    """Authorizes a request to a route under `OAUTH2_PATHS`, as the ``by`` of its ``opt``.
+async def authenticate_client(request: HttpRequest, rules: RouteRules) -> None:
+    """Authenticates and authorizes a request to a route under `OAUTH2_PATHS`.
 
     A credential in the header or the query string is checked before the body is read, without using up its rate
     limit. The decision is made after the body was read, since a client may send that slowly.
 
     Raises:
-        Refused: the request has no credential, several, an invalid one, or one that may not use this route.
+        AuthError: the request has no credential, several, an invalid one, or one that may not use this route.
+        Unavailable: this cannot be decided now.
     """
-    scope: Scope = request.scope
-    state, gate, opt = scope["state"], gate_of(request), scope["route_handler"].opt
-    required = None if opt["scope"] == ANY else opt["scope"]
-    any_account = opt.get("account_in") == "token"
-    credential: Credential = state["credential"]
-    if credential.ambiguous:
-        raise _rejection(gate, "invalid_request")
-    tokens: tuple[str, ...] = state.get("passwords") or (
-        () if credential.value is None else (credential.value,)
-    )
-    if tokens:
-        known = state["entry"] or (await _look_up(gate, tokens)).known
-        demand = Demand(required, None, any_account, gate.address_of(scope), referrer(scope))
-        if isinstance(known, Unknown) or judge(known.token, demand):
-            await gate.let_in(scope, known, required, any_account=any_account)
+    context = context_of(request)
+    access = access_to(request, rules.scope, any_account=rules.account is AccountIn.TOKEN)
+    if context.cached is not None:
+        verifier_of(request).check(context.cached.token, access)
     secrets = []
-    if _has_form(scope["headers"]):
+    if _has_form(context.headers):
         secrets = [value for name, value in form_fields(await request.body()) if name == CLIENT_SECRET]
-    if len(secrets) + bool(tokens) > 1:
-        raise _rejection(gate, "invalid_request", ONE_CREDENTIAL)
-    if not secrets and not tokens:
-        raise _rejection(gate, "missing_token")
-    # The body may have taken its time.
-    state["entry"] = None
-    token, known = await _look_up(gate, tokens or (secrets[0],))
-    # The tokens service judges changes by the digest of the credential.
-    state["credential"] = credential._replace(value=token)
-    await gate.let_in(scope, known, required, any_account=any_account)
-
-
-class _Client(NamedTuple):
-    """The token that a client presented, and what is known about it."""
-
-    token: str
-    known: Known
-
-
-async def _look_up(gate: Gate, tokens: tuple[str, ...]) -> _Client:
-    """Looks up the readings of one credential.
-
-    Raises:
-        Refused: more than one of them is valid, so the request has two credentials; or none is well-formed, or this
-            cannot be decided now.
-    """
-    if not all(map(digest, tokens)):
-        raise _rejection(gate, "invalid_token")
-    clients = [_Client(token, await gate.checker.check(token)) for token in tokens]
-    valid = [client for client in clients if isinstance(client.known, Entry)]
-    if len(valid) > 1:
-        raise _rejection(gate, "invalid_request", ONE_CREDENTIAL)
-    stored = [client for client in clients if isinstance(client.known, Unknown) and client.known.refused]
-    return (valid or stored or clients)[0]
-
-
-def _rejection(gate: Gate, code: str, detail: str = "") -> Refused:
-    gate.usage.results[code] += 1
-    return Refused(code, detail)
+    if secrets:
+        if len(secrets) > 1 or context.credential.kind != "none":
+            raise AuthError("invalid_request", ONE_CREDENTIAL)
+        set_context(request, structs.replace(context, credential=Credential("form", secrets[0])))
+    await authenticate_again(request)
+    await admit(request, access)
 
 
 def _has_form(headers: Headers) -> bool:

@@ -4,10 +4,14 @@ log or repeat it (RFC 6750, sections 2.1 and 2.3).
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from hashlib import sha256
+from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from tallystick.errors import Refused
+from msgspec import Struct
+
+from tallystick.errors import DenyReason
+from tallystick.tokens.format import digest
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -15,33 +19,35 @@ _PLAIN = re.compile(rb"Bearer ([A-Za-z0-9_~+/=.-]+)")
 _BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
-class Credential(NamedTuple):
-    """What a request brought.
+Kind = Literal["none", "ambiguous", "bearer", "query", "basic", "form", "session"]
+
+
+class Credential(Struct, frozen=True, gc=False):
+    """What a request presents.
 
     Args:
-        value: the token, unchecked; None where there is none.
-        ambiguous: two credentials, or one whose syntax leaves open what is meant.
-        in_query: it came as ``?access_token=``.
+        kind: where it stands: ``bearer`` and ``basic`` in the Authorization header, ``query`` in ``?access_token=``,
+            ``form`` in ``client_secret``, ``session`` in the dashboard's cookie. A request has ``none``; or it is
+            ``ambiguous``: there are two, or the syntax leaves open what is meant.
+        value: the token, unchecked; of a session its secret. Empty where there is none.
+        readings: every reading of the password of HTTP Basic that may be a token.
     """
 
-    value: str | None
-    ambiguous: bool = False
-    in_query: bool = False
+    kind: Kind
+    value: str = ""
+    readings: tuple[str, ...] = ()
 
-    def presented(self) -> str:
-        """The token.
-
-        Raises:
-            Refused: the request has no token, or more than one.
-        """
-        if self.ambiguous:
-            raise Refused("invalid_request")
-        if self.value is None:
-            raise Refused("missing_token")
-        return self.value
+    def fault(self) -> DenyReason | None:
+        """Why it is rejected without a lookup."""
+        if self.kind == "none":
+            return "missing_token"
+        if self.kind == "ambiguous":
+            return "invalid_request"
+        return None if digest(self.value) else "invalid_token"
 
 
-NONE = Credential(None)
+NONE = Credential("none")
+AMBIGUOUS = Credential("ambiguous")
 
 
 class Taken(NamedTuple):
@@ -50,6 +56,25 @@ class Taken(NamedTuple):
     credential: Credential
     headers: Headers
     query: bytes
+
+
+def session_digest(secret: str) -> str:
+    """By what the tokens service knows a session or a login link: the SHA-256 digest of its secret."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def plain_bearer(headers: Headers, fields: dict[bytes, bytes], query: bytes) -> bytes | None:
+    """The token of a bearer credential that is certainly the only one; None where `take` has to find out.
+
+    Args:
+        headers: the raw header fields.
+        fields: the same as a dictionary.
+        query: the query string.
+    """
+    if len(fields) != len(headers) or (query and (b"access" in query or b"%" in query)):
+        return None
+    plain = _PLAIN.fullmatch(fields.get(b"authorization", b""))
+    return plain[1] if plain else None
 
 
 def take(headers: Headers, query: bytes) -> Taken:
@@ -88,16 +113,16 @@ def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
     if not in_headers and not in_query:
         return NONE
     if len(in_headers) == 1 and not in_query and (plain := _PLAIN.fullmatch(in_headers[0])):
-        return Credential(plain[1].decode("latin-1"))
+        return Credential("bearer", plain[1].decode("latin-1"))
     bearer = [match for match in map(_BEARER.fullmatch, in_headers) if match]
     if len(in_headers) > 1 or len(bearer) + len(in_query) > 1:
-        return Credential(None, ambiguous=True)
+        return AMBIGUOUS
     if bearer:
         token, rest = bearer[0].groups()
-        return Credential(None, ambiguous=True) if rest or not token else Credential(token.decode("latin-1"))
+        return AMBIGUOUS if rest or not token else Credential("bearer", token.decode("latin-1"))
     if in_query:
-        return Credential(in_query[0].decode("latin-1"), ambiguous=not in_query[0], in_query=True)
-    return Credential(None)  # another scheme is as if nothing was sent
+        return Credential("query", in_query[0].decode("latin-1")) if in_query[0] else AMBIGUOUS
+    return NONE  # another scheme is as if nothing was sent
 
 
 def _is_token(name: bytes) -> bool:

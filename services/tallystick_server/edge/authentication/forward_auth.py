@@ -8,16 +8,24 @@ that Envoy sets: the target, with its query string, is the client's and decides 
 """
 
 import re
+from typing import NamedTuple
 from urllib.parse import quote
 
-from tallystick.coherence.cache import Entry
+from tallystick.coherence.cache import CachedToken
 from tallystick.contracts.records import Restrictions, Token
-from tallystick.errors import Refused
-from tallystick.tokens.access import Demand, judge
+from tallystick.errors import AuthError
+from tallystick.tokens.access import AccessRequest
 from tallystick.tokens.scopes import is_scope
-from tallystick_server.edge.authentication.credentials import token_parts
-from tallystick_server.edge.authorization.guard import Gate, Scope
-from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, PROBLEM_HEADER, Answer, made, refusal
+from tallystick.verifier import Verifier
+from tallystick_server.edge.authentication.context import Accepted, Decision
+from tallystick_server.edge.authentication.credentials import Headers, token_parts
+from tallystick_server.edge.http.errors import (
+    FORWARD_AUTH_PATH,
+    Answer,
+    as_problem,
+    complete_answer,
+    error_answer,
+)
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 REFUSED_METHODS = {"CONNECT", "TRACE"}
@@ -31,42 +39,43 @@ _QUESTION = re.compile(rb"scope=([a-z0-9_.:-]{1,128})(?:&account=([A-Za-z0-9._~@
 _UNRESTRICTED = Restrictions()
 
 
-def read_question(scope: Scope) -> None:
-    """Rewrites a check under `BEFORE_TARGET` to the same check at `FORWARD_AUTH_PATH`.
+class Answered(NamedTuple):
+    """A check that is answered from the cache."""
+
+    decision: Decision
+    answer: Answer
+
+
+def read_question(headers: Headers, query: bytes) -> bytes:
+    """The query of a check under `BEFORE_TARGET`, as one at `FORWARD_AUTH_PATH` has it.
 
     Scope and account are taken from `QUESTION_HEADERS`. One that comes twice is a repeated parameter, which is rejected.
     Of the client's query string only the token is kept.
+
+    Args:
+        headers: the header fields of the check.
+        query: the query string of the client's request.
     """
     question = [
         parameter + quote(value, safe="*:~@").encode()
         for header, parameter in QUESTION_HEADERS.items()
-        for name, value in scope["headers"]
+        for name, value in headers
         if name == header
     ]
-    scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
-    scope["query_string"] = b"&".join([*question, *token_parts(scope["query_string"])])
-    if scope["method"] not in METHODS | REFUSED_METHODS:
-        scope["method"] = "GET"  # the verdict is the same for every method, made-up ones too
+    return b"&".join([*question, *token_parts(query)])
 
 
-def rejection(refused: Refused) -> Answer:
-    """A refusal whose body is in a header too, for proxies that discard the body."""
-    found = refusal(refused)
-    return found._replace(headers=(*found.headers, (PROBLEM_HEADER.encode(), found.body)))
+def method_of_check(method: str) -> str:
+    """The method to treat a check under `BEFORE_TARGET` as: the decision is the same for all, made-up ones too."""
+    return method if method in METHODS | REFUSED_METHODS else "GET"
 
 
-def answer(gate: Gate, scope: Scope, entry: Entry, request_id: bytes) -> Answer | None:
+def answer_from_cache(verifier: Verifier, cached: CachedToken, method: str, query: bytes) -> Answered | None:
     """The answer; None where the route has to give it."""
-    query = scope["query_string"]
-    known = entry.answers.get(query) or _judged(entry, query)
-    if known is None or scope["method"] not in METHODS:
+    if method not in METHODS:
         return None
-    refused, found = known
-    if refused is None:
-        gate.usage.used(entry.token.id, gate.address_of(scope))
-    elif gate.usage.refused(entry.token.id, refused):
-        gate.usage.note(entry.token.id, refused, gate.address_of(scope), "/auth", request_id.decode())
-    return found
+    known: Answered | None = cached.answers.get(query)
+    return known or _decide(verifier, cached, query)
 
 
 def headers(token: Token) -> dict[str, str]:
@@ -79,20 +88,20 @@ def headers(token: Token) -> dict[str, str]:
     }
 
 
-def _judged(entry: Entry, query: bytes) -> tuple[str | None, Answer] | None:
-    """Why the request may not pass, if so, and the answer that says it."""
+def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> Answered | None:
     question = _QUESTION.fullmatch(query)
-    token = entry.token
+    token = cached.token
     if question is None or token.restrictions != _UNRESTRICTED:
         return None
     scope, account = (part.decode() if part is not None else None for part in question.groups())
     if scope is None or not is_scope(scope):
         return None
-    refused = judge(token, Demand(scope, account))
-    if refused is None:
-        found = made(200, headers(token))
-    else:
-        found = rejection(Refused(refused, scope=scope if refused == "insufficient_scope" else None))
-    if len(entry.answers) < REMEMBERED:
-        entry.answers[query] = refused, found
-    return refused, found
+    try:
+        verifier.check(token, AccessRequest(scope, account))
+        answered = Answered(Accepted(token), complete_answer(200, headers(token)))
+    except AuthError as error:
+        # Kept, so without the frames that it came through.
+        answered = Answered(error.with_traceback(None), error_answer(as_problem(error), FORWARD_AUTH_PATH))
+    if len(cached.answers) < REMEMBERED:
+        cached.answers[query] = answered
+    return answered

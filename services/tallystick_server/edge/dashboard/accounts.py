@@ -17,14 +17,14 @@ from tallystick.contracts.accounts import (
 )
 from tallystick.contracts.messages import MAX_PAGE, FieldError
 from tallystick.contracts.tokens import LIST_TOKENS, ListTokens
-from tallystick.errors import Refused
 from tallystick.metrics import catalogue
 from tallystick_server.edge.api.parameters import Account
 from tallystick_server.edge.api.upstream import actor, ask, change
-from tallystick_server.edge.authorization.guard import HttpRequest, gate_of
+from tallystick_server.edge.authentication.context import HttpRequest, verifier_of
 from tallystick_server.edge.dashboard import sessions
 from tallystick_server.edge.dashboard.flash import Flash
 from tallystick_server.edge.dashboard.pages import Handlers, Page, changes, done, page, redirect, shows
+from tallystick_server.edge.http.errors import ProblemError
 
 PAGE_SIZE = 25
 
@@ -50,10 +50,10 @@ async def add(request: HttpRequest) -> Page:
             ADD_ACCOUNT,
             AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
         )
-    except Refused as refused:
-        if refused.code != "bad_request":
+    except ProblemError as error:
+        if error.code != "bad_request":
             raise
-        return await _list(request, "", 0, form=sent, problems=refused.errors)
+        return await _list(request, "", 0, form=sent, problems=error.errors)
     return done(request, "/admin/accounts", Flash("added" if added.state == "new" else "existing"))
 
 
@@ -71,7 +71,7 @@ async def delete(request: HttpRequest, account: Account) -> Page:
     deleted, everywhere = await change(
         request, DELETE_ACCOUNT, DeleteAccount(account=account, actor=actor(request))
     )
-    gate_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+    verifier_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return page(
         request, "accounts/delete.html", account=None, tokens=None, deleted=deleted, everywhere=everywhere
     )

@@ -4,10 +4,8 @@ from functools import lru_cache
 from importlib.resources import files
 
 from litestar import Response
-from litestar.params import FromPath
 
-from tallystick.errors import Refused
-from tallystick_server.edge.authorization.guard import HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.dashboard.pages import HEADERS, Handlers, shows_all
 from tallystick_server.edge.http import static_files
 from tallystick_server.edge.http.static_files import StaticFile, static_file
@@ -31,13 +29,12 @@ def load_assets() -> dict[str, StaticFile]:
     }
 
 
-@shows_all("/admin/assets/{name:str}")
-async def asset(request: HttpRequest, name: FromPath[str]) -> Response[bytes]:
+# A path for each file: any other path is one that leads nowhere, and needs a token.
+@shows_all(*(f"/admin/assets/{name}" for name in MEDIA_TYPES))
+async def asset(request: HttpRequest) -> Response[bytes]:
     """A style, a script or a picture."""
-    file: StaticFile | None = request.app.state.assets.get(name)
-    if file is None:
-        raise Refused("not_found")
-    return static_files.answer(request, file)
+    name = request.scope["path_template"].rpartition("/")[2]
+    return static_files.answer(request, request.app.state.assets[name])
 
 
 HANDLERS: Handlers = [asset]

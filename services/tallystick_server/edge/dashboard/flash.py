@@ -12,8 +12,8 @@ import msgspec
 from litestar.datastructures import Cookie
 
 from tallystick.coherence.propagation import Everywhere
-from tallystick_server.edge.authorization.guard import HttpRequest
-from tallystick_server.edge.dashboard.sessions import cookie, cookies_of, of_this_host
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.dashboard.sessions import cookie, cookies_of, csrf_of, of_this_host
 
 NAME = "tallystick-flash"
 LASTS_S = 60
@@ -68,8 +68,7 @@ def forgotten(request: HttpRequest) -> Cookie:
 
 
 def _signature(request: HttpRequest, content: bytes) -> str:
-    key: str = request.scope["state"]["csrf"]
-    return hmac.new(key.encode(), b"flash:" + content, sha256).hexdigest()
+    return hmac.new(csrf_of(request).encode(), b"flash:" + content, sha256).hexdigest()
 
 
 def _base64(content: bytes) -> str:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from litestar.params import QueryParameter
 
-from tallystick.errors import Refused
-from tallystick_server.edge.authorization.guard import HttpRequest, gate_of
+from tallystick.errors import AuthError
+from tallystick_server.edge.authentication.context import HttpRequest, context_of, set_error
 from tallystick_server.edge.dashboard import sessions
 from tallystick_server.edge.dashboard.pages import (
     Handlers,
@@ -18,7 +18,7 @@ from tallystick_server.edge.dashboard.pages import (
     takes_from_all,
 )
 from tallystick_server.edge.dashboard.sessions import Attempts
-from tallystick_server.edge.http.errors import KINDS
+from tallystick_server.edge.http.errors import KINDS, ProblemError, as_problem
 
 WRONG = "This token is not honoured: it is unknown, mistyped, expired, disabled or revoked."
 ENDED = "Your session has ended. A form that you sent just now was not carried out."
@@ -41,7 +41,7 @@ async def ask(
 async def begin(request: HttpRequest) -> Page:
     """Begins a session."""
     attempts: Attempts = request.app.state.attempts
-    address = gate_of(request).address_of(request.scope)
+    address = context_of(request).address
     sent = await sessions.form(request)
     link = sent.get("link", "")
     wanted = local(sent.get("next", ""))
@@ -52,16 +52,15 @@ async def begin(request: HttpRequest) -> Page:
         cookie = await sessions.sign_in(
             request, token=None if link else sent.get("token", ""), link=link or None
         )
-    except Refused as refused:
-        if refused.code in {"unavailable", "overloaded", "rate_limited"}:
+    except (AuthError, ProblemError) as error:
+        code = as_problem(error).code
+        if code in {"unavailable", "overloaded", "rate_limited"}:
             if is_counted:
                 attempts.refund(address)
             raise
-        request.scope["state"]["code"] = refused.code
-        problem = (USED if link else WRONG) if refused.code == "invalid_token" else _denied(refused)
-        return page(
-            request, "sign_in.html", status=KINDS[refused.code].status, link="", next=wanted, problem=problem
-        )
+        set_error(request, code, error)
+        problem = (USED if link else WRONG) if code == "invalid_token" else _denied(code)
+        return page(request, "sign_in.html", status=KINDS[code].status, link="", next=wanted, problem=problem)
     if is_counted:
         attempts.refund(address)
     answer = redirect(wanted)
@@ -77,10 +76,10 @@ async def end(request: HttpRequest) -> Page:
     return answer
 
 
-def _denied(refused: Refused) -> str:
-    if refused.code == "insufficient_scope":
+def _denied(code: str) -> str:
+    if code == "insufficient_scope":
         return "This token is honoured, but the dashboard needs one with the scope “admin” or “*”."
-    return f"{KINDS[refused.code].title}."
+    return f"{KINDS[code].title}."
 
 
 HANDLERS: Handlers = [ask, begin, end]

@@ -10,9 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tallystick.contracts.accounts import LIST_ACCOUNTS, ListAccounts
 from tallystick.contracts.metrics import EXPOSITION, METRICS_HISTORY, AskExposition, AskHistory, History
 from tallystick.contracts.tokens import LIST_TOKENS, ListTokens
-from tallystick.errors import Refused
 from tallystick_server.edge.api.upstream import actor, ask
 from tallystick_server.edge.dashboard.pages import Handlers, Page, page, shows
+from tallystick_server.edge.http.errors import ProblemError
 
 MINUTES = 60
 
@@ -73,8 +73,8 @@ async def overview(request: HTMXRequest) -> Page:
             ask(request, EXPOSITION, AskExposition()),
             ask(request, METRICS_HISTORY, AskHistory(minutes=MINUTES, kind="checks:")),
         )
-    except Refused as refused:
-        if request.htmx or refused.code not in {"unavailable", "overloaded"}:
+    except ProblemError as error:
+        if request.htmx or error.code not in {"unavailable", "overloaded"}:
             raise
         tokens = await ask(request, LIST_TOKENS, ListTokens(page_size=1, actor=actor(request)))
         accounts = await ask(request, LIST_ACCOUNTS, ListAccounts(page_size=1, actor=actor(request)))
@@ -91,7 +91,7 @@ async def overview(request: HTMXRequest) -> Page:
 @shows("/admin/{path:path}")
 async def unknown() -> Page:
     """Any other path."""
-    raise Refused("not_found")
+    raise ProblemError("not_found")
 
 
 def _checks(history: History) -> Checks:

@@ -15,12 +15,21 @@ from litestar.response import Redirect, Template
 from litestar.template import TemplateConfig
 
 from tallystick import VERSION
-from tallystick.errors import Refused
-from tallystick_server.edge.authorization.guard import PUBLIC, HttpRequest
+from tallystick.errors import AuthError
+from tallystick_server.edge.authentication.context import HttpRequest, accepted, context_of, set_error
+from tallystick_server.edge.authorization.requirements import PUBLIC, Session
 from tallystick_server.edge.dashboard import filters, flash
 from tallystick_server.edge.dashboard.flash import Flash
-from tallystick_server.edge.dashboard.sessions import ADMIN, Forged, SignInNeeded, TooManyAttempts, admit
+from tallystick_server.edge.dashboard.sessions import (
+    ADMIN,
+    Forged,
+    SignInNeeded,
+    TooManyAttempts,
+    authenticate_session,
+    csrf_of,
+)
 from tallystick_server.edge.http import errors
+from tallystick_server.edge.http.errors import ProblemError
 
 HEADERS = {
     # Nothing from elsewhere, nothing inline: a description that holds script is shown as text.
@@ -59,14 +68,14 @@ TEMPLATES = TemplateConfig(instance=JinjaTemplateEngine.from_environment(_enviro
 
 def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) -> Template:
     """A page, or with htmx a part of one."""
-    state = request.scope["state"]
-    said = flash.taken_by(request) if "csrf" in state else None
+    csrf, decision = csrf_of(request), accepted(request)
+    said = flash.taken_by(request) if csrf else None
     common = {
         "said": said,
-        "me": state.get("token"),
-        "csrf": state.get("csrf", ""),
+        "me": decision.token if decision else None,
+        "csrf": csrf,
         "path": request.scope["path"],
-        "request_id": state["request_id"],
+        "request_id": context_of(request).request_id,
     }
     return Template(
         name,
@@ -109,21 +118,24 @@ def local(path: str) -> str:
 
 def _refused(request: HttpRequest, error: Exception) -> Page:
     match error:
-        case SignInNeeded() | Refused(code="invalid_token"):
+        case SignInNeeded():
+            return _to_sign_in(request)
+        case AuthError(reason="invalid_token") | ProblemError(code="invalid_token"):
+            set_error(request, "invalid_token", error)
             return _to_sign_in(request)
         case Forged():
-            request.scope["state"]["code"] = "forged"
+            set_error(request, "forged", error)
             return _error(request, 403, "This did not come from a page of this dashboard", str(error))
         case TooManyAttempts():
-            request.scope["state"]["code"] = "too_many_attempts"
+            set_error(request, "too_many_attempts", error)
             answer = _error(request, 429, "Too many attempts to sign in", "Try again in a minute.")
             answer.headers["retry-after"] = "60"
             return answer
-    refused = errors.as_refused(error)
-    request.scope["state"]["code"] = refused.code
-    found = errors.problem(refused)
-    answer = _error(request, found.status, errors.KINDS[refused.code].title, _advice(refused))
-    answer.headers |= {name: value for name, value in found.headers.items() if name != "content-type"}
+    problem = errors.as_problem(error)
+    set_error(request, problem.code, error)
+    status, headers, _ = errors.parts(problem)
+    answer = _error(request, status, errors.KINDS[problem.code].title, _advice(problem))
+    answer.headers |= {name: value for name, value in headers.items() if name != "content-type"}
     return answer
 
 
@@ -131,8 +143,8 @@ def _error(request: HttpRequest, status: int, title: str, detail: str = "") -> T
     return page(request, "error.html", status=status, title=title, detail=detail)
 
 
-def _advice(refused: Refused) -> str:
-    match refused.code:
+def _advice(problem: ProblemError) -> str:
+    match problem.code:
         case "insufficient_scope":
             return "The dashboard needs a token with the scope “admin” or “*”."
         case "account_mismatch":
@@ -141,7 +153,7 @@ def _advice(refused: Refused) -> str:
             return "The tokens or metrics service did not answer. Nothing was lost; try again in a moment."
         case "not_found":
             return "What you are looking for is not here, or not any more."
-    return "; ".join([refused.detail, *(f"{each.field}: {each.message}" for each in refused.errors)]).strip(
+    return "; ".join([problem.detail, *(f"{each.field}: {each.message}" for each in problem.errors)]).strip(
         "; "
     )
 
@@ -180,22 +192,22 @@ _COMMON: dict[str, Any] = {
 
 def shows(path: str) -> Decorator:
     """A page for who is signed in."""
-    return get(path, opt={"scope": ADMIN, "by": admit}, **_COMMON)
+    return get(path, requires=Session(ADMIN), authenticate=authenticate_session, **_COMMON)
 
 
 def changes(path: str) -> Decorator:
     """What a form of such a page asks for."""
-    return post(path, opt={"scope": ADMIN, "by": admit}, status_code=200, **_COMMON)
+    return post(path, requires=Session(ADMIN), authenticate=authenticate_session, status_code=200, **_COMMON)
 
 
-def shows_all(path: str) -> Decorator:
+def shows_all(*paths: str) -> Decorator:
     """A page for everyone."""
-    return get(path, opt={"scope": PUBLIC}, **_COMMON)
+    return get(list(paths), requires=PUBLIC, **_COMMON)
 
 
 def takes_from_all(path: str) -> Decorator:
     """What a form for everyone asks for."""
-    return post(path, opt={"scope": PUBLIC}, status_code=200, **_COMMON)
+    return post(path, requires=PUBLIC, status_code=200, **_COMMON)
 
 
 Handlers = list[HTTPRouteHandler]

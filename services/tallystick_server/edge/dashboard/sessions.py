@@ -12,18 +12,34 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from litestar.datastructures import Cookie
+from msgspec import structs
 from nats.aio.client import Client
 
-from tallystick.coherence.cache import Entry
-from tallystick.coherence.invalidation import now
+from tallystick.coherence.cache import CachedToken
+from tallystick.coherence.clock import boot_time
 from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
 from tallystick.contracts.operation import Actor, Failure
 from tallystick.contracts.sessions import RESUME_SESSION, SIGN_IN, SIGN_OUT, ResumeSession, SignIn, SignOut
-from tallystick.errors import Refused
+from tallystick.contracts.verification import Verdict
+from tallystick.errors import AuthError
 from tallystick.rpc.call import call
 from tallystick.tokens import addresses, format as token_format
 from tallystick_server.edge.api.upstream import bounded_referrer
-from tallystick_server.edge.authorization.guard import FORM, HttpRequest, gate_of, referrer
+from tallystick_server.edge.authentication.context import (
+    Accepted,
+    HttpRequest,
+    accepted,
+    context_of,
+    decide,
+    proxies_of,
+    set_context,
+    verifier_of,
+)
+from tallystick_server.edge.authentication.credentials import Credential, session_digest
+from tallystick_server.edge.authorization.guard import access_to, admit
+from tallystick_server.edge.authorization.routes import RouteRules
+from tallystick_server.edge.http.bodies import FORM
+from tallystick_server.edge.http.errors import ProblemError
 from tallystick_server.edge.http.parameters import form_fields
 
 ADMIN = "admin"
@@ -45,30 +61,31 @@ class TooManyAttempts(Exception):
     """Somebody at this address guesses."""
 
 
-async def admit(request: HttpRequest) -> None:
-    """Lets a request with a session in, to do what its token may.
+async def authenticate_session(request: HttpRequest, rules: RouteRules) -> None:
+    """Authenticates and authorizes a request of a session.
 
     Raises:
         SignInNeeded: it has none.
         Forged: it changes something and was not sent by a page of this session.
-        Refused: the token may not use the dashboard, or not from there; or this cannot be told now.
+        AuthError: the token may not use the dashboard, or not from there.
+        Unavailable: this cannot be decided now.
     """
     secret = await _secret(request)
     if secret is None:
         raise SignInNeeded
-    state = request.scope["state"]
-    entry = await _resume(request, secret)
+    credential = Credential("session", secret)
+    cached = await _resume(request, secret)
     if request.method == "POST":
         # Before the form, which may take its time, and after it, when the session may have ended.
-        gate_of(request).screen_known(request.scope, entry, ADMIN)
+        verifier_of(request).check(cached.token, access_to(request, rules.scope))
         sent = (await form(request)).get("csrf", "")
         _check_origin(request)
         if not hmac.compare_digest(sent.encode(), csrf(secret).encode()):
             raise Forged("The form belongs to another session. Open the page again.")
-        entry = await _resume(request, secret)
-    await gate_of(request).let_in(request.scope, entry, ADMIN)
-    state["session"] = _digest(secret)
-    state["csrf"] = csrf(secret)
+        cached = await _resume(request, secret)
+    context = structs.replace(context_of(request), credential=credential, cached=cached)
+    set_context(request, context)
+    await admit(request, access_to(request, rules.scope))
 
 
 async def sign_in(request: HttpRequest, *, token: str | None = None, link: str | None = None) -> Cookie:
@@ -76,32 +93,44 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
 
     Raises:
         Forged: another site sent this.
-        Refused: the token is not honoured, or may not use the dashboard, or this cannot be told now.
+        AuthError: the token is not valid, or may not use the dashboard.
+        ProblemError: this cannot be decided now.
     """
     _check_origin(request)
     name = await _name(request)  # before a link is used up
     token = None if token is None else token_format.digest(token.strip())
     if token is None and link is None:
-        raise Refused("invalid_token")
+        raise AuthError("invalid_token")
     secret = secrets.token_urlsafe(32)
-    gate = gate_of(request)
-    address = gate.address_of(request.scope)
+    context = context_of(request)
     by = Actor(
         token=None if link else token,
-        address=address,
-        referrer=bounded_referrer(referrer(request.scope)),
-        request_id=request.scope["state"]["request_id"],
+        address=context.address,
+        referrer=bounded_referrer(context.referrer),
+        request_id=context.request_id,
     )
     client: Client = request.app.state.client
-    verdict = await call(
-        client, SIGN_IN, SignIn(session=_digest(secret), actor=by, link=_digest(link) if link else None)
-    )
+    question = SignIn(session=session_digest(secret), actor=by, link=session_digest(link) if link else None)
+    verdict = await call(client, SIGN_IN, question)
     if isinstance(verdict, Failure):
-        raise Refused.of(verdict)
+        raise ProblemError.of(verdict)
     if verdict.code != "active" or verdict.token is None:
-        gate.reject(request.scope, verdict)
-    gate.usage.used(verdict.token.id, address)
+        raise _rejection(verdict)
+    decide(request, Accepted(verdict.token))
     return cookie(request, name, secret, LASTS_S)
+
+
+def _rejection(verdict: Verdict) -> AuthError:
+    if verdict.code == "active":
+        raise RuntimeError("the tokens service accepts a token and does not name it")
+    refused = verdict.refused
+    return AuthError(
+        verdict.code,
+        token_id=verdict.token.id if verdict.token else refused.id if refused else None,
+        log_reason=refused.log_reason if refused else verdict.code,
+        scope=ADMIN if verdict.code == "insufficient_scope" else None,
+        quota=verdict.quota,
+    )
 
 
 async def sign_out(request: HttpRequest) -> Cookie:
@@ -109,10 +138,16 @@ async def sign_out(request: HttpRequest) -> Cookie:
     name, secret = await _name(request), await _secret(request)
     if secret is not None:
         client: Client = request.app.state.client
-        ended = await call(client, SIGN_OUT, SignOut(session=_digest(secret)))
+        ended = await call(client, SIGN_OUT, SignOut(session=session_digest(secret)))
         if isinstance(ended, Failure):
-            raise Refused.of(ended)
+            raise ProblemError.of(ended)
     return cookie(request, name, "", 0)
+
+
+def csrf_of(request: HttpRequest) -> str:
+    """What the forms of this request's session hold; empty without a session that may use the dashboard."""
+    credential = context_of(request).credential
+    return csrf(credential.value) if credential.kind == "session" and accepted(request) else ""
 
 
 def csrf(secret: str) -> str:
@@ -132,7 +167,7 @@ def _check_origin(request: HttpRequest) -> None:
             raise Forged("Another site sent this form. Open the page here and send it again.")
         return
     origin = request.headers.get("origin")
-    hosts = gate_of(request).hosts_of(request.scope)
+    hosts = proxies_of(request).hosts(_peer(request), context_of(request).headers)
     if origin is None or _is_origin_of(origin, hosts):
         return
     raise Forged(
@@ -155,30 +190,30 @@ async def form(request: HttpRequest) -> dict[str, str]:
     """The fields of a form; of several with one name, all values, a line each.
 
     Raises:
-        Refused: the body is no form.
+        ProblemError: the body is no form.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != FORM:
-        raise Refused("unsupported_media_type", "a form is needed")
+        raise ProblemError("unsupported_media_type", "a form is needed")
     fields: dict[str, list[str]] = {}
     for name, value in form_fields(await request.body()):
         fields.setdefault(name, []).append(value)
     return {name: "\n".join(values) for name, values in fields.items()}
 
 
-async def _resume(request: HttpRequest, secret: str) -> Entry:
+async def _resume(request: HttpRequest, secret: str) -> CachedToken:
     """The token of a session.
 
     Raises:
         SignInNeeded: the session has ended.
-        Refused: this cannot be told now.
+        ProblemError: this cannot be told now.
     """
     client: Client = request.app.state.client
-    verdict = await call(client, RESUME_SESSION, ResumeSession(session=_digest(secret)))
+    verdict = await call(client, RESUME_SESSION, ResumeSession(session=session_digest(secret)))
     if isinstance(verdict, Failure):
-        raise Refused.of(verdict)
+        raise ProblemError.of(verdict)
     if verdict.token is None:
         raise SignInNeeded
-    return Entry(verdict.token, float("inf"))  # for this request only
+    return CachedToken(verdict.token, float("inf"))  # for this request only
 
 
 def cookies_of(request: HttpRequest) -> dict[str, str]:
@@ -208,13 +243,24 @@ def cookie(request: HttpRequest, name: str, value: str, lasts_s: int) -> Cookie:
         path="/",
         httponly=True,
         samesite="lax",
-        secure=gate_of(request).is_encrypted(request.scope),
+        secure=is_encrypted(request),
     )
 
 
 def of_this_host(request: HttpRequest, name: str) -> str:
     """The name of a cookie that, over HTTPS, browsers take from nobody but this very host."""
-    return f"__Host-{name}" if gate_of(request).is_encrypted(request.scope) else name
+    return f"__Host-{name}" if is_encrypted(request) else name
+
+
+def is_encrypted(request: HttpRequest) -> bool:
+    """Whether the browser speaks HTTPS, as far as the proxies in between are trusted."""
+    scheme, headers = request.scope["scheme"], context_of(request).headers
+    return proxies_of(request).is_encrypted(scheme, _peer(request), headers)
+
+
+def _peer(request: HttpRequest) -> str | None:
+    client = request.scope["client"]
+    return client[0] if client else None
 
 
 async def _name(request: HttpRequest) -> str:
@@ -237,19 +283,15 @@ class CookieNames:
 
     async def get(self, client: Client) -> str:
         """Raises:
-        Refused: the tokens service does not answer.
+        ProblemError: the tokens service does not answer.
         """
-        if now() >= self._ends:
+        if boot_time() >= self._ends:
             stats = await call(client, TOKENS_STATS, AskTokensStats())
             if isinstance(stats, Failure):
-                raise Refused.of(stats)
+                raise ProblemError.of(stats)
             self._name = f"{COOKIE}-{stats.installation}" if stats.installation else COOKIE
-            self._ends = now() + self.FRESH_S
+            self._ends = boot_time() + self.FRESH_S
         return self._name
-
-
-def _digest(secret: str) -> str:
-    return sha256(secret.encode()).hexdigest()
 
 
 class Attempts:
@@ -270,8 +312,8 @@ class Attempts:
         """
         key = _whose(address)
         count, ends = self._counted.pop(key, (0, 0.0))
-        if now() >= ends:
-            count, ends = 0, now() + self.WINDOW_S
+        if boot_time() >= ends:
+            count, ends = 0, boot_time() + self.WINDOW_S
         self._counted[key] = (min(count + 1, self.MOST), ends)
         if len(self._counted) > self.ADDRESSES:
             self._counted.popitem(last=False)

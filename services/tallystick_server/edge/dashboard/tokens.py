@@ -40,12 +40,11 @@ from tallystick.contracts.tokens import (
     TokenState,
     TokenUpdate,
 )
-from tallystick.errors import Refused
 from tallystick.metrics import catalogue
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.parameters import TokenId
 from tallystick_server.edge.api.upstream import account_faults, actor, ask, change, create
-from tallystick_server.edge.authorization.guard import HttpRequest, gate_of
+from tallystick_server.edge.authentication.context import HttpRequest, verifier_of
 from tallystick_server.edge.dashboard import forms, sessions
 from tallystick_server.edge.dashboard.flash import Flash
 from tallystick_server.edge.dashboard.forms import Form
@@ -59,6 +58,8 @@ from tallystick_server.edge.dashboard.pages import (
     shows,
     split_url,
 )
+from tallystick_server.edge.dashboard.sessions import is_encrypted
+from tallystick_server.edge.http.errors import ProblemError
 
 PAGE_SIZE = 25
 PARTS = 5
@@ -141,8 +142,8 @@ async def _listing(request: HttpRequest, wanted: ListTokens) -> TokenPage:
     """A page of the list, in parts where it is more than one answer holds."""
     try:
         return await ask(request, LIST_TOKENS, wanted)
-    except Refused as refused:
-        if [error.field for error in refused.errors] != ["pageSize"]:
+    except ProblemError as error:
+        if [each.field for each in error.errors] != ["pageSize"]:
             raise
     replace = msgspec.structs.replace
     first, size = wanted.page * PARTS, PAGE_SIZE // PARTS
@@ -186,12 +187,12 @@ async def make(request: HttpRequest) -> Page:
                 idempotency_key=sent.get("key") or None,
             ),
         )
-    except Refused as refused:
-        if refused.code == "conflict":
+    except ProblemError as error:
+        if error.code == "conflict":
             return page(
                 request, "tokens/made.html", made=None, secret="", settled=True, rotated=None, base=""
             )
-        return _form(request, sent, _problems(refused))
+        return _form(request, sent, _problems(error))
     return _reveal(request, created, secret.value)
 
 
@@ -239,10 +240,10 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
             "changed",
             revisions=(token.revision,),
         )
-    except Refused as refused:
-        if refused.current is not None:
-            return _stale(request, sent, filled.token, refused.current)
-        return _form(request, sent, _problems(refused), token=token)
+    except ProblemError as error:
+        if error.current is not None:
+            return _stale(request, sent, filled.token, error.current)
+        return _form(request, sent, _problems(error), token=token)
 
 
 @shows("/admin/tokens/{token_id:str}/disable")
@@ -277,7 +278,7 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
     sent = await sessions.form(request)
     grace = sent.get("grace", "")
     if grace not in {str(seconds) for seconds, _ in GRACES}:
-        raise Refused("bad_request", "grace: one of the choices")
+        raise ProblemError("bad_request", "grace: one of the choices")
     secret = token_format.new_secret()
     created = await create(
         request,
@@ -293,7 +294,7 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
     )
     try:
         old = await ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request)))
-    except Refused:  # the secret has to be shown all the same
+    except ProblemError:  # the secret has to be shown all the same
         old = None
     return _reveal(request, created, secret.value, rotated=old)
 
@@ -323,7 +324,7 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
     revoked, everywhere = await change(
         request, REVOKE_TOKEN, RevokeToken(id=token_id, actor=actor(request), **options)
     )
-    gate_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+    verifier_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return page(
         request,
         "tokens/revoke.html",
@@ -393,20 +394,20 @@ def _form(
     )
 
 
-def _problems(refused: Refused) -> tuple[FieldError, ...]:
+def _problems(error: ProblemError) -> tuple[FieldError, ...]:
     """What was wrong with a form's fields.
 
     Raises:
-        Refused: it was something else.
+        ProblemError: it was something else.
     """
-    if refused.code not in {"bad_request", "exceeds_authority", "conflict"}:
-        raise refused
-    return refused.errors or (FieldError(field="", message=refused.detail),)
+    if error.code not in {"bad_request", "exceeds_authority", "conflict"}:
+        raise error
+    return error.errors or (FieldError(field="", message=error.detail),)
 
 
 def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: Token | None = None) -> Page:
     made = created.made
-    scheme = "https" if gate_of(request).is_encrypted(request.scope) else "http"
+    scheme = "https" if is_encrypted(request) else "http"
     return page(
         request,
         "tokens/made.html",

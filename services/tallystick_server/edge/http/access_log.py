@@ -11,8 +11,9 @@ from urllib.parse import quote, urlsplit
 
 from litestar.types import ASGIApp, Message, Receive, Send
 
+from tallystick.errors import AuthError
 from tallystick.tokens.format import PREFIX
-from tallystick_server.edge.authorization.guard import Gate, referrer
+from tallystick_server.edge.authentication.context import Accepted, Decision, RequestContext
 from tallystick_server.edge.http.line_writer import LineWriter
 from tallystick_server.edge.http.request_counter import METHODS, OTHER, UNROUTED
 
@@ -66,18 +67,15 @@ class AccessLog:
 
     Args:
         app: the application.
-        gate: knows the clients' addresses, and is told that requests are logged.
         writer: where the lines go.
         rejected_only: only requests with an error as their answer are logged.
     """
 
-    def __init__(self, app: ASGIApp, gate: Gate, writer: LineWriter, *, rejected_only: bool) -> None:
+    def __init__(self, app: ASGIApp, writer: LineWriter, *, rejected_only: bool) -> None:
         self._app = app
-        self._gate = gate
         self._writer = writer
         self._rejected_only = rejected_only
         self._second, self._in_second = 0, 0
-        gate.logs_requests = True
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -90,16 +88,13 @@ class AccessLog:
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         came, began, method = time.time(), time.perf_counter(), scope["method"]
-        scope["state"] = {}
         status: int | None = None
-        request_id: str | None = None
         size = 0
 
         async def sending(message: Message) -> None:
-            nonlocal status, request_id, size
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                request_id = dict(message["headers"]).get(b"x-request-id", b"").decode() or None
             elif message["type"] == "http.response.body":
                 size += len(message["body"])
             await send(message)
@@ -108,25 +103,26 @@ class AccessLog:
             await self._app(scope, receive, sending)
         finally:
             if self._is_logged(status, int(came)):
-                state = scope["state"]
-                token = state.get("token")
-                token_id, reason = state.get("rejected", (None, state.get("code")))
+                context: RequestContext = scope["state"]["context"]
+                decision: Decision | None = scope["state"].get("decision")
+                token = decision.token if isinstance(decision, Accepted) else None
+                error = decision if isinstance(decision, AuthError) else None
                 route = scope.get("path_template", UNROUTED)
                 self._writer.put(
                     Record(
                         time=came,
-                        request=request_id,
-                        token=token.id if token else token_id,
+                        request=context.request_id,
+                        token=token.id if token else error.token_id if error else None,
                         account=token.account if token else None,
-                        address=self._gate.address_of(scope),
-                        referrer=_origin(referrer(scope)),
+                        address=context.address,
+                        referrer=_origin(context.referrer),
                         method=method if method in METHODS else OTHER,
                         route=route,
                         path=shown_path(scope["raw_path"], route),
                         status=status,
                         duration_s=round(time.perf_counter() - began, 6),
                         bytes=size,
-                        reason=reason,
+                        reason=error.log_reason if error else scope["state"].get("code"),
                     )
                 )
 
@@ -155,7 +151,7 @@ def shown_path(raw_path: bytes, route: str) -> str:
         route: the template, such as ``/v1/tokens/{token_id}/log``; or `UNROUTED`.
     """
     segments = raw_path.split(b"/")[1:]
-    templates = route.split("/")[1:] if route not in {UNROUTED, "/{path}"} else []
+    templates = route.split("/")[1:] if route != UNROUTED else []
     shown: list[str] = []
     length = 0
     for number, segment in enumerate(segments):

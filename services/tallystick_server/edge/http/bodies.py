@@ -1,6 +1,7 @@
-"""Reads JSON bodies strictly, and tells everything that is wrong with one at once."""
+"""Reads JSON and form bodies strictly, and reports everything that is wrong with one at once."""
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +9,12 @@ import msgspec
 from tallystick.contracts import validation
 from tallystick.contracts.input_limits import too_deep
 from tallystick.contracts.messages import FieldError
+from tallystick_server.edge.authentication.context import HttpRequest
+from tallystick_server.edge.http.errors import ProblemError
+from tallystick_server.edge.http.parameters import unique_fields
+
+FORM = "application/x-www-form-urlencoded"
+JSON = ("application/json",)
 
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -77,3 +84,65 @@ def is_too_large(value: object) -> bool:
         case dict():
             return any(map(is_too_large, value.values()))
     return False
+
+
+async def check_json(
+    request: HttpRequest,
+    kind: type[msgspec.Struct],
+    media_types: Sequence[str],
+    *,
+    required: bool,
+    more_faults: Callable[[HttpRequest, dict[str, Any]], Awaitable[list[FieldError]]] | None,
+) -> None:
+    """Checks a JSON body against the type that its handler takes.
+
+    Args:
+        request: the request.
+        kind: the type.
+        media_types: the media types it may have.
+        required: whether there must be a body.
+        more_faults: adds to the faults of a body that does not fit.
+
+    Raises:
+        ProblemError: the body does not fit.
+    """
+    # Without a body the handler gets its default. Many clients then send the media type all the same.
+    if not required and not await request.body() and _is_json_or_absent(request):
+        return
+    _check_media_type(request, media_types)
+    if faults := problems(await request.body(), kind):
+        if more_faults is not None:
+            more = await more_faults(request, loosely(await request.body()))
+            faults = validation.with_others(faults, more)
+        raise ProblemError("bad_request", errors=tuple(faults))
+
+
+async def read_form(request: HttpRequest, kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The fields of a form body that its type declares.
+
+    Raises:
+        ProblemError: the body is no form, or one of these fields comes twice.
+    """
+    _check_media_type(request, (FORM,))
+    declared = [field.encode_name for field in msgspec.structs.fields(kind)]
+    return unique_fields(await request.body(), declared)
+
+
+def _is_json_or_absent(request: HttpRequest) -> bool:
+    return _media_types(request) in ([], list(JSON)) and _is_uncoded(request)
+
+
+def _check_media_type(request: HttpRequest, media_types: Sequence[str]) -> None:
+    found = _media_types(request)
+    if len(found) != 1 or found[0] not in media_types or not _is_uncoded(request):
+        detail = f"the body must be {' or '.join(media_types)}, without a content coding"
+        raise ProblemError("unsupported_media_type", detail)
+
+
+def _media_types(request: HttpRequest) -> list[str]:
+    fields = request.headers.getall("content-type", [])
+    return [field.partition(";")[0].strip().lower() for field in fields]
+
+
+def _is_uncoded(request: HttpRequest) -> bool:
+    return bool(request.headers.get("content-encoding", "identity") == "identity")

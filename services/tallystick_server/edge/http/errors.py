@@ -1,16 +1,17 @@
-"""Every refusal as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750).
+"""Every error as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750).
 
 The body has members for clients of older APIs as well: under ``/oauth2/`` the ``error`` of RFC 6749, and under ``/v1/``
 what EmailEngine's clients read. Under ``/oauth2/`` a 401 has a second challenge (RFC 7617).
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
 from litestar.response.base import ASGIResponse
@@ -18,8 +19,10 @@ from msgspec import UNSET, UnsetType
 
 from tallystick.contracts.input_limits import without_input
 from tallystick.contracts.messages import FieldError
+from tallystick.contracts.operation import Failure
 from tallystick.contracts.records import Token
-from tallystick.errors import Refused
+from tallystick.errors import AuthError, Overloaded, Unavailable
+from tallystick_server.edge.authentication.context import HttpRequest, set_error
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +79,53 @@ KINDS: Mapping[str, Kind] = {
 """Status, title and challenge by code. A code that is not here is a bug and answers 500."""
 
 
+class ProblemError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        code: the error, of `KINDS`.
+        detail: what is wrong with this request; it never repeats what the request held.
+        errors: everything that is wrong with its fields.
+        scope: what the token would have to cover.
+        address: the client's address.
+        current: the token as it is now, of ``stale``.
+        headers: further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        errors: tuple[FieldError, ...] = (),
+        scope: str | None = None,
+        address: str | None = None,
+        current: Token | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.scope = scope
+        self.address = address
+        self.current = current
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def of(cls, failure: Failure) -> "ProblemError":
+        """What a service's failure says to the client."""
+        return cls(
+            failure.code,
+            failure.message,
+            errors=failure.errors,
+            scope=failure.scope,
+            current=failure.current,
+        )
+
+
 class Problem(msgspec.Struct, kw_only=True, rename="camel"):
-    """Why a request was refused (RFC 9457).
+    """Why a request was rejected (RFC 9457).
 
     Args:
         code: what a program may act on.
@@ -108,45 +156,65 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
     status_code: int | UnsetType = UNSET
 
 
-class Refusal(NamedTuple):
-    """A refusal ready to be sent."""
+class Answer(NamedTuple):
+    """A whole answer as ASGI has it, but for the request's id.
+
+    Args:
+        status: its status.
+        headers: its header fields.
+        body: its body.
+        code: the code of an error.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    code: str | None = None
+
+
+class ErrorParts(NamedTuple):
+    """An error answer before it is sent: by the framework, or without it."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
 
-def problem(refused: Refused, path: str = "") -> Refusal:
-    """The response to a rejected request.
+def parts(error: ProblemError, path: str = "") -> ErrorParts:
+    """The parts of an error answer.
 
     Args:
-        refused: why it is rejected.
-        path: the path that it was sent to, which decides about the members for clients of older APIs.
+        error: what is wrong with the request.
+        path: the path that it was sent to, which decides about the members for clients of older APIs, and about
+            `PROBLEM_HEADER`.
     """
-    kind = KINDS.get(refused.code, KINDS["internal"])
-    code = refused.code if refused.code in KINDS else "internal"
+    kind = KINDS.get(error.code, KINDS["internal"])
+    code = error.code if error.code in KINDS else "internal"
     body = Problem(title=kind.title, status=kind.status, code=code)
-    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", **refused.headers}
-    if refused.detail and code not in {"invalid_token", "internal"}:
-        body.detail = refused.detail
-    if refused.errors:
-        body.errors = refused.errors
-    if refused.scope is not None:
-        body.scope = refused.scope
-    if refused.address is not None:
-        body.address = refused.address
+    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store", **error.headers}
+    if error.detail and code not in {"invalid_token", "internal"}:
+        body.detail = error.detail
+    if error.errors:
+        body.errors = error.errors
+    if error.scope is not None:
+        body.scope = error.scope
+    if error.address is not None:
+        body.address = error.address
     if kind.status == 429:
         body.ttl = int(headers["retry-after"]) if "retry-after" in headers else UNSET
-    if refused.current is not None:
-        body.current = refused.current
-        headers["etag"] = etag(refused.current)
+    if error.current is not None:
+        body.current = error.current
+        headers["etag"] = etag(error.current)
     _add_members_of_older_apis(body, path)
     if kind.challenge:
-        scope = f', scope="{refused.scope}"' if refused.scope is not None else ""
+        scope = f', scope="{error.scope}"' if error.scope is not None else ""
         headers["www-authenticate"] = kind.challenge + scope
     if kind.status == 503:
         headers["retry-after"] = "1"
-    return Refusal(kind.status, headers, msgspec.json.encode(body))
+    encoded = msgspec.json.encode(body)
+    if path == FORWARD_AUTH_PATH:
+        headers[PROBLEM_HEADER] = encoded.decode("latin-1")
+    return ErrorParts(kind.status, headers, encoded)
 
 
 def _add_members_of_older_apis(body: Problem, path: str) -> None:
@@ -170,42 +238,32 @@ def _oauth2_error(code: str, status: int) -> str:
             return "invalid_request" if status < 500 else "server_error"
 
 
-class Answer(NamedTuple):
-    """A whole answer, as ASGI has it but for the request's id; and the code of a refusal."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-    code: str | None = None
-
-
-def refusal(refused: Refused, path: str = "") -> Answer:
-    """A refusal that is sent without the framework."""
-    response = made(*problem(refused, path))._replace(code=refused.code)
-    if path.startswith(OAUTH2_PATHS) and response.status == 401:
+def error_answer(error: ProblemError, path: str = "") -> Answer:
+    """An error answer that is sent without the framework."""
+    status, headers, body = parts(error, path)
+    answer = complete_answer(status, headers, body)
+    if status == 401 and path.startswith(OAUTH2_PATHS):
         challenge = (b"www-authenticate", BASIC_CHALLENGE.encode())
-        response = response._replace(headers=(*response.headers, challenge))
-    return response
+        answer = answer._replace(headers=(*answer.headers, challenge))
+    return answer._replace(code=error.code)
 
 
-def made(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+def complete_answer(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
     fields = {**headers, "content-length": str(len(body))}
-    return Answer(status, tuple((name.encode(), value.encode()) for name, value in fields.items()), body)
+    return Answer(
+        status, tuple((name.encode(), value.encode("latin-1")) for name, value in fields.items()), body
+    )
 
 
-def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def answer(request: HttpRequest, error: Exception) -> Response[bytes]:
     """The exception handler for everything."""
     path = request.scope["path"]
-    refused = as_refused(error)
-    request.scope["state"]["code"] = refused.code
-    found = problem(refused, path)
-    # Litestar derives the content type from the media type.
-    headers = {name: value for name, value in found.headers.items() if name != "content-type"}
-    if path == FORWARD_AUTH_PATH:
-        headers[PROBLEM_HEADER] = found.body.decode("latin-1")
-    oauth2 = path.startswith(OAUTH2_PATHS)
-    kind = _WithBasicChallenge if oauth2 and found.status == 401 else Response[bytes]
-    return kind(found.body, status_code=found.status, headers=headers, media_type=MEDIA_TYPE)
+    problem = as_problem(error)
+    set_error(request, problem.code, error)
+    status, headers, body = parts(problem, path)
+    del headers["content-type"]  # Litestar derives it from the media type
+    kind = _WithBasicChallenge if status == 401 and path.startswith(OAUTH2_PATHS) else Response[bytes]
+    return kind(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 class _WithBasicChallenge(Response[bytes]):
@@ -219,26 +277,43 @@ class _WithBasicChallenge(Response[bytes]):
         return response
 
 
-def as_refused(error: Exception) -> Refused:
-    """What an exception that left a route says to the client."""
+def as_problem(error: Exception) -> ProblemError:  # noqa: PLR0911  # one for each kind
+    """What an exception says to the client."""
     match error:
-        case Refused():
+        case ProblemError():
             return error
+        case AuthError():
+            return _of_auth_error(error)
+        case Overloaded():
+            return ProblemError("overloaded")
+        case Unavailable():
+            return ProblemError("unavailable")
         case MethodNotAllowedException():
             allowed = set((error.headers or {}).get("allow", "").split(", "))
             allowed |= {"HEAD"} if "GET" in allowed else set()
-            return Refused("method_not_allowed", headers={"allow": ", ".join(sorted(allowed))})
+            return ProblemError("method_not_allowed", headers={"allow": ", ".join(sorted(allowed))})
         case NotFoundException():
-            return Refused("not_found")
+            return ProblemError("not_found")
         case ValidationException():
-            return Refused("bad_request", errors=_field_errors(error))
+            return ProblemError("bad_request", errors=_field_errors(error))
         case HTTPException(status_code=status) if status < 500:
             code = next((code for code, kind in KINDS.items() if kind.status == status), "bad_request")
-            return Refused("bad_request" if code == "invalid_request" else code)
+            return ProblemError("bad_request" if code == "invalid_request" else code)
         case _:
             # The exception's own text may hold what the client sent; the type and the place say enough.
             log.error("unexpected %s", type(error).__name__, exc_info=error)
-            return Refused("internal")
+            return ProblemError("internal")
+
+
+def _of_auth_error(error: AuthError) -> ProblemError:
+    quota = error.quota
+    return ProblemError(
+        error.reason,
+        error.detail,
+        scope=error.scope,
+        address=error.address,
+        headers={"retry-after": str(max(1, math.ceil(quota.resets_in)))} if quota is not None else None,
+    )
 
 
 _PARAMETERS = {

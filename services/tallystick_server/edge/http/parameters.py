@@ -17,7 +17,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from tallystick.contracts.input_limits import unknown_name
 from tallystick.contracts.messages import FieldError
-from tallystick.errors import Refused
+from tallystick_server.edge.http.errors import ProblemError
 
 REPEATED = "given more than once"
 MISPLACED = "belongs in the form, not in the query"
@@ -66,7 +66,7 @@ def query_of(handler: HTTPRouteHandler, *, is_public: bool) -> Query:
 
     - public routes and pages: checks of a load balancer and links that people share carry parameters of others;
     - routes with a form, as OAuth 2 demands (RFC 6749, section 3.2), except for the names of the form's fields;
-    - routes whose ``opt`` has ``other_parameters`` ``ignored``.
+    - routes that declare ``other_parameters="ignored"``.
 
     Raises:
         RuntimeError: a parameter is declared neither for the query nor for the path.
@@ -124,7 +124,7 @@ def unique_fields(body: bytes, declared: Iterable[str]) -> dict[str, str]:
     """The declared fields of a form's body.
 
     Raises:
-        Refused: one of them comes more than once.
+        ProblemError: one of them comes more than once.
     """
     names = frozenset(declared)
     fields = [(name, value) for name, value in form_fields(body) if name in names]
@@ -134,6 +134,8 @@ def unique_fields(body: bytes, declared: Iterable[str]) -> dict[str, str]:
     return dict(fields)
 
 
-def repetition(names: Iterable[str]) -> Refused:
+def repetition(names: Iterable[str]) -> ProblemError:
     """The rejection of a request that has declared fields more than once."""
-    return Refused("bad_request", errors=tuple(FieldError(field=name, message=REPEATED) for name in names))
+    return ProblemError(
+        "bad_request", errors=tuple(FieldError(field=name, message=REPEATED) for name in names)
+    )

@@ -1,8 +1,55 @@
-"""Whose request it is: the socket's peer, or what trusted proxies say, read from the right."""
+"""Whose request it is, and how the client addressed this site: as the socket says, or as trusted proxies do."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from tallystick.tokens.addresses import Network, address
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class TrustedProxies:
+    """Args:
+    networks: the networks of our own proxies; nobody else is believed.
+    """
+
+    def __init__(self, networks: tuple[Network, ...]) -> None:
+        self._networks = networks
+
+    def client_address(self, peer: str | None, headers: Headers) -> str | None:
+        """The client's address.
+
+        Args:
+            peer: the address of the socket's other end.
+            headers: the header fields of the request.
+        """
+        if not self._networks:
+            return _normalized(peer)
+        forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
+        return client_address(peer, forwarded, self._networks)
+
+    def is_encrypted(self, scheme: str, peer: str | None, headers: Headers) -> bool:
+        """Whether the client speaks HTTPS."""
+        return scheme == "https" or self._said(peer, headers, b"x-forwarded-proto").lower() == "https"
+
+    def hosts(self, peer: str | None, headers: Headers) -> tuple[str, ...]:
+        """The names, with ports, by which the client may have addressed this site: Host; and the proxy's
+        X-Forwarded-Host, alone and with X-Forwarded-Port.
+        """
+        hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+        if host := self._said(peer, headers, b"x-forwarded-host"):
+            hosts.append(host)
+            if port := self._said(peer, headers, b"x-forwarded-port"):
+                hosts.append(f"{host}:{port}")
+        return tuple(hosts)
+
+    def _said(self, peer: str | None, headers: Headers, name: bytes) -> str:
+        """A header as the proxy next to us has set it: the last value of the list. Empty if that is not trusted."""
+        found = address(peer) if peer is not None else None
+        if found is None or not any(found in network for network in self._networks):
+            return ""
+        values = [value for field, value in headers if field == name]
+        return values[-1].rpartition(b",")[2].strip().decode("latin-1") if values else ""
 
 
 def client_address(peer: str | None, forwarded: Sequence[bytes], trusted: Iterable[Network]) -> str | None:
@@ -11,7 +58,7 @@ def client_address(peer: str | None, forwarded: Sequence[bytes], trusted: Iterab
     Args:
         peer: the address of the socket's other end.
         forwarded: the values of the X-Forwarded-For headers, in order.
-        trusted: the networks of our own proxies; nobody else is believed.
+        trusted: the networks of our own proxies.
     """
     trusted = tuple(trusted)
     found = address(peer) if peer is not None else None
@@ -31,3 +78,8 @@ def _without_port(text: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+@lru_cache(4096)
+def _normalized(peer: str | None) -> str | None:
+    return client_address(peer, (), ())

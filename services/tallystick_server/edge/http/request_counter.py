@@ -33,7 +33,6 @@ HANDLERS = {
     "admin": "dashboard",
     UNROUTED: UNROUTED,
     "": UNROUTED,
-    "{path}": UNROUTED,
 }
 """Who answers requests that are not for the API, by the first segment of their route."""
 _EMPTY_BYTES = len(msgspec.json.encode(ApiCalls(calls=())))
@@ -82,7 +81,7 @@ class Routes:
         return template
 
 
-class Calls:
+class RequestCounter:
     """Keyed by closed sets only: the methods above, the statuses the edge answers with and its own routes."""
 
     def __init__(self, measures: Measures) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from litestar import Response
 
-from tallystick_server.edge.authorization.guard import HttpRequest
+from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.http.negotiation import coding_weight
 
 CACHE_CONTROL = "no-cache"

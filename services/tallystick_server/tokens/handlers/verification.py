@@ -27,7 +27,7 @@ from tallystick.contracts.verification import (
 )
 from tallystick.rpc.server import Handlers
 from tallystick.tokens import rules
-from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.access import AccessRequest, check_access
 from tallystick_server.tokens.handlers.replies import bad_request, fitting, not_found
 from tallystick_server.tokens.store.limits import Limits
 from tallystick_server.tokens.store.queries import Store
@@ -58,14 +58,14 @@ class VerificationHandlers:
         asked = (request.scope, request.account, request.address, request.referrer)
         if verdict.token is None or asked == (None, None, None, None):
             return verdict
-        demand = Demand(
+        access = AccessRequest(
             scope=request.scope,
             account=request.account,
             any_account=request.scope is None and request.account is None,
             address=request.address,
             referrer=request.referrer,
         )
-        if refusal := judge(verdict.token, demand):
+        if refusal := check_access(verdict.token, access):
             return msgspec.structs.replace(verdict, code=refusal)
         if verdict.token.restrictions.rate_limit is None:
             return verdict

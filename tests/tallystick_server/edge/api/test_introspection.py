@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tallystick.coherence import propagation
+from tallystick.coherence.transport import NatsTransport
 from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
@@ -28,11 +29,12 @@ from tallystick.contracts.tokens import (
     TokenUpdate,
 )
 from tallystick.contracts.verification import VERIFY
-from tallystick.errors import Refused
+from tallystick.errors import AuthError, Unavailable
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
-from tallystick.tokens.access import Demand, judge
+from tallystick.tokens.access import AccessRequest, check_access
 from tallystick_server.edge.api.introspection import Question, read_question, rejection
+from tallystick_server.edge.http.errors import ProblemError
 from tests.support.coherence import leased
 from tests.support.dashboard import another_edge, ready
 from tests.support.services import issue
@@ -127,9 +129,9 @@ def test_all_scopes_are_judged_as_requests_of_one_scope_each(token: Token, quest
         return
     _, account, address, referrer, _ = question
     demands = [
-        Demand(scope, account=account, address=address, referrer=referrer) for scope in question.scopes
+        AccessRequest(scope, account=account, address=address, referrer=referrer) for scope in question.scopes
     ]
-    assert (rejection(token, question) is None) == all(judge(token, each) is None for each in demands)
+    assert (rejection(token, question) is None) == all(check_access(token, each) is None for each in demands)
 
 
 @given(TOKENS, QUESTIONS)
@@ -180,7 +182,7 @@ def test_a_value_that_is_left_out_rejects_what_needs_it(token: Token, question: 
     ],
 )
 def test_an_invalid_field_is_named(form: dict[str, str], fields: set[str]):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(ProblemError) as caught:
         read_question(form)
     assert caught.value.code == "bad_request"
     assert {error.field for error in caught.value.errors} == fields
@@ -357,9 +359,9 @@ async def test_a_token_revoked_before_its_limit_is_asked_about_is_inactive(clien
     value, _ = await issue(operator, "orders", restrictions=limit(3))
 
     async def spend(*_: object) -> None:
-        raise Refused("invalid_token")
+        raise AuthError("invalid_token")
 
-    monkeypatch.setattr(client._transport.app._gate.quotas, "spend", spend)
+    monkeypatch.setattr(client._transport.app._verifier.limiter, "spend", spend)
     assert not (await introspect(client, value, scope="orders"))["active"]
 
 
@@ -367,9 +369,9 @@ async def test_what_cannot_be_decided_is_a_503(client, operator, monkeypatch):
     value, _ = await issue(operator, "orders", restrictions=limit(3))
 
     async def spend(*_: object) -> None:
-        raise Refused("unavailable")
+        raise Unavailable("no answer")
 
-    monkeypatch.setattr(client._transport.app._gate.quotas, "spend", spend)
+    monkeypatch.setattr(client._transport.app._verifier.limiter, "spend", spend)
     answer = await client.post("/oauth2/introspect", data={"token": value, "scope": "orders"})
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
 
@@ -402,14 +404,14 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     app: Any = client._transport.app
     await introspect(client, value, restrictions="show")
     await introspect(client, value)
-    assert token.id not in app._gate.usage._uses
+    assert token.id not in app._verifier.usage._uses
     await introspect(client, value, scope="orders", address="10.9.0.1")
     await introspect(client, value, scope="invoices", address="10.9.0.1")
     await introspect(client, value, scope="orders", address="192.0.2.1")
     await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     await introspect(client, value)
     await introspect(client, value, scope="orders")
-    await app._gate.usage.flush(app._app.state.client)
+    await app._verifier.usage.flush(NatsTransport(app._app.state.client))
     shown = await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, revoked=True, actor=ACTOR))
     assert isinstance(shown, Token)
     assert shown.access.ip == "10.9.0.1"

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tallystick.tokens import format as token_format
+from tallystick_server.edge.authorization.routes import rules_of
 from tallystick_server.edge.http.parameters import MISPLACED, Query
 from tests.support.dashboard import sign_in_and_send_token
 from tests.support.routes import ROUTES, encoded
@@ -14,7 +15,7 @@ from tests.support.services import issue
 LENIENT_V1 = {"/v1/token", "/v1/token/alice", "/v1/tokens/account/alice"}
 """EmailEngine's routes, which it answers with any parameters."""
 PATHS: list[tuple[str, str, Query]] = [
-    (path, method, handler.opt["query"])
+    (path, method, rules_of(handler).query)
     for path, method, handler, _ in ROUTES
     if method in handler.http_methods and method != "OPTIONS"
 ]

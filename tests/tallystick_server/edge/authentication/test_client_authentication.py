@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tallystick.coherence import propagation
+from tallystick.coherence.transport import NatsTransport
 from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
@@ -88,7 +89,7 @@ async def post(client: httpx.AsyncClient, headers: dict[str, str], query: str = 
 
 def results(client: httpx.AsyncClient) -> dict[str, int]:
     transport: Any = client._transport
-    return dict(transport.app._gate.usage.results)
+    return dict(transport.app._verifier.usage.results)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +528,7 @@ async def test_a_client_s_secret_is_found_nowhere(client, operator, nats_server,
             (basic(value), {"client_id": secret, "scope": secret, "restrictions": secret, "address": secret}),
         ):
             answers.append(await post(client, headers, **fields))
-    await client._transport.app._gate.usage.flush(client._transport.app._app.state.client)
+    await client._transport.app._verifier.usage.flush(NatsTransport(client._transport.app._app.state.client))
     await watcher.flush()
     await watcher.close()
     everywhere = b"\n".join(seen) + "".join(record.getMessage() for record in caplog.records).encode()

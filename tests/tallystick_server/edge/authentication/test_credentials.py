@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tallystick.tokens.addresses import network
-from tallystick_server.edge.authentication.credentials import NONE, Credential, forwarded, take
+from tallystick_server.edge.authentication.credentials import AMBIGUOUS, NONE, Credential, forwarded, take
 from tallystick_server.edge.http.proxies import client_address
 
 TOKEN = b"abcdefghijklmnopqrstuvwxyz"
@@ -34,13 +34,12 @@ def test_nothing_of_it_stays_on_the_request(headers: list[tuple[bytes, bytes]], 
 def test_a_request_without_a_token_stays_as_it_is():
     headers = [(b"host", b"x"), (b"cookie", b"access_token=" + TOKEN)]
     taken = take(headers, b"a=%31&b")
-    assert (taken.credential, list(taken.headers), taken.query) == (Credential(None), headers, b"a=%31&b")
+    assert (taken.credential, list(taken.headers), taken.query) == (NONE, headers, b"a=%31&b")
 
 
 URI = b"/page?access_token=" + TOKEN
 OTHER = b"/page?access_token=" + TOKEN[::-1]
-AMBIGUOUS = Credential(None, ambiguous=True)
-FOUND = Credential(TOKEN.decode())
+FOUND = Credential("query", TOKEN.decode())
 
 
 @pytest.mark.parametrize(
@@ -71,19 +70,19 @@ def test_the_token_of_a_request_that_a_proxy_asks_about(uris: list[bytes], found
         credential = forwarded(
             [*zip(names, uris, strict=False), (b"referer", URI), (b"x-forwarded-url", URI)]
         )
-        assert (credential.value or None, credential.ambiguous) == (found.value, found.ambiguous)
+        assert credential == found
 
 
 @given(st.lists(st.binary(), max_size=3))
 def test_any_forwarded_bytes_are_one_credential_none_or_ambiguous(uris: list[bytes]):
     credential = forwarded([(b"x-forwarded-uri", uri) for uri in uris])
-    assert credential == NONE or credential.in_query or credential.ambiguous
+    assert credential in {NONE, AMBIGUOUS} or (credential.kind == "query" and credential.value)
 
 
 @given(st.binary(), st.binary())
 def test_any_bytes_are_one_credential_none_or_ambiguous(value: bytes, query: bytes):
     taken = take([(b"authorization", value)], query)
-    assert not (taken.credential.ambiguous and taken.credential.value and not taken.credential.in_query)
+    assert taken.credential in {NONE, AMBIGUOUS} or taken.credential.value
     assert all(name != b"authorization" for name, _ in taken.headers)
 
 

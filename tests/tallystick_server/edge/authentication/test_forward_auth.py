@@ -129,11 +129,11 @@ async def test_a_known_token_is_answered_without_the_framework(edge, operator, t
     assert (await edge.get("/v1/self", headers=headers)).status_code == 200
     transport: Any = edge._transport
     transport.app._app = None
-    transport.app._gate.calls._counts.clear()
+    transport.app._counter._counts.clear()
     for scope, status in (("orders", 200), ("invoices", 403)):
         answer = await edge.get("/auth/a%20b?c=%20", headers=headers | {SCOPE: scope})
         assert answer.status_code == status
-    assert {route for _, _, route in transport.app._gate.calls._counts} == {"/auth"}
+    assert {route for _, _, route in transport.app._counter._counts} == {"/auth"}
 
 
 async def test_a_rejected_check_has_its_body_in_a_header_too(edge, tokens):

@@ -30,8 +30,9 @@ from tallystick.contracts.tokens import (
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
-from tallystick_server.edge.authorization.guard import PUBLIC
+from tallystick_server.edge.authorization.requirements import PUBLIC
 from tallystick_server.edge.dashboard import login_link, sessions
+from tallystick_server.edge.dashboard.assets import MEDIA_TYPES
 from tallystick_server.edge.dashboard.sessions import Attempts, CookieNames, TooManyAttempts
 from tallystick_server.edge.settings import Settings
 from tallystick_server.tokens.store.queries import Store
@@ -47,7 +48,7 @@ GUARDED = sorted(
     if isinstance(route, HTTPRoute) and route.path.startswith("/admin")
     for handler in route.route_handlers
     for method in handler.http_methods
-    if handler.opt["scope"] != PUBLIC
+    if handler.opt["requires"] != PUBLIC
 )
 OPEN = {
     (method, route.path_format)
@@ -55,7 +56,7 @@ OPEN = {
     if isinstance(route, HTTPRoute) and route.path.startswith("/admin")
     for handler in route.route_handlers
     for method in handler.http_methods
-    if handler.opt["scope"] == PUBLIC and method != "OPTIONS"
+    if handler.opt["requires"] == PUBLIC and method != "OPTIONS"
 }
 
 
@@ -89,7 +90,8 @@ async def test_without_a_session_every_page_leads_to_signing_in(
 
 def test_there_are_pages_to_guard():
     assert len(GUARDED) > 15
-    assert {("GET", "/admin/sign-in"), ("POST", "/admin/sign-in"), ("GET", "/admin/assets/{name}")} == OPEN
+    assets = {("GET", f"/admin/assets/{name}") for name in MEDIA_TYPES}
+    assert {("GET", "/admin/sign-in"), ("POST", "/admin/sign-in"), *assets} == OPEN
 
 
 async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, services):
@@ -385,7 +387,7 @@ async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, ser
 
 def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pytest.MonkeyPatch):
     clock = 1000.0
-    monkeypatch.setattr(sessions, "now", lambda: clock)
+    monkeypatch.setattr(sessions, "boot_time", lambda: clock)
     attempts = Attempts()
     for number in range(Attempts.MOST):
         attempts.start(f"2001:db8::{number}")

@@ -20,7 +20,7 @@ from tallystick.contracts.tokens import REVOKE_TOKEN, RevokeToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
-from tallystick_server.edge.authentication.middleware import Front
+from tallystick_server.edge.authentication.middleware import AuthenticationMiddleware
 from tallystick_server.edge.dashboard.sessions import Attempts
 from tallystick_server.edge.http import line_writer
 from tallystick_server.edge.http.access_log import MAX_REJECTIONS_PER_S, AccessLog, shown_path
@@ -328,7 +328,7 @@ async def test_lines_that_cannot_be_written_are_counted(tmp_path, caplog):
 
 
 def test_it_is_off_unless_it_is_asked_for(tmp_path):
-    assert isinstance(create_app(Settings(nats_url="nats://x")), Front)
+    assert isinstance(create_app(Settings(nats_url="nats://x")), AuthenticationMiddleware)
     path = str(tmp_path / "log")
     app = create_app(Settings(nats_url="nats://x", access_log="all", access_log_path=path))
     assert isinstance(app, AccessLog)

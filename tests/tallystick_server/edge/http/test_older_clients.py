@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tallystick.contracts.records import RateLimit, Restrictions
-from tallystick_server.edge.authorization.guard import FORM
+from tallystick_server.edge.http.bodies import FORM
 from tests.support.services import issue
 
 JSON = "application/json"

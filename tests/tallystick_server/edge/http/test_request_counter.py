@@ -10,19 +10,17 @@ from litestar.exceptions.http_exceptions import MethodNotAllowedException
 from litestar.types import Method
 from litestar.utils import normalize_path
 
-from tallystick.coherence.cache import Cache
 from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import Measures
 from tallystick.producer import MAX_DATA_BYTES, Producer
 from tallystick.tokens import format as token_format
-from tallystick_server.edge.app import litestar
-from tallystick_server.edge.authorization.guard import Gate
+from tallystick_server.edge.app import routes
 from tallystick_server.edge.http import request_counter as module
-from tallystick_server.edge.http.request_counter import UNROUTED, Calls, Routes
+from tallystick_server.edge.http.request_counter import UNROUTED, RequestCounter, Routes
 from tallystick_server.edge.settings import Settings
 from tests.support.services import issue
 
-APP = litestar(Settings(nats_url="nats://nowhere"), Gate(Cache(1, 1), ()))
+APP = routes(Settings(nats_url="nats://nowhere"))
 ROUTES = Routes(APP.routes)
 
 
@@ -39,7 +37,7 @@ async def test_each_answer_is_counted_once(edge, operator, tokens_service):
     await edge.get("/v1/self", headers=bad)
     await edge.get("/v1/tokens/a/b/c", headers=bad)
     await edge.get("/metrics", headers=good)
-    assert edge._transport.app._gate.calls._counts == {
+    assert edge._transport.app._counter._counts == {
         ("GET", 200, "/v1/tokens"): 2,
         ("HEAD", 200, "/v1/self"): 1,
         ("GET", 404, "/v1/tokens/{token_id}"): 1,
@@ -55,14 +53,14 @@ async def test_methods_that_clients_make_up_push_no_call_out(edge):
     for number in range(module.MAX_KINDS + 50):
         await edge.request(f"M{number}", "/v1/self")
     await edge.get("/v1/self")
-    counts = edge._transport.app._gate.calls._counts
+    counts = edge._transport.app._counter._counts
     assert counts["GET", 401, "/v1/self"] == 1
     assert sum(count for (method, *_), count in counts.items() if method == "other") == module.MAX_KINDS + 50
     assert {method for method, *_ in counts} == {"GET", "other"}
 
 
 async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_counted(service_client):
-    calls, producer = Calls(Measures()), Producer(service_client, "edge")
+    calls, producer = RequestCounter(Measures()), Producer(service_client, "edge")
     for number in range(module.MAX_KINDS + 500):
         for method in ("GET", "POST"):
             calls.answered(method, 200, f"/{number:0200}")
@@ -90,17 +88,53 @@ PATHS = {
     "/v1/account/alice": "/v1/account/{account}",
     "/v1/tokens/tok_1/log?page=0": "/v1/tokens/{token_id}/log",
     "/metrics": "/metrics",
+    "/auth?scope=api": "/auth",
+    "/auth/the/client/s?path": "/auth",
+    "/oauth2/introspect": "/oauth2/introspect",
     "/v1/nothing/here": UNROUTED,
+    "/nothing": UNROUTED,
+    "/docs/nothing": UNROUTED,
 }
 
 
-async def test_a_token_that_is_rejected_is_counted_on_the_route_it_was_sent_to(edge, tokens_service):
-    calls = edge._transport.app._gate.calls
+async def test_a_token_that_is_rejected_is_counted_once_on_the_route_it_was_sent_to(edge, tokens_service):
+    calls, usage = edge._transport.app._counter, edge._transport.app._verifier.usage
     for (name, headers), (path, route) in product(TOKENS.items(), PATHS.items()):
         calls._counts.clear()
+        usage.take_results()
         answer = await edge.get(path, headers=headers)
         assert answer.status_code == (400 if name == "ambiguous" else 401)
         assert calls._counts == {("GET", answer.status_code, route): 1}, (name, path)
+        assert usage.take_results() == {answer.json()["code"]: 1}, (name, path)
+
+
+async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
+    edge, operator, tokens_service
+):
+    value, _ = await issue(operator, "api")
+    middleware = edge._transport.app
+    framework, entered = middleware._app, []
+
+    async def entering(scope, receive, send) -> None:
+        entered.append(scope["path"])
+        await framework(scope, receive, send)
+
+    middleware._app = entering
+    good = {"authorization": f"Bearer {value}"}
+    for path in PATHS:
+        if path.startswith("/auth"):
+            continue  # answered from the cache
+        entered.clear()
+        for headers in TOKENS.values():
+            await edge.get(path, headers=headers)
+        assert entered == []
+        for _ in range(2):  # looked up, then known
+            await edge.get(path, headers=good)
+        assert len(entered) == 2, path
+    for method, path in product(["OPTIONS", "TRACE"], ["/v1/stats", "/nothing"]):
+        entered.clear()
+        answer = await edge.request(method, path)
+        assert (answer.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
 
 
 def routed(path: str) -> str:
@@ -152,7 +186,7 @@ HANDLED_BY = {
 
 
 async def test_only_requests_to_the_api_are_api_calls(edge, tokens_service, service_client):
-    calls = edge._transport.app._gate.calls
+    calls = edge._transport.app._counter
     for path, handler in HANDLED_BY.items():
         status = (await edge.get(path)).status_code
         producer = Producer(service_client, "edge")

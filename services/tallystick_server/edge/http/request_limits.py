@@ -1,0 +1,49 @@
+"""What a request may be before anything of it is read: bounded, for one host, and in one transfer coding."""
+
+from collections.abc import Sequence
+
+from tallystick_server.edge.http.errors import ProblemError
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+CLOSE = {"connection": "close"}
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def is_plain(headers: Headers, fields: dict[bytes, bytes], raw_path: bytes, query: bytes) -> bool:
+    """Whether a request is within every limit, by a test that may reject a few that are. It takes a microsecond.
+
+    Args:
+        headers: the header fields.
+        fields: the same as a dictionary.
+        raw_path: the path as it was sent.
+        query: the query string.
+    """
+    size = len(raw_path) + len(query) + len(b"".join([*fields, *fields.values()]))
+    return (
+        len(fields) == len(headers)
+        and len(headers) <= MAX_HEADERS
+        and size <= MAX_TARGET_BYTES
+        and bool(fields.get(b"host"))  # granian gives a missing one as an empty one
+        and fields.get(b"transfer-encoding", b"chunked") == b"chunked"
+    )
+
+
+def violation(headers: Headers, raw_path: bytes, query: bytes, *, may_lack_host: bool) -> ProblemError | None:
+    """The first limit that a request exceeds; None if it is within all."""
+    hosts = [value for name, value in headers if name == b"host"]
+    if (
+        len(headers) > MAX_HEADERS
+        or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES
+    ):
+        return ProblemError("header_fields_too_large")
+    if len(raw_path) + len(query) > MAX_TARGET_BYTES:
+        return ProblemError("uri_too_long")
+    if len(hosts) > 1 or not (any(hosts) or may_lack_host):
+        return ProblemError("bad_request", "one Host header is needed", headers=CLOSE)
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        return ProblemError("bad_request", "chunked is the only transfer coding", headers=CLOSE)
+    return None
