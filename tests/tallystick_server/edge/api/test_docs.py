@@ -106,6 +106,15 @@ def test_every_schema_has_an_example_that_fits_it(api):
             validator.validate(example)
 
 
+def test_every_schema_is_referred_to_and_every_reference_leads_somewhere(api):
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', msgspec.json.encode(api).decode()))
+    assert references == api["components"]["schemas"].keys()
+
+
+def test_the_operations_of_a_path_are_in_order(api):
+    assert all(list(operations) == sorted(operations) for operations in api["paths"].values())
+
+
 def test_an_operation_s_id_stands_once(api):
     ids = [operation["operationId"] for each in api["paths"].values() for operation in each.values()]
     assert len(set(ids)) == len(ids)

@@ -1,4 +1,4 @@
-// Shows every operation of openapi.json with a form to try it. All text is set as text, never as markup.
+// Shows every operation and schema of openapi.json, and a form to try each operation. Text is set as text, never as markup.
 "use strict";
 
 let api;
@@ -7,15 +7,38 @@ const resolve = (part) =>
   part && part.$ref ? part.$ref.slice(2).split("/").reduce((at, key) => at[key], api) : part;
 
 const element = (name, text, ...children) => {
-  const made = document.createElement(name);
-  if (text) made.textContent = text;
-  made.append(...children);
-  return made;
+  const node = document.createElement(name);
+  if (text) node.textContent = text;
+  node.append(...children);
+  return node;
 };
 
 // Text in which `this` is code.
 const prose = (name, text) => element(name, "", ...text.split("`").map(
   (part, place) => (place % 2 ? element("code", part) : document.createTextNode(part))));
+
+const table = (rows) => element("table", "", ...rows.map((cells) => element("tr", "", ...cells)));
+
+// The type of a value, with links to the schemas that it holds.
+function type(schema) {
+  const name = schema.$ref?.split("/").pop();
+  if (name) return [Object.assign(element("a", name), { href: `#${name}` })];
+  if (schema.anyOf) return schema.anyOf.flatMap((option, place) => [...(place ? [" or "] : []), ...type(option)]);
+  if (schema.enum) return [schema.enum.join(", ")];
+  if (schema.items) return ["list of ", ...type(schema.items)];
+  return [schema.format ? `${schema.type} (${schema.format})` : schema.type ?? "anything"];
+}
+
+function schema(name, { description, properties, required }) {
+  const rows = Object.entries(properties).map(([field, part]) => [
+    element("td", "", element("code", field)),
+    element("td", required.includes(field) ? "required" : ""),
+    element("td", "", ...type(part)),
+    prose("td", part.description ?? ""),
+  ]);
+  const section = element("section", "", element("h3", name), prose("p", description ?? ""), table(rows));
+  return Object.assign(section, { id: name });
+}
 
 const field = (parent, label, control) => {
   parent.append(element("label", label, control));
@@ -35,11 +58,12 @@ function parameters(parent, operation) {
 
 function body(parent, operation) {
   if (!operation.requestBody) return null;
-  const [[type, { schema }]] = Object.entries(operation.requestBody.content);
+  const [[mediaType, { schema }]] = Object.entries(operation.requestBody.content);
   const [example] = resolve(schema).examples;
-  const control = field(parent, `Body (${type}) `, element("textarea"));
-  control.value = type === "application/json" ? JSON.stringify(example, null, 2) : new URLSearchParams(example);
-  return { type, control };
+  parent.append(element("p", "Schema of the body: ", ...type(schema)));
+  const control = field(parent, `Body (${mediaType}) `, element("textarea"));
+  control.value = mediaType === "application/json" ? JSON.stringify(example, null, 2) : new URLSearchParams(example);
+  return { mediaType, control };
 }
 
 function request(path, sent, given) {
@@ -52,7 +76,7 @@ function request(path, sent, given) {
     else if (control.value && where === "query") query.append(name, control.value);
     else if (control.value) headers[name] = control.value;
   }
-  if (sent) headers["Content-Type"] = sent.type;
+  if (sent) headers["Content-Type"] = sent.mediaType;
   // Without cookies: what a signed-in browser may do elsewhere is not tried from here.
   return [query.size ? `${path}?${query}` : path, { headers, body: sent?.control.value, credentials: "omit" }];
 }
@@ -71,11 +95,11 @@ async function answer(target, [url, options]) {
 }
 
 function responses(operation) {
-  const table = element("table");
-  for (const [status, response] of Object.entries(operation.responses)) {
-    table.append(element("tr", "", element("td", status), prose("td", resolve(response).description)));
-  }
-  return table;
+  return table(Object.entries(operation.responses).map(([status, response]) => {
+    const { description, content } = resolve(response);
+    const [body] = Object.values(content ?? {});
+    return [element("td", status), element("td", "", ...(body ? type(body.schema) : [])), prose("td", description)];
+  }));
 }
 
 function show(method, path, operation) {
@@ -102,7 +126,9 @@ async function start() {
   document.getElementById("about").replaceChildren(...prose("p", api.info.description).childNodes);
   const all = Object.entries(api.paths).flatMap(([path, operations]) =>
     Object.entries(operations).map(([method, operation]) => show(method, path, operation)));
-  document.getElementById("operations").replaceChildren(...all);
+  const schemas = Object.entries(api.components.schemas).map(([name, part]) => schema(name, part));
+  document.getElementById("operations").replaceChildren(...all, element("h2", "Schemas"), ...schemas);
+  document.getElementById(location.hash.slice(1))?.scrollIntoView();
 }
 
 start();
