@@ -1,6 +1,7 @@
 """What an edge's cache knows, and when all edges know of every change."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -12,8 +13,8 @@ from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 
 
-async def leased(edges: list[httpx.AsyncClient], operator) -> None:
-    """Returns when both edges hold a lease and have heard of every change, the making of a token among them: a notice
+async def leased(edges: Sequence[object], operator) -> None:
+    """Returns when all edges hold a lease and have applied every change, the creation of a token among them: a notice
     that came later would have them ask about it once more.
     """
     async with asyncio.timeout(30):
@@ -33,4 +34,4 @@ def cache_of(edge: httpx.AsyncClient) -> Cache:
 def make_cold(edge: httpx.AsyncClient, token: str) -> None:
     """Has the edge forget a token, as for a notice of a change that comes twice."""
     digest = bytes.fromhex(token_format.digest(token) or "")
-    cache_of(edge).follow([Changed(seq=0, key=notice_key(digest), rev=0)], 0)
+    cache_of(edge).apply_changes([Changed(seq=0, key=notice_key(digest), rev=0)], 0)

@@ -16,6 +16,7 @@ from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.access import AccessRequest
 from tallystick.verifier import Verifier
+from tests.support.coherence import leased
 from tests.support.polling import until_async
 from tests.support.services import issue
 
@@ -58,6 +59,7 @@ async def test_it_decides_as_an_edge_does(verifier, operator):
 
 async def test_once_a_revocation_has_returned_the_cache_does_not_have_the_token(verifier, operator):
     value, token = await issue(operator, "orders")
+    await leased([verifier], operator)
     assert await reason_for(verifier, value) is None
     assert verifier.cached(value.encode()) is not None
     revoke = RevokeToken(id=token.id, actor=ACTOR)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tallystick.coherence.cache import Cache, CachedToken, PendingLookup, Known
+from tallystick.coherence.cache import Cache, CachedToken, Known, PendingLookup
 from tallystick.coherence.notices import notice_key
 from tallystick.contracts.propagation import Changed
 from tallystick.contracts.verification import Verdict
@@ -91,7 +91,7 @@ class World:
         other.__dict__.update(self.__dict__)
         cache = other.cache = object.__new__(type(self.cache))
         cache.__dict__.update(self.cache.__dict__)
-        for name in ("_entries", "_unknown", "_flights", "_by_notice", "_out_of_order"):
+        for name in ("_entries", "_negative", "_pending", "_by_notice", "_out_of_order"):
             setattr(cache, name, getattr(cache, name).copy())
         return other
 
@@ -121,7 +121,7 @@ class World:
             self.renewals,
             self.changes,
             bool(cache._entries),
-            tuple((self.owner(lookup), lookup.began) for lookup in cache._flights.values()),
+            tuple((self.owner(lookup), lookup.began) for lookup in cache._pending.values()),
             cache._lease_ends,
             frozenset(cache._out_of_order),
             cache.applied_seq,
