@@ -279,7 +279,7 @@ async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, 
 async def test_an_edge_that_stops_gives_its_lease_back(tokens, operator, nats_server, event_stream):
     app = create_app(EdgeSettings(nats_url=nats_server.edge))
     async with lifespan(app):
-        await leased([None], operator)  # type: ignore[list-item]
+        await leased([None], operator)
     began = time.monotonic()
     settled = await call(operator, SETTLE.by_operator, Settle())
     assert isinstance(settled, Settled)
