@@ -31,7 +31,7 @@ async def serve(database_url: str, nats: Nats) -> AsyncIterator[System]:
     settings = TokensSettings(
         nats_url=nats.tokens,
         database_url=database_url,
-        wait_s=10,
+        startup_timeout_s=10,
         max_tokens_per_creator=MAX_TOKENS_PER_CREATOR,
     )
     stop = Stop()

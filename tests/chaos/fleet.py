@@ -154,7 +154,7 @@ async def fleet(
             )
             await running.start(f"metrics {number}", counter)
         for number in range(replicas):
-            replica = start("tokens", database_url=database_url("tokens"), lease_s=str(lease_s))
+            replica = start("tokens", database_url=database_url("tokens"), cache_lease_s=str(lease_s))
             await running.start(f"tokens {number}", replica)
         for number, edge_port in enumerate(running.ports):
             await running.start(f"edge {number}", start("edge", port=str(edge_port), workers=str(workers)))

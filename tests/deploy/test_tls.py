@@ -109,8 +109,8 @@ async def edge(certificate: Path, **settings: str) -> AsyncIterator[int]:
         environment=environment(
             nats_url="nats://127.0.0.1:1",
             port=str(port),
-            certificate=f"{certificate}.pem",
-            certificate_key=f"{certificate}.key",
+            tls_cert_file=f"{certificate}.pem",
+            tls_key_file=f"{certificate}.key",
             **settings,
         ),
     )
@@ -209,7 +209,9 @@ def test_a_certificate_that_cannot_be_used_is_told_in_a_line(
     with pytest.raises(SettingsError, match=says) as raised:
         Certificate(own["pem"], own["key"]).load()
     assert "\n" not in str(raised.value)
-    assert str(raised.value).startswith("TALLYSTICK_CERTIFICATE")
+    variable = {"pem": "TALLYSTICK_TLS_CERT_FILE", "key": "TALLYSTICK_TLS_KEY_FILE"}[kind]
+    # A pair that does not match is reported as a fault of its key.
+    assert str(raised.value).startswith(f"{variable}: ")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ async def alive(client: httpx.AsyncClient, base: str) -> bool:
 
 
 def test_a_certificate_needs_its_key(certificates: Path):
-    ended = run("serve", "edge", nats_url="nats://127.0.0.1:1", certificate=f"{certificates}/edge.pem")
+    ended = run("serve", "edge", nats_url="nats://127.0.0.1:1", tls_cert_file=f"{certificates}/edge.pem")
     assert ended.returncode == 78
     assert "belong together" in ended.stderr
 
@@ -260,8 +262,8 @@ def test_no_password_is_in_the_log_of_who_cannot_connect(logs: str):
         "tokens",
         nats_url="nats://tokens:bus-secret@127.0.0.1:1",
         database_url="postgresql://tokens:base-secret@127.0.0.1:1/tallystick",
-        wait_s="0.5",
-        logs=logs,
+        startup_timeout_s="0.5",
+        log_format=logs,
     )
     assert ended.returncode == 69
     assert "PostgreSQL" in ended.stderr

@@ -13,7 +13,7 @@ from tests.support.up import Up, environment
 
 def test_the_script_tells_who_may(up: Up):
     assert up.running
-    value = up.command("tokens", "issue", "-s", "orders").stdout.strip()
+    value = up.command("tokens", "create", "-s", "orders").stdout.strip()
 
     def verified(token: str, scope: str) -> int:
         return subprocess.run(

@@ -34,5 +34,5 @@ def test_nats_js_verifies_a_token(up: Up):
             check=True,
         ).stdout
 
-    assert verified(up.command("tokens", "issue", "-s", "orders").stdout.strip()) == "active [ 'orders' ]\n"
+    assert verified(up.command("tokens", "create", "-s", "orders").stdout.strip()) == "active [ 'orders' ]\n"
     assert verified("unknown") == "invalid_token undefined\n"

@@ -33,7 +33,7 @@ def orders(up: Up) -> Iterator[str]:
 
 def test_the_example_lets_in_whom_tallystick_does(up: Up, orders: str):
     def issued(*options: str) -> str:
-        return up.command("tokens", "issue", *options).stdout.strip()
+        return up.command("tokens", "create", *options).stdout.strip()
 
     limited = issued("-s", "orders", "--rate-limit", "1/86400")
     elsewhere = issued("-s", "orders", "--address", "10.0.0.0/8")

@@ -75,7 +75,7 @@ class Reader:
         path.chmod(0o755)
 
     def issue(self, scope: str, *, describe: bool = False) -> str:
-        done = self.run(f"tallystick tokens issue --scope '{scope}'" + (" --json" if describe else ""))
+        done = self.run(f"tallystick tokens create --scope '{scope}'" + (" --json" if describe else ""))
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["id"]) if describe else done.stdout.strip()
 

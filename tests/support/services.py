@@ -74,7 +74,7 @@ async def event_stream(nats_server: Nats) -> None:
 async def tokens_service(
     database: Database, nats_server: Nats, operator: Client, event_stream: None
 ) -> AsyncIterator[None]:
-    settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+    settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
     stop = Stop()
     async with running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         yield
@@ -85,7 +85,7 @@ def metrics_settings(database: Database, nats_server: Nats) -> MetricsSettings:
         nats_url=nats_server.metrics,
         events_nats_url=nats_server.events,
         database_url=database.metrics,
-        wait_s=10,
+        startup_timeout_s=10,
         stream_max_bytes=64 << 20,
     )
 

@@ -78,7 +78,7 @@ class Placed(Up):
     def __init__(self, place: Path, surroundings: Surroundings, certificate: Path) -> None:
         super().__init__(place / surroundings.folder)
         if surroundings.https:
-            self.settings = {"certificate": f"{certificate}.pem", "certificate_key": f"{certificate}.key"}
+            self.settings = {"tls_cert_file": f"{certificate}.pem", "tls_key_file": f"{certificate}.key"}
         self.surroundings = surroundings
         self.output = place / "output"
         self.prefix = [

@@ -94,7 +94,7 @@ async def test_services_wait_for_servers_that_come_later(folder: Path):
 
 def test_a_service_that_waits_too_long_says_so_and_exits(database: Database):
     nats_url = f"nats://tokens:x@127.0.0.1:{free_port()}"
-    ended = run("serve", "tokens", nats_url=nats_url, database_url=database.tokens, wait_s="0.5")
+    ended = run("serve", "tokens", nats_url=nats_url, database_url=database.tokens, startup_timeout_s="0.5")
     assert ended.returncode == 69
     assert "NATS did not accept a connection" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -124,7 +124,7 @@ async def test_a_schema_newer_than_the_program_is_said_in_a_line(database: Datab
 
 def test_postgres_that_does_not_come_is_said_so(folder: Path):
     url = postgres.url("tokens", "x", folder, "tokens")
-    ended = run("serve", "tokens", nats_url="nats://127.0.0.1:1", database_url=url, wait_s="0.5")
+    ended = run("serve", "tokens", nats_url="nats://127.0.0.1:1", database_url=url, startup_timeout_s="0.5")
     assert ended.returncode == 69
     assert "PostgreSQL was not ready" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -60,8 +60,8 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
             assert answers[-2].json()["code"] == "referrer_not_allowed"
         with fresh.client() as browser:
             known += through_the_dashboard(browser, admin_token, made["id"], strangers["form"], answers)
-        known.append(fresh.command("tokens", "sign-in", made["id"]).stdout.strip().partition("?link=")[2])
-        by_hand = fresh.command("tokens", "issue", "-s", "api").stdout.strip()
+        known.append(fresh.command("tokens", "login-link", made["id"]).stdout.strip().partition("?link=")[2])
+        by_hand = fresh.command("tokens", "create", "-s", "api").stdout.strip()
         known += [bound, by_hand]
         commands = [
             fresh.command("tokens", "revoke", by_hand),

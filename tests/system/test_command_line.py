@@ -25,18 +25,18 @@ def packed(**fields: object) -> str:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("issue",),
-        ("issue", "-s"),
-        ("issue", "-s", "api", "--colour", "red"),
-        ("issue", "-s", "api", "--expires", "tomorrow"),
-        ("issue", "-s", "api", "--expires", "2030-01-01"),
-        ("issue", "-s", "api", "--expires", "2030-01-01T00:00:00"),
-        ("issue", "-s", "api", "--rate-limit", "100"),
-        ("issue", "-s", "api", "--rate-limit", "/60"),
-        ("issue", "-s", "api", "--rate-limit", "-1/60"),
-        ("issue", "-s", "api", "--rate-limit", "1/1/1"),
-        ("issue", "-s", "api", "--metadata", "{"),
-        ("issue", "-s", "api", "--metadata", "[1]"),
+        ("create",),
+        ("create", "-s"),
+        ("create", "-s", "api", "--colour", "red"),
+        ("create", "-s", "api", "--expires", "tomorrow"),
+        ("create", "-s", "api", "--expires", "2030-01-01"),
+        ("create", "-s", "api", "--expires", "2030-01-01T00:00:00"),
+        ("create", "-s", "api", "--rate-limit", "100"),
+        ("create", "-s", "api", "--rate-limit", "/60"),
+        ("create", "-s", "api", "--rate-limit", "-1/60"),
+        ("create", "-s", "api", "--rate-limit", "1/1/1"),
+        ("create", "-s", "api", "--metadata", "{"),
+        ("create", "-s", "api", "--metadata", "[1]"),
         ("list", "--page", "x"),
         ("list", "--state", "lost"),
         ("rotate", ID, "--grace", "soon"),
@@ -56,16 +56,16 @@ def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, argumen
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("issue", "-s", "API"),
-        ("issue", "-s", ""),
-        ("issue", "-s", "api", "-a", "nobody"),
-        ("issue", "-s", "api", "-d", "x" * 1025),
-        ("issue", "-s", "api", "--address", "10.0.0.1/33"),
-        ("issue", "-s", "api", "--referrer", "a b"),
-        ("issue", "-s", "api", "--rate-limit", "0/60"),
-        ("issue", "-s", "api", "--rate-limit", f"{2**70}/60"),
-        ("issue", "-s", "api", "--expires", "2020-01-01T00:00:00Z"),
-        ("issue", "-s", "api", "--expires", "0001-01-01T00:00:00+23:59"),
+        ("create", "-s", "API"),
+        ("create", "-s", ""),
+        ("create", "-s", "api", "-a", "nobody"),
+        ("create", "-s", "api", "-d", "x" * 1025),
+        ("create", "-s", "api", "--address", "10.0.0.1/33"),
+        ("create", "-s", "api", "--referrer", "a b"),
+        ("create", "-s", "api", "--rate-limit", "0/60"),
+        ("create", "-s", "api", "--rate-limit", f"{2**70}/60"),
+        ("create", "-s", "api", "--expires", "2020-01-01T00:00:00Z"),
+        ("create", "-s", "api", "--expires", "0001-01-01T00:00:00+23:59"),
         ("list", "--page", "-1"),
         ("list", "--page", str(2**70)),
         ("list", "--page-size", "0"),
@@ -160,7 +160,7 @@ def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, le
 
 
 @pytest.mark.parametrize(
-    "words", [["tokens"], ["tokens", "list", "-q"], ["tokens", "check"], ["up", "--host"]]
+    "words", [["tokens"], ["tokens", "list", "-q"], ["tokens", "inspect"], ["up", "--host"]]
 )
 def test_a_token_among_the_arguments_is_refused_unread(words: list[str]):
     token = token_format.mint()
@@ -175,7 +175,7 @@ def test_a_token_among_the_arguments_is_refused_unread(words: list[str]):
     "given", ["", "x", "tly_" + "0" * 49, "f" * 63, "f" * 65, "\xff" * 20, "a b" * 10, "x" * 600]
 )
 def test_what_is_no_token_is_told_without_asking_anyone(given: str):
-    checked = CliRunner().invoke(program, ["tokens", "check"], input=given)
+    checked = CliRunner().invoke(program, ["tokens", "inspect"], input=given)
     assert checked.exit_code == 65
     assert not given or given not in checked.output
 

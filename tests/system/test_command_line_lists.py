@@ -36,8 +36,8 @@ def test_a_list_is_followed_to_its_end_or_goes_on_from_a_cursor(up: Up):
 
 
 def test_the_filters_are_those_of_the_other_ways(up: Up):
-    done(up, "issue", "-s", "filtered:read", "-d", "b")
-    done(up, "issue", "-s", "filtered", "-d", "a")
+    done(up, "create", "-s", "filtered:read", "-d", "b")
+    done(up, "create", "-s", "filtered", "-d", "a")
     page = done(up, "list", "-s", "filtered", "--order", "description", "--json")
     assert [json.loads(line)["description"] for line in page.stdout.splitlines()] == ["a", "b"]
     assert done(up, "list", "-s", "filtered", "--unused-since", "2020-01-01T00:00:00Z").stdout == ""
@@ -54,7 +54,7 @@ def test_accounts(up: Up):
         assert (added["state"], added["name"]) == ("new", name.title())
     assert done(up, "list", "-q", "STAR", group="accounts").stdout == "stark  'Stark'\n"
     assert json.loads(done(up, "show", "wayne", group="accounts").stdout)["account"] == "wayne"
-    done(up, "issue", "-s", "api", "-a", "stark")
+    done(up, "create", "-s", "api", "-a", "stark")
     assert ran(up, "delete", "stark", group="accounts", given="n\n").exit_code == 1
     assert "1 tokens are rejected" in done(up, "delete", "stark", "--yes", group="accounts").stdout
     log = json.loads(done(up, "log", "stark", group="accounts").stdout)
@@ -64,7 +64,7 @@ def test_accounts(up: Up):
 
 
 def test_a_revoked_token_and_what_changed_are_shown(up: Up):
-    made = json.loads(done(up, "issue", "-s", "api", "--json").stdout)
+    made = json.loads(done(up, "create", "-s", "api", "--json").stdout)
     done(up, "edit", made["id"], "-d", "x")
     done(up, "revoke", made["id"])
     shown = json.loads(done(up, "show", made["id"]).stdout)
@@ -76,9 +76,9 @@ def test_a_revoked_token_and_what_changed_are_shown(up: Up):
 
 
 def test_all_faults_of_a_token_are_told_at_once(up: Up):
-    made = json.loads(done(up, "issue", "-s", "api", "--json").stdout)
+    made = json.loads(done(up, "create", "-s", "api", "--json").stdout)
     wrong = ("--expires", "tomorrow", "--rate-limit", "100", "--address", "10.0.0.1/8", "--metadata", "{")
-    for command in (("issue", "-s", "BAD"), ("edit", made["id"], "-s", "BAD")):
+    for command in (("create", "-s", "BAD"), ("edit", made["id"], "-s", "BAD")):
         refused = ran(up, *command, *wrong)
         assert refused.exit_code == 2
         for field in (
@@ -89,7 +89,7 @@ def test_all_faults_of_a_token_are_told_at_once(up: Up):
             "restrictions.addresses[0]: ",
         ):
             assert field in refused.stderr
-    refused = ran(up, "issue", "-s", "BAD", "--address", "10.0.0.1/8", "-a", "nobody")
+    refused = ran(up, "create", "-s", "BAD", "--address", "10.0.0.1/8", "-a", "nobody")
     assert refused.exit_code == 65
     for field in ("scopes[0]: ", "restrictions.addresses[0]: ", "account: no such account"):
         assert field in refused.stderr
@@ -97,11 +97,11 @@ def test_all_faults_of_a_token_are_told_at_once(up: Up):
         ("nobody", "account: no such account\n"),
         ("a/b", "account: 1 to 128 characters"),
     ):
-        refused = ran(up, "issue", "-s", "BAD", *wrong, "-a", account)
+        refused = ran(up, "create", "-s", "BAD", *wrong, "-a", account)
         assert refused.exit_code == 2
         for field in (message, "expires: ", 'scopes[0]: "BAD"', "restrictions.addresses[0]: "):
             assert field in refused.stderr
-    refused = ran(up, "issue", "--expires", "tomorrow")
+    refused = ran(up, "create", "--expires", "tomorrow")
     assert "scopes: missing" in refused.stderr
     assert "expires: " in refused.stderr
 

@@ -142,7 +142,7 @@ def test_a_prepared_token_is_imported_once_and_no_other_is_made(fresh: Up):
     fresh.settings["prepared_token"] = VECTOR
     fresh.start().ready()
     assert "shown this once" not in fresh.printed
-    assert "'tallystick tokens issue --scope \"*\"' creates it" in fresh.printed
+    assert "'tallystick tokens create --scope \"*\"' creates it" in fresh.printed
     assert status(fresh, VECTOR_TOKEN) == status(fresh, VECTOR_TOKEN.upper()) == 200
     fresh.stop()
     fresh.start().ready()

@@ -151,7 +151,7 @@ def test_what_every_service_reports_about_itself_is_counted(admin: httpx.Client)
 
 
 def test_the_command_line_issues_lists_and_revokes(up: Up):
-    issued = up.command("tokens", "issue", "--scope", "api", "--description", "by hand")
+    issued = up.command("tokens", "create", "--scope", "api", "--description", "by hand")
     value = issued.stdout.strip()
     assert issued.returncode == 0, issued.stderr
     with up.client(value) as client:
@@ -201,7 +201,7 @@ def test_an_import_is_all_or_nothing(up: Up, admin: httpx.Client):
 
 def test_a_token_is_edited_rotated_and_checked_by_hand(up: Up):
     value = up.command(
-        "tokens", "issue", "-s", "api", "--rate-limit", "100/60", "-d", "rotated"
+        "tokens", "create", "-s", "api", "--rate-limit", "100/60", "-d", "rotated"
     ).stdout.strip()
     with up.client(value) as client:
         token_id = client.get("/v1/self").json()["id"]
@@ -213,13 +213,13 @@ def test_a_token_is_edited_rotated_and_checked_by_hand(up: Up):
     with up.client(renewed) as client:
         assert client.get("/v1/self").json()["scopes"] == ["metrics"]
         assert client.get("/v1/self").headers["ratelimit-policy"] == '"token";q=100;w=60'
-    assert up.command("tokens", "check", given=renewed).returncode == 0
-    assert up.command("tokens", "check", given=renewed[:-1]).returncode == 65
+    assert up.command("tokens", "inspect", given=renewed).returncode == 0
+    assert up.command("tokens", "inspect", given=renewed[:-1]).returncode == 65
     assert "token.rotated" in up.command("tokens", "log", token_id).stdout
 
 
 def test_every_field_is_edited_by_hand(up: Up):
-    token_id = json.loads(up.command("tokens", "issue", "-s", "api", "--json").stdout)["id"]
+    token_id = json.loads(up.command("tokens", "create", "-s", "api", "--json").stdout)["id"]
 
     def edited(*options: str) -> dict:
         done = up.command("tokens", "edit", token_id, *options)
@@ -254,7 +254,7 @@ def test_every_field_is_edited_by_hand(up: Up):
 def test_the_command_line_revokes_by_account_and_lists_by_state(up: Up, admin: httpx.Client):
     admin.post("/v1/account", json={"account": "erin"})
     for _ in range(2):
-        assert up.command("tokens", "issue", "-s", "api", "-a", "erin").returncode == 0
+        assert up.command("tokens", "create", "-s", "api", "-a", "erin").returncode == 0
     assert up.command("tokens", "revoke", "-a", "erin").stdout.startswith("2 tokens of 'erin' are rejected")
     assert up.command("tokens", "list", "-a", "erin").stdout == ""
     assert len(up.command("tokens", "list", "-a", "erin", "--state", "revoked").stdout.splitlines()) == 2

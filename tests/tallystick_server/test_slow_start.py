@@ -21,7 +21,7 @@ async def test_it_starts_once_the_first_query_is_answered(name, database, nats_s
     connection = await asyncpg.connect(database.owner)
     stop = Stop()
     if name == "tokens":
-        settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+        settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
         service = running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats())
     else:
         app = metrics_app.run(metrics_settings(database, nats_server), stop)

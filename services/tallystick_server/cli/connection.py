@@ -135,6 +135,6 @@ async def _connected(work: Callable[[Client], Awaitable[T]]) -> T:
         "operator",
         None,
         wait_s=2,
-        authority=settings.read("nats_authority", os.environ),
+        authority=settings.read("nats_ca", os.environ),
     ) as client:
         return await work(client)

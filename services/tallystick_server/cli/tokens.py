@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from copy import copy
 from typing import Any, TypeVar, get_args
 
 import click
@@ -47,7 +48,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def what_it_may(command: F) -> F:
-    """The options for what `issue` and `edit` both set."""
+    """The options that `create` and `edit` share."""
     for option in reversed(
         [
             click.option("--description", "-d", help="what it is for"),
@@ -80,13 +81,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="print the whole 
 
 @click.group()
 def tokens() -> None:
-    """Issue, list, change and revoke access tokens."""
+    """Create, list, edit and revoke access tokens."""
 
 
 tokens.add_command(import_tokens)
 
 
-@tokens.command(cls=TokenCommand)
+@tokens.command("create", cls=TokenCommand)
 @click.option(
     "--scope",
     "-s",
@@ -99,7 +100,7 @@ tokens.add_command(import_tokens)
 @click.option("--account", "-a", help="the only account it works for")
 @what_it_may
 @as_json
-def issue(
+def create_token(
     *,
     scopes: tuple[str, ...],
     description: str | None,
@@ -109,7 +110,7 @@ def issue(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Make a token and show it, this once."""
+    """Create a token and print it, once."""
     secret = token_format.new_secret()
     restrictions = Restrictions(
         addresses=addresses or None, referrers=referrers or None, rate_limit=rate_limit
@@ -124,6 +125,12 @@ def issue(
         ),
     )
     _show_secret(created, secret.value, as_json=as_json)
+
+
+# The name that EmailEngine has for it.
+issue = copy(create_token)
+issue.short_help = "The same as create."
+tokens.add_command(issue, "issue")
 
 
 @tokens.command("list")
@@ -254,18 +261,18 @@ def revoke(
         )
 
 
-@tokens.command("sign-in")
+@tokens.command("login-link")
 @token_id
 @click.option(
     "--minutes",
     type=click.IntRange(1, 24 * 60),
     default=10,
     show_default=True,
-    help="how long it can be used",
+    help="how long the link is valid",
 )
-@click.option("--url", help="where the edge is, if not on this machine")
-def sign_in(token_id: str, *, minutes: int, url: str | None) -> None:
-    """Print a link that signs in to the dashboard, once, as this token."""
+@click.option("--url", help="URL of the edge, if it is not on this machine")
+def print_login_link(token_id: str, *, minutes: int, url: str | None) -> None:
+    """Print a one-time link that signs in to the dashboard as this token."""
     link = login_link.new(token_id, operator(), seconds=minutes * 60)
     ask(MAKE_SIGN_IN_LINK, link.request)
     click.echo(f"{(url or http()).rstrip('/')}{login_link.path(link.secret)}")
@@ -281,8 +288,8 @@ def export(token_id: str) -> None:
 
 @tokens.command()
 @click.argument("file", type=click.File("rb"), default="-")
-def check(file: Any) -> None:
-    """Tell whether a token, from a file or standard input, is well formed. Asks no one, so not whether it is valid."""
+def inspect(file: Any) -> None:
+    """Check the syntax of a token from a file or standard input. It is not looked up, so it may be invalid all the same."""
     value = file.read(token_format.MAX_LENGTH + 2).decode("latin-1").strip()
     if token_format.is_ours(value):
         click.echo("a well-formed Tallystick token")

@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> ASGIApp:
 
 def authenticated(settings: Settings, app: Litestar) -> AuthenticationMiddleware:
     """The routes behind the authentication middleware."""
-    verifier, proxies = Verifier(settings.cached_tokens), TrustedProxies(settings.trusted_networks())
+    verifier, proxies = Verifier(settings.cache_max_tokens), TrustedProxies(settings.trusted_networks())
     counter = RequestCounter(verifier.measures)
     app.state.verifier, app.state.proxies, app.state.counter = verifier, proxies, counter
     return AuthenticationMiddleware(app, verifier, proxies, public_paths(app), counter)
@@ -76,7 +76,7 @@ def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
         async with AsyncExitStack() as stack:
             stop = _StopThisWorker()
             client = await stack.enter_async_context(
-                bus.connect(settings.nats_url, "edge", stop.unavailable, authority=settings.nats_authority)
+                bus.connect(settings.nats_url, "edge", stop.unavailable, authority=settings.nats_ca)
             )
             producer = await stack.enter_async_context(events.producer(client, "edge"))
             await stack.enter_async_context(producer.thread("edge", settings.thread))

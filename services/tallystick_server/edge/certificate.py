@@ -51,7 +51,7 @@ class Certificate(NamedTuple):
         Raises:
             SettingsError: the files cannot be read, hold no certificate and key, or do not belong together.
         """
-        chain, key = _read("certificate", self.chain), _read("certificate_key", self.key)
+        chain, key = _read("tls_cert_file", self.chain), _read("tls_key_file", self.key)
         pair = Pair(_in_memory(chain), _in_memory(key))
         try:
             self._check(pair)
@@ -69,7 +69,9 @@ class Certificate(NamedTuple):
         try:
             client.load_verify_locations(chain)
         except ssl.SSLError:
-            raise SettingsError(f"{variable('certificate')}: {self.chain} is no certificate (PEM)") from None
+            raise SettingsError(
+                f"{variable('tls_cert_file')}: {self.chain} is no certificate (PEM)"
+            ) from None
         try:
             # Without a pass phrase OpenSSL would ask for one at the terminal.
             server.load_cert_chain(chain, key, password=lambda: "")
@@ -78,7 +80,7 @@ class Certificate(NamedTuple):
                 fault = f"{self.key} is not the key of {self.chain}"
             else:
                 fault = f"{self.key} is no key (PEM, without a pass phrase)"
-            raise SettingsError(f"{variable('certificate_key')}: {fault}") from None
+            raise SettingsError(f"{variable('tls_key_file')}: {fault}") from None
         if reason := _fault_in_time(server, client):
             log.warning("%s: %s; clients will reject it", self.chain, reason)
 

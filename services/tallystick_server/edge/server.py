@@ -88,7 +88,7 @@ def run(settings: Settings) -> None:
         workers=settings.workers,
         # What granian calls so bounds the connections, idle ones too: its default of 1024 among all workers would let
         # that many strangers keep everyone else out.
-        backpressure=_connections(settings.connections),
+        backpressure=_connections(settings.max_connections),
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,

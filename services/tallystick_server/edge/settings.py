@@ -14,9 +14,11 @@ from tallystick_server.runtime.settings import SettingsError, variable
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    nats_url: Annotated[str, Meta(min_length=1, description="where NATS is, with this service's credentials")]
-    host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65535, description="the port to listen on")] = 3000
+    nats_url: Annotated[
+        str, Meta(min_length=1, description="URL of NATS, with the credentials of this service")
+    ]
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="port to listen on")] = 3000
     trusted_proxies: Annotated[
         str,
         Meta(
@@ -29,8 +31,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             description="origins whose pages may call the API from a browser, separated by commas; * for all"
         ),
     ] = ""
-    workers: Annotated[int, Meta(ge=1, le=256, description="how many processes serve requests")] = 1
-    connections: Annotated[
+    workers: Annotated[int, Meta(ge=1, le=256, description="number of worker processes")] = 1
+    max_connections: Annotated[
         int,
         Meta(
             ge=1, le=1_000_000, description="how many connections each process keeps open; more have to wait"
@@ -38,30 +40,32 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 10_000
     access_log: Annotated[
         Literal["off", "rejected", "all"],
-        Meta(description="which requests are logged, a JSON object a line: none, rejected ones, or all"),
+        Meta(description="requests in the access log, one JSON object per line: none, rejected ones, or all"),
     ] = "off"
     access_log_path: Annotated[
         str | None,
-        Meta(description="file that the access log is appended to; without it standard output"),
+        Meta(description="file to append the access log to; without it standard output"),
     ] = None
-    docs: Annotated[bool, Meta(description="whether /docs is there")] = True
-    dashboard: Annotated[bool, Meta(description="whether /admin is there")] = True
+    docs: Annotated[bool, Meta(description="whether to serve the API reference at /docs")] = True
+    dashboard: Annotated[bool, Meta(description="whether to serve the dashboard at /admin")] = True
 
-    cached_tokens: Annotated[
-        int, Meta(ge=1, le=10_000_000, description="how many tokens each process remembers at most")
+    cache_max_tokens: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="maximum number of tokens in the cache of each process")
     ] = 50_000
-    nats_authority: Annotated[
+    nats_ca: Annotated[
         str | None,
-        Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
+        Meta(
+            description="CA certificates (PEM) for verifying the NATS server; without it those of the system"
+        ),
     ] = None
-    certificate: Annotated[
+    tls_cert_file: Annotated[
         str | None,
-        Meta(description="path of this server's certificate chain (PEM): it then speaks HTTPS only"),
+        Meta(description="path of the certificate chain (PEM); the edge then serves HTTPS only"),
     ] = None
-    certificate_key: Annotated[str | None, Meta(description="path of that certificate's key (PEM)")] = None
-    tls_min_version: Annotated[
-        Literal["1.2", "1.3"], Meta(description="the oldest version of TLS to accept")
-    ] = "1.2"
+    tls_key_file: Annotated[
+        str | None, Meta(description="path of the private key of that certificate (PEM)")
+    ] = None
+    tls_min_version: Annotated[Literal["1.2", "1.3"], Meta(description="minimum TLS version")] = "1.2"
     thread: Annotated[
         str | None,
         Meta(
@@ -106,10 +110,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         """Raises:
         SettingsError: only one of the two is set.
         """
-        if (self.certificate is None) != (self.certificate_key is None):
-            raise SettingsError(
-                f"{variable('certificate')} and {variable('certificate_key')} belong together"
-            )
-        if self.certificate is None or self.certificate_key is None:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise SettingsError(f"{variable('tls_cert_file')} and {variable('tls_key_file')} belong together")
+        if self.tls_cert_file is None or self.tls_key_file is None:
             return None
-        return Certificate(Path(self.certificate), Path(self.certificate_key))
+        return Certificate(Path(self.tls_cert_file), Path(self.tls_key_file))

@@ -187,9 +187,9 @@ def _nats(configuration: Path, port: int, log: Path) -> Start:
 
 async def _start_services(running: Running) -> None:
     options, tls = running.options, running.folder / "tls"
-    common = {"nats_authority_file": f"{tls}/authority.pem"} if options.tls else {}
+    common = {"nats_ca_file": f"{tls}/authority.pem"} if options.tls else {}
     https = (
-        {"certificate": f"{tls}/edge.pem", "certificate_key": f"{tls}/edge.key"}
+        {"tls_cert_file": f"{tls}/edge.pem", "tls_key_file": f"{tls}/edge.key"}
         if options.tls
         else {}
     )  # fmt: skip
@@ -206,7 +206,7 @@ async def _start_services(running: Running) -> None:
         }
         await running.start(f"metrics {number}", start("metrics", settings))
     for number in range(options.tokens):
-        settings = {"database_url": running.database_url("tokens"), "lease_s": str(options.lease_s)}
+        settings = {"database_url": running.database_url("tokens"), "cache_lease_s": str(options.lease_s)}
         await running.start(f"tokens {number}", start("tokens", settings))
     for number, port in enumerate(running.ports):
         await running.start(f"edge {number}", start("edge", {"port": str(port), **https}))

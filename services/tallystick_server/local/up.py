@@ -275,8 +275,8 @@ def _greet(http: str, data: Path, token: str | None, link: str | None) -> None:
         ]
     else:
         lines += [
-            f"The dashboard is at {http}/admin; 'tallystick tokens sign-in ID' prints a link that signs in a token with",
-            "the scope admin or *. If you have none, 'tallystick tokens issue --scope \"*\"' creates it.",
+            f"The dashboard is at {http}/admin; 'tallystick tokens login-link ID' prints a link that signs in a token with",
+            "the scope admin or *. If you have none, 'tallystick tokens create --scope \"*\"' creates it.",
         ]
     print("\n".join(lines), flush=True)
 

@@ -18,25 +18,25 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: Stop) -> None:
     """Raises:
-    Unavailable: NATS or PostgreSQL did not come within ``settings.wait_s``.
+    Unavailable: NATS or PostgreSQL did not come within ``settings.startup_timeout_s``.
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            postgres.pool(settings.database_url, schema=schema.SCHEMA, wait_s=settings.wait_s)
+            postgres.pool(settings.database_url, schema=schema.SCHEMA, wait_s=settings.startup_timeout_s)
         )
 
         async def migrate() -> None:
             async with pool.acquire() as connection:
                 await schema.bring_up_to_date(connection)
 
-        await postgres.patiently(migrate, wait_s=settings.wait_s)
+        await postgres.patiently(migrate, wait_s=settings.startup_timeout_s)
         client = await stack.enter_async_context(
             bus.connect(
                 settings.nats_url,
                 "metrics",
                 stop.unavailable,
-                wait_s=settings.wait_s,
-                authority=settings.nats_authority,
+                wait_s=settings.startup_timeout_s,
+                authority=settings.nats_ca,
             )
         )
         stream_client = await stack.enter_async_context(
@@ -44,15 +44,15 @@ async def run(settings: Settings, stop: Stop) -> None:
                 settings.events_nats_url or settings.nats_url,
                 "events" if settings.events_nats_url else "metrics",
                 stop.unavailable,
-                wait_s=settings.wait_s,
-                authority=settings.nats_authority,
+                wait_s=settings.startup_timeout_s,
+                authority=settings.nats_ca,
             )
         )
         await ensure_stream(
             stream_client,
             max_bytes=settings.stream_max_bytes,
             replicas=settings.stream_replicas,
-            wait_s=settings.wait_s,
+            wait_s=settings.startup_timeout_s,
         )
         producer = await stack.enter_async_context(events.producer(client, "metrics"))
         consumer = Consumer(
@@ -76,7 +76,7 @@ async def run(settings: Settings, stop: Stop) -> None:
                 malformed=postgres.MALFORMED,
             )
         )
-        if settings.heartbeat:
+        if settings.heartbeat_file:
 
             def status() -> str:
                 if consumer.refusal:
@@ -84,6 +84,6 @@ async def run(settings: Settings, stop: Stop) -> None:
                 health = producer.stream_health
                 return READY if health == "writable" else f"the event stream is {health}"
 
-            await stack.enter_async_context(background(beat(settings.heartbeat, status), stop))
+            await stack.enter_async_context(background(beat(settings.heartbeat_file, status), stop))
         log.info("ready")
         await stop.wait()

@@ -6,7 +6,9 @@ from msgspec import Meta, Struct
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    nats_url: Annotated[str, Meta(min_length=1, description="where NATS is, with this service's credentials")]
+    nats_url: Annotated[
+        str, Meta(min_length=1, description="URL of NATS, with the credentials of this service")
+    ]
     events_nats_url: Annotated[
         str | None,
         Meta(
@@ -14,10 +16,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     database_url: Annotated[
-        str, Meta(min_length=1, description="where PostgreSQL is, with this service's role")
+        str, Meta(min_length=1, description="URL of PostgreSQL, with the role of this service")
     ]
-    wait_s: Annotated[
-        float, Meta(ge=0.1, le=3600, description="how long to wait for both at the start, in seconds")
+    startup_timeout_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3600, description="how long to wait for NATS and PostgreSQL at startup, in seconds"),
     ] = 60
     stream_max_bytes: Annotated[
         int,
@@ -28,14 +31,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = 1 << 30
     stream_replicas: Annotated[
-        Literal[1, 3, 5], Meta(description="how many NATS nodes keep a copy of the event stream")
+        Literal[1, 3, 5], Meta(description="number of NATS servers that replicate the event stream")
     ] = 1
-    nats_authority: Annotated[
+    nats_ca: Annotated[
         str | None,
-        Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
+        Meta(
+            description="CA certificates (PEM) for verifying the NATS server; without it those of the system"
+        ),
     ] = None
-    heartbeat: Annotated[
-        str | None, Meta(description="a file that is written every second for as long as this service serves")
+    heartbeat_file: Annotated[
+        str | None,
+        Meta(description="file to write every second while the service is ready, for health checks"),
     ] = None
     thread: Annotated[
         str | None,

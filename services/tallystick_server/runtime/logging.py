@@ -11,13 +11,13 @@ from tallystick.rpc import tracing
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    logs: Annotated[Literal["text", "json"], Meta(description="how log lines look")] = "text"
+    log_format: Annotated[Literal["text", "json"], Meta(description="format of log lines")] = "text"
 
 
 def set_up(service: str, settings: Settings) -> None:
     """Sets the root logger. Called by the entry point, once per process."""
     handler = logging.StreamHandler()
-    handler.setFormatter(formatter(service, settings.logs))
+    handler.setFormatter(formatter(service, settings.log_format))
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
     # nats-py logs each failed attempt to connect; `tallystick.connection` says it once.
     logging.getLogger("nats").setLevel(logging.CRITICAL)

@@ -11,6 +11,20 @@ from typing import TypeVar
 import msgspec
 
 PREFIX = "TALLYSTICK_"
+RENAMED = {
+    "TALLYSTICK_CACHED_TOKENS": "TALLYSTICK_CACHE_MAX_TOKENS",
+    "TALLYSTICK_CERTIFICATE": "TALLYSTICK_TLS_CERT_FILE",
+    "TALLYSTICK_CERTIFICATE_KEY": "TALLYSTICK_TLS_KEY_FILE",
+    "TALLYSTICK_CLOCKS_S": "TALLYSTICK_MAX_CLOCK_SKEW_S",
+    "TALLYSTICK_CONNECTIONS": "TALLYSTICK_MAX_CONNECTIONS",
+    "TALLYSTICK_HEARTBEAT": "TALLYSTICK_HEARTBEAT_FILE",
+    "TALLYSTICK_LEASE_S": "TALLYSTICK_CACHE_LEASE_S",
+    "TALLYSTICK_LOGS": "TALLYSTICK_LOG_FORMAT",
+    "TALLYSTICK_NATS_AUTHORITY": "TALLYSTICK_NATS_CA",
+    "TALLYSTICK_NATS_AUTHORITY_FILE": "TALLYSTICK_NATS_CA_FILE",
+    "TALLYSTICK_WAIT_S": "TALLYSTICK_STARTUP_TIMEOUT_S",
+}
+"""Former names of settings, and what each is called now."""
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -41,9 +55,15 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
 
 
 def check_known(kinds: Iterable[type[msgspec.Struct]], environment: Mapping[str, str]) -> None:
-    """Refuses a ``TALLYSTICK_...`` variable that no service knows: a mistyped setting must not pass as unset."""
+    """Rejects a ``TALLYSTICK_...`` variable that no service knows: a mistyped setting must not pass as unset.
+
+    Raises:
+        SettingsError: there is one. If it is the former name of a setting, the message gives the new one.
+    """
     known = {variable(field.name) for kind in kinds for field in msgspec.structs.fields(kind)}
     for name in sorted(environment):
+        if renamed := RENAMED.get(name):
+            raise SettingsError(f"{name} is now called {renamed}")
         if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known and name not in known:
             raise SettingsError(f"{name} is not a setting")
 

@@ -30,34 +30,36 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: Stop) -> None:
     """Raises:
-    Unavailable: NATS or PostgreSQL did not come within ``settings.wait_s``.
+    Unavailable: NATS or PostgreSQL did not come within ``settings.startup_timeout_s``.
     NotARecord: the prepared token is none.
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            postgres.pool(settings.database_url, schema=schema.SCHEMA, wait_s=settings.wait_s)
+            postgres.pool(settings.database_url, schema=schema.SCHEMA, wait_s=settings.startup_timeout_s)
         )
 
         async def migrate() -> None:
             async with pool.acquire() as connection:
                 await schema.bring_up_to_date(connection)
 
-        await postgres.patiently(migrate, wait_s=settings.wait_s)
+        await postgres.patiently(migrate, wait_s=settings.startup_timeout_s)
         tokens = Store(pool)
         if prepared := settings.prepared_token:
-            await postgres.patiently(lambda: import_prepared(tokens, prepared), wait_s=settings.wait_s)
+            await postgres.patiently(
+                lambda: import_prepared(tokens, prepared), wait_s=settings.startup_timeout_s
+            )
 
         client = await stack.enter_async_context(
             bus.connect(
                 settings.nats_url,
                 "tokens",
                 stop.unavailable,
-                wait_s=settings.wait_s,
-                authority=settings.nats_authority,
+                wait_s=settings.startup_timeout_s,
+                authority=settings.nats_ca,
             )
         )
         producer = await stack.enter_async_context(events.producer(client, "tokens"))
-        leases = Leases(LeaseRows(pool), client, settings.lease_s)
+        leases = Leases(LeaseRows(pool), client, settings.cache_lease_s)
         await leases.listen()
         await stack.enter_async_context(background(leases.watch(), stop))
         limits = Limits(pool, client, leases.count)
@@ -85,10 +87,10 @@ async def run(settings: Settings, stop: Stop) -> None:
                 unavailable=postgres.UNAVAILABLE,
                 malformed=postgres.MALFORMED,
                 inquire=token_handlers.account_faults,
-                clocks_s=settings.clocks_s,
+                clocks_s=settings.max_clock_skew_s,
             )
         )
-        if settings.heartbeat:
-            await stack.enter_async_context(background(beat(settings.heartbeat), stop))
+        if settings.heartbeat_file:
+            await stack.enter_async_context(background(beat(settings.heartbeat_file), stop))
         log.info("ready")
         await stop.wait()

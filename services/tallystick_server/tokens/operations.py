@@ -51,7 +51,7 @@ CREATE = Rule(
     "its own account, and only with `api:tokens` or `api:tokens:write` itself; not an imported token",
     "attenuation; the account exists; the bound on tokens per creator",
     ["token.created"],
-    ["POST /v1/tokens", "POST /v1/token", "/admin/tokens/new", "tokens issue"],
+    ["POST /v1/tokens", "POST /v1/token", "/admin/tokens/new", "tokens create"],
 )
 EDIT = Rule(
     "edit",
@@ -214,7 +214,7 @@ IMPORT = Rule(
 )
 EXPORT = Rule("export a token", None, "", "", [], ["tokens export"])
 MAKE_LINK = Rule(
-    "make a sign-in link", None, "", "the token is active", ["session.link_made"], ["tokens sign-in", "up"]
+    "make a sign-in link", None, "", "the token is active", ["session.link_made"], ["tokens login-link", "up"]
 )
 
 RULES: Sequence[Rule] = (

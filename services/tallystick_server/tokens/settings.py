@@ -6,18 +6,21 @@ from msgspec import Meta, Struct
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    nats_url: Annotated[str, Meta(min_length=1, description="where NATS is, with this service's credentials")]
-    database_url: Annotated[
-        str, Meta(min_length=1, description="where PostgreSQL is, with this service's role")
+    nats_url: Annotated[
+        str, Meta(min_length=1, description="URL of NATS, with the credentials of this service")
     ]
-    wait_s: Annotated[
-        float, Meta(ge=0.1, le=3600, description="how long to wait for both at the start, in seconds")
+    database_url: Annotated[
+        str, Meta(min_length=1, description="URL of PostgreSQL, with the role of this service")
+    ]
+    startup_timeout_s: Annotated[
+        float,
+        Meta(ge=0.1, le=3600, description="how long to wait for NATS and PostgreSQL at startup, in seconds"),
     ] = 60
     prepared_token: Annotated[
         str | None,
         Meta(description="a token record, ours or EmailEngine's, imported at the start unless it is there"),
     ] = None
-    lease_s: Annotated[
+    cache_lease_s: Annotated[
         float,
         Meta(
             ge=0.5,
@@ -26,12 +29,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             " outages as long, and a revocation waits as long for an edge that died",
         ),
     ] = 5
-    nats_authority: Annotated[
+    nats_ca: Annotated[
         str | None,
-        Meta(description="certificates (PEM) of those who may vouch for NATS; without it the system's"),
+        Meta(
+            description="CA certificates (PEM) for verifying the NATS server; without it those of the system"
+        ),
     ] = None
-    heartbeat: Annotated[
-        str | None, Meta(description="a file that is touched every second for as long as this service serves")
+    heartbeat_file: Annotated[
+        str | None,
+        Meta(description="file to write every second while the service is ready, for health checks"),
     ] = None
     thread: Annotated[
         str | None,
@@ -39,7 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             description="the id under which `tallystick up` counts this process; without it the service counts itself"
         ),
     ] = None
-    clocks_s: Annotated[
+    max_clock_skew_s: Annotated[
         float,
         Meta(
             ge=0,

@@ -55,7 +55,7 @@ async def tokens_running(
 ) -> AsyncIterator[None]:
     """The tokens service, with a short lease."""
     settings = TokensSettings(
-        nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10, lease_s=lease_s
+        nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10, cache_lease_s=lease_s
     )
     stop = Stop()
     service = tokens_app.run(settings, stop)

@@ -65,7 +65,7 @@ async def start_edge(url: str):
 @pytest.fixture
 async def edges(nats_server, database, operator, tokens_service):
     """Two edges; beside the one replica of the tokens service there is another."""
-    settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+    settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
     stop = Stop()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(

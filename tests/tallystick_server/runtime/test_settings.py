@@ -8,6 +8,7 @@ import pytest
 from tallystick_server.edge.settings import Settings as EdgeSettings
 from tallystick_server.metrics.settings import Settings as MetricsSettings
 from tallystick_server.runtime import settings
+from tallystick_server.runtime.logging import Settings as LogSettings
 from tallystick_server.runtime.settings import SettingsError
 from tallystick_server.tokens.settings import Settings as TokensSettings
 
@@ -43,11 +44,11 @@ def load(kind: type[msgspec.Struct], environment: dict[str, str]) -> None:
         (EdgeSettings, "trusted_proxies", "10.0.0.1/8"),
         (EdgeSettings, "trusted_proxies", "10.0.0.0/8;10.1.0.0/16"),
         (TokensSettings, "database_url", ""),
-        (TokensSettings, "wait_s", "0"),
-        (TokensSettings, "wait_s", "-5"),
-        (TokensSettings, "wait_s", "nan"),
-        (TokensSettings, "wait_s", "soon"),
-        (TokensSettings, "wait_s", "1e9"),
+        (TokensSettings, "startup_timeout_s", "0"),
+        (TokensSettings, "startup_timeout_s", "-5"),
+        (TokensSettings, "startup_timeout_s", "nan"),
+        (TokensSettings, "startup_timeout_s", "soon"),
+        (TokensSettings, "startup_timeout_s", "1e9"),
         (MetricsSettings, "stream_max_bytes", "0"),
         (MetricsSettings, "stream_max_bytes", "1 GiB"),
         (MetricsSettings, "stream_max_bytes", str(2**80)),
@@ -95,3 +96,11 @@ def test_a_secret_s_file_has_to_be_readable(tmp_path: Path):
 def test_an_unknown_setting_is_refused(name: str):
     with pytest.raises(SettingsError, match=f"TALLYSTICK_{name} is not a setting"):
         settings.check_known([EdgeSettings, TokensSettings], {f"TALLYSTICK_{name}": "1", "OTHER": "1"})
+
+
+@pytest.mark.parametrize(("former", "name"), settings.RENAMED.items())
+def test_a_former_name_is_rejected_with_the_new_one(former: str, name: str):
+    kinds: list[type[msgspec.Struct]] = [EdgeSettings, TokensSettings, MetricsSettings, LogSettings]
+    with pytest.raises(SettingsError, match=f"{former} is now called {name}"):
+        settings.check_known(kinds, {former: "1"})
+    settings.check_known(kinds, {name: "1"})

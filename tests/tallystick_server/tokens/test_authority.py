@@ -51,7 +51,7 @@ def creation(value: str, **fields) -> CreateToken:
 @pytest.fixture
 async def second_replica(tokens_service, database: Database, nats_server: Nats, operator):
     stop = Stop()
-    settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, wait_s=10)
+    settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
     async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         async with asyncio.timeout(30):
             while len(await replicas(operator)) < 2:

@@ -205,7 +205,7 @@ async def test_the_bounds_are_settings(
     settings = Settings(
         nats_url=nats_server.tokens,
         database_url=database.tokens,
-        wait_s=10,
+        startup_timeout_s=10,
         self_rotation_max_grace_s=5,
         max_tokens_per_creator=2,
     )

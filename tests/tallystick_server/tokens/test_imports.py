@@ -213,7 +213,7 @@ async def test_the_account_of_a_prepared_token_is_created_and_the_service_starts
     settings = Settings(
         nats_url=nats_server.tokens,
         database_url=database.tokens,
-        wait_s=10,
+        startup_timeout_s=10,
         prepared_token=prepared(account="acc-a"),
     )
     for _ in range(2):

@@ -16,7 +16,7 @@ from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
 from tallystick.tokens.record import TokenRecord
-from tallystick_server.cli.tokens import check
+from tallystick_server.cli.tokens import inspect
 from tallystick_server.edge.authentication.client_authentication import read_passwords
 from tallystick_server.edge.authentication.credentials import Credential, forwarded, take
 from tallystick_server.edge.http.bodies import FORM
@@ -137,7 +137,7 @@ async def test_a_path_names_one_value(admin, subtests: pytest.Subtests):
 
 @given(values, st.sampled_from(("", "\n", "\r\n")))
 def test_the_command_line_takes_every_value_from_standard_input(value: str, end: str):
-    result = CliRunner().invoke(check, input=value + end)
+    result = CliRunner().invoke(inspect, input=value + end)
     assert "no token" not in result.output
     assert result.exit_code == (0 if token_format.is_ours(value) else 1)
 
