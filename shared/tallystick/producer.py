@@ -161,7 +161,7 @@ class Producer:
 
         Args:
             kind: the thread's type.
-            supervised: the thread's id, where whoever started this process reports its start and its end; only its
+            supervised: the thread's id, if the supervisor of this process reports its start and its end; only its
                 heartbeats are then sent from here.
 
         Raises:

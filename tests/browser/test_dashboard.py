@@ -115,7 +115,7 @@ def test_the_link_of_the_first_start_signs_in_once(visit, up: Up):
 def test_a_wrong_token_is_told_so(visit):
     page = visit()
     sign_in(page, "tly_wrong")
-    expect(page.get_by_role("alert")).to_contain_text("is not honoured")
+    expect(page.get_by_role("alert")).to_contain_text("is not valid")
 
 
 def test_a_session_ends_with_its_token(visit, admin: Page, up: Up):

@@ -63,7 +63,7 @@ def operator() -> Actor:
 
 
 def ask(operation: Operation[Q, R], question: Q) -> R:
-    """The reply; a refusal is printed and ends the program. A change is true everywhere when this returns."""
+    """The reply. A failure is printed and ends the program. A change is true everywhere when this returns."""
     if operation.settles:
         return change(operation, question)[0]
 

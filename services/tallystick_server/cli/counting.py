@@ -1,4 +1,4 @@
-"""`tallystick counting ...`: whether events are counted, and the operator's decision after a refusal."""
+"""`tallystick counting ...`: whether events are counted, and the operator's decision after counting has stopped."""
 
 import click
 

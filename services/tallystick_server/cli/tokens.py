@@ -176,7 +176,7 @@ def show(token_id: str) -> None:
 @token_id
 @click.option("--after", help="older entries: the `next` of the ones before")
 def log(token_id: str, after: str | None) -> None:
-    """Show a token's latest changes with what they changed, and what was refused to it."""
+    """Show the latest changes of a token with their details, and its rejected requests."""
     show_record(ask(GET_LOG, GetLog(id=token_id, after=after, actor=operator())))
 
 

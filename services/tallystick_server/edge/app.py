@@ -165,7 +165,7 @@ def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
 
 
 class _StopThisWorker(Stop):
-    """A worker whose NATS connection is closed for good ends, and is started anew by whoever started it."""
+    """Ends a worker whose NATS connection is closed for good. Its supervisor starts another one."""
 
     def __call__(self, *, exit_code: int = 0) -> None:
         super().__call__(exit_code=exit_code)

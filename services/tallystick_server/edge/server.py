@@ -75,7 +75,7 @@ def run(settings: Settings) -> None:
             written, or the certificate cannot be used.
         Unavailable: the address is taken, or not this machine's.
     """
-    settings.trusted_networks()  # refused here, not in each worker
+    settings.trusted_networks()  # rejected here, not in each worker
     settings.allowed_origins()
     settings.access_log_file()
     certificate = settings.certificate_files()

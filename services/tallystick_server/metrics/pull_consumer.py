@@ -30,7 +30,7 @@ OVER = ("No Messages", "Request Timeout", "Batch Completed", "Message Size Excee
 
 
 class Interrupted(Exception):
-    """The consumer is gone, or something it delivered did not arrive: it has to be made anew."""
+    """The consumer is gone, or something it delivered did not arrive: it has to be created again."""
 
 
 NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError, Interrupted)

@@ -49,7 +49,7 @@ LATER: tuple[type[Exception], ...] = (*NOT_NOW, NotTheOwner, asyncpg.Serializati
 
 
 class NoLongerHeld(Exception):
-    """The stream does not hold all that was to be recounted: it begins anew from what is stored."""
+    """The stream has dropped messages that were to be recounted: reconciliation restarts from the stored counters."""
 
 
 class Recount:

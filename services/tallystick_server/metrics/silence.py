@@ -44,7 +44,7 @@ class Watch:
 
 
 class Heartbeats:
-    """When each living thread was last heard of. Whoever begins to count gives all of them a full time.
+    """The last heartbeat of each running thread. A new owner gives all of them a full timeout.
 
     Args:
         threads: that live.

@@ -40,7 +40,7 @@ another: "cannot decide now"."""
 MALFORMED: tuple[type[Exception], ...] = (asyncpg.DataError,)
 """What asyncpg raises for a value that PostgreSQL has no place for: beyond 64 bits, a NUL, a time beyond its own."""
 
-# At the start also: whoever sets up the server has not created the role or the database yet.
+# At startup also: the role or the database may not have been created yet.
 _WORTH_WAITING: tuple[type[Exception], ...] = (
     *UNAVAILABLE,
     asyncpg.InvalidAuthorizationSpecificationError,

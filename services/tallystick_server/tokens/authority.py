@@ -1,4 +1,4 @@
-"""Whether whoever asks for an administrative operation may have it. Pure: the caller brings the facts, read in the
+"""Authorization of administrative operations. Pure: the caller brings the facts, read in the
 transaction that makes the change. `tallystick_server.tokens.operations` is the table of what each operation requires.
 """
 
@@ -112,7 +112,7 @@ class Authority:
             raise Rejected(Failure(code="insufficient_scope", scope=WRITE))
 
     def require_not_replaced(self, changed: Iterable[StoredToken]) -> None:
-        """Checks that a token in its grace period leaves its chain alone: whoever found an old secret must not lock out
+        """Checks that a token in its grace period leaves its chain alone: somebody who found an old secret must not lock out
         the owner of the new one.
 
         Args:

@@ -28,7 +28,7 @@ class Everywhere(NamedTuple):
 
 
 class Creation(NamedTuple):
-    """A token was created, or may have been: whoever holds the secret must show it.
+    """A token was created, or may have been: the holder of the secret must show it.
 
     Args:
         made: the reply; None if it is unknown whether the token exists.

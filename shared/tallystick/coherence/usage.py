@@ -31,7 +31,7 @@ and no flood of requests where the service rejects everything.
 _EMPTY_BYTES = len(msgspec.json.encode(ReportUse(uses=(), refusals=())))
 
 _AS_TOLD = dict.fromkeys(("revoked", "replaced", "disabled", "expired", "not_yet_valid"), "invalid_token")
-"""What the client is told of why its token is not honoured."""
+"""The reason that the client learns, by the exact reason."""
 _ENDED = frozenset({"revoked", "replaced", "disabled"})
 """Why a token was ended before its time: its use is counted apart."""
 
@@ -43,9 +43,9 @@ class Usage:
         self._uses: dict[str, _Uses] = {}
         self._refusals: list[Refusal] = []
         self._noted: Counter[str] = Counter()
-        """Refusals by token since the last report."""
+        """Rejected requests by token since the last report."""
         self.dropped = 0
-        """Uses and refusals that are not reported, since they were last counted."""
+        """Uses and rejected requests that are not reported, since they were last counted."""
         self._waiting = False
         """Whether the last report was not accepted for now."""
         self.results: Counter[str] = Counter()
@@ -66,7 +66,7 @@ class Usage:
         uses.address = address
 
     def refused(self, token: str, reason: str) -> bool:
-        """Counts a refusal, and answers whether there is room to `note` it."""
+        """Counts a rejected request. True if there is room to `note` it."""
         self.results[_AS_TOLD.get(reason, reason)] += 1
         if reason in _ENDED:
             self.ended[reason] += 1
@@ -92,7 +92,7 @@ class Usage:
             self.note(error.token_id, error.log_reason, address, route, request_id)
 
     def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
-        """Has a refusal reported for the token's log."""
+        """Has a rejected request reported for the token's log."""
         self._refusals.append(
             Refusal(
                 id=token,
@@ -153,7 +153,7 @@ class Usage:
                     dropped += sum(map(_number, report))
         finally:
             if dropped:
-                log.warning("dropped %d uses and refusals that the tokens service rejects", dropped)
+                log.warning("dropped %d reports of use that the tokens service rejects", dropped)
             self.dropped += dropped
             # Also where this is cancelled: the last report goes out when the edge stops.
             self._keep(item for report in reports for item in report)

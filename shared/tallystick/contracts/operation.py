@@ -19,7 +19,7 @@ class Operation(Generic[Q, R]):
     Args:
         subject: the NATS subject; its last two tokens name the endpoint in ``$SRV`` answers.
         request: what the caller sends.
-        reply: what a success answers; a refusal answers a `Failure`.
+        reply: the reply of a success; a failure is answered by a `Failure`.
         timeout_s: the caller's limit, in seconds.
         max_bytes: what a request may hold; NATS itself takes a megabyte.
         mutates: a request that changes something carries a deadline and is dropped when it comes too late.

@@ -34,7 +34,7 @@ class Changes(Message, frozen=True):
 
 
 class GetChanges(Message, frozen=True):
-    """The changes after one. The answer leaves them out where they are too many or kept no longer: whoever asked
+    """The changes after one. The answer leaves them out where they are too many or kept no longer: the one who asked
     has to forget everything it knows instead.
     """
 

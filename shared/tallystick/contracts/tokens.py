@@ -123,7 +123,7 @@ class TokenLog(Message, frozen=True):
 
 
 class FindRefusals(AdministrativeRequest, frozen=True):
-    """What was refused to the request with this id, as far as tokens' logs still hold it."""
+    """Rejections of the request with this id, as far as tokens' logs still hold them."""
 
     request_id: str
 

@@ -24,7 +24,7 @@ class VerifyToken(Message, frozen=True):
 
 
 class Verdict(Message, frozen=True):
-    """Whether a token is honoured now, and the facts to judge a request by.
+    """Whether a token is valid now, and the facts to decide about a request.
 
     Args:
         code: ``active``; ``invalid_token`` for unknown, revoked, disabled, expired and not yet valid alike; or,
@@ -34,7 +34,7 @@ class Verdict(Message, frozen=True):
         expires_in: seconds that remain by PostgreSQL's clock; None where it does not expire.
         rev: the token's revision; it rises with every change.
         quota: of a token with a rate limit, where the request was judged in full.
-        refused: of a token that exists and is not honoured, its id and why: for its log, never for the client.
+        refused: the id of a token that exists and is not valid, and why: for its log, never for the client.
     """
 
     code: Literal[
@@ -91,7 +91,7 @@ class Use(Message, frozen=True):
 
 
 class Refusal(Message, frozen=True):
-    """A request that was refused, by route template."""
+    """A rejected request, by route template."""
 
     id: str
     time: Time

@@ -97,7 +97,7 @@ TOKENS_EXPIRING_IN_USE = Gauge(
     ("days",),
     across="max",
 )
-TOKEN_CHECKS = Counter("tallystick_token_checks_total", "Requests judged, by result", ("result",))
+TOKEN_CHECKS = Counter("tallystick_token_checks_total", "Authorization decisions, by result", ("result",))
 REVOKED_TOKEN_USES = Counter(
     "tallystick_revoked_token_uses_total",
     "Requests that presented a token that was revoked, replaced by a rotation, or disabled",
@@ -113,7 +113,7 @@ VERIFY_SECONDS = Histogram(
 )
 PROPAGATION_SECONDS = Histogram(
     "tallystick_revocation_propagation_seconds",
-    "Time from a revoke call until every edge refuses the token",
+    "Time from a revoke call until every edge rejects the token",
 )
 CACHED_TOKENS = Gauge("tallystick_cached_tokens", "Tokens in the edges' caches")
 LEASES = Gauge("tallystick_edges_with_lease", "Edge workers that may rely on their caches")
@@ -125,7 +125,9 @@ QUOTA_RETURNED = Counter(
 QUOTA_LOST = Counter(
     "tallystick_quota_lost_total", "Requests handed out to edges that did not come in their window"
 )
-USES_DROPPED = Counter("tallystick_token_uses_dropped_total", "Uses and refusals that could not be reported")
+USES_DROPPED = Counter(
+    "tallystick_token_uses_dropped_total", "Uses and rejected requests that could not be reported"
+)
 MEMORY = Gauge(
     "tallystick_process_resident_memory_bytes",
     "Resident memory of a service's processes",

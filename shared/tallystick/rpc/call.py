@@ -23,7 +23,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Failure:
-    """Asks, and answers the reply or the refusal. Whatever keeps the answer away is ``unavailable``; a request over the
+    """Sends a request and returns the reply or the failure. A missing reply is ``unavailable``; a request over the
     operation's limit is not sent, and is a ``bad_request``.
     """
     headers = tracing.headers()
@@ -66,7 +66,7 @@ async def _request_metrics(
 
 
 def answered(message: Msg, operation: Operation[Q, R]) -> R | Failure:
-    """What a message answers: the reply, or the refusal."""
+    """The reply or the failure in a message."""
     try:
         if message.headers and message.headers.get("Status") == "503":
             return Failure(code="unavailable", message="nobody answers for this on NATS")

@@ -1,6 +1,6 @@
 """The answering side of request-reply over NATS: typed, and bounded in time and number.
 
-A refusal is answered as NATS services do (ADR-32): the headers ``Nats-Service-Error`` and
+A failure is answered as NATS services do (ADR-32): the headers ``Nats-Service-Error`` and
 ``Nats-Service-Error-Code``, with a `Failure` as the body.
 """
 

@@ -1,6 +1,6 @@
-"""The token as a string: making one, telling a well-formed one from a mistyped one, and its digest.
+"""The token as a string: generation, syntax with checksum, and digest.
 
-Three kinds are honoured (the digest is SHA-256 in each case):
+Three kinds are valid (the digest is SHA-256 in each case):
 
 - ours: ``tly_`` + 43 base62 characters (32 random bytes) + 6 base62 characters of CRC-32 over what stands
   before. The digest is taken of the whole ASCII text.
@@ -30,7 +30,7 @@ _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 _OPAQUE = re.compile(r"[\x21-\x7e]{16,256}", re.ASCII)
 
 MAX_LENGTH = 512
-"""Longer values are refused unread."""
+"""Longer values are rejected unread."""
 
 LOOKS_LIKE_ONE = r"tly_[0-9A-Za-z]{20,}|[0-9A-Fa-f]{64}"
 """What is a secret by its looks, mistyped or not, for places where none may be written."""
@@ -54,7 +54,7 @@ class Secret(NamedTuple):
 
 
 def new_secret() -> Secret:
-    """What whoever makes a token needs: the value to show once, the rest to send on."""
+    """A new secret: its value is to be shown once, the rest is sent on."""
     value = mint()
     return Secret(value, hashlib.sha256(value.encode("ascii")).hexdigest(), value[:HINT_LENGTH])
 

@@ -1,4 +1,4 @@
-"""What a token and an account may be. Pure: no clock and no database; whoever calls brings the time."""
+"""What a token and an account may be. Pure: no clock and no database; the caller brings the time."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ MAX_REFERRERS = 64
 MAX_REQUEST_ID = 128  # characters
 MAX_REFERRER = 512  # characters
 MAX_WILDCARDS = 8  # in one referrer pattern
-MAX_LOGGED = 512  # characters of a refusal's texts; a token's log of 100 then fits one answer
+MAX_LOGGED = 512  # characters of a rejected request's texts; a token's log of 100 then fits one answer
 MAX_REQUESTS = 1_000_000_000
 MAX_TIME_WINDOW = 366 * 24 * 3600  # seconds
 MAX_GRACE_S = 30 * 24 * 3600

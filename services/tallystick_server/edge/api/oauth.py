@@ -111,7 +111,7 @@ async def auth(
     A path that begins with `/auth/` is answered too, for Envoy, which appends the client's target. There the scope and
     the account are read from the headers `X-Tallystick-Scope` and `X-Tallystick-Account` and never from the query.
 
-    A refusal has its body in `X-Token-Problem` too, for proxies that pass on headers only.
+    A rejection has its body in `X-Token-Problem` too, for proxies that pass on headers only.
     """
     if not is_scope(wanted):
         raise ProblemError("bad_request", "the query has to name one scope")

@@ -42,8 +42,8 @@ Object = dict[str, Any]
 DESCRIPTION = (
     "Tallystick checks access tokens and counts what happens.\n\n"
     "Every request carries a token, as `Authorization: Bearer ...` or, where a client cannot set headers, as "
-    "`?access_token=...`. What it has to cover stands at each operation. Refusals are RFC 9457 problems with a "
-    "`code`; a method that a path does not offer is refused with 405 `method_not_allowed`. HEAD is answered "
+    "`?access_token=...`. What it has to cover stands at each operation. Errors are RFC 9457 problems with a "
+    "`code`; a method that a path does not offer is rejected with 405 `method_not_allowed`. HEAD is answered "
     "wherever GET is."
 )
 SCHEMES = {

@@ -93,7 +93,7 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
     """The token in the query of the request that a proxy asks about, as ``X-Forwarded-Uri`` (Traefik, Caddy) or
     ``X-Original-URI`` (nginx) names it.
 
-    Whoever writes such a header has the token it holds, so it needs no trust in the proxy. Two of them, or two
+    The sender of such a header has the token in it, so the proxy need not be trusted. Two of them, or two
     tokens in them, leave open which is meant.
     """
     uris = [value for name, value in headers if name in (b"x-forwarded-uri", b"x-original-uri")]

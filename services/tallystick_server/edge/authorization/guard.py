@@ -66,10 +66,10 @@ async def authorize(request: HttpRequest) -> None:
 
 
 async def authenticate_again(request: HttpRequest) -> RequestContext:
-    """Looks the token up anew: its client may have taken its time to send the body, and the token may have ended.
+    """Looks the token up again: sending the body may have taken long, and the token may have been revoked meanwhile.
 
     Raises:
-        AuthError: it has.
+        AuthError: the token is not valid any more.
         Unavailable: this cannot be decided now.
     """
     context = context_of(request)

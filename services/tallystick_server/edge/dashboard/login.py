@@ -20,7 +20,7 @@ from tallystick_server.edge.dashboard.pages import (
 from tallystick_server.edge.dashboard.sessions import Attempts
 from tallystick_server.edge.http.errors import KINDS, ProblemError, as_problem
 
-WRONG = "This token is not honoured: it is unknown, mistyped, expired, disabled or revoked."
+WRONG = "This token is not valid: it is unknown, mistyped, expired, disabled or revoked."
 ENDED = "Your session has ended. A form that you sent just now was not carried out."
 USED = "This link was used already, or its time is over. Sign in with a token instead."
 
@@ -78,7 +78,7 @@ async def end(request: HttpRequest) -> Page:
 
 def _denied(code: str) -> str:
     if code == "insufficient_scope":
-        return "This token is honoured, but the dashboard needs one with the scope “admin” or “*”."
+        return "This token is valid, but the dashboard needs one with the scope “admin” or “*”."
     return f"{KINDS[code].title}."
 
 

@@ -1,4 +1,4 @@
-"""Links that sign in to the dashboard once, as a token: whoever makes one keeps its secret to show, and sends on the
+"""One-time links that sign in to the dashboard as a token. Their maker keeps the secret to show, and sends on the
 digest.
 """
 

@@ -52,8 +52,8 @@ class Facts:
 class Checks(NamedTuple):
     """Judged requests of the last hour, by minute and by result."""
 
-    let_in: Sequence[int]
-    refused: Sequence[int]
+    accepted: Sequence[int]
+    rejected: Sequence[int]
     reasons: dict[str, int]
 
     def per_second(self, minutes: Sequence[int]) -> float:
@@ -65,7 +65,7 @@ class Checks(NamedTuple):
 async def overview(request: HTMXRequest) -> Page:
     """What goes on, or the part of it that is fetched again and again.
 
-    Where the metrics service does not answer, the whole page says so and shows the rest; the part is refused, so
+    Where the metrics service does not answer, the whole page says so and shows the rest; the part is rejected, so
     that the browser keeps the one it has and says how old that is.
     """
     try:
@@ -96,10 +96,10 @@ async def unknown() -> Page:
 
 def _checks(history: History) -> Checks:
     by_result = {name.removeprefix("checks:"): counts for name, counts in history.counts.items()}
-    let_in = by_result.pop("ok", (0,) * MINUTES)
-    refused = [sum(column) for column in zip((0,) * MINUTES, *by_result.values(), strict=True)]
+    accepted = by_result.pop("ok", (0,) * MINUTES)
+    rejected = [sum(column) for column in zip((0,) * MINUTES, *by_result.values(), strict=True)]
     reasons = {name: sum(counts) for name, counts in by_result.items() if sum(counts)}
-    return Checks(let_in, refused, dict(sorted(reasons.items(), key=lambda each: -each[1])))
+    return Checks(accepted, rejected, dict(sorted(reasons.items(), key=lambda each: -each[1])))
 
 
 HANDLERS: Handlers = [overview, unknown]

@@ -1,4 +1,4 @@
-"""What all pages have in common: how they are routed, rendered, and refused."""
+"""What all pages have in common: routing, rendering, and error pages."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -116,7 +116,7 @@ def local(path: str) -> str:
     return path
 
 
-def _refused(request: HttpRequest, error: Exception) -> Page:
+def _error_page(request: HttpRequest, error: Exception) -> Page:
     match error:
         case SignInNeeded():
             return _to_sign_in(request)
@@ -185,7 +185,7 @@ def _sign_in(path: str, query: str = "", *, ended: bool = False) -> str:
 
 _COMMON: dict[str, Any] = {
     "include_in_schema": False,
-    "exception_handlers": {Exception: _refused},
+    "exception_handlers": {Exception: _error_page},
     "request_class": HTMXRequest,
 }
 

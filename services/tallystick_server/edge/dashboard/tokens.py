@@ -248,7 +248,7 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
 
 @shows("/admin/tokens/{token_id:str}/disable")
 async def ask_disable(request: HttpRequest, token_id: TokenId) -> Page:
-    """Asks for confirmation: whoever is signed in with this very token is signed out by it."""
+    """Asks for confirmation: sessions of this token end."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/disable.html", token=token)
 
@@ -337,7 +337,7 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
 
 @shows("/admin/refusals")
 async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(max_length=128)] = "") -> Page:
-    """Why was this request refused?"""
+    """Why was this request rejected?"""
     asked = request_id.strip()
     found = (
         await ask(request, FIND_REFUSALS, FindRefusals(request_id=asked, actor=actor(request)))

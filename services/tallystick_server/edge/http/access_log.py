@@ -18,7 +18,7 @@ from tallystick_server.edge.http.line_writer import LineWriter
 from tallystick_server.edge.http.request_counter import METHODS, OTHER, UNROUTED
 
 MAX_REJECTIONS_PER_S = 100
-"""Where only rejections are logged, so that whoever guesses tokens does not fill the disk."""
+"""Applies where only rejections are logged, so that guessing tokens does not fill the disk."""
 SHORTEST_TOKEN = 16
 """Characters of the shortest value that may be imported as a token."""
 HIDDEN = "*"

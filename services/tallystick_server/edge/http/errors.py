@@ -36,7 +36,7 @@ API_PATHS = "/v1/"
 
 FORWARD_AUTH_PATH = "/auth"
 PROBLEM_HEADER = "x-token-problem"
-"""Holds the body of a refusal of `FORWARD_AUTH_PATH`: nginx's auth_request can pass on headers only."""
+"""Holds the body of a rejection at `FORWARD_AUTH_PATH`: nginx's auth_request can pass on headers only."""
 
 
 def etag(token: Token) -> str:

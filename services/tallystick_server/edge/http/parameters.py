@@ -1,6 +1,6 @@
 """Reads query strings and forms (``application/x-www-form-urlencoded``). A parameter that a route declares may come once:
 where it came twice, a proxy in front and the route could each decide by another one. One that a route does not declare is
-rejected: whoever misspells a filter would get everything.
+rejected: a misspelled filter would return everything.
 
 Nothing is kept of what was read, unlike by the framework, whose caches of parsed query strings and forms hold a
 thousand of each, up to 64 KiB, secrets included.

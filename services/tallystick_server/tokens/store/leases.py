@@ -23,8 +23,8 @@ class LeaseRows:
 
     async def grant(self, edge: str, seconds: float, seq: int) -> int:
         """Grants or renews a lease. Answers the latest change."""
-        # Two statements, each its own transaction: whoever committed a change before the second sees it here, and
-        # whoever commits one after the first sees this lease.
+        # Two statements, each its own transaction: a change committed before the second is seen here, and a change
+        # committed after the first sees this lease.
         await self._pool.execute(
             """
             insert into lease (edge, granted, seconds, seq) values ($1, nextval('grant_number'), $2, $3)

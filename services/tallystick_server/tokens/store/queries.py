@@ -28,7 +28,7 @@ T = TypeVar("T")
 LIST_S = 2.0
 """How long looking through all tokens may take, in seconds."""
 LOG_LENGTH = 100
-"""Refusals kept, and changes and rejected attempts shown, for each token."""
+"""Rejected requests kept, and changes and rejected attempts shown, for each token."""
 MAX_LOG_BYTES = 500_000
 """How much of a log's page the details of its changes may take: a message holds more, but not that of every change."""
 FIRST = LogPlace(changes=2**63 - 1, attempts=2**63 - 1, refusals=2**63 - 1)
@@ -149,7 +149,7 @@ class Store:
         return rows.stored(row) if row else None
 
     async def verdict(self, digest: str) -> Verdict:
-        """Whether the token with this digest is honoured now, by PostgreSQL's clock."""
+        """Whether the token with this digest is valid now, by PostgreSQL's clock."""
         row = await self._pool.fetchrow(
             f"""
             select {rows.TOKEN_COLUMNS}, extract(epoch from expires - now())::float8 as expires_in,
@@ -177,7 +177,7 @@ class Store:
         return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
 
     async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
-        """Notes when tokens were last used, and what was refused to them; only the newest refusals are kept."""
+        """Stores when tokens were last used, and their rejected requests. Only the newest of those are kept."""
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
             # Chains are locked in order, as changes lock them: the join below updates rows in any order, and a change that
             # holds one of them may be waiting for another.

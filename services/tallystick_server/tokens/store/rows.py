@@ -15,7 +15,7 @@ ACTIVE = """
     revoked is null and not disabled
     and (not_before is null or not_before <= now()) and (expires is null or expires > now())
 """
-"""The condition under which a token is honoured, by PostgreSQL's clock."""
+"""The condition under which a token is valid, by PostgreSQL's clock."""
 
 
 LIVING = "revoked is null and (expires is null or expires > now())"

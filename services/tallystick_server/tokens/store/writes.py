@@ -215,7 +215,7 @@ class Transaction:
         return [row["chain"] for row in found]
 
     async def lock_descendants(self, chain: str) -> None:
-        """Locks a chain and those of all its descendants. None is added later: whoever creates a token with one of them
+        """Locks a chain and those of all its descendants. None is added later: creating a token with one of them
         waits for the lock.
 
         Raises:
