@@ -19,8 +19,8 @@ from bench.checks import say
 from tallystick import connection as bus
 from tallystick.contracts import publishers
 from tallystick.contracts.events import EVENTS_STREAM, AccountState, Event
-from tallystick.metrics.recorder import Measures
-from tallystick.tasks import ended_by_cancelling
+from tallystick.metrics.recorder import MetricsRecorder
+from tallystick.tasks import cancel_and_wait
 from tallystick.tokens.ids import new_id
 from tallystick_server.metrics.consumer import BATCH, Consumer, ensure_stream
 from tallystick_server.metrics.store import schema
@@ -66,13 +66,13 @@ async def ours(database: str, nats: str, kind: str) -> float:
         bus.connect(nats, "jetstream", wait_s=10) as client,
     ):
         await pool.execute(f"truncate {TABLES}")
-        counting = asyncio.create_task(Consumer(pool, client, Measures(), max_bytes=1 << 30).run())
+        counting = asyncio.create_task(Consumer(pool, client, MetricsRecorder(), max_bytes=1 << 30).run())
         began = time.perf_counter()
         counted = "select value from counter where name = 'events' and labels = $1"
         while await pool.fetchval(counted, f'event="{kind}"') != EVENTS:
             await asyncio.sleep(0.02)
         took = time.perf_counter() - began
-        await ended_by_cancelling(counting)
+        await cancel_and_wait(counting)
         return took
 
 

@@ -35,9 +35,9 @@ from tallystick.contracts.events import (
     ThreadStopped,
 )
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.rpc import batches
-from tallystick.tasks import ended_by_cancelling
+from tallystick.tasks import cancel_and_wait
 from tallystick.tokens.ids import new_id
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class Producer:
         self._failing_since: float | None = None
         self._is_full = False
         self._threads: dict[str, ThreadStarted] = {}
-        self.measures = Measures()
+        self.recorder = MetricsRecorder()
         self.before_report: list[Callable[[], None]] = []
         """Called before each report, to add what is counted elsewhere."""
         self._cpu_s = 0.0
@@ -225,9 +225,9 @@ class Producer:
 
     def _drop(self) -> None:
         self.dropped += 1
-        self.measures.count(catalogue.EVENTS_DROPPED)
+        self.recorder.count(catalogue.EVENTS_DROPPED)
 
-    async def beat(self) -> None:
+    async def touch_heartbeat_file(self) -> None:
         """Sends heartbeats and reports until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
@@ -244,12 +244,12 @@ class Producer:
             return
         for of in self.before_report:
             of()
-        self.measures.gauge(catalogue.LOOP_LAG, lambda: self._lag_s, service=self._source)
-        self.measures.gauge(catalogue.MEMORY, _resident_bytes, service=self._source)
+        self.recorder.gauge(catalogue.LOOP_LAG, lambda: self._lag_s, service=self._source)
+        self.recorder.gauge(catalogue.MEMORY, _resident_bytes, service=self._source)
         cpu = time.process_time()
-        self.measures.count(catalogue.CPU, int((cpu - self._cpu_s) * catalogue.CPU.per), service=self._source)
+        self.recorder.count(catalogue.CPU, int((cpu - self._cpu_s) * catalogue.CPU.per), service=self._source)
         self._cpu_s = cpu
-        taken = self.measures.take()
+        taken = self.recorder.take()
         for counters in _batches(taken.counters):
             self.send("metrics.reported", MetricsReported(counters=counters))
         for gauges in _batches(taken.gauges):
@@ -281,7 +281,7 @@ async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> Asyn
         ValueError: the source is not of that form.
     """
     made = Producer(client, source, buffer)
-    tasks = [asyncio.create_task(made.deliver()), asyncio.create_task(made.beat())]
+    tasks = [asyncio.create_task(made.deliver()), asyncio.create_task(made.touch_heartbeat_file())]
     try:
         yield made
     finally:
@@ -291,4 +291,4 @@ async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> Asyn
         except TimeoutError:
             log.warning("stopping with events that NATS did not take")
         for task in tasks:
-            await ended_by_cancelling(task)
+            await cancel_and_wait(task)

@@ -3,7 +3,7 @@
 import asyncio
 
 
-async def ended_by_cancelling(task: "asyncio.Task[None]") -> None:
+async def cancel_and_wait(task: "asyncio.Task[None]") -> None:
     """Cancels a task until it has ended.
 
     Once is not enough: nats-py's waits lose a cancellation now and then (Python 3.11's `asyncio.wait_for` does,

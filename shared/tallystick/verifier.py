@@ -15,7 +15,7 @@ from tallystick.coherence.usage import Usage
 from tallystick.contracts.quotas import Quota
 from tallystick.contracts.records import Token
 from tallystick.errors import AuthError
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.format import HEX_LENGTH, OUR_LENGTH
 
@@ -37,7 +37,7 @@ class Verifier:
     def __init__(self, max_tokens: int, clock: Clock = boot_time) -> None:
         self.cache = Cache(max_tokens, max_tokens)
         self.usage = Usage()
-        self.measures = Measures()
+        self.recorder = MetricsRecorder()
         self.clock = clock
 
     @asynccontextmanager
@@ -48,8 +48,8 @@ class Verifier:
         Args:
             transport: the connection to the tokens service. It need not be connected yet.
         """
-        self.lookup = TokenLookup(transport, self.cache, self.measures, self.clock)
-        self.limiter = RateLimiter(transport, self.measures, self.clock)
+        self.lookup = TokenLookup(transport, self.cache, self.recorder, self.clock)
+        self.limiter = RateLimiter(transport, self.recorder, self.clock)
         try:
             async with self.limiter.run(), CacheInvalidation(transport, self.cache, self.clock).run():
                 yield

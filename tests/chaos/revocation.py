@@ -308,7 +308,7 @@ class Worker:
     async def _operate(self, operation: Any, request: Any) -> Any:
         """Asks over NATS, as an operator does, until a change is true at every edge."""
         while True:
-            done = await propagation.carry_out(self._operator, operation, request)
+            done = await propagation.call_and_wait(self._operator, operation, request)
             if not isinstance(done, Failure):
                 return done[0]
             if done.code not in {"unavailable", "overloaded"}:

@@ -54,7 +54,7 @@ async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, ev
         with pytest.raises(ValueError, match="more than"):
             producer.send("api.calls", {"text": "x" * MAX_DATA_BYTES})
         for number in range(1500):  # labels that nobody should use, and more than one event can hold
-            producer.measures.count(catalogue.TOKEN_CHECKS, result=f"{number:0200}")
+            producer.recorder.count(catalogue.TOKEN_CHECKS, result=f"{number:0200}")
         producer.report()
         producer.send("api.calls", {"text": "x" * (MAX_DATA_BYTES - 100)})
         await producer.drained()

@@ -63,7 +63,7 @@ async def test_once_a_revocation_has_returned_the_cache_does_not_have_the_token(
     assert await reason_for(verifier, value) is None
     assert verifier.cached(value.encode()) is not None
     revoke = RevokeToken(id=token.id, actor=ACTOR)
-    done = await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, revoke)
+    done = await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, revoke)
     assert not isinstance(done, Failure)
     assert done[1].edges == 1  # it waited for this verifier
     assert verifier.cached(value.encode()) is None

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from tallystick import connection as bus
 from tallystick.coherence import propagation
-from tallystick.coherence.propagation import Creation, Everywhere, carry_out
+from tallystick.coherence.propagation import Creation, Propagation, call_and_wait
 from tallystick.contracts.operation import Actor, Failure, Operation
 from tallystick.contracts.tokens import CreateToken, Made, RotateToken
 from tallystick.errors import Unavailable
@@ -73,11 +73,11 @@ def ask(operation: Operation[Q, R], question: Q) -> R:
     return or_fail(with_client(once))
 
 
-def change(operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
+def change(operation: Operation[Q, R], question: Q) -> tuple[R, Propagation]:
     """The reply to a change that is true everywhere by now, and how far and how long that went."""
 
-    async def once(client: Client) -> tuple[R, Everywhere] | Failure:
-        return await carry_out(client, operation.by_operator, question)
+    async def once(client: Client) -> tuple[R, Propagation] | Failure:
+        return await call_and_wait(client, operation.by_operator, question)
 
     return or_fail(with_client(once))
 
@@ -95,7 +95,7 @@ def try_change(operation: Operation[Q, R], question: Q) -> R | Failure:
     """The reply to a change that is true everywhere by now, or the rejection."""
 
     async def once(client: Client) -> R | Failure:
-        done = await carry_out(client, operation.by_operator, question)
+        done = await call_and_wait(client, operation.by_operator, question)
         return done if isinstance(done, Failure) else done[0]
 
     return with_client(once)

@@ -163,11 +163,11 @@ async def _repair(client: Client, finding: Finding) -> object:
     """The reply to what makes it right, or the failure."""
     if finding.successor is not None:
         end = RevokeToken(id=finding.successor, only="predecessors", actor=operator())
-        return await propagation.carry_out(client, REVOKE_TOKEN.by_operator, end)
+        return await propagation.call_and_wait(client, REVOKE_TOKEN.by_operator, end)
     if finding.changes is None:
         return None
     edit = EditToken(id=finding.token, changes=finding.changes, actor=operator())
-    return await propagation.carry_out(client, EDIT_TOKEN.by_operator, edit)
+    return await propagation.call_and_wait(client, EDIT_TOKEN.by_operator, edit)
 
 
 def _done(finding: Finding) -> str:

@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> ASGIApp:
 def authenticated(settings: Settings, app: Litestar) -> AuthenticationMiddleware:
     """The routes behind the authentication middleware."""
     verifier, proxies = Verifier(settings.cache_max_tokens), TrustedProxies(settings.trusted_networks())
-    counter = RequestCounter(verifier.measures)
+    counter = RequestCounter(verifier.recorder)
     app.state.verifier, app.state.proxies, app.state.counter = verifier, proxies, counter
     return AuthenticationMiddleware(app, verifier, proxies, public_paths(app), counter)
 
@@ -123,17 +123,17 @@ def _report(producer: Producer, verifier: Verifier, counter: RequestCounter) -> 
 
     def count_decisions() -> None:
         usage = verifier.usage
-        measures.count(catalogue.USES_DROPPED, usage.dropped)
+        recorder.count(catalogue.USES_DROPPED, usage.dropped)
         usage.dropped = 0
         for result, count in usage.take_results().items():
-            measures.count(catalogue.TOKEN_CHECKS, count, result=result)
+            recorder.count(catalogue.TOKEN_CHECKS, count, result=result)
         for reason, count in usage.take_ended().items():
-            measures.count(catalogue.REVOKED_TOKEN_USES, count, reason=reason)
+            recorder.count(catalogue.REVOKED_TOKEN_USES, count, reason=reason)
 
-    producer.measures = measures = verifier.measures
-    measures.gauge(catalogue.EDGES, lambda: 1)
-    measures.gauge(catalogue.LEASES, lambda: verifier.cache.has_lease(verifier.clock()))
-    measures.gauge(catalogue.CACHED_TOKENS, lambda: len(verifier.cache))
+    producer.recorder = recorder = verifier.recorder
+    recorder.gauge(catalogue.EDGES, lambda: 1)
+    recorder.gauge(catalogue.LEASES, lambda: verifier.cache.has_lease(verifier.clock()))
+    recorder.gauge(catalogue.CACHED_TOKENS, lambda: len(verifier.cache))
     producer.before_report += [lambda: counter.report(producer), count_decisions]
 
 

@@ -85,7 +85,7 @@ class Certificate(NamedTuple):
             log.warning("%s: %s; clients will reject it", self.chain, reason)
 
     def watch(self, renewed: Callable[[Pair], None]) -> None:
-        """RequestCounter ``renewed`` whenever the files have changed and can be used. Never returns."""
+        """Calls ``renewed`` whenever the files have changed and can be used. Never returns."""
         used = seen = self._state()
         while True:
             time.sleep(WATCHED_S)

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 
 from tallystick.contracts.events import Event, ThreadStarted, ThreadStopped
 from tallystick.producer import NOT_STORED, publish
-from tallystick.tasks import ended_by_cancelling
+from tallystick.tasks import cancel_and_wait
 from tallystick.tokens.ids import new_id, worker_thread
 from tallystick_server.local.data_dir import write_private
 
@@ -109,7 +109,7 @@ class Threads:
                     await self._emptied.wait()
             except TimeoutError:
                 log.warning("NATS did not take every report of a thread; the next start publishes them")
-            await ended_by_cancelling(delivering)
+            await cancel_and_wait(delivering)
 
     async def _wait(self, process: str, child: asyncio.subprocess.Process) -> None:
         self.ended(process, unexpected=await child.wait() not in IN_ORDER)

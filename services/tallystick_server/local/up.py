@@ -18,7 +18,7 @@ from tallystick.contracts.records import NewToken
 from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
-from tallystick.tasks import ended_by_cancelling
+from tallystick.tasks import cancel_and_wait
 from tallystick_server.edge.dashboard import login_link
 from tallystick_server.local import nats, postgres, stream_watch
 from tallystick_server.local.data_dir import RELOAD, AlreadyRunning, DataFolder, NotOurs, Running
@@ -182,7 +182,7 @@ class _Supervisor:
         try:
             yield part
         finally:
-            await ended_by_cancelling(watching)
+            await cancel_and_wait(watching)
             await part.stop(timeout_s=STOP_S)
 
     async def _watch(self, part: Part) -> None:

@@ -11,7 +11,7 @@ from tallystick_server.metrics.reconciliation import Recount
 from tallystick_server.metrics.settings import Settings
 from tallystick_server.metrics.store import schema
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import READY, Stop, background, beat
+from tallystick_server.runtime.lifecycle import READY, Stop, background, touch_heartbeat_file
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def run(settings: Settings, stop: Stop) -> None:
         consumer = Consumer(
             pool,
             stream_client,
-            producer.measures,
+            producer.recorder,
             max_bytes=settings.stream_max_bytes,
             replicas=settings.stream_replicas,
         )
@@ -84,6 +84,8 @@ async def run(settings: Settings, stop: Stop) -> None:
                 health = producer.stream_health
                 return READY if health == "writable" else f"the event stream is {health}"
 
-            await stack.enter_async_context(background(beat(settings.heartbeat_file, status), stop))
+            await stack.enter_async_context(
+                background(touch_heartbeat_file(settings.heartbeat_file, status), stop)
+            )
         log.info("ready")
         await stop.wait()

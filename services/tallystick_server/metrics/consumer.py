@@ -26,7 +26,7 @@ from nats.js.errors import APIError, NotFoundError
 from tallystick.contracts.events import EVENTS_PREFIX, EVENTS_STREAM, STREAM_CONSUMER
 from tallystick.errors import Unavailable
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.producer import HEARTBEAT_S
 from tallystick_server.metrics.continuity import Found, Position, break_of
 from tallystick_server.metrics.counters import Series, Tally, apply, lose
@@ -147,13 +147,13 @@ class Consumer:
     """Args:
     pool: where the counters are.
     client: a connection to the NATS account that holds the event stream.
-    measures: where to show how far behind this is.
+    recorder: where to show how far behind this is.
     max_bytes: how large the stream may become.
     replicas: how many nodes keep it.
     """
 
     def __init__(
-        self, pool: Pool, client: Client, measures: Measures, *, max_bytes: int, replicas: int = 1
+        self, pool: Pool, client: Client, recorder: MetricsRecorder, *, max_bytes: int, replicas: int = 1
     ) -> None:
         self._pool = pool
         self._client = client
@@ -171,7 +171,7 @@ class Consumer:
         self._counting = False
         self._series = (Series(), Series())
         self._kept_house = 0.0
-        measures.gauge(catalogue.STREAM_LAG, lambda: self._lag)
+        recorder.gauge(catalogue.STREAM_LAG, lambda: self._lag)
 
     def has_time(self) -> bool:
         """Whether this one counts, and has kept up."""

@@ -155,8 +155,8 @@ def _of_threads(
         case ThreadStopped():
             _stopped(data, at, state, tally)
         case ThreadHeartbeat(threads=threads):
-            for beat in threads:
-                _alive(beat, at, state, tally)
+            for touch_heartbeat_file in threads:
+                _alive(touch_heartbeat_file, at, state, tally)
 
 
 def _of_accounts(data: AccountAdded | AccountDeletedEvent | AccountState, state: State, tally: Tally) -> None:
@@ -235,14 +235,16 @@ def _started(started: ThreadStarted, at: datetime, state: State, tally: Tally) -
         state.threads[started.thread] = Thread(started.type, ended or at, ended, at)
 
 
-def _alive(beat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
-    known = state.threads.get(beat.thread)
+def _alive(touch_heartbeat_file: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
+    known = state.threads.get(touch_heartbeat_file.thread)
     if known is not None and known.is_stopped:
         return
     if known is None or known.ended is not None:
         # Never seen, or believed dead: it runs, so starts minus stops must say so.
         tally.add(catalogue.THREAD_STARTS)
-    state.threads[beat.thread] = Thread(beat.type, at, None, known.started if known else at)
+    state.threads[touch_heartbeat_file.thread] = Thread(
+        touch_heartbeat_file.type, at, None, known.started if known else at
+    )
 
 
 def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:

@@ -154,7 +154,9 @@ def mentioned(batch: list[Decoded]) -> Mentioned:
             case ThreadStarted() | ThreadStopped():
                 wanted.threads.add(event.data.thread)
             case ThreadHeartbeat():
-                wanted.threads.update(beat.thread for beat in event.data.threads)
+                wanted.threads.update(
+                    touch_heartbeat_file.thread for touch_heartbeat_file in event.data.threads
+                )
     return wanted
 
 
@@ -169,7 +171,11 @@ def _keys(data: object) -> list[str]:
         case ThreadStopped(thread=thread):
             return [thread]
         case ThreadHeartbeat(threads=threads):
-            return [key for beat in threads for key in (beat.thread, beat.type)]
+            return [
+                key
+                for touch_heartbeat_file in threads
+                for key in (touch_heartbeat_file.thread, touch_heartbeat_file.type)
+            ]
     return _report_keys(data)
 
 

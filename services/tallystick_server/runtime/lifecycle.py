@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tallystick.errors import Unavailable
-from tallystick.tasks import ended_by_cancelling
+from tallystick.tasks import cancel_and_wait
 
 EX_DATAERR = 65  # the input was wrong: a token record that is none
 EX_UNAVAILABLE = 69  # NATS or PostgreSQL did not come
@@ -88,10 +88,10 @@ async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIter
     try:
         yield
     finally:
-        await ended_by_cancelling(task)
+        await cancel_and_wait(task)
 
 
-async def beat(file: str, status: Callable[[], str] = lambda: READY) -> None:
+async def touch_heartbeat_file(file: str, status: Callable[[], str] = lambda: READY) -> None:
     """Writes a service's status to a file every second, until cancelled. A file that grows old tells that this process
     hangs; one that does not hold READY, that it runs and somebody has to act.
     """

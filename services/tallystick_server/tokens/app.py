@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from tallystick import connection as bus, producer as events
 from tallystick.rpc.server import serve
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import Stop, background, beat
+from tallystick_server.runtime.lifecycle import Stop, background, touch_heartbeat_file
 from tallystick_server.tokens.handlers.accounts import AccountHandlers
 from tallystick_server.tokens.handlers.imports import ImportHandlers
 from tallystick_server.tokens.handlers.leases import LeaseHandlers
@@ -66,10 +66,10 @@ async def run(settings: Settings, stop: Stop) -> None:
         await stack.enter_async_context(background(limits.clean_up(), stop))
         outbox = Outbox(pool, client)
         await stack.enter_async_context(background(outbox.deliver(), stop))
-        await stack.enter_async_context(background(Inventory(pool, producer.measures).keep(), stop))
+        await stack.enter_async_context(background(Inventory(pool, producer.recorder).keep(), stop))
         await stack.enter_async_context(producer.thread("tokens", settings.thread))
         policy = Policy(settings.self_rotation_max_grace_s, settings.max_tokens_per_creator)
-        unit = UnitOfWork(tokens, leases, outbox.filled, producer.measures)
+        unit = UnitOfWork(tokens, leases, outbox.filled, producer.recorder)
         token_handlers = TokenHandlers(unit, policy)
         await stack.enter_async_context(
             serve(
@@ -91,6 +91,6 @@ async def run(settings: Settings, stop: Stop) -> None:
             )
         )
         if settings.heartbeat_file:
-            await stack.enter_async_context(background(beat(settings.heartbeat_file), stop))
+            await stack.enter_async_context(background(touch_heartbeat_file(settings.heartbeat_file), stop))
         log.info("ready")
         await stop.wait()

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from tallystick.metrics.catalogue import TOKENS, TOKENS_EXPIRING, TOKENS_EXPIRING_IN_USE
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick_server.runtime.postgres import UNAVAILABLE, Pool
 from tallystick_server.tokens.store import statistics
 from tallystick_server.tokens.store.statistics import EXPIRING_DAYS, STATES
@@ -19,14 +19,14 @@ SHARE = 0.02
 
 
 class Inventory:
-    def __init__(self, pool: Pool, measures: Measures) -> None:
+    def __init__(self, pool: Pool, recorder: MetricsRecorder) -> None:
         self._pool = pool
         self._counts: Mapping[str, int] = {}
         for state in STATES:
-            measures.gauge(TOKENS, partial(self._of, f"{TOKENS.name}:{state}"), state=state)
+            recorder.gauge(TOKENS, partial(self._of, f"{TOKENS.name}:{state}"), state=state)
         for metric in (TOKENS_EXPIRING, TOKENS_EXPIRING_IN_USE):
             for days in EXPIRING_DAYS:
-                measures.gauge(metric, partial(self._of, f"{metric.name}:{days}"), days=str(days))
+                recorder.gauge(metric, partial(self._of, f"{metric.name}:{days}"), days=str(days))
 
     async def keep(self) -> None:
         """Runs until cancelled."""

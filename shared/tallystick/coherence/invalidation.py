@@ -21,7 +21,7 @@ from tallystick.contracts.propagation import (
     ReleaseLease,
     RenewLease,
 )
-from tallystick.tasks import ended_by_cancelling
+from tallystick.tasks import cancel_and_wait
 from tallystick.tokens.ids import new_id
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class CacheInvalidation:
             yield
         finally:
             for task in tasks:
-                await ended_by_cancelling(task)
+                await cancel_and_wait(task)
             self._cache.end_lease()
             await self._transport.call(RELEASE_LEASE, ReleaseLease(edge=self._edge))
 

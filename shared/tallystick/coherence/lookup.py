@@ -9,7 +9,7 @@ from tallystick.contracts.operation import Failure
 from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.errors import AuthError, Overloaded, Unavailable
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.tokens.format import digest
 
 MAX_LOOKUPS = 256
@@ -17,10 +17,10 @@ MAX_LOOKUPS = 256
 
 
 class TokenLookup:
-    def __init__(self, transport: Transport, cache: Cache, measures: Measures, clock: Clock) -> None:
+    def __init__(self, transport: Transport, cache: Cache, recorder: MetricsRecorder, clock: Clock) -> None:
         self._transport = transport
         self._cache = cache
-        self._measures = measures
+        self._recorder = recorder
         self._clock = clock
         self._running = 0
 
@@ -61,7 +61,7 @@ class TokenLookup:
             found = self._cache.complete(pending, None if isinstance(verdict, Failure) else verdict)
         finally:
             self._running -= 1
-            self._measures.observe(catalogue.VERIFY_SECONDS, self._clock() - moment)
+            self._recorder.observe(catalogue.VERIFY_SECONDS, self._clock() - moment)
             if found is None:
                 self._cache.complete(pending, None)
             for joined in pending.joined:

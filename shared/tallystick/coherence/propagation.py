@@ -20,7 +20,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 LOOK_UP_S = 0.1
 
 
-class Everywhere(NamedTuple):
+class Propagation(NamedTuple):
     """How many edges acknowledged a change, and how long it took from the request to the last of them."""
 
     edges: int
@@ -36,10 +36,12 @@ class Creation(NamedTuple):
     """
 
     made: Made | None
-    everywhere: Everywhere | None
+    everywhere: Propagation | None
 
 
-async def carry_out(client: Client, operation: Operation[Q, R], request: Q) -> tuple[R, Everywhere] | Failure:
+async def call_and_wait(
+    client: Client, operation: Operation[Q, R], request: Q
+) -> tuple[R, Propagation] | Failure:
     """Asks for a change, and waits until no edge relies on anything older: at most as long as a lease lasts.
 
     A failure after the commit says ``unavailable``: whether the change is made is open then, as with any answer
@@ -77,7 +79,7 @@ async def create(
             return reply
         made = None if found == "unknown" else found
     if not operation.settles:
-        return Creation(made, Everywhere(0, round(time.monotonic() - started, 6)))
+        return Creation(made, Propagation(0, round(time.monotonic() - started, 6)))
     everywhere = await _settle(client, operation, started)
     return Creation(made, None if isinstance(everywhere, Failure) else everywhere)
 
@@ -106,7 +108,7 @@ async def _look_up(
         await asyncio.sleep(LOOK_UP_S)
 
 
-async def _settle(client: Client, operation: Operation[Q, R], started: float) -> Everywhere | Failure:
+async def _settle(client: Client, operation: Operation[Q, R], started: float) -> Propagation | Failure:
     settle = SETTLE.by_operator if operation.subject == operation.by_operator.subject else SETTLE
     seq: int | None = None
     while True:
@@ -114,5 +116,5 @@ async def _settle(client: Client, operation: Operation[Q, R], started: float) ->
         if isinstance(settled, Failure):
             return settled
         if settled.settled:
-            return Everywhere(settled.edges, round(time.monotonic() - started, 6))
+            return Propagation(settled.edges, round(time.monotonic() - started, 6))
         seq = settled.seq

@@ -17,8 +17,8 @@ from tallystick.contracts.quotas import RECALLED, RETURN_QUOTA, TAKE_QUOTA, Quot
 from tallystick.contracts.records import Token
 from tallystick.errors import AuthError, Unavailable
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
-from tallystick.tasks import ended_by_cancelling
+from tallystick.metrics.recorder import MetricsRecorder
+from tallystick.tasks import cancel_and_wait
 
 MAX_TOKENS = 100_000
 MAX_RECALLS = 10_000
@@ -32,13 +32,13 @@ CLOSE_S = 1.0
 class RateLimiter:
     """Args:
     transport: how the tokens service is asked.
-    measures: where quotas handed out, given back and lost are counted.
+    recorder: where quotas handed out, given back and lost are counted.
     """
 
-    def __init__(self, transport: Transport, measures: Measures, clock: Clock) -> None:
+    def __init__(self, transport: Transport, recorder: MetricsRecorder, clock: Clock) -> None:
         self._transport = transport
         self._clock = clock
-        self._measures = measures
+        self._recorder = recorder
         self._held: dict[str, HeldQuota] = {}
         self._takes: dict[str, asyncio.Task[None]] = {}
         self._by_family: defaultdict[str, set[str]] = defaultdict(set)
@@ -53,7 +53,7 @@ class RateLimiter:
             yield
         finally:
             for task in tasks:
-                await ended_by_cancelling(task)
+                await cancel_and_wait(task)
             await self.close()
 
     async def spend(self, token: Token) -> Quota | None:
@@ -79,7 +79,7 @@ class RateLimiter:
         if self._returns:
             await asyncio.wait(self._returns, timeout=CLOSE_S)
         for task in list(self._returns):
-            await ended_by_cancelling(task)
+            await cancel_and_wait(task)
 
     async def _wait(self, held: HeldQuota) -> Quota:
         held.waiting += 1
@@ -110,7 +110,7 @@ class RateLimiter:
                 held.cancel_take()
                 raise AuthError("invalid_token")
             raise Unavailable("the tokens service did not answer")
-        self._measures.count(catalogue.QUOTA_HANDED_OUT, quota.granted)
+        self._recorder.count(catalogue.QUOTA_HANDED_OUT, quota.granted)
         recall = None
         if quota.family is not None:
             recall = self._recalls.get((quota.family, quota.window))
@@ -215,8 +215,8 @@ class RateLimiter:
                     self._drop(held)
 
     def _count(self, held: HeldQuota) -> None:
-        self._measures.count(catalogue.QUOTA_LOST, held.lost)
-        self._measures.count(catalogue.QUOTA_RETURNED, held.returned)
+        self._recorder.count(catalogue.QUOTA_LOST, held.lost)
+        self._recorder.count(catalogue.QUOTA_RETURNED, held.returned)
         held.lost = held.returned = 0
 
 

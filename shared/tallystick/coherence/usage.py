@@ -11,7 +11,7 @@ import msgspec
 
 from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
-from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Use
+from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, Use
 from tallystick.errors import AuthError
 from tallystick.rpc import batches
 
@@ -41,7 +41,7 @@ class Usage:
 
     def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
-        self._refusals: list[Refusal] = []
+        self._refusals: list[RejectedRequest] = []
         self._noted: Counter[str] = Counter()
         """Rejected requests by token since the last report."""
         self.dropped = 0
@@ -94,7 +94,7 @@ class Usage:
     def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
         """Has a rejected request reported for the token's log."""
         self._refusals.append(
-            Refusal(
+            RejectedRequest(
                 id=token,
                 time=datetime.now(UTC),
                 reason=reason,
@@ -120,9 +120,9 @@ class Usage:
             await asyncio.sleep(REPORT_S)
             await self.flush(transport)
 
-    def take(self) -> deque[list[Use | Refusal]]:
+    def take(self) -> deque[list[Use | RejectedRequest]]:
         """What is not reported yet, in reports that are each within the limit of a request."""
-        items: list[Use | Refusal] = [each.reported(token) for token, each in self._uses.items()]
+        items: list[Use | RejectedRequest] = [each.reported(token) for token, each in self._uses.items()]
         items += self._refusals
         self._uses, self._refusals = {}, []
         self._noted.clear()
@@ -163,10 +163,10 @@ class Usage:
             log.warning("usage cannot be reported for now: %s", failure.code)
         self._waiting = True
 
-    def _keep(self, reported: Iterable[Use | Refusal]) -> None:
-        refusals: list[Refusal] = []
+    def _keep(self, reported: Iterable[Use | RejectedRequest]) -> None:
+        refusals: list[RejectedRequest] = []
         for each in reported:
-            if isinstance(each, Refusal):
+            if isinstance(each, RejectedRequest):
                 refusals.append(each)
             elif newer := self._uses.get(each.id):
                 newer.count += each.count
@@ -193,7 +193,7 @@ class _Uses:
         return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)
 
 
-async def _send(transport: Transport, report: list[Use | Refusal]) -> Failure | None:
+async def _send(transport: Transport, report: list[Use | RejectedRequest]) -> Failure | None:
     message = as_message(report)
     if not batches.fits(message, REPORT_USE.max_bytes):
         return Failure(code="bad_request", message="a single item over the limit")
@@ -201,12 +201,12 @@ async def _send(transport: Transport, report: list[Use | Refusal]) -> Failure | 
     return reply if isinstance(reply, Failure) else None
 
 
-def as_message(report: list[Use | Refusal]) -> ReportUse:
+def as_message(report: list[Use | RejectedRequest]) -> ReportUse:
     return ReportUse(
         uses=tuple(each for each in report if isinstance(each, Use)),
-        refusals=tuple(each for each in report if isinstance(each, Refusal)),
+        refusals=tuple(each for each in report if isinstance(each, RejectedRequest)),
     )
 
 
-def _number(item: Use | Refusal) -> int:
+def _number(item: Use | RejectedRequest) -> int:
     return item.count if isinstance(item, Use) else 1

@@ -21,7 +21,7 @@ Digest = Annotated[
 Time = Annotated[datetime, Meta(tz=True)]
 
 
-class Taken(Message, frozen=True):
+class Ack(Message, frozen=True):
     pass
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from tallystick.contracts.messages import Digest, Message, Taken
+from tallystick.contracts.messages import Ack, Digest, Message
 from tallystick.contracts.operation import Operation
 
 
@@ -95,7 +95,7 @@ class Settled(Message, frozen=True):
 
 SETTLE = Operation("tallystick.v1.edge.tokens.settle", Settle, Settled)
 RENEW_LEASE = Operation("tallystick.v1.edge.tokens.renew_lease", RenewLease, Lease)
-RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Taken)
+RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Ack)
 GET_CHANGES = Operation("tallystick.v1.edge.tokens.changes", GetChanges, Changes)
 CHANGED = "tallystick.v1.edge.notice.changed"
 """Where `Changes` are published to every edge, as soon as they are committed."""

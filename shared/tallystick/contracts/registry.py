@@ -32,7 +32,7 @@ from tallystick.contracts.quotas import RECALLED, RecallQuota
 from tallystick.contracts.tokens import (
     CREATE_TOKEN,
     EDIT_TOKEN,
-    FIND_REFUSALS,
+    FIND_REJECTED_REQUESTS,
     GET_LOG,
     GET_TOKEN,
     GET_USE,
@@ -52,7 +52,7 @@ ADMINISTRATIVE: tuple[Operation[Any, Any], ...] = (
     LIST_TOKENS,
     GET_LOG,
     GET_USE,
-    FIND_REFUSALS,
+    FIND_REJECTED_REQUESTS,
     ADD_ACCOUNT,
     GET_ACCOUNT,
     LIST_ACCOUNTS,

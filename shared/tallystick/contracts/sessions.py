@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from tallystick.contracts.messages import Digest, Message, Taken
+from tallystick.contracts.messages import Ack, Digest, Message
 from tallystick.contracts.operation import AdministrativeRequest, Operation
 from tallystick.contracts.verification import Verdict
 
@@ -46,7 +46,5 @@ class MakeSignInLink(AdministrativeRequest, frozen=True):
 
 SIGN_IN = Operation("tallystick.v1.edge.sessions.sign_in", SignIn, Verdict, mutates=True)
 RESUME_SESSION = Operation("tallystick.v1.edge.sessions.resume", ResumeSession, Verdict)
-SIGN_OUT = Operation("tallystick.v1.edge.sessions.sign_out", SignOut, Taken, mutates=True)
-MAKE_SIGN_IN_LINK = Operation(
-    "tallystick.v1.operator.sessions.make_link", MakeSignInLink, Taken, mutates=True
-)
+SIGN_OUT = Operation("tallystick.v1.edge.sessions.sign_out", SignOut, Ack, mutates=True)
+MAKE_SIGN_IN_LINK = Operation("tallystick.v1.operator.sessions.make_link", MakeSignInLink, Ack, mutates=True)

@@ -8,7 +8,7 @@ from tallystick.contracts.audit import Change, RejectedAttempt
 from tallystick.contracts.messages import Cursor, Digest, Message, Time
 from tallystick.contracts.operation import Actor, AdministrativeRequest, Operation
 from tallystick.contracts.records import NewToken, Token
-from tallystick.contracts.verification import Refusal
+from tallystick.contracts.verification import RejectedRequest
 
 
 class CreateToken(AdministrativeRequest, frozen=True):
@@ -117,19 +117,19 @@ class TokenLog(Message, frozen=True):
     """
 
     changes: tuple[Change, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RejectedRequest, ...]
     attempts: tuple[RejectedAttempt, ...] = ()
     next: Cursor | None = None
 
 
-class FindRefusals(AdministrativeRequest, frozen=True):
+class FindRejectedRequests(AdministrativeRequest, frozen=True):
     """Rejections of the request with this id, as far as tokens' logs still hold them."""
 
     request_id: str
 
 
-class FoundRefusals(Message, frozen=True):
-    refusals: tuple[Refusal, ...]
+class RejectedRequests(Message, frozen=True):
+    refusals: tuple[RejectedRequest, ...]
 
 
 MAX_USE_HOURS = 7 * 24
@@ -284,7 +284,9 @@ CREATE_TOKEN = Operation("tallystick.v1.edge.tokens.create", CreateToken, Made, 
 EDIT_TOKEN = Operation("tallystick.v1.edge.tokens.edit", EditToken, EditedToken, settles=True)
 ROTATE_TOKEN = Operation("tallystick.v1.edge.tokens.rotate", RotateToken, Made, settles=True)
 GET_LOG = Operation("tallystick.v1.edge.tokens.log", GetLog, TokenLog)
-FIND_REFUSALS = Operation("tallystick.v1.edge.tokens.refusals", FindRefusals, FoundRefusals)
+FIND_REJECTED_REQUESTS = Operation(
+    "tallystick.v1.edge.tokens.refusals", FindRejectedRequests, RejectedRequests
+)
 GET_USE = Operation("tallystick.v1.edge.tokens.use", GetUse, UseHistory)
 GET_TOKEN = Operation("tallystick.v1.edge.tokens.get", GetToken, Token)
 # Of a million tokens it takes half a second to find those that hold a word.

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from tallystick.contracts.messages import Digest, Message, Taken, Time
+from tallystick.contracts.messages import Ack, Digest, Message, Time
 from tallystick.contracts.operation import Operation
 from tallystick.contracts.quotas import Quota
 from tallystick.contracts.records import Token
@@ -90,7 +90,7 @@ class Use(Message, frozen=True):
     ip: str | None
 
 
-class Refusal(Message, frozen=True):
+class RejectedRequest(Message, frozen=True):
     """A rejected request, by route template."""
 
     id: str
@@ -103,9 +103,9 @@ class Refusal(Message, frozen=True):
 
 class ReportUse(Message, frozen=True):
     uses: tuple[Use, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RejectedRequest, ...]
 
 
 VERIFY = Operation("tallystick.v1.tokens.verify", VerifyToken, Verdict)
 VERIFY_MANY = Operation("tallystick.v1.tokens.verify_many", VerifyMany, Verdicts)
-REPORT_USE = Operation("tallystick.v1.edge.tokens.report_use", ReportUse, Taken)
+REPORT_USE = Operation("tallystick.v1.edge.tokens.report_use", ReportUse, Ack)

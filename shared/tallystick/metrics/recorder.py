@@ -17,7 +17,7 @@ MAX_LABEL = 256
 _Labels = tuple[tuple[str, str], ...]
 
 
-class Measures:
+class MetricsRecorder:
     def __init__(self) -> None:
         self._counters: dict[tuple[str, _Labels], int] = {}
         self._gauges: dict[tuple[str, _Labels], Callable[[], float]] = {}

@@ -10,7 +10,9 @@ from tallystick.contracts.records import Token
 from tallystick.tokens.addresses import address, network
 from tallystick.tokens.scopes import covers
 
-Refusal = Literal["insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"]
+AccessDenial = Literal[
+    "insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"
+]
 
 MAX_REFERRER_BYTES = 2048
 """A longer Referer header matches no pattern."""
@@ -34,7 +36,7 @@ class AccessRequest(NamedTuple):
     referrer: str | None = None
 
 
-def check_access(token: Token, access: AccessRequest) -> Refusal | None:
+def check_access(token: Token, access: AccessRequest) -> AccessDenial | None:
     """The first thing that does not fit; None when all does."""
     if access.scope is not None and not covers(token.scopes, access.scope):
         return "insufficient_scope"

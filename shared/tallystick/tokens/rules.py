@@ -9,7 +9,7 @@ import msgspec
 from tallystick.contracts.input_limits import shown_value, too_deep
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.records import NewToken, RateLimit, Restrictions
-from tallystick.contracts.verification import Refusal
+from tallystick.contracts.verification import RejectedRequest
 from tallystick.tokens.addresses import network
 from tallystick.tokens.scopes import MAX_COUNT, is_scope
 
@@ -97,7 +97,7 @@ def is_past(time: datetime | None, now: datetime) -> bool:
     return time is None or EPOCH <= time <= now + timedelta(days=1)  # the other clock may differ
 
 
-def may_be_logged(refusal: Refusal) -> bool:
+def may_be_logged(refusal: RejectedRequest) -> bool:
     """Whether a token's log has room for it."""
     texts = (refusal.id, refusal.reason, refusal.address or "", refusal.route, refusal.request_id or "")
     return all(len(text) <= MAX_LOGGED for text in texts)

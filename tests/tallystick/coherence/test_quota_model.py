@@ -277,9 +277,9 @@ class World:
     def message_actions(self, message: Message) -> Iterator[Action]:
         match message:
             case Take():
-                yield partial(World.carry_out, message=message, may_wait=True)
+                yield partial(World.call_and_wait, message=message, may_wait=True)
                 if not self.rules.waits_for_recall or self.recall_may_end():
-                    yield partial(World.carry_out, message=message, may_wait=False)
+                    yield partial(World.call_and_wait, message=message, may_wait=False)
             case Answer():
                 yield partial(World.complete, message=message)
             case Return():
@@ -469,7 +469,7 @@ class World:
 
     # The tokens service
 
-    def carry_out(self, message: Take, may_wait: bool) -> None:
+    def call_and_wait(self, message: Take, may_wait: bool) -> None:
         request = message.request
         limit = self.case.limits[self.committed if self.rules.reads_limit_under_lock else self.in_force]
         held = self.holders[message.edge]

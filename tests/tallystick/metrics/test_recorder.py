@@ -3,45 +3,45 @@
 import pytest
 
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import MAX_LABEL, MAX_SERIES, Measures
+from tallystick.metrics.recorder import MAX_LABEL, MAX_SERIES, MetricsRecorder
 
 
-def counted(measures: Measures) -> dict[tuple[str, ...], int]:
-    return {(each.name, *each.labels.values()): each.value for each in measures.take().counters}
+def counted(recorder: MetricsRecorder) -> dict[tuple[str, ...], int]:
+    return {(each.name, *each.labels.values()): each.value for each in recorder.take().counters}
 
 
 @pytest.mark.parametrize("label", ["", "x" * (MAX_LABEL + 1), "a\0"])
 def test_a_label_that_would_spoil_the_report_is_left_out_and_counted(label: str):
-    measures = Measures()
-    measures.count(catalogue.TOKEN_CHECKS, 2, result="x" * MAX_LABEL)
-    measures.count(catalogue.TOKEN_CHECKS, 3, result=label)
-    assert counted(measures) == {
+    recorder = MetricsRecorder()
+    recorder.count(catalogue.TOKEN_CHECKS, 2, result="x" * MAX_LABEL)
+    recorder.count(catalogue.TOKEN_CHECKS, 3, result=label)
+    assert counted(recorder) == {
         ("tallystick_token_checks_total", "x" * MAX_LABEL): 2,
         ("tallystick_series_dropped_total",): 3,
     }
 
 
 def test_labels_without_end_are_left_out_and_counted():
-    measures = Measures()
+    recorder = MetricsRecorder()
     for number in range(2 * MAX_SERIES):
-        measures.count(catalogue.TOKEN_CHECKS, result=str(number))
-    found = counted(measures)
+        recorder.count(catalogue.TOKEN_CHECKS, result=str(number))
+    found = counted(recorder)
     assert len(found) == MAX_SERIES + 1
     assert found["tallystick_series_dropped_total",] == MAX_SERIES
 
 
 @pytest.mark.parametrize("labels", [{}, {"reason": "ok"}, {"result": "ok", "reason": "ok"}])
 def test_a_counter_takes_its_own_labels_only(labels: dict[str, str]):
-    measures = Measures()
+    recorder = MetricsRecorder()
     with pytest.raises(TypeError, match=r"tallystick_token_checks_total takes the labels \('result',\)"):
-        measures.count(catalogue.TOKEN_CHECKS, 1, **labels)
-    assert counted(measures) == {}
+        recorder.count(catalogue.TOKEN_CHECKS, 1, **labels)
+    assert counted(recorder) == {}
 
 
 def test_labels_are_reported_in_the_order_of_the_catalogue():
-    measures = Measures()
-    measures.count(catalogue.HTTP_REQUESTS, code="200", method="get", handler="health")
-    measures.count(catalogue.HTTP_REQUESTS, handler="health", method="get", code="200")
-    (reported,) = measures.take().counters
+    recorder = MetricsRecorder()
+    recorder.count(catalogue.HTTP_REQUESTS, code="200", method="get", handler="health")
+    recorder.count(catalogue.HTTP_REQUESTS, handler="health", method="get", code="200")
+    (reported,) = recorder.take().counters
     assert list(reported.labels) == list(catalogue.HTTP_REQUESTS.labels)
     assert reported.value == 2

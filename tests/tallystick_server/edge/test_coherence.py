@@ -88,8 +88,8 @@ async def status(edge: httpx.AsyncClient, value: str) -> int:
     return (await edge.get("/auth?scope=api", headers={"authorization": f"Bearer {value}"})).status_code
 
 
-async def carry_out(operator, operation, request):
-    done = await propagation.carry_out(operator, operation, request)
+async def call_and_wait(operator, operation, request):
+    done = await propagation.call_and_wait(operator, operation, request)
     assert not isinstance(done, Failure), done
     return done
 
@@ -99,7 +99,7 @@ async def test_a_revoked_token_is_refused_at_every_edge_at_once(tokens, edges, o
     for _ in range(20):
         value, token = await issue(operator, "api")
         assert [await status(edge, value) for edge in edges] == [200, 200]
-        _, everywhere = await carry_out(
+        _, everywhere = await call_and_wait(
             operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
         )
         assert [await status(edge, value) for edge in edges] == [401, 401]
@@ -112,7 +112,7 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
 
     async def change(**fields) -> None:
         changes = TokenUpdate(**fields)
-        await carry_out(
+        await call_and_wait(
             operator, EDIT_TOKEN.by_operator, EditToken(id=token.id, changes=changes, actor=OPERATOR)
         )
 
@@ -138,7 +138,7 @@ async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operat
                 "/auth?scope=api&account=alice", headers={"authorization": f"Bearer {value}"}
             )
             assert answer.status_code == 200
-    await carry_out(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="alice", actor=OPERATOR))
+    await call_and_wait(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="alice", actor=OPERATOR))
     for edge in edges:
         assert [await status(edge, value) for value in values] == [401] * 3
 
@@ -191,7 +191,7 @@ async def test_an_edge_that_is_silent_delays_a_revocation_by_its_lease_at_most(
     async with bus.connect(nats_server.edge, "edge", wait_s=5) as silent:
         await call(silent, RENEW_LEASE, RenewLease(edge=new_id("edge_")))
         began = time.monotonic()
-        _, everywhere = await carry_out(
+        _, everywhere = await call_and_wait(
             operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
         )
     assert LEASE_S / 2 < time.monotonic() - began < LEASE_S + 1
@@ -247,7 +247,7 @@ async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edge
             await change.insert(TokenRecord(id=new_id("tok_"), digest=digest, token=wanted))
     headers = {"authorization": f"Bearer {value}"}
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 200
-    await carry_out(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="many", actor=OPERATOR))
+    await call_and_wait(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="many", actor=OPERATOR))
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 401
 
 
@@ -258,7 +258,7 @@ async def test_a_token_that_was_refused_and_then_imported_is_honoured_at_once(to
     record = TokenRecord(
         id=new_id("tok_"), digest=str(token_format.digest(value)), token=NewToken(scopes=("api",))
     )
-    await carry_out(operator, IMPORT_TOKENS, ImportTokens(records=(record,), actor=OPERATOR))
+    await call_and_wait(operator, IMPORT_TOKENS, ImportTokens(records=(record,), actor=OPERATOR))
     assert [await status(edge, value) for edge in edges] == [200, 200]
 
 
@@ -267,7 +267,7 @@ async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, 
     await leased(edges, operator)
     secret = token_format.new_secret()
     request = RotateToken(id=token.id, grace=1, digest=secret.digest, hint=secret.hint, actor=OPERATOR)
-    await carry_out(operator, ROTATE_TOKEN.by_operator, request)
+    await call_and_wait(operator, ROTATE_TOKEN.by_operator, request)
     assert await status(edges[0], value) == 200
     assert await status(edges[0], secret.value) == 200
     async with asyncio.timeout(3):

@@ -28,7 +28,7 @@ from tallystick.contracts.quotas import (
 )
 from tallystick.contracts.records import RateLimit, Restrictions
 from tallystick.contracts.verification import VERIFY, VerifyToken
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
@@ -150,17 +150,17 @@ async def left_of(client, token: str) -> int:
     return quota.granted + quota.remaining
 
 
-def measure(edges) -> list[Measures]:
+def measure(edges) -> list[MetricsRecorder]:
     """Has the edges count their quotas where no report takes the counts away."""
-    measures = [Measures() for _ in edges]
-    for edge, own in zip(edges, measures, strict=True):
-        verifier_of(edge).limiter._measures = own
-    return measures
+    recorder = [MetricsRecorder() for _ in edges]
+    for edge, own in zip(edges, recorder, strict=True):
+        verifier_of(edge).limiter._recorder = own
+    return recorder
 
 
-def counted(measures: list[Measures]) -> Counter[str]:
+def counted(recorder: list[MetricsRecorder]) -> Counter[str]:
     counters: Counter[str] = Counter()
-    for own in measures:
+    for own in recorder:
         for each in own.take().counters:
             counters[each.name.removeprefix("tallystick_quota_").removesuffix("_total")] += each.value
     return counters
@@ -226,7 +226,7 @@ async def test_a_rotated_token_and_its_successor_admit_exactly_their_limit(edges
 
 
 async def test_every_request_handed_out_is_spent_given_back_or_lost(edges, operator):
-    measures = measure(edges)
+    recorder = measure(edges)
     value, token = await issue(operator, "api", restrictions=limited(500))
     admitted = (await flood(edges, value, requests=100))[200]
     await edit(edges[0], token.id, 400)
@@ -236,20 +236,20 @@ async def test_every_request_handed_out_is_spent_given_back_or_lost(edges, opera
     assert admitted == 400
     for edge in edges:
         await verifier_of(edge).limiter.close()
-    counts = counted(measures)
+    counts = counted(recorder)
     assert counts["handed_out"] == admitted + counts["returned"] + counts["lost"]
     assert counts["lost"] == 0
     assert counts["returned"] > 0
 
 
 async def test_what_a_window_ends_with_counts_as_lost(edges, operator):
-    measures = measure(edges)
+    recorder = measure(edges)
     value, _ = await issue(operator, "api", restrictions=limited(1000, 1))
     admitted = (await flood(edges, value, requests=200))[200]
     await asyncio.sleep(1.1)
     for edge in edges:
         verifier_of(edge).limiter.expire(boot_time())
-    counts = counted(measures)
+    counts = counted(recorder)
     assert counts["handed_out"] == admitted + counts["returned"] + counts["lost"]
 
 

@@ -12,7 +12,7 @@ from tallystick.coherence.quotas import RateLimiter
 from tallystick.coherence.transport import NatsTransport
 from tallystick.contracts.quotas import RETURN_QUOTA, Quota, RecallQuota, ReturnedQuota, ReturnQuota
 from tallystick.contracts.records import RateLimit, Restrictions
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tests.support.examples import TOKEN
 from tests.support.services import issue
 
@@ -26,15 +26,15 @@ async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
     tokens = [
         (await issue(operator, "api", restrictions=Restrictions(rate_limit=LIMIT)))[1] for _ in range(2)
     ]
-    measures = Measures()
-    quotas = RateLimiter(NatsTransport(edge._transport.app._app.state.client), measures, boot_time)
+    recorder = MetricsRecorder()
+    quotas = RateLimiter(NatsTransport(edge._transport.app._app.state.client), recorder, boot_time)
     for _ in range(20):
         for token in [tokens[0]] * 5 + tokens[1:]:
             quota = await quotas.spend(token)
             assert quota is not None
             assert quota.granted == 1
     await quotas.close()
-    counted = {each.name: each.value for each in measures.take().counters}
+    counted = {each.name: each.value for each in recorder.take().counters}
     assert counted["tallystick_quota_handed_out_total"] == 20 * 6 + counted["tallystick_quota_returned_total"]
     assert counted["tallystick_quota_returned_total"] > 0
     assert "tallystick_quota_lost_total" not in counted
@@ -60,8 +60,8 @@ class TokensService:
         return self.quota
 
 
-def quotas_of(service: Any, measures: Measures) -> RateLimiter:
-    return RateLimiter(service, measures, boot_time)
+def quotas_of(service: Any, recorder: MetricsRecorder) -> RateLimiter:
+    return RateLimiter(service, recorder, boot_time)
 
 
 async def hear(quotas: RateLimiter, notice: RecallQuota) -> None:
@@ -75,7 +75,7 @@ RECALL = RecallQuota(family="tok_1", window=3600, starts=3600, limit=1000)
 
 async def test_a_quota_that_arrives_after_a_recall_is_given_back_except_what_requests_wait_for():
     service = TokensService(QUOTA)
-    quotas = quotas_of(service, Measures())
+    quotas = quotas_of(service, MetricsRecorder())
     await hear(quotas, RECALL)
     await hear(quotas, msgspec.structs.replace(RECALL, starts=0))  # late
     waiting = [asyncio.create_task(quotas.spend(TOKEN_WITH_LIMIT)) for _ in range(2)]
@@ -94,14 +94,14 @@ async def test_a_quota_that_arrives_after_a_recall_is_given_back_except_what_req
 async def test_a_recall_takes_back_what_is_unspent_once():
     service = TokensService(QUOTA)
     service.may_answer.set()
-    measures = Measures()
-    quotas = quotas_of(service, measures)
+    recorder = MetricsRecorder()
+    quotas = quotas_of(service, recorder)
     await quotas.spend(TOKEN_WITH_LIMIT)
     for _ in range(2):
         await hear(quotas, RECALL)
     await asyncio.gather(*quotas._returns)
     assert [each.unspent for each in service.returns] == [2]
-    assert {each.name: each.value for each in measures.take().counters} == {
+    assert {each.name: each.value for each in recorder.take().counters} == {
         "tallystick_quota_handed_out_total": 3,
         "tallystick_quota_returned_total": 2,
     }
@@ -110,13 +110,13 @@ async def test_a_recall_takes_back_what_is_unspent_once():
 async def test_quota_of_a_tokens_service_of_an_earlier_version_is_counted_as_lost():
     service = TokensService(Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60))
     service.may_answer.set()
-    measures = Measures()
-    quotas = quotas_of(service, measures)
+    recorder = MetricsRecorder()
+    quotas = quotas_of(service, recorder)
     await quotas.spend(TOKEN_WITH_LIMIT)
     await hear(quotas, RECALL)
     await quotas.close()
     assert service.returns == []
-    assert {each.name: each.value for each in measures.take().counters} == {
+    assert {each.name: each.value for each in recorder.take().counters} == {
         "tallystick_quota_handed_out_total": 3,
         "tallystick_quota_lost_total": 2,
     }

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from tallystick.contracts.messages import Taken
+from tallystick.contracts.messages import Ack
 from tallystick.contracts.operation import Actor, Failure
 from tallystick.contracts.tokens import GET_LOG, GetLog, TokenLog
-from tallystick.contracts.verification import REPORT_USE, Refusal, ReportUse, Use
+from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, Use
 from tallystick.rpc.call import call
 from tallystick.tokens.rules import MAX_LOGGED
 from tallystick_server.runtime import postgres
@@ -24,7 +24,7 @@ async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, 
     client = edge._transport.app._app.state.client
     for number, seconds in ((1, 10), (2, 0), (4, 20), (8, 5)):
         use = Use(id=token.id, count=number, time=NOW + timedelta(seconds=seconds), ip=f"192.0.2.{seconds}")
-        assert await call(client, REPORT_USE, ReportUse(uses=(use,), refusals=())) == Taken()
+        assert await call(client, REPORT_USE, ReportUse(uses=(use,), refusals=())) == Ack()
     connection = await asyncpg.connect(database.tokens)
     row = await connection.fetchrow(
         "select uses, last_used, last_ip from tokens.token where id = $1", token.id
@@ -37,9 +37,11 @@ async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, 
 async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, operator, edge):
     _, token = await issue(operator, "api")
     client = edge._transport.app._app.state.client
-    right = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
-    long = Refusal(id=token.id, time=NOW, reason="expired", address=None, route="/" * (MAX_LOGGED + 1))
-    assert await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right,))) == Taken()
+    right = RejectedRequest(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
+    long = RejectedRequest(
+        id=token.id, time=NOW, reason="expired", address=None, route="/" * (MAX_LOGGED + 1)
+    )
+    assert await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right,))) == Ack()
     rejected = await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
     assert isinstance(rejected, Failure)
     assert rejected.code == "bad_request"

@@ -18,9 +18,9 @@ from tallystick.contracts.tokens import (
     TokenPage,
     TokenState,
 )
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.rpc.call import call
-from tallystick.tasks import ended_by_cancelling
+from tallystick.tasks import cancel_and_wait
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.dashboard import filters
 from tallystick_server.runtime import postgres
@@ -34,20 +34,20 @@ from tests.support.services import issue
 
 async def counted(database: Database, total: int) -> dict[str, int]:
     """What the inventory shows, from the moment it has counted so many tokens."""
-    measures = Measures()
+    recorder = MetricsRecorder()
     shown: dict[str, int] = {}
 
     def has_counted() -> bool:
-        for gauge in measures.take().gauges:
+        for gauge in recorder.take().gauges:
             shown[
                 f"{gauge.name.removeprefix('tallystick_tokens')} {next(iter(gauge.labels.values()))}".strip()
             ] = int(gauge.value)
         return sum(shown[state] for state in store.STATES) == total
 
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
-        keeping = asyncio.create_task(Inventory(pool, measures).keep())
+        keeping = asyncio.create_task(Inventory(pool, recorder).keep())
         await until_async(has_counted)
-        await ended_by_cancelling(keeping)
+        await cancel_and_wait(keeping)
     return shown
 
 
@@ -93,12 +93,12 @@ async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
 
 
 @asynccontextmanager
-async def keeping(database: Database, measures: Measures | None = None) -> AsyncIterator[None]:
+async def keeping(database: Database, recorder: MetricsRecorder | None = None) -> AsyncIterator[None]:
     """An inventory that is kept around the block."""
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
-        task = asyncio.create_task(Inventory(pool, measures or Measures()).keep())
+        task = asyncio.create_task(Inventory(pool, recorder or MetricsRecorder()).keep())
         yield
-        await ended_by_cancelling(task)
+        await cancel_and_wait(task)
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ async def test_what_nobody_will_ask_for_is_forgotten_and_the_rest_is_not(tokens_
 
 
 async def round_of(
-    pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str, measures: Measures | None = None
+    pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str, recorder: MetricsRecorder | None = None
 ) -> float:
     """How long the inventory pauses after one round, in which it asks this."""
     pauses = []
@@ -154,7 +154,7 @@ async def round_of(
         patched.setattr(asyncio, "sleep", pause)
         patched.setattr(store, "_QUERY", query)
         with pytest.raises(asyncio.CancelledError):
-            await Inventory(pool, measures or Measures()).keep()
+            await Inventory(pool, recorder or MetricsRecorder()).keep()
     return float(pauses[0])
 
 
@@ -165,14 +165,14 @@ async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(data
 
 
 async def test_a_count_may_take_longer_than_a_request(database, monkeypatch):
-    measures = Measures()
+    recorder = MetricsRecorder()
     requests = {"search_path": "tokens", "statement_timeout": "300"}
     async with asyncpg.create_pool(
         database.tokens, min_size=1, command_timeout=0.3, server_settings=requests
     ) as pool:
         query = 'select 7 as "tallystick_tokens:active" from pg_sleep(0.6)'
-        await round_of(pool, monkeypatch, query, measures)
-    assert 7 in {gauge.value for gauge in measures.take().gauges}
+        await round_of(pool, monkeypatch, query, recorder)
+    assert 7 in {gauge.value for gauge in recorder.take().gauges}
 
 
 async def test_a_slow_count_is_made_less_often(database, monkeypatch):

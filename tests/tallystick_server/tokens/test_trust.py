@@ -27,7 +27,7 @@ from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK, SIGN_IN, SignIn
 from tallystick.contracts.tokens import (
     CREATE_TOKEN,
     EDIT_TOKEN,
-    FIND_REFUSALS,
+    FIND_REJECTED_REQUESTS,
     GET_LOG,
     GET_TOKEN,
     GET_USE,
@@ -57,7 +57,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     LIST_TOKENS.subject: {},
     GET_LOG.subject: {},
     GET_USE.subject: {"ids": []},
-    FIND_REFUSALS.subject: {"requestId": "x"},
+    FIND_REJECTED_REQUESTS.subject: {"requestId": "x"},
     ADD_ACCOUNT.subject: {"account": "mallory"},
     GET_ACCOUNT.subject: {"account": "alice"},
     LIST_ACCOUNTS.subject: {},

@@ -160,7 +160,7 @@ def _named_in_path(request: HttpRequest) -> str:
 
 async def _revoke(
     request: HttpRequest, name: str, digest: str | None
-) -> tuple[Revoked, propagation.Everywhere] | None:
+) -> tuple[Revoked, propagation.Propagation] | None:
     """Revokes the token with this digest, or else with this name as its id; None if there is none."""
     try:
         return await revoke_everywhere(

@@ -18,7 +18,7 @@ from tallystick.contracts.tokens import (
     TokenPage,
     TokenUpdate,
 )
-from tallystick.contracts.verification import Refusal
+from tallystick.contracts.verification import RejectedRequest
 from tallystick_server.edge.api.accounts import NewAccount
 from tallystick_server.edge.api.emailengine import AccountTokens, Deletion
 from tallystick_server.edge.api.emailengine_form import EmailEngineRestrictions, EmailEngineToken
@@ -69,7 +69,7 @@ _CHANGE = Change(
     request_id=None,
     details={"changes": {"scopes": {"from": ["metrics"], "to": ["api:tokens:read", "metrics"]}}},
 )
-_REFUSAL = Refusal(
+_REJECTED_REQUEST = RejectedRequest(
     id=_ID,
     time=_CREATED,
     reason="address_not_allowed",
@@ -136,9 +136,9 @@ _ALL: tuple[Struct, ...] = (
     ),
     AccountRevocation(account="alice", tokens=2, living_descendants=0, settled=True, edges=3, seconds=0.004),
     _CHANGE,
-    _REFUSAL,
+    _REJECTED_REQUEST,
     _ATTEMPT,
-    TokenLog(changes=(_CHANGE,), refusals=(_REFUSAL,), attempts=(_ATTEMPT,)),
+    TokenLog(changes=(_CHANGE,), refusals=(_REJECTED_REQUEST,), attempts=(_ATTEMPT,)),
     NewAccount(account="alice", name="Alice"),
     _ACCOUNT,
     AddedAccount(state="new", **msgspec.structs.asdict(_ACCOUNT)),

@@ -9,7 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from tallystick.coherence.notices import notice_key
-from tallystick.coherence.propagation import Creation, Everywhere
+from tallystick.coherence.propagation import Creation, Propagation
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.records import NewToken, Token
 from tallystick.contracts.tokens import (
@@ -175,7 +175,7 @@ async def end(
 
 async def revoke_everywhere(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
-) -> tuple[Revoked, Everywhere]:
+) -> tuple[Revoked, Propagation]:
     """Revokes a token, named by its id or its digest, and returns when no edge accepts it.
 
     Args:
@@ -200,11 +200,11 @@ async def revoke_everywhere(
         ),
     )
     if revoked.deleted:
-        verifier_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+        verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return revoked, everywhere
 
 
-def revocation(revoked: Revoked, everywhere: Everywhere) -> Revocation:
+def revocation(revoked: Revoked, everywhere: Propagation) -> Revocation:
     """What HTTP answers to a revocation."""
     return Revocation(
         deleted=revoked.deleted,

@@ -7,7 +7,7 @@ import msgspec
 from nats.aio.client import Client
 
 from tallystick.coherence import propagation
-from tallystick.coherence.propagation import Creation, Everywhere
+from tallystick.coherence.propagation import Creation, Propagation
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.operation import Actor, Failure, Operation
 from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken, Made, RotateToken, only_account
@@ -40,13 +40,13 @@ async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> 
     return reply
 
 
-async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) -> tuple[R, Everywhere]:
+async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) -> tuple[R, Propagation]:
     """The reply to a change that is true at every edge by now.
 
     Raises:
         ProblemError: the service said no, or nothing.
     """
-    done = await propagation.carry_out(request.app.state.client, operation, question)
+    done = await propagation.call_and_wait(request.app.state.client, operation, question)
     if isinstance(done, Failure):
         raise ProblemError.of(done)
     return done

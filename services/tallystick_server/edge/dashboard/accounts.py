@@ -71,7 +71,7 @@ async def delete(request: HttpRequest, account: Account) -> Page:
     deleted, everywhere = await change(
         request, DELETE_ACCOUNT, DeleteAccount(account=account, actor=actor(request))
     )
-    verifier_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+    verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return page(
         request, "accounts/delete.html", account=None, tokens=None, deleted=deleted, everywhere=everywhere
     )

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from litestar.datastructures import Cookie
 
-from tallystick.coherence.propagation import Everywhere
+from tallystick.coherence.propagation import Propagation
 from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.dashboard.sessions import cookie, cookies_of, csrf_of, of_this_host
 
@@ -33,7 +33,7 @@ class Flash(msgspec.Struct, frozen=True):
     seconds: float = 0
 
     @classmethod
-    def of(cls, done: str, everywhere: Everywhere) -> "Flash":
+    def of(cls, done: str, everywhere: Propagation) -> "Flash":
         return msgspec.convert(
             {"done": done, "edges": everywhere.edges, "seconds": everywhere.seconds}, type=cls
         )

@@ -18,7 +18,7 @@ from tallystick.contracts.records import NewToken, Token
 from tallystick.contracts.tokens import (
     CREATE_TOKEN,
     EDIT_TOKEN,
-    FIND_REFUSALS,
+    FIND_REJECTED_REQUESTS,
     GET_LOG,
     GET_TOKEN,
     GET_USE,
@@ -28,7 +28,7 @@ from tallystick.contracts.tokens import (
     ROTATE_TOKEN,
     CreateToken,
     EditToken,
-    FindRefusals,
+    FindRejectedRequests,
     GetLog,
     GetToken,
     GetUse,
@@ -324,7 +324,7 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
     revoked, everywhere = await change(
         request, REVOKE_TOKEN, RevokeToken(id=token_id, actor=actor(request), **options)
     )
-    verifier_of(request).measures.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+    verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
     return page(
         request,
         "tokens/revoke.html",
@@ -340,7 +340,9 @@ async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(ma
     """Why was this request rejected?"""
     asked = request_id.strip()
     found = (
-        await ask(request, FIND_REFUSALS, FindRefusals(request_id=asked, actor=actor(request)))
+        await ask(
+            request, FIND_REJECTED_REQUESTS, FindRejectedRequests(request_id=asked, actor=actor(request))
+        )
         if asked
         else None
     )

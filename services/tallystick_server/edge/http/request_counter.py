@@ -15,7 +15,7 @@ from litestar.utils import normalize_path
 
 from tallystick.contracts.events import ApiCall, ApiCalls
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.producer import MAX_DATA_BYTES, Producer
 from tallystick.rpc import batches
 
@@ -84,8 +84,8 @@ class Routes:
 class RequestCounter:
     """Keyed by closed sets only: the methods above, the statuses the edge answers with and its own routes."""
 
-    def __init__(self, measures: Measures) -> None:
-        self._measures = measures
+    def __init__(self, recorder: MetricsRecorder) -> None:
+        self._recorder = recorder
         self._counts: dict[tuple[str, int, str], int] = {}
 
     def answered(self, method: str, status: int, route: str) -> None:
@@ -107,6 +107,6 @@ class RequestCounter:
                 calls.append(ApiCall(method=method.lower(), status_code=status, route=route, count=count))
             else:
                 labels = {"handler": handler, "method": method.lower(), "code": str(status)}
-                self._measures.count(catalogue.HTTP_REQUESTS, count, **labels)
+                self._recorder.count(catalogue.HTTP_REQUESTS, count, **labels)
         for batch in batches.cut(calls, MAX_DATA_BYTES - _EMPTY_BYTES):
             producer.send("api.calls", ApiCalls(calls=tuple(batch)))

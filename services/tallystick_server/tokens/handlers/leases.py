@@ -1,6 +1,6 @@
 """Keeps the edges' caches true: their leases, and what has changed."""
 
-from tallystick.contracts.messages import Taken
+from tallystick.contracts.messages import Ack
 from tallystick.contracts.propagation import (
     GET_CHANGES,
     RELEASE_LEASE,
@@ -30,6 +30,6 @@ class LeaseHandlers:
     async def settle(self, request: Settle) -> Settled:
         return await self._leases.settle(request.seq)
 
-    async def release_lease(self, request: ReleaseLease) -> Taken:
+    async def release_lease(self, request: ReleaseLease) -> Ack:
         await self._leases.release(request.edge)
-        return Taken()
+        return Ack()

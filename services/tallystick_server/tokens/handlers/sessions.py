@@ -3,7 +3,7 @@ question about it is what that token is at that moment. It ends for good with it
 something away from that.
 """
 
-from tallystick.contracts.messages import Taken
+from tallystick.contracts.messages import Ack
 from tallystick.contracts.operation import Actor, Failure
 from tallystick.contracts.quotas import TakeQuota
 from tallystick.contracts.sessions import (
@@ -75,15 +75,15 @@ class SessionHandlers:
         digest = await self._sessions.digest_of(request.session)
         return await self._store.verdict(digest) if digest else Verdict(code="invalid_token")
 
-    async def sign_out(self, request: SignOut) -> Taken:
+    async def sign_out(self, request: SignOut) -> Ack:
         await self._sessions.end(request.session)
-        return Taken()
+        return Ack()
 
-    async def make_link(self, request: MakeSignInLink) -> Taken | Failure:
+    async def make_link(self, request: MakeSignInLink) -> Ack | Failure:
         async with self._store.change(request.actor) as change:
             found = await change.find(id=request.id)
             if found is not None:
                 await change.lock(found.chain)
             if not await change.make_link(request.id, request.link, request.seconds):
                 return Failure(code="not_found", message="there is no such token, or it is not active")
-        return Taken()
+        return Ack()

@@ -13,7 +13,7 @@ from tallystick.contracts.records import Token
 from tallystick.contracts.tokens import (
     CREATE_TOKEN,
     EDIT_TOKEN,
-    FIND_REFUSALS,
+    FIND_REJECTED_REQUESTS,
     GET_LOG,
     GET_TOKEN,
     GET_USE,
@@ -25,13 +25,13 @@ from tallystick.contracts.tokens import (
     CreateToken,
     EditedToken,
     EditToken,
-    FindRefusals,
-    FoundRefusals,
+    FindRejectedRequests,
     GetLog,
     GetToken,
     GetUse,
     ListTokens,
     Made,
+    RejectedRequests,
     RevokeAll,
     Revoked,
     RevokeToken,
@@ -96,7 +96,7 @@ class TokenHandlers:
                 LIST_TOKENS: self.list_tokens,
                 GET_LOG: self.get_log,
                 GET_USE: self.get_use,
-                FIND_REFUSALS: self.find_refusals,
+                FIND_REJECTED_REQUESTS: self.find_refusals,
             }
         )
 
@@ -287,15 +287,15 @@ class TokenHandlers:
 
         return await self._unit.read(request.actor, work)
 
-    async def find_refusals(self, request: FindRefusals) -> FoundRefusals | Failure:
+    async def find_refusals(self, request: FindRejectedRequests) -> RejectedRequests | Failure:
         if not 0 < len(request.request_id) <= rules.MAX_REQUEST_ID or "\0" in request.request_id:
             return bad_request(
                 FieldError(field="requestId", message=f"1 to {rules.MAX_REQUEST_ID} characters")
             )
 
-        async def work(authority: Authority) -> FoundRefusals:
+        async def work(authority: Authority) -> RejectedRequests:
             authority.require(operations.SEARCH)
-            return FoundRefusals(refusals=tuple(await self._store.refusals_to(request.request_id)))
+            return RejectedRequests(refusals=tuple(await self._store.refusals_to(request.request_id)))
 
         return await self._unit.read(request.actor, work)
 

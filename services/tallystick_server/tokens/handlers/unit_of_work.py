@@ -20,7 +20,7 @@ from tallystick.contracts.tokens import (
     RevokeToken,
 )
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.rpc.server import Handler, Handlers
 from tallystick.tokens import rules
 from tallystick_server.runtime import postgres
@@ -57,16 +57,16 @@ class UnitOfWork:
     store: where tokens are.
     leases: who has to be notified when they change.
     announced: called after a change was committed, so that its event is sent at once.
-    measures: where rejected attempts are counted that the audit does not take.
+    recorder: where rejected attempts are counted that the audit does not take.
     """
 
     def __init__(
-        self, store: Store, leases: Leases, announced: Callable[[], None], measures: Measures
+        self, store: Store, leases: Leases, announced: Callable[[], None], recorder: MetricsRecorder
     ) -> None:
         self.store = store
         self._leases = leases
         self._announced = announced
-        self._measures = measures
+        self._recorder = recorder
 
     async def change(
         self,
@@ -117,7 +117,7 @@ class UnitOfWork:
             log.warning("a rejected attempt was not audited: %s", type(error).__name__)
             is_stored = False
         if not is_stored:
-            self._measures.count(catalogue.REJECTIONS_NOT_AUDITED)
+            self._recorder.count(catalogue.REJECTIONS_NOT_AUDITED)
 
 
 def from_edge(handler: Handler) -> Handler:

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from tallystick.contracts.messages import FieldError, Taken
+from tallystick.contracts.messages import Ack, FieldError
 from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats, TokensStats
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.quotas import (
@@ -86,11 +86,11 @@ class VerificationHandlers:
     async def return_quota(self, request: ReturnQuota) -> ReturnedQuota:
         return await self._limits.give_back(request)
 
-    async def report_use(self, request: ReportUse) -> Taken | Failure:
+    async def report_use(self, request: ReportUse) -> Ack | Failure:
         if not all(map(rules.may_be_logged, request.refusals)):
             return bad_request(FieldError(field="refusals", message="a text is too long for a token's log"))
         await self._store.report(request.uses, request.refusals)
-        return Taken()
+        return Ack()
 
     async def stats(self, _: AskTokensStats) -> TokensStats:
         return TokensStats(

@@ -13,7 +13,7 @@ from tallystick.contracts.accounts import AccountLog, ListAccounts
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.records import Account, Token
 from tallystick.contracts.tokens import ListTokens, TokenLog
-from tallystick.contracts.verification import Refusal, RefusedToken, Use, Verdict
+from tallystick.contracts.verification import RefusedToken, RejectedRequest, Use, Verdict
 from tallystick.tokens import rules
 from tallystick.tokens.record import TokenRecord
 from tallystick_server.runtime.postgres import Pool
@@ -176,7 +176,7 @@ class Store:
             )
         return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
 
-    async def report(self, uses: Sequence[Use], refusals: Sequence[Refusal]) -> None:
+    async def report(self, uses: Sequence[Use], refusals: Sequence[RejectedRequest]) -> None:
         """Stores when tokens were last used, and their rejected requests. Only the newest of those are kept."""
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
             # Chains are locked in order, as changes lock them: the join below updates rows in any order, and a change that
@@ -297,7 +297,7 @@ class Store:
         shown = _within(found[:LOG_LENGTH], MAX_LOG_BYTES)
         return _Entries(shown, shown[-1]["id"] if len(shown) < len(found) else 0)
 
-    async def refusals_to(self, request_id: str) -> Sequence[Refusal]:
+    async def refusals_to(self, request_id: str) -> Sequence[RejectedRequest]:
         """What the tokens' logs hold about a request."""
         found = await self._pool.fetch(
             f"select {rows.REFUSAL_COLUMNS} from refusal where request_id = $1 order by id desc limit 10",

@@ -9,7 +9,7 @@ import msgspec
 from tallystick.contracts.audit import Change, RejectedAttempt
 from tallystick.contracts.records import Access, Account, NewToken, Restrictions, Token
 from tallystick.contracts.tokens import EXPIRING_DAYS, TokenOrder, TokenState
-from tallystick.contracts.verification import Refusal
+from tallystick.contracts.verification import RejectedRequest
 
 ACTIVE = """
     revoked is null and not disabled
@@ -199,8 +199,8 @@ def attempt(row: asyncpg.Record) -> RejectedAttempt:
     )
 
 
-def refusal(row: asyncpg.Record) -> Refusal:
-    return Refusal(
+def refusal(row: asyncpg.Record) -> RejectedRequest:
+    return RejectedRequest(
         id=row["token"],
         time=row["at"],
         reason=row["reason"],

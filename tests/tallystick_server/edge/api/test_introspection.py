@@ -329,10 +329,10 @@ async def test_nothing_is_used_up_by_other_questions(client, operator, edge_clie
 async def test_why_a_token_is_not_active_is_not_told(client, operator):
     values = [token_format.mint(), "x", "f" * 64, "tly_" + "0" * 49, "caf\xe9" * 8, "x" * 5000]
     revoked, token = await issue(operator, "orders")
-    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     disabled, token = await issue(operator, "orders")
     change = EditToken(id=token.id, changes=TokenUpdate(disabled=True), actor=ACTOR)
-    await propagation.carry_out(operator, EDIT_TOKEN.by_operator, change)
+    await propagation.call_and_wait(operator, EDIT_TOKEN.by_operator, change)
     later = (await issue(operator, "orders", not_before=datetime.now(UTC) + timedelta(hours=1)))[0]
     soon = (await issue(operator, "orders", expires=datetime.now(UTC) + timedelta(seconds=0.3)))[0]
     await asyncio.sleep(0.4)
@@ -349,7 +349,7 @@ async def test_why_a_token_is_not_active_is_not_told(client, operator):
 async def test_a_revoked_token_is_inactive_at_once(client, operator):
     value, token = await issue(operator, "orders")
     assert (await introspect(client, value, scope="orders"))["active"]
-    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     assert not (await introspect(client, value, scope="orders"))["active"]
     assert not (await introspect(client, value))["active"]
 
@@ -408,7 +408,7 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     await introspect(client, value, scope="orders", address="10.9.0.1")
     await introspect(client, value, scope="invoices", address="10.9.0.1")
     await introspect(client, value, scope="orders", address="192.0.2.1")
-    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     await introspect(client, value)
     await introspect(client, value, scope="orders")
     await app._verifier.usage.flush(NatsTransport(app._app.state.client))

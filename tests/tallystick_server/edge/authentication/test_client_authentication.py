@@ -219,7 +219,7 @@ async def test_malformed_basic_is_a_bad_request(client, subtests: pytest.Subtest
 
 async def test_every_invalid_credential_gets_the_same_401_with_both_challenges(client, operator):
     revoked, token = await issue(operator, "introspect")
-    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
+    await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
     answers = []
     for value in (
         revoked,
@@ -368,7 +368,7 @@ async def test_a_password_that_is_two_valid_tokens_is_two_credentials(client, op
             await asyncio.sleep(0.02)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert (await post(client, basic(encoded(plain).replace("%2D", "%2d")))).status_code == 200
-    await propagation.carry_out(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=other.id, actor=ACTOR))
+    await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=other.id, actor=ACTOR))
     assert (await post(client, basic(percent))).status_code == 200
 
 
@@ -442,7 +442,7 @@ async def test_a_body_sent_slowly_is_not_answered_with_authority_that_ended(
                 assert (
                     await client.post("/oauth2/introspect" + query, content=body, headers=headers)
                 ).status_code == 200
-                revocation = propagation.carry_out(
+                revocation = propagation.call_and_wait(
                     operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR)
                 )
                 answer = await client.post(path + query, content=slowly(body, revocation), headers=headers)

@@ -11,7 +11,7 @@ from litestar.types import Method
 from litestar.utils import normalize_path
 
 from tallystick.metrics import catalogue
-from tallystick.metrics.recorder import Measures
+from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.producer import MAX_DATA_BYTES, Producer
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import routes
@@ -60,7 +60,7 @@ async def test_methods_that_clients_make_up_push_no_call_out(edge):
 
 
 async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_counted(service_client):
-    calls, producer = RequestCounter(Measures()), Producer(service_client, "edge")
+    calls, producer = RequestCounter(MetricsRecorder()), Producer(service_client, "edge")
     for number in range(module.MAX_KINDS + 500):
         for method in ("GET", "POST"):
             calls.answered(method, 200, f"/{number:0200}")
@@ -195,7 +195,7 @@ async def test_only_requests_to_the_api_are_api_calls(edge, tokens_service, serv
         sent = [call for event in producer._buffer for call in event.data["calls"]]
         apart = [
             (counted.labels, counted.value)
-            for counted in calls._measures.take().counters
+            for counted in calls._recorder.take().counters
             if counted.name == catalogue.HTTP_REQUESTS.name
         ]
         if handler is None:

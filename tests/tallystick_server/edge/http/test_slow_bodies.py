@@ -41,7 +41,7 @@ def slowly(body: bytes, meanwhile: Callable[[], Awaitable[object]]) -> AsyncIter
 
 
 async def revoke(operator, token: Token) -> None:
-    done = await propagation.carry_out(
+    done = await propagation.call_and_wait(
         operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
     )
     assert not isinstance(done, Failure)
@@ -49,7 +49,7 @@ async def revoke(operator, token: Token) -> None:
 
 async def narrow(operator, token: Token) -> None:
     edit = EditToken(id=token.id, changes=TokenUpdate(scopes=("nothing",)), actor=OPERATOR)
-    assert not isinstance(await propagation.carry_out(operator, EDIT_TOKEN.by_operator, edit), Failure)
+    assert not isinstance(await propagation.call_and_wait(operator, EDIT_TOKEN.by_operator, edit), Failure)
 
 
 def requests(target: dict[str, Any]) -> dict[str, tuple[str, str, bytes, dict[str, str]]]:
