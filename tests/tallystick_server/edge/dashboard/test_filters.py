@@ -24,7 +24,8 @@ def test_a_rate_limit_is_shown_exactly(limit, shown):
 @pytest.mark.parametrize(
     ("away", "shown"),
     [
-        (timedelta(), "now"),
+        (timedelta(seconds=9), "just now"),
+        (timedelta(seconds=-9), "just now"),
         (timedelta(seconds=40), "40 seconds from now"),
         (timedelta(hours=-2), "2 hours ago"),
         (timedelta(days=40), "40 days from now"),
