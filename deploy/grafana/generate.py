@@ -4,12 +4,15 @@ python deploy/grafana/generate.py > deploy/grafana/dashboards/tallystick.json
 """
 
 import json
-from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
+
+from grafana_foundation_sdk.builders import common, dashboard as build, prometheus, stat, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as options, dashboard as models
 
 JOB = '{job="tallystick"}'
 WIDTH = 24  # columns of Grafana's grid
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+DATASOURCE = models.DataSourceRef("prometheus", "${datasource}")
 
 
 class Query(NamedTuple):
@@ -425,149 +428,104 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 def dashboard() -> dict[str, Any]:
     """As Grafana 12 reads it (classic JSON model)."""
-    return {
-        "uid": "tallystick",
-        "title": "Tallystick",
-        "description": "Access tokens checked at the edge, and what was counted.",
-        "tags": ["tallystick"],
-        "schemaVersion": 41,
-        "version": 1,
-        "editable": True,
-        "graphTooltip": 1,
-        "timezone": "browser",
-        "refresh": "30s",
-        "time": {"from": "now-3h", "to": "now"},
-        "templating": {
-            "list": [
-                {
-                    "name": "datasource",
-                    "label": "Prometheus",
-                    "type": "datasource",
-                    "query": "prometheus",
-                    "current": {"selected": False, "text": "default", "value": "default"},
-                    "hide": 0,
-                    "includeAll": False,
-                    "multi": False,
-                    "refresh": 1,
-                    "regex": "",
-                }
-            ]
-        },
-        "annotations": {
-            "list": [
-                {
-                    "name": "Alerts",
-                    "datasource": DATASOURCE,
-                    "enable": True,
-                    "hide": False,
-                    "iconColor": "red",
-                    "expr": 'ALERTS{alertstate="firing",alertname=~"Tallystick.+"}',
-                    "titleFormat": "{{alertname}}",
-                    "useValueForTime": False,
-                }
-            ]
-        },
-        "links": [],
-        "panels": list(_panels()),
-    }
-
-
-def _panels() -> Iterable[dict[str, Any]]:
-    number = top = 0
+    board = (
+        build.Dashboard("Tallystick")
+        .uid("tallystick")
+        .description("Access tokens checked at the edge, and what was counted.")
+        .tags(["tallystick"])
+        .version(1)
+        .editable()
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .timezone("browser")
+        .refresh("30s")
+        .time("now-3h", "now")
+        .with_variable(
+            build.DatasourceVariable("datasource")
+            .label("Prometheus")
+            .type("prometheus")
+            .current(models.VariableOption(selected=False, text="default", value="default"))
+        )
+        .annotation(
+            build.AnnotationQuery()
+            .name("Alerts")
+            .datasource(DATASOURCE)
+            .icon_color("red")
+            .expr('ALERTS{alertstate="firing",alertname=~"Tallystick.+"}')
+        )
+    )
+    number = 0
     for title, panels in ROWS.items():
         number += 1
-        place = {"x": 0, "y": top, "w": WIDTH, "h": 1}
-        yield {
-            "id": number,
-            "type": "row",
-            "title": title,
-            "collapsed": False,
-            "gridPos": place,
-            "panels": [],
-        }
-        top += 1
-        left = 0
+        board.with_row(build.Row(title).id(number))
         height = 4 if all(panel.kind == "stat" for panel in panels) else 8
         for panel in panels:
-            if left + panel.width > WIDTH:
-                left, top = 0, top + height
             number += 1
-            yield _panel(panel, number, {"x": left, "y": top, "w": panel.width, "h": height})
-            left += panel.width
-        top += height
+            board.with_panel(_panel(panel).id(number).height(height).span(panel.width))
+    document: dict[str, Any] = json.loads(JSONEncoder().encode(board.build()))
+    # The SDK does not know how Prometheus titles annotations.
+    document["annotations"]["list"][0]["titleFormat"] = "{{alertname}}"
+    return document
 
 
-def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
-    return {
-        "id": number,
-        "type": panel.kind,
-        "title": panel.title,
-        "description": panel.description,
-        "datasource": DATASOURCE,
-        "gridPos": place,
-        "targets": [
-            {
-                "refId": chr(ord("A") + letter),
-                "datasource": DATASOURCE,
-                "expr": query.expr,
-                "legendFormat": query.legend,
-                # The whole range has one answer; anything else is a line.
-                "instant": "$__range]" in query.expr,
-                "range": "$__range]" not in query.expr,
-            }
-            for letter, query in enumerate(panel.queries)
-        ],
-        "fieldConfig": {"defaults": _field(panel), "overrides": []},
-        "options": _STAT if panel.kind == "stat" else _TIMESERIES,
-    }
-
-
-_STAT = {
-    "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-    "colorMode": "value",
-    "graphMode": "area",
-    "justifyMode": "auto",
-    "orientation": "auto",
-    "textMode": "auto",
-    "wideLayout": True,
-    "showPercentChange": False,
-    "percentChangeColorMode": "standard",
-}
-_TIMESERIES = {
-    "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
-    "tooltip": {"mode": "multi", "sort": "desc"},
-}
-
-
-def _field(panel: Panel) -> dict[str, Any]:
-    field: dict[str, Any] = {
-        "unit": panel.unit,
-        "min": 0,
-        "color": {"mode": "thresholds" if panel.kind == "stat" else "palette-classic"},
-        "thresholds": {"mode": "absolute", "steps": _steps(panel)},
-    }
+def _panel(panel: Panel) -> stat.Panel | timeseries.Panel:
+    builder = _stat_panel() if panel.kind == "stat" else _timeseries_panel(panel)
+    builder.title(panel.title).description(panel.description).datasource(DATASOURCE)
+    builder.unit(panel.unit).min(0).thresholds(_thresholds(panel))
     if panel.decimals is not None:
-        field["decimals"] = panel.decimals
-    if panel.kind == "timeseries":
-        field["custom"] = {
-            "drawStyle": "line",
-            "lineWidth": 1,
-            "fillOpacity": 25 if panel.stacked else 5,
-            "showPoints": "never",
-            "spanNulls": False,
-            "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
-            "thresholdsStyle": {"mode": "off" if panel.alarm is None else "dashed"},
-        }
-    return field
+        builder.decimals(panel.decimals)
+    for letter, query in enumerate(panel.queries):
+        target = prometheus.Dataquery().ref_id(chr(ord("A") + letter)).datasource(DATASOURCE)
+        target.expr(query.expr).legend_format(query.legend)
+        # The whole range has one answer; anything else is a line.
+        builder.with_target(target.instant() if "$__range]" in query.expr else target.range())
+    return builder
 
 
-def _steps(panel: Panel) -> Sequence[dict[str, Any]]:
-    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+def _stat_panel() -> stat.Panel:
+    return (
+        stat.Panel()
+        .color_scheme(build.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    )
+
+
+def _timeseries_panel(panel: Panel) -> timeseries.Panel:
+    stacking = options.StackingMode.NORMAL if panel.stacked else options.StackingMode.NONE
+    thresholds = (
+        options.GraphThresholdsStyleMode.OFF
+        if panel.alarm is None
+        else options.GraphThresholdsStyleMode.DASHED
+    )
+    return (
+        timeseries.Panel()
+        .color_scheme(build.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC))
+        .draw_style(options.GraphDrawStyle.LINE)
+        .line_width(1)
+        .fill_opacity(25 if panel.stacked else 5)
+        .show_points(options.VisibilityMode.NEVER)
+        .stacking(common.StackingConfig().mode(stacking).group("A"))
+        .thresholds_style(common.GraphThresholdsStyleConfig().mode(thresholds))
+        .legend(
+            common.VizLegendOptions()
+            .show_legend(True)
+            .display_mode(options.LegendDisplayMode.LIST)
+            .placement(options.LegendPlacement.BOTTOM)
+        )
+        .tooltip(
+            common.VizTooltipOptions()
+            .mode(options.TooltipDisplayMode.MULTI)
+            .sort(options.SortOrder.DESCENDING)
+        )
+    )
+
+
+def _thresholds(panel: Panel) -> build.ThresholdsConfig:
+    steps = [models.Threshold(color="green")]
     if panel.warn is not None:
-        steps.append({"color": "yellow", "value": panel.warn})
+        steps.append(models.Threshold(panel.warn, "yellow"))
     if panel.alarm is not None:
-        steps.append({"color": "red", "value": panel.alarm})
-    return steps
+        steps.append(models.Threshold(panel.alarm, "red"))
+    return build.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
 if __name__ == "__main__":

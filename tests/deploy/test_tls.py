@@ -7,10 +7,12 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
 from tallystick import connection as bus
 from tallystick.errors import Unavailable
@@ -217,25 +219,20 @@ def test_a_certificate_that_cannot_be_used_is_told_in_a_line(
 @pytest.mark.parametrize(
     ("first", "last", "says"),
     [
-        ("2020", "2021", "certificate has expired"),
-        ("2090", "2091", "certificate is not yet valid"),
-        ("2020", "2090", None),
+        (2020, 2021, "certificate has expired"),
+        (2090, 2091, "certificate is not yet valid"),
+        (2020, 2090, None),
     ],
 )
 def test_a_certificate_of_another_time_is_served_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str, last: str, says: str | None
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, last: int, says: str | None
 ):
-    own = Certificate(tmp_path / "own.pem", tmp_path / "own.key")
-    (tmp_path / "index").touch()
-    (tmp_path / "ca.conf").write_text(
-        "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\npolicy=any\n"
-        "[any]\ncommonName=supplied\n[req]\ndistinguished_name=any\n"
+    certificate = trustme.CA().issue_cert(
+        "localhost", not_before=datetime(first, 1, 1, tzinfo=UTC), not_after=datetime(last, 1, 1, tzinfo=UTC)
     )
-    request = "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=edge -config ca.conf"
-    sign = "ca -selfsign -batch -notext -config ca.conf -in own.csr -keyfile own.key -out own.pem"
-    sign += f" -startdate {first}0101000000Z -enddate {last}0101000000Z"
-    for command in (f"{request} -keyout own.key -out own.csr", sign):
-        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    own = Certificate(tmp_path / "own.pem", tmp_path / "own.key")
+    certificate.cert_chain_pems[0].write_to_path(own.chain)
+    certificate.private_key_pem.write_to_path(own.key)
     own.load().close()
     assert [record.getMessage() for record in caplog.records] == (
         [f"{own.chain}: {says}; clients will reject it"] if says else []

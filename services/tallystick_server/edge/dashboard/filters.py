@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import humanize
 import msgspec
 
 from tallystick.contracts.records import RateLimit, Token
@@ -15,32 +16,17 @@ UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
 def relative(time: datetime, now: datetime) -> str:
-    """``in 3 days``, ``2 hours ago``."""
-    seconds = (time - now).total_seconds()
-    text = duration(abs(seconds))
-    if abs(seconds) < 10:
-        return "just now"
-    return f"in {text}" if seconds > 0 else f"{text} ago"
+    """``3 days from now``, ``2 hours ago``. Days are counted up to a year: an expiry "in a month" is too vague."""
+    if abs(time - now) < timedelta(seconds=10):
+        return "just now"  # the clocks of two machines differ: nothing was used a second from now
+    return humanize.naturaltime(time, when=now, months=False)
 
 
 def duration(seconds: float) -> str:
-    """The largest unit that fits, rounded down."""
+    """In the largest unit that fits."""
     if seconds < 0.001:
-        return "under 1 ms"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for limit, size, name in (
-        (60, 1, "second"),
-        (3600, 60, "minute"),
-        (2 * 86400, 3600, "hour"),
-        (90 * 86400, 86400, "day"),
-        (2 * 365 * 86400, 30.4 * 86400, "month"),
-        (float("inf"), 365.25 * 86400, "year"),
-    ):
-        if seconds < limit:
-            number = int(seconds / size)
-            return f"{number} {name}{'' if number == 1 else 's'}"
-    raise AssertionError
+        return "under 1 millisecond"
+    return humanize.naturaldelta(seconds, months=False, minimum_unit="milliseconds")
 
 
 def moment(time: datetime) -> str:
@@ -53,9 +39,9 @@ def iso(time: datetime) -> str:
 
 
 def number(value: float) -> str:
-    """``12,345``, or ``1.2 M``; fractions only of small ones."""
+    """``12,345``, or ``12.3 million``; fractions only of small ones."""
     if abs(value) >= 10_000_000:
-        return f"{value / 1e6:,.1f} M"
+        return humanize.intword(value)
     if abs(value) >= 100 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
@@ -67,7 +53,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def size(number_of_bytes: float) -> str:
-    return f"{number_of_bytes / 2**20:,.0f} MiB"
+    return humanize.naturalsize(number_of_bytes, binary=True)
 
 
 def state(token: Token, now: datetime) -> str:

@@ -1,5 +1,7 @@
 """How values are shown, wherever that is."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from tallystick.contracts.records import RateLimit
@@ -17,6 +19,47 @@ from tallystick_server.edge.dashboard import filters
 )
 def test_a_rate_limit_is_shown_exactly(limit, shown):
     assert filters.limit(RateLimit(*limit)) == shown
+
+
+@pytest.mark.parametrize(
+    ("away", "shown"),
+    [
+        (timedelta(seconds=9), "just now"),
+        (timedelta(seconds=-9), "just now"),
+        (timedelta(seconds=40), "40 seconds from now"),
+        (timedelta(hours=-2), "2 hours ago"),
+        (timedelta(days=40), "40 days from now"),
+        (timedelta(days=-400), "1 year, 35 days ago"),
+    ],
+)
+def test_a_time_is_shown_by_its_distance(away, shown):
+    now = datetime(2026, 2, 3, tzinfo=UTC)
+    assert filters.relative(now + away, now) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "under 1 millisecond"),
+        (0.0009, "under 1 millisecond"),
+        (0.0123, "12 milliseconds"),
+        (30, "30 seconds"),
+        (7200, "2 hours"),
+        (40 * 86400, "40 days"),
+    ],
+)
+def test_a_duration_is_shown_in_its_largest_unit(seconds, shown):
+    assert filters.duration(seconds) == shown
+
+
+def test_sizes_and_large_numbers_are_shortened():
+    assert [filters.size(size) for size in (57 * 2**20, 3.2 * 2**30)] == ["57.0 MiB", "3.2 GiB"]
+    assert [filters.number(number) for number in (0.25, 1.5, 12345, 12_345_678)] == [
+        "0.25",
+        "1.5",
+        "12,345",
+        "12.3 million",
+    ]
 
 
 @pytest.mark.parametrize(

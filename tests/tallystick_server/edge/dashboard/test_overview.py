@@ -62,7 +62,7 @@ def shown(exposition: str) -> dict[str, str]:
 
 def test_the_overview_warns_and_claims_nothing_that_was_not_measured():
     assert shown(EXPOSITION)["Edges"] == "warn 3 2 hold a lease"
-    assert shown(EXPOSITION)["A revocation takes"] == "under 100 ms 99 of 100"
+    assert shown(EXPOSITION)["A revocation takes"] == "under 100 milliseconds 99 of 100"
     assert shown(SLOW)["A revocation takes"] == "– 99 of 100"
     assert shown(UNUSED)["A revocation takes"] == "– none yet"
     assert shown(EXPOSITION.replace("lease 2", "lease 3"))["Edges"] == "3 all hold a lease"
