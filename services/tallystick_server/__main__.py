@@ -31,7 +31,7 @@ class Program(LazyGroup):
             ("counting", "Show whether events are counted, and decide what to do about another stream."),
             ("psql", "Run psql on the database of the running 'tallystick up'."),
             ("services", "Give services of yours NATS users of their own."),
-            ("tokens", "Issue, list, change and revoke access tokens."),
+            ("tokens", "Create, list, edit and revoke access tokens."),
         )
     }
 
