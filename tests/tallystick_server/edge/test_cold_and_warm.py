@@ -177,3 +177,29 @@ async def test_a_token_with_a_comma_is_one_token_cold_and_warm(edge, operator, t
     assert len(cache_of(edge)) == 1
     assert (await edge.get("/auth", **in_header)).status_code == 200
     assert (await edge.get("/auth", **two)).status_code == 400
+
+
+async def test_a_bound_token_that_was_accepted_for_its_account_is_not_for_another(
+    edge, operator, tokens_service
+):
+    """What the cache remembers with a token must not depend on the account that a request names."""
+    await ready(edge)
+    for account in ("alice", "bob"):
+        await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account=account, actor=ACTOR))
+    value, _ = await issue(operator, "api", account="alice")
+    await leased([edge], operator)
+    edge.headers["authorization"] = f"Bearer {value}"
+    for _ in range(3):  # looked up, then from the cache
+        for path, status in (
+            ("/v1/account/alice", 200),
+            ("/v1/account/bob", 403),
+            ("/v1/accounts", 403),
+            ("/v1/tokens?account=alice", 200),
+            ("/v1/tokens?account=bob", 403),
+            ("/v1/tokens", 403),
+            ("/auth?scope=api&account=alice", 200),
+            ("/auth?scope=api&account=bob", 403),
+        ):
+            answer = await edge.get(path)
+            assert answer.status_code == status, path
+            assert status == 200 or answer.json()["code"] == "account_mismatch"
