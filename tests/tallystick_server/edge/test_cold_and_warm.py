@@ -203,3 +203,6 @@ async def test_a_bound_token_that_was_accepted_for_its_account_is_not_for_anothe
             answer = await edge.get(path)
             assert answer.status_code == status, path
             assert status == 200 or answer.json()["code"] == "account_mismatch"
+    # The tokens service would have rejected them too; the edge has to by itself.
+    (cached,) = cache_of(edge)._entries.values()
+    assert cached.admitted == set()
