@@ -11,7 +11,7 @@ from pathlib import Path
 from tallystick_server.runtime.asyncapi import Object, document
 
 INTRODUCTION = """\
-# The subjects and messages on NATS
+# Subjects and messages on NATS
 
 For authors of services on NATS. [services.md](services.md) shows how to connect one, [permissions.md](permissions.md) lists
 what each NATS user may do. [asyncapi.json](asyncapi.json) holds the same as an AsyncAPI document, for code generators and
