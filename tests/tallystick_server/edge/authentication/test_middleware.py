@@ -1,0 +1,49 @@
+"""What reaches the framework holds no credential, whatever the cache knows of it."""
+
+from base64 import b64encode
+from typing import Any
+
+from tests.support.coherence import cache_of, leased, make_cold
+from tests.support.dashboard import ready
+from tests.support.services import issue
+
+
+async def test_no_part_of_a_request_holds_its_token_any_more(edge, operator, tokens_service):
+    await ready(edge)
+    value, _ = await issue(operator, "*")
+    await leased([edge], operator)
+    middleware: Any = edge._transport.app
+    framework, reached = middleware._app, []
+
+    async def reaching(scope, receive, send) -> None:
+        parts = [*(part for field in scope["headers"] for part in field), scope["query_string"]]
+        reached.append((*parts, scope["raw_path"], scope["path"].encode()))
+        await framework(scope, receive, send)
+
+    middleware._app = reaching
+    basic = b64encode(f"me:{value}".encode()).decode()
+    ways: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", "/v1/self", {"headers": {"authorization": f"Bearer {value}"}}),
+        ("GET", "/v1/self", {"headers": {"authorization": f"bearer  {value} "}}),
+        ("GET", "/v1/self?a=1", {"headers": {"authorization": f"Bearer {value}"}}),
+        ("GET", f"/v1/self?access_token={value}", {}),
+        ("GET", f"/v1/nothing?access%5Ftoken={value}", {}),
+        ("GET", "/health/live", {"headers": {"authorization": f"Bearer {value}"}}),
+        (
+            "POST",
+            "/oauth2/introspect",
+            {"headers": {"authorization": f"Basic {basic}"}, "data": {"token": "x"}},
+        ),
+    ]
+    for method, path, options in ways:
+        for is_warm in (False, True):
+            if not is_warm:
+                make_cold(edge, value)
+            reached.clear()
+            await edge.request(method, path, **options)
+            assert len(reached) == 1, (path, is_warm)
+            seen = b"\n".join(reached[0])
+            assert value.encode() not in seen, (path, is_warm)
+            assert basic.encode() not in seen
+            assert b"authorization" not in seen
+    assert len(cache_of(edge)) == 1
