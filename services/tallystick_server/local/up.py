@@ -18,26 +18,21 @@ from tallystick.contracts.records import NewToken
 from tallystick.contracts.sessions import MAKE_SIGN_IN_LINK
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
-from tallystick.tasks import cancel_and_wait
 from tallystick_server.edge.dashboard import login_link
 from tallystick_server.local import nats, postgres, stream_watch
 from tallystick_server.local.data_dir import RELOAD, AlreadyRunning, DataFolder, NotOurs, Running
-from tallystick_server.local.stack import RETRY_S, START_S, Part, Start, create_token, service, until_ready
+from tallystick_server.local.stack import RETRY_S, START_S, Start, create_token, service, until_ready
+from tallystick_server.local.supervisor import Supervisor
 from tallystick_server.local.threads import Threads
-from tallystick_server.runtime.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop
+from tallystick_server.runtime.lifecycle import Stop
 from tallystick_server.runtime.listening import Place, resolve
 
 log = logging.getLogger(__name__)
 
-BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 LINK_S = 3600
 """How long the first start's link to the dashboard can be used."""
 FIRST_START = "first start"
 """Who creates the admin token, in the audit."""
-STOP_S = 3.0
-"""How long a child may take to stop before it is killed."""
-STEADY_S = 10.0
-"""A child that ran this long is started again at once when it dies."""
 
 
 class Options(NamedTuple):
@@ -101,9 +96,9 @@ async def up(options: Options, stop: Stop) -> None:
         def database_url(role: str) -> str:
             return postgres.url(role, credentials.postgres[role], postgres_socket)
 
-        supervised = _Supervisor(stop)
+        supervisor = Supervisor(stop)
         await stack.enter_async_context(
-            supervised.child(
+            supervisor.child(
                 "postgres",
                 lambda: postgres.start(
                     folder.postgres,
@@ -115,7 +110,7 @@ async def up(options: Options, stop: Stop) -> None:
             )
         )
         nats_part = await stack.enter_async_context(
-            supervised.child(
+            supervisor.child(
                 "nats",
                 lambda: nats.start(configuration, nats_port, folder.log / "nats.log", keep_open=(children,)),
             )
@@ -145,7 +140,7 @@ async def up(options: Options, stop: Stop) -> None:
                 start_service("edge", workers=options.workers, host=place.address, port=str(options.port)),
             ),
         ):
-            await stack.enter_async_context(supervised.child(name, start))
+            await stack.enter_async_context(supervisor.child(name, start))
 
         async with bus.connect(nats_url("operator"), "operator", stop.unavailable, wait_s=START_S) as client:
             await _ready(client, place, https=options.https)
@@ -166,45 +161,6 @@ async def up(options: Options, stop: Stop) -> None:
         stack.callback(folder.withdraw)
         _greet(http, folder.path, token, link)
         await stop.wait()
-
-
-class _Supervisor:
-    """Starts children again when they die, ever more slowly if they keep dying."""
-
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
-
-    @asynccontextmanager
-    async def child(self, name: str, start: Start) -> AsyncIterator[Part]:
-        """Keeps a child running for as long as the block does."""
-        part = Part(name, start, await start())
-        watching = asyncio.create_task(self._watch(part))
-        try:
-            yield part
-        finally:
-            await cancel_and_wait(watching)
-            await part.stop(timeout_s=STOP_S)
-
-    async def _watch(self, part: Part) -> None:
-        loop = asyncio.get_running_loop()
-        deaths = 0
-        while True:
-            started = loop.time()
-            code = await part.process.wait()
-            if code in {EX_CONFIG, EX_DATAERR}:
-                # It said what is wrong with its settings; another try would say the same.
-                self._stop(exit_code=code)
-                return
-            if loop.time() - started > STEADY_S:
-                deaths = 0
-            log.warning("%s ended (%s); starting it again", part.name, code)
-            await asyncio.sleep(BACK_OFF_S[min(deaths, len(BACK_OFF_S) - 1)])
-            deaths += 1
-            try:
-                await part.start()
-            except (OSError, Unavailable) as error:
-                log.error("%s: %s", part.name, error)  # noqa: TRY400  # the next round tries again
-                self._stop(exit_code=EX_SOFTWARE) if deaths > len(BACK_OFF_S) else None
 
 
 async def _ready(client: Client, place: Place, *, https: bool) -> None:

@@ -15,9 +15,9 @@ from tallystick import connection as bus
 from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
-from tallystick_server.local import processes, threads as module, up as up_module
+from tallystick_server.local import processes, supervisor, threads as module
+from tallystick_server.local.supervisor import Supervisor
 from tallystick_server.local.threads import Journal, Threads
-from tallystick_server.local.up import _Supervisor
 from tallystick_server.runtime.lifecycle import Stop
 from tests.support.ports import free_port
 from tests.support.up import environment
@@ -53,7 +53,7 @@ async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
     metrics_service, nats_server, operator, tmp_path: Path, monkeypatch
 ):
     """A service is killed before it could have reported anything, twenty times."""
-    monkeypatch.setattr(up_module, "BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.0,))
     threads = Threads(tmp_path / "threads.json")
     spawned: list[asyncio.subprocess.Process] = []
 
@@ -64,7 +64,7 @@ async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
         return spawned[-1]
 
     async with publishing(threads, nats_server):
-        async with _Supervisor(Stop()).child("tokens", start):
+        async with Supervisor(Stop()).child("tokens", start):
             for number in range(KILLS):
                 while len(spawned) <= number:
                     await asyncio.sleep(0.001)

@@ -1,0 +1,61 @@
+"""Keeps child processes running: starts one again when it dies, ever more slowly if it keeps dying."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tallystick.errors import Unavailable
+from tallystick.tasks import cancel_and_wait
+from tallystick_server.local.stack import Part, Start
+from tallystick_server.runtime.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop
+
+log = logging.getLogger(__name__)
+
+BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""How long to wait before a child is started again, by how often it has died in a row."""
+STOP_S = 3.0
+"""How long a child may take to stop before it is killed."""
+STEADY_S = 10.0
+"""A child that ran this long is started again at once when it dies."""
+
+
+class Supervisor:
+    """Args:
+    stop: asked to stop if a child cannot run: its settings are wrong, or it does not start any more.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    @asynccontextmanager
+    async def child(self, name: str, start: Start) -> AsyncIterator[Part]:
+        """Keeps a child running for as long as the block does."""
+        part = Part(name, start, await start())
+        watching = asyncio.create_task(self._watch(part))
+        try:
+            yield part
+        finally:
+            await cancel_and_wait(watching)
+            await part.stop(timeout_s=STOP_S)
+
+    async def _watch(self, part: Part) -> None:
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            started = loop.time()
+            code = await part.process.wait()
+            if code in {EX_CONFIG, EX_DATAERR}:
+                # It said what is wrong with its settings; another try would say the same.
+                self._stop(exit_code=code)
+                return
+            if loop.time() - started > STEADY_S:
+                deaths = 0
+            log.warning("%s ended (%s); starting it again", part.name, code)
+            await asyncio.sleep(BACK_OFF_S[min(deaths, len(BACK_OFF_S) - 1)])
+            deaths += 1
+            try:
+                await part.start()
+            except (OSError, Unavailable) as error:
+                log.error("%s: %s", part.name, error)  # noqa: TRY400  # the next round tries again
+                self._stop(exit_code=EX_SOFTWARE) if deaths > len(BACK_OFF_S) else None
