@@ -606,7 +606,8 @@ class Run:
             )
             for row in rows
         )
-        verdicts = dict(zip(self.ids, await asyncio.gather(*map(self.is_accepted, self.ids)), strict=True))
+        known = list(self.ids)  # a command that is still running may add to them
+        verdicts = dict(zip(known, await asyncio.gather(*map(self.is_accepted, known)), strict=True))
         return tuple(audit), verdicts
 
     async def is_accepted(self, name: str) -> bool:
