@@ -28,8 +28,10 @@ async def sign_in_at_last(edge: httpx.AsyncClient, token: str) -> None:
 
 async def send(edge: httpx.AsyncClient, path: str, page: str | None = None, **fields: Any) -> httpx.Response:
     """Sends the form of a page: with the hidden fields that it has, and these."""
-    form = (await edge.get(page or path)).text
-    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+    async with asyncio.timeout(30):
+        while (form := await edge.get(page or path)).status_code == 503:
+            await asyncio.sleep(0.05)  # on a busy machine a service does not answer in time
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form.text))
     return await edge.post(path, data={**hidden, **fields})
 
 
