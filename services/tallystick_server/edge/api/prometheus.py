@@ -87,7 +87,7 @@ def _nats_version(client: Client) -> str:
     "/metrics",
     requires=Scope("metrics"),
     media_types=(TEXT_FORMAT, OPENMETRICS),
-    # Scrapers are told parameters for other exporters too, as `name[]`: they only choose from the answer.
+    # Scrapers send parameters of other exporters too, such as `name[]`, which filters their metrics.
     other_parameters="ignored",
     media_type=TEXT_FORMAT,
 )

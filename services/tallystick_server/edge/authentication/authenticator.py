@@ -23,7 +23,7 @@ async def authenticate(verifier: Verifier, credential: Credential) -> Authentica
     """The valid token that a credential stands for.
 
     Raises:
-        AuthError: there is none, or several.
+        AuthError: no valid token matches, or several do.
         Unavailable: this cannot be decided now.
     """
     if reason := credential.fault():

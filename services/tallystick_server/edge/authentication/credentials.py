@@ -29,7 +29,7 @@ class Credential(Struct, frozen=True, gc=False):
         kind: where it stands: ``bearer`` and ``basic`` in the Authorization header, ``query`` in ``?access_token=``,
             ``form`` in ``client_secret``, ``session`` in the dashboard's cookie. A request has ``none``; or it is
             ``ambiguous``: there are two, or the syntax leaves open what is meant.
-        value: the token, unchecked; of a session its secret. Empty where there is none.
+        value: the token, unchecked, or the secret of a session. Empty for ``none`` and ``ambiguous``.
         readings: every reading of the password of HTTP Basic that may be a token.
     """
 

@@ -1,5 +1,5 @@
 """What every request passes before its handler, in this order: syntax, token, scope, account, addresses, referrers,
-rate limit, body. The middleware has told who sends it; here it is told whether they may.
+rate limit, body. The middleware has authenticated the sender; the guard authorizes the request.
 """
 
 from msgspec import structs

@@ -21,7 +21,7 @@ class Public:
 
 @dataclass(frozen=True, slots=True)
 class AnyToken:
-    """A valid token, whatever its scopes.
+    """A valid token with any scopes.
 
     Args:
         account: where the account is named; without it, an account-bound token is rejected.

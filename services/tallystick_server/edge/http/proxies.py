@@ -10,7 +10,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 class TrustedProxies:
     """Args:
-    networks: the networks of our own proxies; nobody else is believed.
+    networks: the networks of our own proxies. Headers from other peers are ignored.
     """
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
