@@ -19,11 +19,13 @@ def relative(time: datetime, now: datetime) -> str:
     """``3 days from now``, ``2 hours ago``. Days are counted up to a year: an expiry "in a month" is too vague."""
     if abs(time - now) < timedelta(seconds=10):
         return "just now"  # the clocks of two machines differ: nothing was used a second from now
-    return humanize.naturaltime(time, when=now, months=False)
+    # A distance: humanize turns times into local ones, which jump when the clocks change, and none after 9999.
+    distance = humanize.naturaldelta(abs(time - now), months=False)
+    return f"{distance} from now" if time > now else f"{distance} ago"
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit that fits."""
+    """In the largest unit that fits; between one and two years, in years and days."""
     if seconds < 0.001:
         return "under 1 millisecond"
     return humanize.naturaldelta(seconds, months=False, minimum_unit="milliseconds")

@@ -1,5 +1,7 @@
 """How values are shown, wherever that is."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -35,6 +37,27 @@ def test_a_rate_limit_is_shown_exactly(limit, shown):
 def test_a_time_is_shown_by_its_distance(away, shown):
     now = datetime(2026, 2, 3, tzinfo=UTC)
     assert filters.relative(now + away, now) == shown
+
+
+@pytest.fixture
+def central_europe() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def test_a_distance_is_right_after_the_clocks_of_the_machine_went_back(central_europe):
+    now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # ten minutes after
+    assert filters.relative(now - timedelta(minutes=20), now) == "20 minutes ago"
+    assert filters.relative(now - timedelta(hours=3), now) == "3 hours ago"
+
+
+def test_the_first_and_the_last_time_there_is_are_shown():
+    now = datetime(2026, 10, 25, tzinfo=UTC)
+    assert filters.relative(datetime.max.replace(tzinfo=UTC), now) == "7,978 years from now"
+    assert filters.relative(datetime.min.replace(tzinfo=UTC), now) == "2,027 years ago"
 
 
 @pytest.mark.parametrize(
