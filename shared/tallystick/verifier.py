@@ -73,7 +73,7 @@ class Verifier:
         """The valid token that a value stands for.
 
         Raises:
-            AuthError: there is none; ``invalid_token``.
+            AuthError: the value is not a valid token; ``invalid_token``.
             Unavailable: this cannot be decided now.
         """
         return valid(await self.lookup.resolve(value))

@@ -89,7 +89,10 @@ async def test_the_standby_counts_within_seconds(
                     await send(stream, str(account))
                 await counted(connection, 22)
                 if number == signal.SIGSTOP:
-                    await until_async(lambda: "another metrics service counts" in first.read_text(), 20)
+                    try:
+                        await until_async(lambda: "another metrics service counts" in first.read_text(), 20)
+                    finally:
+                        print(first.read_text())  # says what it did instead
                 await send(stream, "last")
                 await counted(connection, 23)
     await connection.close()

@@ -189,7 +189,7 @@ class Cache:
             self._out_of_order.discard(self.applied_seq)
 
     def restart(self, seq: int) -> None:
-        """Empties the cache. `seq` is a committed change: whatever is looked up from now on is answered after it."""
+        """Empties the cache. `seq` is a committed change: every later lookup is answered after it."""
         self._entries.clear()
         self._negative.clear()
         self._pending.clear()

@@ -13,7 +13,7 @@ from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.tokens.format import digest
 
 MAX_LOOKUPS = 256
-"""Lookups under way at once. A flood of well-formed tokens that nobody knows waits for no more than this many."""
+"""Maximum number of pending lookups, so that a flood of unknown tokens does not queue up at the tokens service."""
 
 
 class TokenLookup:

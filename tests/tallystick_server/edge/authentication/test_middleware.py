@@ -1,4 +1,4 @@
-"""What reaches the framework holds no credential, whatever the cache knows of it."""
+"""A request reaches the framework without its credential, whether the token was cached or looked up."""
 
 from base64 import b64encode
 from typing import Any

@@ -7,7 +7,7 @@ from litestar import get, post
 
 from tallystick_server.edge.app import authenticated, routes
 from tallystick_server.edge.authorization.requirements import PUBLIC, SELF, AccountIn, Scope, Session
-from tallystick_server.edge.authorization.routes import declare_rules, public_paths, rules_of
+from tallystick_server.edge.authorization.routes import public_paths, rules_of
 from tallystick_server.edge.settings import Settings
 
 SETTINGS = Settings(nats_url="nats://nowhere")
@@ -64,12 +64,3 @@ def test_the_public_paths_are_known():
     for path, requires in declared:
         is_open = path == "/admin/sign-in" or path.startswith("/admin/assets/")
         assert requires == (PUBLIC if is_open else Session("admin")), path
-
-
-def test_rules_can_be_declared_again():
-    app = routes(SETTINGS)
-    before = [rules_of(handler) for route in app.routes for handler in getattr(route, "route_handlers", ())]
-    declare_rules(app, before_request=app.before_request)
-    assert before == [
-        rules_of(handler) for route in app.routes for handler in getattr(route, "route_handlers", ())
-    ]
