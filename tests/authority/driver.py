@@ -41,9 +41,9 @@ from tallystick.contracts.tokens import (
     REVOKE_TOKEN,
     ROTATE_TOKEN,
     AllRevoked,
+    CreatedToken,
     CreateToken,
     EditToken,
-    Made,
     RevokeAll,
     Revoked,
     RevokeToken,
@@ -532,7 +532,7 @@ class Run:
 
     def read_reply(self, command: Command, reply: Any, secret: token_format.Secret | None) -> Any:
         match reply:
-            case Made():
+            case CreatedToken():
                 if not reply.replayed and secret is not None:
                     self.learn(command.new, reply.token.id, secret.value)
                 return ("replayed" if reply.replayed else "token", *self.view(_json(reply.token)))

@@ -11,7 +11,7 @@ from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings as EdgeSettings
 from tallystick_server.metrics.consumer import ensure_stream
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app as tokens_app
 from tallystick_server.tokens.settings import Settings as TokensSettings
 from tests.authority.driver import System
@@ -34,7 +34,7 @@ async def serve(database_url: str, nats: Nats) -> AsyncIterator[System]:
         startup_timeout_s=10,
         max_tokens_per_creator=MAX_TOKENS_PER_CREATOR,
     )
-    stop = Stop()
+    stop = Shutdown()
     app: Any = create_app(EdgeSettings(nats_url=nats.edge))
     async with (
         bus.connect(nats.operator, "operator", wait_s=10) as operator,

@@ -8,7 +8,7 @@ import httpx
 
 from tallystick.coherence.cache import Cache
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts.propagation import SETTLE, Changed, Settle, Settled
+from tallystick.contracts.propagation import SETTLE, Settle, Settled, TokenChange
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 
@@ -34,4 +34,4 @@ def cache_of(edge: httpx.AsyncClient) -> Cache:
 def make_cold(edge: httpx.AsyncClient, token: str) -> None:
     """Has the edge forget a token, as for a notice of a change that comes twice."""
     digest = bytes.fromhex(token_format.digest(token) or "")
-    cache_of(edge).apply_changes([Changed(seq=0, key=notice_key(digest), rev=0)], 0)
+    cache_of(edge).apply_changes([TokenChange(seq=0, key=notice_key(digest), rev=0)], 0)

@@ -13,7 +13,7 @@ from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
 from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
 from tallystick_server.metrics import app
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tests.support.servers import Nats
 from tests.support.services import metrics_settings, running
 
@@ -63,7 +63,7 @@ async def counted(operator, expected: dict[str, float]) -> None:
 @asynccontextmanager
 async def service(database, nats_server, operator):
     settings = metrics_settings(database, nats_server)
-    stop = Stop()
+    stop = Shutdown()
     async with running(app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
         yield stop
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tallystick.contracts.records import Access, RateLimit, Restrictions, Token
+from tallystick.contracts.records import LastUse, RateLimit, Restrictions, Token
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TOKEN = Token(
@@ -19,7 +19,7 @@ TOKEN = Token(
     created=TIME,
     created_by="cli:me",
     rotated_to=None,
-    access=Access(),
+    access=LastUse(),
 )
 VECTOR = (
     "hKJpZNlAZWEzODczZjkyMzRmYjNiOGI3MDAwNDMzNzMxMzhjNzMwYzU2ZmQyZjdmYTI3ZGJjZGM2MWQ0YzljMmIyZGY4ZKdjcmVhdGVk"

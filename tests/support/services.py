@@ -23,7 +23,7 @@ from tallystick_server.local.stack import create_token
 from tallystick_server.metrics import app as metrics_app
 from tallystick_server.metrics.consumer import ensure_stream
 from tallystick_server.metrics.settings import Settings as MetricsSettings
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app as tokens_app
 from tallystick_server.tokens.settings import Settings as TokensSettings
 from tests.support.servers import Database, Nats
@@ -48,7 +48,7 @@ def sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def running(
-    service: Awaitable[None], stop: Stop, client: Client, operation: Operation, question
+    service: Awaitable[None], stop: Shutdown, client: Client, operation: Operation, question
 ) -> AsyncIterator[None]:
     """Runs a service around the block, from the moment it answers."""
     task = asyncio.ensure_future(service)
@@ -75,7 +75,7 @@ async def tokens_service(
     database: Database, nats_server: Nats, operator: Client, event_stream: None
 ) -> AsyncIterator[None]:
     settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
-    stop = Stop()
+    stop = Shutdown()
     async with running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         yield
 
@@ -93,7 +93,7 @@ def metrics_settings(database: Database, nats_server: Nats) -> MetricsSettings:
 @pytest.fixture
 async def metrics_service(database: Database, nats_server: Nats, operator: Client) -> AsyncIterator[None]:
     settings = metrics_settings(database, nats_server)
-    stop = Stop()
+    stop = Shutdown()
     async with running(metrics_app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
         yield
 

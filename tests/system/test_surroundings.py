@@ -19,7 +19,7 @@ from tallystick_server.local import nats, postgres
 from tallystick_server.local.data_dir import DataFolder, NotOurs
 from tallystick_server.local.processes import python_path
 from tallystick_server.local.up import Options, up
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.runtime.listening import resolve
 from tests.support.paths import PYTHON_PATH, ROOT
 from tests.support.polling import until
@@ -88,7 +88,7 @@ def test_a_socket_is_elsewhere_if_the_data_folder_does_not_suit_it(name: str):
 async def start(
     folder: Path, host: str = "127.0.0.1", port: int | None = None, nats_port: int | None = None
 ) -> None:
-    await up(Options(folder, host, port or free_port(), workers=1, nats_port=nats_port), Stop())
+    await up(Options(folder, host, port or free_port(), workers=1, nats_port=nats_port), Shutdown())
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "2001:db8::1", "[::1]", "a b", "x" * 300])

@@ -8,7 +8,7 @@ import pytest
 
 from tallystick.contracts.metrics import EXPOSITION, TOKENS_STATS, AskExposition, AskTokensStats
 from tallystick_server.metrics import app as metrics_app
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app as tokens_app
 from tallystick_server.tokens.settings import Settings
 from tests.support.polling import until_async
@@ -19,7 +19,7 @@ from tests.support.services import metrics_settings, running
 @pytest.mark.usefixtures("event_stream")
 async def test_it_starts_once_the_first_query_is_answered(name, database, nats_server, operator, caplog):
     connection = await asyncpg.connect(database.owner)
-    stop = Stop()
+    stop = Shutdown()
     if name == "tokens":
         settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
         service = running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats())

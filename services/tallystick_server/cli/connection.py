@@ -15,7 +15,7 @@ from tallystick import connection as bus
 from tallystick.coherence import propagation
 from tallystick.coherence.propagation import Creation, Propagation, call_and_wait
 from tallystick.contracts.operation import Actor, Failure, Operation
-from tallystick.contracts.tokens import CreateToken, Made, RotateToken
+from tallystick.contracts.tokens import CreatedToken, CreateToken, RotateToken
 from tallystick.errors import Unavailable
 from tallystick.rpc.call import call
 from tallystick_server.cli.output import fail
@@ -82,7 +82,7 @@ def change(operation: Operation[Q, R], question: Q) -> tuple[R, Propagation]:
     return or_fail(with_client(once))
 
 
-def create(operation: Operation[Any, Made], question: CreateToken | RotateToken) -> Creation:
+def create(operation: Operation[Any, CreatedToken], question: CreateToken | RotateToken) -> Creation:
     """A new token, whose secret has to be shown from here on."""
 
     async def once(client: Client) -> Creation | Failure:

@@ -43,7 +43,7 @@ from tallystick_server.edge.http.proxies import TrustedProxies
 from tallystick_server.edge.http.request_counter import RequestCounter
 from tallystick_server.edge.http.responses import JsonResponse
 from tallystick_server.edge.settings import Settings
-from tallystick_server.runtime.lifecycle import Stop, background
+from tallystick_server.runtime.lifecycle import Shutdown, background
 
 MAX_BODY_BYTES = 64 * 1024
 _TYPE = re.compile(r":\w+(?=})")  # of a path parameter
@@ -164,7 +164,7 @@ def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
     return options
 
 
-class _StopThisWorker(Stop):
+class _StopThisWorker(Shutdown):
     """Ends a worker whose NATS connection is closed for good. Its supervisor starts another one."""
 
     def __call__(self, *, exit_code: int = 0) -> None:

@@ -24,7 +24,7 @@ from tallystick.errors import Unavailable
 from tallystick_server.local import nats, postgres, processes
 from tallystick_server.local.stack import START_S, Stack, Start, create_token, service, until_ready
 from tallystick_server.runtime import AUTHORITY_SCRIPT
-from tallystick_server.runtime.lifecycle import Stop, run
+from tallystick_server.runtime.lifecycle import Shutdown, run
 from tallystick_server.runtime.nats_permissions import USERS, Cluster, Tls
 
 NODES = 3
@@ -236,7 +236,7 @@ async def first_token(running: Running) -> str:
     return secret.value
 
 
-async def serve(options: Options, stop: Stop) -> None:
+async def serve(options: Options, stop: Shutdown) -> None:
     with tempfile.TemporaryDirectory(prefix="tally-") as folder:
         async with cluster(options, Path(folder)) as running:
             token = await first_token(running)

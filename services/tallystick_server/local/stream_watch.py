@@ -17,7 +17,7 @@ from tallystick.contracts.metrics import COUNTING, AskCounting
 from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
 from tallystick_server.local.stack import Part
-from tallystick_server.runtime.lifecycle import Stop, background
+from tallystick_server.runtime.lifecycle import Shutdown, background
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ MIN_FREE_BYTES = 8 << 20
 
 
 @asynccontextmanager
-async def watching(url: str, store: Path, server: Part, stop: Stop) -> AsyncIterator[None]:
+async def watching(url: str, store: Path, server: Part, stop: Shutdown) -> AsyncIterator[None]:
     """Watches for as long as the block runs.
 
     Args:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from tallystick.errors import Unavailable
 from tallystick.tasks import cancel_and_wait
 from tallystick_server.local.stack import Part, Start
-from tallystick_server.runtime.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Stop
+from tallystick_server.runtime.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWARE, Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Supervisor:
     stop: asked to stop if a child cannot run: its settings are wrong, or it does not start any more.
     """
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Shutdown) -> None:
         self._stop = stop
 
     @asynccontextmanager

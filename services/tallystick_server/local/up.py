@@ -24,7 +24,7 @@ from tallystick_server.local.data_dir import RELOAD, AlreadyRunning, DataFolder,
 from tallystick_server.local.stack import RETRY_S, START_S, Start, create_token, service, until_ready
 from tallystick_server.local.supervisor import Supervisor
 from tallystick_server.local.threads import Threads
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.runtime.listening import Place, resolve
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Options(NamedTuple):
     https: bool = False
 
 
-async def up(options: Options, stop: Stop) -> None:
+async def up(options: Options, stop: Shutdown) -> None:
     """Starts everything, says where it is, and runs until ``stop``.
 
     Raises:

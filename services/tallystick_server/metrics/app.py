@@ -11,12 +11,12 @@ from tallystick_server.metrics.reconciliation import Recount
 from tallystick_server.metrics.settings import Settings
 from tallystick_server.metrics.store import schema
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import READY, Stop, background, touch_heartbeat_file
+from tallystick_server.runtime.lifecycle import READY, Shutdown, background, touch_heartbeat_file
 
 log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings, stop: Stop) -> None:
+async def run(settings: Settings, stop: Shutdown) -> None:
     """Raises:
     Unavailable: NATS or PostgreSQL did not come within ``settings.startup_timeout_s``.
     """

@@ -29,7 +29,7 @@ GAUGE_BYTES = 60_000
 a NATS message has room for."""
 LINE_BYTES = 40
 """What a series takes besides its labels: its number, and its name, which compression finds in the line before."""
-MOST = 1 << 40
+MAX_GAP = 1 << 40
 """More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
 MAX_GAUGE = 1e300
 """What a gauge may show: far enough below the largest float that the sum of all processes is one too."""
@@ -221,7 +221,7 @@ def _is_new(event: Decoded, state: State, tally: Tally) -> bool:
         tally.add(catalogue.DUPLICATES)
         return False
     if event.n > last + 1:
-        tally.add(catalogue.GAPS, min(event.n - last - 1, MOST))
+        tally.add(catalogue.GAPS, min(event.n - last - 1, MAX_GAP))
     state.sources[event.source, event.boot] = event.n
     return True
 

@@ -23,7 +23,7 @@ READY = "ready"
 log = logging.getLogger(__name__)
 
 
-class Stop:
+class Shutdown:
     """Asked to stop, by a signal or because going on makes no sense."""
 
     def __init__(self) -> None:
@@ -46,14 +46,14 @@ class Stop:
         await self.requested.wait()
 
 
-async def run(service: Callable[[Stop], Awaitable[None]], *, grace_s: float = 3) -> int:
+async def run(service: Callable[[Shutdown], Awaitable[None]], *, grace_s: float = 3) -> int:
     """Runs one service until SIGTERM or SIGINT and answers the exit code.
 
     Args:
         service: connects, serves until it is told to stop, closes what it opened.
         grace_s: how long it may take to finish what it has in hand, in seconds.
     """
-    stop = Stop()
+    stop = Shutdown()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -75,7 +75,7 @@ async def run(service: Callable[[Stop], Awaitable[None]], *, grace_s: float = 3)
 
 
 @asynccontextmanager
-async def background(work: Coroutine[None, None, None], stop: Stop) -> AsyncIterator[None]:
+async def background(work: Coroutine[None, None, None], stop: Shutdown) -> AsyncIterator[None]:
     """Runs endless work beside the block. Should it ever end or fail, the service stops rather than limps."""
 
     def ended(task: "asyncio.Task[None]") -> None:

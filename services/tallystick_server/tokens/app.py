@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from tallystick import connection as bus, producer as events
 from tallystick.rpc.server import serve
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import Stop, background, touch_heartbeat_file
+from tallystick_server.runtime.lifecycle import Shutdown, background, touch_heartbeat_file
 from tallystick_server.tokens.handlers.accounts import AccountHandlers
 from tallystick_server.tokens.handlers.imports import ImportHandlers
 from tallystick_server.tokens.handlers.leases import LeaseHandlers
@@ -28,7 +28,7 @@ from tallystick_server.tokens.store.sessions import Sessions
 log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings, stop: Stop) -> None:
+async def run(settings: Settings, stop: Shutdown) -> None:
     """Raises:
     Unavailable: NATS or PostgreSQL did not come within ``settings.startup_timeout_s``.
     NotARecord: the prepared token is none.

@@ -24,12 +24,12 @@ from tallystick.contracts.propagation import (
     ACKNOWLEDGED,
     CHANGED,
     Acknowledged,
-    Changed,
-    Changes,
+    ChangeNotice,
     GetChanges,
     Lease,
     RenewLease,
     Settled,
+    TokenChange,
 )
 from tallystick_server.runtime.postgres import UNAVAILABLE
 from tallystick_server.tokens.store.leases import LeaseRows
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 NOTICE = 400
 """Changes in one message: some 50 KB, under what a message may hold. An edge that missed more forgets everything."""
-KEPT = 100_000
+RETAINED_CHANGES = 100_000
 """Changes kept for edges that have to catch up."""
 MAX_EDGES = 10_000
 REMIND_S = 0.1
@@ -88,19 +88,19 @@ class Leases:
     async def release(self, edge: str) -> None:
         await self._rows.release(edge)
 
-    async def changes(self, request: GetChanges) -> Changes:
+    async def changes(self, request: GetChanges) -> ChangeNotice:
         """What came after a change; none of it where an edge had better forget everything."""
         found = await self._rows.changes_after(request.after, NOTICE + 1)
         if len(found) > NOTICE or not found or found[0].seq != request.after + 1:
-            return Changes(seq=await self._rows.latest_change(), changes=())
-        return Changes(seq=found[-1].seq, changes=tuple(found))
+            return ChangeNotice(seq=await self._rows.latest_change(), changes=())
+        return ChangeNotice(seq=found[-1].seq, changes=tuple(found))
 
-    async def announce(self, changed: Sequence[Changed]) -> None:
+    async def announce(self, changed: Sequence[TokenChange]) -> None:
         """Tells the edges what was committed. What does not get through, they miss in the numbers."""
         if not changed:
             return
         sent = changed if len(changed) <= NOTICE else ()
-        await self._publish(Changes(seq=max(change.seq for change in changed), changes=tuple(sent)))
+        await self._publish(ChangeNotice(seq=max(change.seq for change in changed), changes=tuple(sent)))
 
     async def settle(self, seq: int | None) -> Settled:
         """Waits a moment for a committed change to be true everywhere."""
@@ -123,7 +123,7 @@ class Leases:
                 await asyncio.wait_for(self._news.wait(), wait_s)
             except TimeoutError:
                 # An acknowledgement or a notice was lost, an edge is cut off, or it gave its lease back.
-                await self._publish(Changes(seq=seq, changes=()))
+                await self._publish(ChangeNotice(seq=seq, changes=()))
                 now_there = await self._look()
                 holders = {edge: holder for edge, holder in holders.items() if edge in now_there}
         edges = sum(self._reached(edge) >= seq for edge in holders)
@@ -135,7 +135,7 @@ class Leases:
             with suppress(*UNAVAILABLE):
                 await self._look()
                 await self._end_over()
-                await self._rows.forget_changes(KEPT)
+                await self._rows.forget_changes(RETAINED_CHANGES)
             await asyncio.sleep(min(1.0, self._seconds / 3))
 
     def count(self) -> int:
@@ -166,7 +166,7 @@ class Leases:
         holder = self._holders.get(edge)
         return max(self._acknowledged.get(edge, 0), holder.seq if holder else 0)
 
-    async def _publish(self, changes: Changes) -> None:
+    async def _publish(self, changes: ChangeNotice) -> None:
         with suppress(NatsError, OSError):
             await self._client.publish(CHANGED, msgspec.json.encode(changes))
 

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts.propagation import Changed
+from tallystick.contracts.propagation import TokenChange
 from tallystick.contracts.records import Token
-from tallystick.contracts.verification import RefusedToken, Verdict
+from tallystick.contracts.verification import RejectedToken, Verdict
 
 V = TypeVar("V")
 
@@ -46,7 +46,7 @@ class CachedToken:
 class NegativeEntry(NamedTuple):
     """An invalid token, until `ends`. If the token exists, `refused` says which it is and why it is invalid."""
 
-    refused: RefusedToken | None
+    refused: RejectedToken | None
     ends: float
 
 
@@ -165,7 +165,7 @@ class Cache:
 
     # Changes
 
-    def apply_changes(self, changes: Iterable[Changed], latest: int) -> None:
+    def apply_changes(self, changes: Iterable[TokenChange], latest: int) -> None:
         """Deletes what the changes invalidate. Changes may arrive twice, late, or in any order.
 
         Args:

@@ -16,7 +16,7 @@ from tallystick.contracts.propagation import (
     RELEASE_LEASE,
     RENEW_LEASE,
     Acknowledged,
-    Changes,
+    ChangeNotice,
     GetChanges,
     ReleaseLease,
     RenewLease,
@@ -59,7 +59,7 @@ class CacheInvalidation:
         while not self._transport.is_connected:
             await asyncio.sleep(RETRY_S)
         # Before the first lease is requested, on the same connection, so that every later change arrives.
-        await self._transport.subscribe(CHANGED, Changes, self._receive)
+        await self._transport.subscribe(CHANGED, ChangeNotice, self._receive)
         while True:
             await asyncio.sleep(await self._renew())
 
@@ -83,7 +83,7 @@ class CacheInvalidation:
         await self._acknowledge()
         return lease.seconds / 3
 
-    async def _receive(self, notice: Changes) -> None:
+    async def _receive(self, notice: ChangeNotice) -> None:
         self._cache.apply_changes(notice.changes, notice.seq)
         if self._is_behind():
             self._gap.set()

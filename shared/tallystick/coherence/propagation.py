@@ -9,7 +9,7 @@ from nats.aio.client import Client
 
 from tallystick.contracts.operation import Failure, Operation
 from tallystick.contracts.propagation import SETTLE, Settle
-from tallystick.contracts.tokens import CreateToken, Made, RotateToken
+from tallystick.contracts.tokens import CreatedToken, CreateToken, RotateToken
 from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.rpc.server import CLOCKS_S
@@ -35,7 +35,7 @@ class Creation(NamedTuple):
         everywhere: None if some cache has not confirmed yet that the old secret has changed.
     """
 
-    made: Made | None
+    made: CreatedToken | None
     everywhere: Propagation | None
 
 
@@ -56,7 +56,7 @@ async def call_and_wait(
 
 
 async def create(
-    client: Client, operation: Operation[Any, Made], request: CreateToken | RotateToken
+    client: Client, operation: Operation[Any, CreatedToken], request: CreateToken | RotateToken
 ) -> Creation | Failure:
     """Creates a token. A failure means that there is none: if the reply was lost, the token is looked up by its digest
     until the request can no longer be carried out.
@@ -67,8 +67,8 @@ async def create(
         request: the request, with the digest of the new secret.
     """
     started = time.monotonic()
-    reply: Made | Failure = await call(client, operation, request)
-    made: Made | None
+    reply: CreatedToken | Failure = await call(client, operation, request)
+    made: CreatedToken | None
     if not isinstance(reply, Failure):
         made = reply
     elif not reply.outcome_unknown:
@@ -85,8 +85,8 @@ async def create(
 
 
 async def _look_up(
-    client: Client, operation: Operation[Any, Made], digest: str, started: float
-) -> Made | Literal["not there", "unknown"]:
+    client: Client, operation: Operation[Any, CreatedToken], digest: str, started: float
+) -> CreatedToken | Literal["not there", "unknown"]:
     """The token, if it exists; ``not there`` if it does not and will not.
 
     A request is carried out until its deadline and the difference of the clocks have passed, and its transaction then
@@ -98,7 +98,7 @@ async def _look_up(
         is_over = time.monotonic() >= ends
         if not isinstance(verdict, Failure):
             if verdict.token is not None:
-                return Made(token=verdict.token)
+                return CreatedToken(token=verdict.token)
             if verdict.refused is not None:
                 return "unknown"
             if is_over:

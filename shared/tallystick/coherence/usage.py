@@ -11,7 +11,7 @@ import msgspec
 
 from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
-from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, Use
+from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, TokenUsage
 from tallystick.errors import AuthError
 from tallystick.rpc import batches
 
@@ -120,9 +120,11 @@ class Usage:
             await asyncio.sleep(REPORT_S)
             await self.flush(transport)
 
-    def take(self) -> deque[list[Use | RejectedRequest]]:
+    def take(self) -> deque[list[TokenUsage | RejectedRequest]]:
         """What is not reported yet, in reports that are each within the limit of a request."""
-        items: list[Use | RejectedRequest] = [each.reported(token) for token, each in self._uses.items()]
+        items: list[TokenUsage | RejectedRequest] = [
+            each.reported(token) for token, each in self._uses.items()
+        ]
         items += self._refusals
         self._uses, self._refusals = {}, []
         self._noted.clear()
@@ -163,7 +165,7 @@ class Usage:
             log.warning("usage cannot be reported for now: %s", failure.code)
         self._waiting = True
 
-    def _keep(self, reported: Iterable[Use | RejectedRequest]) -> None:
+    def _keep(self, reported: Iterable[TokenUsage | RejectedRequest]) -> None:
         refusals: list[RejectedRequest] = []
         for each in reported:
             if isinstance(each, RejectedRequest):
@@ -189,11 +191,13 @@ class _Uses:
         self.time = time
         self.address = address
 
-    def reported(self, token: str) -> Use:
-        return Use(id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address)
+    def reported(self, token: str) -> TokenUsage:
+        return TokenUsage(
+            id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address
+        )
 
 
-async def _send(transport: Transport, report: list[Use | RejectedRequest]) -> Failure | None:
+async def _send(transport: Transport, report: list[TokenUsage | RejectedRequest]) -> Failure | None:
     message = as_message(report)
     if not batches.fits(message, REPORT_USE.max_bytes):
         return Failure(code="bad_request", message="a single item over the limit")
@@ -201,12 +205,12 @@ async def _send(transport: Transport, report: list[Use | RejectedRequest]) -> Fa
     return reply if isinstance(reply, Failure) else None
 
 
-def as_message(report: list[Use | RejectedRequest]) -> ReportUse:
+def as_message(report: list[TokenUsage | RejectedRequest]) -> ReportUse:
     return ReportUse(
-        uses=tuple(each for each in report if isinstance(each, Use)),
+        uses=tuple(each for each in report if isinstance(each, TokenUsage)),
         refusals=tuple(each for each in report if isinstance(each, RejectedRequest)),
     )
 
 
-def _number(item: Use | RejectedRequest) -> int:
-    return item.count if isinstance(item, Use) else 1
+def _number(item: TokenUsage | RejectedRequest) -> int:
+    return item.count if isinstance(item, TokenUsage) else 1

@@ -8,7 +8,7 @@ from tallystick.contracts.messages import Ack, Digest, Message
 from tallystick.contracts.operation import Operation
 
 
-class Changed(Message, frozen=True):
+class TokenChange(Message, frozen=True):
     """A token changed or was created.
 
     Args:
@@ -23,14 +23,14 @@ class Changed(Message, frozen=True):
     rev: int
 
 
-class Changes(Message, frozen=True):
+class ChangeNotice(Message, frozen=True):
     """Changes in order, and the highest ``seq`` there is. As a notice to the edges it may hold none: then it only
     tells them what they ought to know. ``changes`` is always there: an acknowledgement of JetStream, which holds a
     ``seq`` too, is no notice.
     """
 
     seq: int
-    changes: tuple[Changed, ...]
+    changes: tuple[TokenChange, ...]
 
 
 class GetChanges(Message, frozen=True):
@@ -96,8 +96,8 @@ class Settled(Message, frozen=True):
 SETTLE = Operation("tallystick.v1.edge.tokens.settle", Settle, Settled)
 RENEW_LEASE = Operation("tallystick.v1.edge.tokens.renew_lease", RenewLease, Lease)
 RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Ack)
-GET_CHANGES = Operation("tallystick.v1.edge.tokens.changes", GetChanges, Changes)
+GET_CHANGES = Operation("tallystick.v1.edge.tokens.changes", GetChanges, ChangeNotice)
 CHANGED = "tallystick.v1.edge.notice.changed"
-"""Where `Changes` are published to every edge, as soon as they are committed."""
+"""Where `ChangeNotice` is published to every edge, as soon as they are committed."""
 ACKNOWLEDGED = "tallystick.v1.edge.notice.acknowledged"
 """Where every edge publishes `Acknowledged` to all replicas of the tokens service."""

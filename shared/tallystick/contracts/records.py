@@ -18,7 +18,7 @@ class Restrictions(Message, frozen=True, forbid_unknown_fields=True):
     rate_limit: RateLimit | None = None
 
 
-class Access(Message, frozen=True):
+class LastUse(Message, frozen=True):
     """When and from where the token was last used."""
 
     time: Time | None = None
@@ -41,7 +41,7 @@ class Token(Message, frozen=True):
     created: Time
     created_by: str
     rotated_to: str | None
-    access: Access
+    access: LastUse
     revoked: Time | None = None
     revision: int = 0
     revoked_by: str | None = None

@@ -27,7 +27,7 @@ from tallystick.contracts.accounts import (
 )
 from tallystick.contracts.messages import Message
 from tallystick.contracts.operation import Operation
-from tallystick.contracts.propagation import ACKNOWLEDGED, CHANGED, SETTLE, Acknowledged, Changes
+from tallystick.contracts.propagation import ACKNOWLEDGED, CHANGED, SETTLE, Acknowledged, ChangeNotice
 from tallystick.contracts.quotas import RECALLED, RecallQuota
 from tallystick.contracts.tokens import (
     CREATE_TOKEN,
@@ -61,7 +61,7 @@ ADMINISTRATIVE: tuple[Operation[Any, Any], ...] = (
 )
 """What edges ask for on behalf of a client. An operator asks for the same with `Operation.by_operator`."""
 
-NOTICES_TO_EDGES: Mapping[str, type[Message]] = {CHANGED: Changes, RECALLED: RecallQuota}
+NOTICES_TO_EDGES: Mapping[str, type[Message]] = {CHANGED: ChangeNotice, RECALLED: RecallQuota}
 """By subject, the messages that the tokens service publishes to every edge."""
 NOTICES_FROM_EDGES: Mapping[str, type[Message]] = {ACKNOWLEDGED: Acknowledged}
 """By subject, the messages that every edge publishes to all replicas of the tokens service."""

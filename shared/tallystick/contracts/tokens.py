@@ -28,7 +28,7 @@ def only_account(account: str, actor: Actor) -> CreateToken:
     return CreateToken(token=NewToken(account=account), digest="0" * 64, hint="", actor=actor)
 
 
-class Made(Message, frozen=True):
+class CreatedToken(Message, frozen=True):
     """A token that was made; ``replayed``: by an earlier request with the same Idempotency-Key, whose secret
     nobody kept.
     """
@@ -280,9 +280,9 @@ class AllRevoked(Message, frozen=True):
     living_descendants: int = 0
 
 
-CREATE_TOKEN = Operation("tallystick.v1.edge.tokens.create", CreateToken, Made, mutates=True)
+CREATE_TOKEN = Operation("tallystick.v1.edge.tokens.create", CreateToken, CreatedToken, mutates=True)
 EDIT_TOKEN = Operation("tallystick.v1.edge.tokens.edit", EditToken, EditedToken, settles=True)
-ROTATE_TOKEN = Operation("tallystick.v1.edge.tokens.rotate", RotateToken, Made, settles=True)
+ROTATE_TOKEN = Operation("tallystick.v1.edge.tokens.rotate", RotateToken, CreatedToken, settles=True)
 GET_LOG = Operation("tallystick.v1.edge.tokens.log", GetLog, TokenLog)
 FIND_REJECTED_REQUESTS = Operation(
     "tallystick.v1.edge.tokens.refusals", FindRejectedRequests, RejectedRequests

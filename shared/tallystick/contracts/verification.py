@@ -50,10 +50,10 @@ class Verdict(Message, frozen=True):
     expires_in: float | None = None
     rev: int = 0
     quota: Quota | None = None
-    refused: "RefusedToken | None" = None
+    refused: "RejectedToken | None" = None
 
 
-class RefusedToken(Message, frozen=True):
+class RejectedToken(Message, frozen=True):
     """Which token is not valid, and why.
 
     Args:
@@ -81,7 +81,7 @@ class Verdicts(Message, frozen=True):
     verdicts: tuple[Verdict, ...]
 
 
-class Use(Message, frozen=True):
+class TokenUsage(Message, frozen=True):
     """How often a token was used since the last report, and when and from where last."""
 
     id: str
@@ -102,7 +102,7 @@ class RejectedRequest(Message, frozen=True):
 
 
 class ReportUse(Message, frozen=True):
-    uses: tuple[Use, ...]
+    uses: tuple[TokenUsage, ...]
     refusals: tuple[RejectedRequest, ...]
 
 

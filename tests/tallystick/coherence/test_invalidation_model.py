@@ -15,7 +15,7 @@ import pytest
 
 from tallystick.coherence.cache import Cache, CachedToken, Known, PendingLookup
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts.propagation import Changed
+from tallystick.contracts.propagation import TokenChange
 from tallystick.contracts.verification import Verdict
 from tests.support.examples import TOKEN
 
@@ -25,7 +25,7 @@ END = 3
 """When the model's time stops: long enough for a lease to be granted late, to run out, and to be renewed."""
 KEY, OTHER = bytes(32), bytes([1] * 32)
 HONOURED, REVOKED = Verdict(code="active", token=TOKEN), Verdict(code="invalid_token")
-CHANGES = (Changed(seq=1, key=notice_key(KEY), rev=2), Changed(seq=2, key=notice_key(OTHER), rev=2))
+CHANGES = (TokenChange(seq=1, key=notice_key(KEY), rev=2), TokenChange(seq=2, key=notice_key(OTHER), rev=2))
 
 
 class Rules(NamedTuple):

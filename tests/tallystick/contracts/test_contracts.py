@@ -10,20 +10,20 @@ from tallystick.contracts.messages import FieldError
 from tallystick.contracts.operation import Actor, Failure, Operation
 from tallystick.contracts.propagation import (
     Acknowledged,
-    Changed,
-    Changes,
+    ChangeNotice,
     Lease,
     RenewLease,
     Settle,
     Settled,
+    TokenChange,
 )
 from tallystick.contracts.quotas import Quota, RecallQuota, ReturnedQuota, ReturnQuota, TakeQuota
 from tallystick.contracts.records import NewToken
 from tallystick.contracts.registry import ADMINISTRATIVE, operations
 from tallystick.contracts.tokens import (
+    CreatedToken,
     CreateToken,
     GetToken,
-    Made,
     RateLimitUpdate,
     RestrictionsUpdate,
     Revoked,
@@ -70,7 +70,7 @@ WIRE = [
             '"firstOnly":false,"idempotencyKey":null}'
         ),
     ),
-    (Made(token=TOKEN), f'{{"token":{TOKEN_BYTES},"replayed":false}}'),
+    (CreatedToken(token=TOKEN), f'{{"token":{TOKEN_BYTES},"replayed":false}}'),
     (TokenUpdate(disabled=True, expires=None), '{"expires":null,"disabled":true}'),
     (
         TokenUpdate(restrictions=RestrictionsUpdate(rate_limit=RateLimitUpdate(max_requests=5))),
@@ -120,7 +120,7 @@ WIRE = [
         '{"family":"tok_1","window":60,"starts":120,"limit":50}',
     ),
     (
-        Changes(seq=3, changes=(Changed(seq=3, key="ab" * 32, rev=2),)),
+        ChangeNotice(seq=3, changes=(TokenChange(seq=3, key="ab" * 32, rev=2),)),
         '{"seq":3,"changes":[{"seq":3,"key":"' + "ab" * 32 + '","rev":2}]}',
     ),
     (RenewLease(edge="edge_" + "0" * 26), '{"edge":"edge_' + "0" * 26 + '","seq":null}'),

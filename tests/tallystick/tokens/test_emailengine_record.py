@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tallystick.contracts.records import Access, Restrictions, Token
+from tallystick.contracts.records import LastUse, Restrictions, Token
 from tallystick.tokens import emailengine_record, record as token_record
 from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.emailengine_record import ACTIONS, GRANTABLE_GROUPS, loss
@@ -446,7 +446,7 @@ def import_allows(record: TokenRecord, request: Request) -> bool:
     token = Token(
         id=record.id, description="", scopes=wanted.scopes, account=wanted.account, metadata=None,
         restrictions=wanted.restrictions, not_before=None, expires=wanted.expires, disabled=False, hint="",
-        created=NOW, created_by="", rotated_to=None, access=Access(),
+        created=NOW, created_by="", rotated_to=None, access=LastUse(),
     )  # fmt: skip
     access = AccessRequest(request.scope, request.account, address=request.address, referrer=request.referrer)
     return (wanted.expires is None or request.at < wanted.expires) and check_access(token, access) is None

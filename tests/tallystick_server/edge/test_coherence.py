@@ -36,7 +36,7 @@ from tallystick.tokens.record import TokenRecord
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings as EdgeSettings
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app as tokens_app
 from tallystick_server.tokens.settings import Settings as TokensSettings
 from tallystick_server.tokens.store.queries import Store
@@ -57,7 +57,7 @@ async def tokens_running(
     settings = TokensSettings(
         nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10, cache_lease_s=lease_s
     )
-    stop = Stop()
+    stop = Shutdown()
     service = tokens_app.run(settings, stop)
     async with running(service, stop, operator, TOKENS_STATS, AskTokensStats()):
         yield

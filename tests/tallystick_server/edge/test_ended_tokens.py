@@ -13,7 +13,7 @@ import pytest
 
 from tallystick.contracts.messages import Message
 from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
-from tallystick.contracts.verification import VERIFY, RefusedToken, Verdict
+from tallystick.contracts.verification import VERIFY, RejectedToken, Verdict
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
@@ -186,9 +186,9 @@ async def test_an_edge_of_the_version_before_reads_the_verdict_about_a_replaced_
 
 
 def test_a_verdict_of_the_version_before_is_read():
-    old = msgspec.json.decode(b'{"id": "tok_a", "reason": "expired"}', type=RefusedToken)
+    old = msgspec.json.decode(b'{"id": "tok_a", "reason": "expired"}', type=RejectedToken)
     assert old.log_reason == "expired"
-    both = RefusedToken(id="tok_a", reason="revoked", replaced=True)
+    both = RejectedToken(id="tok_a", reason="revoked", replaced=True)
     assert both.log_reason == "revoked"
 
 

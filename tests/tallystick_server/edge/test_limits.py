@@ -34,7 +34,7 @@ from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings as EdgeSettings
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app as tokens_app
 from tallystick_server.tokens.settings import Settings as TokensSettings
 from tests.support.api import bearer
@@ -66,7 +66,7 @@ async def start_edge(url: str):
 async def edges(nats_server, database, operator, tokens_service):
     """Two edges; beside the one replica of the tokens service there is another."""
     settings = TokensSettings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
-    stop = Stop()
+    stop = Shutdown()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(
             running(tokens_app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats())

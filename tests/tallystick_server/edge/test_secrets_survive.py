@@ -81,7 +81,7 @@ async def test_an_outcome_that_stays_unknown_gives_the_secret_and_says_so(admin,
     page = (await send(admin, "/admin/tokens/new", scope="api", expires="never")).text
     assert "It is not known whether the token was created" in page
     lose(SIGN_IN.subject, sent=False)
-    for _ in range(Attempts.MOST + 1):  # which is no guess
+    for _ in range(Attempts.MAX_ATTEMPTS + 1):  # which is no guess
         assert (await sign_in(admin, value)).status_code == 503
     for secret in (answer.json()["token"], *re.findall(r'id="secret" class="code" value="(tly_\w+)"', page)):
         assert (await admin.get("/v1/self", headers=bearer(secret))).status_code == 200

@@ -15,7 +15,7 @@ from tallystick.coherence.transport import NatsTransport
 from tallystick.coherence.usage import Usage, as_message
 from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
 from tallystick.contracts.operation import Failure
-from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, Use
+from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, TokenUsage
 from tallystick.rpc.call import call
 from tallystick.rpc.server import serve
 from tallystick_server.edge.app import create_app
@@ -109,7 +109,7 @@ def test_every_report_is_within_the_limit_and_nothing_is_lost_or_doubled(items):
     reports = usage.take()
     assert all(len(msgspec.json.encode(as_message(report))) <= REPORT_USE.max_bytes for report in reports)
     reported = [item for report in reports for item in report]
-    assert Counter({use.id: use.count for use in reported if isinstance(use, Use)}) == uses
+    assert Counter({use.id: use.count for use in reported if isinstance(use, TokenUsage)}) == uses
     assert (
         Counter((each.id, each.reason, each.route) for each in reported if isinstance(each, RejectedRequest))
         == refusals
@@ -212,7 +212,10 @@ async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens
     flushing.cancel()
     await asyncio.wait([flushing])
     (report,) = usage.take()
-    assert [(type(item), getattr(item, "count", 1)) for item in report] == [(Use, 2), (RejectedRequest, 1)]
+    assert [(type(item), getattr(item, "count", 1)) for item in report] == [
+        (TokenUsage, 2),
+        (RejectedRequest, 1),
+    ]
 
 
 def test_what_is_kept_by_token_is_bounded_whoever_is_refused():

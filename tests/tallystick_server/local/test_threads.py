@@ -18,7 +18,7 @@ from tallystick.rpc.call import call
 from tallystick_server.local import processes, supervisor, threads as module
 from tallystick_server.local.supervisor import Supervisor
 from tallystick_server.local.threads import Journal, Threads
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tests.support.ports import free_port
 from tests.support.up import environment
 
@@ -64,7 +64,7 @@ async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
         return spawned[-1]
 
     async with publishing(threads, nats_server):
-        async with Supervisor(Stop()).child("tokens", start):
+        async with Supervisor(Shutdown()).child("tokens", start):
             for number in range(KILLS):
                 while len(spawned) <= number:
                     await asyncio.sleep(0.001)

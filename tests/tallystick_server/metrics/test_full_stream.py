@@ -14,7 +14,7 @@ from tallystick.metrics import catalogue
 from tallystick.producer import STREAM_FULL
 from tallystick_server.metrics import app, consumer, reconciliation
 from tallystick_server.metrics.consumer import NEARLY_FULL, Stream, ensure_stream, removable
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.runtime.settings import SettingsError
 from tests.support.counting import counted, send
 from tests.support.services import metrics_settings, running
@@ -63,7 +63,7 @@ async def small(database, nats_server, operator, monkeypatch):
     monkeypatch.setattr(consumer, "HOUSEKEEPING_S", 0.05)
     monkeypatch.setattr(reconciliation, "LOOK_S", 0.1)
     settings = msgspec.structs.replace(metrics_settings(database, nats_server), stream_max_bytes=LIMIT)
-    stop = Stop()
+    stop = Shutdown()
     async with running(app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):
         yield
 

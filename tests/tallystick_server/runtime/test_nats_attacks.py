@@ -22,7 +22,7 @@ from nats.js.api import ConsumerConfig
 from tallystick import connection as bus
 from tallystick.contracts.events import EVENTS_STREAM, RECONCILIATION_CONSUMER, STREAM_CONSUMER
 from tallystick.contracts.operation import Actor, Failure
-from tallystick.contracts.propagation import ACKNOWLEDGED, CHANGED, Acknowledged, Changes
+from tallystick.contracts.propagation import ACKNOWLEDGED, CHANGED, Acknowledged, ChangeNotice
 from tallystick.contracts.tokens import CREATE_TOKEN, LIST_TOKENS, ListTokens, TokenPage
 from tallystick.contracts.verification import REPORT_USE, VERIFY, Verdict, VerifyToken
 from tallystick.rpc.call import call
@@ -259,7 +259,7 @@ async def test_what_jetstream_delivers_is_nobody_s_request(one_account: str, hea
 async def test_a_publish_acknowledgement_is_no_notice():
     """Whoever publishes an event names where its acknowledgement goes: to the edges' notices, say."""
     acknowledgement = b'{"stream":"TALLYSTICK_EVENTS","seq":5000000}'
-    for kind in (Changes, Acknowledged):
+    for kind in (ChangeNotice, Acknowledged):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(acknowledgement, type=kind)
 

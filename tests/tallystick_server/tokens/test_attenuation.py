@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from hypothesis import given, strategies as st
 
-from tallystick.contracts.records import Access, NewToken, RateLimit, Restrictions, Token
+from tallystick.contracts.records import LastUse, NewToken, RateLimit, Restrictions, Token
 from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.rules import problems
 from tallystick_server.tokens.attenuation import exceeds
@@ -64,7 +64,7 @@ def made(new: NewToken) -> Token:
         created=NOW,
         created_by="",
         rotated_to=None,
-        access=Access(),
+        access=LastUse(),
         disabled=False,
         **msgspec.structs.asdict(new),
     )

@@ -17,9 +17,9 @@ from tallystick.contracts.tokens import (
     EDIT_TOKEN,
     REVOKE_TOKEN,
     ROTATE_TOKEN,
+    CreatedToken,
     CreateToken,
     EditToken,
-    Made,
     RevokeToken,
     RotateToken,
     TokenUpdate,
@@ -29,7 +29,7 @@ from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app
 from tallystick_server.tokens.settings import Settings
 from tallystick_server.tokens.store import schema as tokens_schema
@@ -50,7 +50,7 @@ def creation(value: str, **fields) -> CreateToken:
 
 @pytest.fixture
 async def second_replica(tokens_service, database: Database, nats_server: Nats, operator):
-    stop = Stop()
+    stop = Shutdown()
     settings = Settings(nats_url=nats_server.tokens, database_url=database.tokens, startup_timeout_s=10)
     async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         async with asyncio.timeout(30):
@@ -107,7 +107,7 @@ async def test_of_many_first_tokens_one_is_made(second_replica, operator):
             for _ in range(10)
         )
     )
-    assert sum(isinstance(reply, Made) for reply in replies) == 1
+    assert sum(isinstance(reply, CreatedToken) for reply in replies) == 1
     assert {reply.code for reply in replies if isinstance(reply, Failure)} == {"conflict"}
 
 
@@ -118,7 +118,7 @@ async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, ope
             for _ in range(8)
         )
     )
-    made = [reply for reply in replies if isinstance(reply, Made)]
+    made = [reply for reply in replies if isinstance(reply, CreatedToken)]
     assert len(made) == 8
     assert len({reply.token.id for reply in made}) == 1
     assert sum(not reply.replayed for reply in made) == 1
@@ -190,7 +190,7 @@ async def test_every_change_has_its_audit_row_and_its_announcement(
     rotation = RotateToken(
         id=token.id, grace=60, digest=token_format.digest(new) or "", hint="", actor=OPERATOR
     )
-    assert isinstance(await ask(operator, ROTATE_TOKEN.by_operator, rotation), Made)
+    assert isinstance(await ask(operator, ROTATE_TOKEN.by_operator, rotation), CreatedToken)
     # A change that is undone leaves no trace and no hole.
     refused = await ask(operator, ROTATE_TOKEN.by_operator, rotation)
     assert isinstance(refused, Failure)

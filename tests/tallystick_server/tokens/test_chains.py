@@ -26,7 +26,7 @@ from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick.tokens.ids import new_id
 from tallystick.tokens.record import TokenRecord
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app
 from tallystick_server.tokens.settings import Settings
 from tests.support.servers import Database, Nats
@@ -201,7 +201,7 @@ async def test_self_rotation_grants_itself_a_bounded_grace(caller):
 async def test_the_bounds_are_settings(
     database: Database, nats_server: Nats, event_stream, edge_client, operator
 ):
-    stop = Stop()
+    stop = Shutdown()
     settings = Settings(
         nats_url=nats_server.tokens,
         database_url=database.tokens,

@@ -23,7 +23,7 @@ from tallystick.contracts.tokens import (
 from tallystick.rpc.call import call
 from tallystick.tokens.record import NotARecord
 from tallystick_server.runtime import postgres
-from tallystick_server.runtime.lifecycle import Stop
+from tallystick_server.runtime.lifecycle import Shutdown
 from tallystick_server.tokens import app
 from tallystick_server.tokens.prepared import import_prepared
 from tallystick_server.tokens.settings import Settings
@@ -217,7 +217,7 @@ async def test_the_account_of_a_prepared_token_is_created_and_the_service_starts
         prepared_token=prepared(account="acc-a"),
     )
     for _ in range(2):
-        stop = Stop()
+        stop = Shutdown()
         async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
             assert await accounts(operator) == {"acc-a"}
             assert await token_ids(operator) == {record(1)["id"]}

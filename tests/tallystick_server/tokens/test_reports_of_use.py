@@ -8,7 +8,7 @@ import asyncpg
 from tallystick.contracts.messages import Ack
 from tallystick.contracts.operation import Actor, Failure
 from tallystick.contracts.tokens import GET_LOG, GetLog, TokenLog
-from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, Use
+from tallystick.contracts.verification import REPORT_USE, RejectedRequest, ReportUse, TokenUsage
 from tallystick.rpc.call import call
 from tallystick.tokens.rules import MAX_LOGGED
 from tallystick_server.runtime import postgres
@@ -23,7 +23,9 @@ async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, 
     _, token = await issue(operator, "api")
     client = edge._transport.app._app.state.client
     for number, seconds in ((1, 10), (2, 0), (4, 20), (8, 5)):
-        use = Use(id=token.id, count=number, time=NOW + timedelta(seconds=seconds), ip=f"192.0.2.{seconds}")
+        use = TokenUsage(
+            id=token.id, count=number, time=NOW + timedelta(seconds=seconds), ip=f"192.0.2.{seconds}"
+        )
         assert await call(client, REPORT_USE, ReportUse(uses=(use,), refusals=())) == Ack()
     connection = await asyncpg.connect(database.tokens)
     row = await connection.fetchrow(
@@ -55,7 +57,7 @@ async def test_a_report_and_a_change_do_not_wait_for_each_other(tokens_service, 
     first = await caller.create("api")
     successor = await caller.rotate(first, grace=60)
     second = await caller.create("api", by=successor)
-    uses = [Use(id=each.id, count=1, time=NOW, ip=None) for each in (successor, second)]
+    uses = [TokenUsage(id=each.id, count=1, time=NOW, ip=None) for each in (successor, second)]
     async with postgres.pool(database.tokens, schema=SCHEMA, wait_s=10) as pool:
         store = Store(pool)
         async with store.change(Actor(name="test")) as change:

@@ -12,8 +12,8 @@ from tallystick.contracts.operation import Actor
 from tallystick.contracts.tokens import (
     LIST_TOKENS,
     ROTATE_TOKEN,
+    CreatedToken,
     ListTokens,
-    Made,
     RotateToken,
     TokenPage,
     TokenState,
@@ -207,7 +207,7 @@ async def rotate(operator, id_: str) -> None:
         ROTATE_TOKEN.by_operator,
         RotateToken(id=id_, digest=secret.digest, hint=secret.hint, grace=3600, actor=Actor(name="test")),
     )
-    assert isinstance(made, Made), made
+    assert isinstance(made, CreatedToken), made
 
 
 async def test_only_tokens_in_use_that_were_made_for_longer_are_a_reason_to_act(

@@ -19,7 +19,7 @@ from tallystick.contracts.tokens import LIST_TOKENS, ListTokens, Revoked, TokenP
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.emailengine_form import EmailEngineToken, form_problems, new_token
 from tallystick_server.edge.api.parameters import Account
-from tallystick_server.edge.api.tokens import CreatedToken, make, revocation, revoke_everywhere
+from tallystick_server.edge.api.tokens import TokenWithSecret, make, revocation, revoke_everywhere
 from tallystick_server.edge.api.upstream import account_faults, actor, ask
 from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.authorization.requirements import AccountIn, Scope
@@ -84,7 +84,7 @@ async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fiel
 )
 async def create(
     request: HttpRequest, data: JSONBody[EmailEngineToken] = NO_FIELDS
-) -> Response[CreatedToken]:
+) -> Response[TokenWithSecret]:
     """Makes a token from EmailEngine's request body and shows its secret, once.
 
     A body that Tallystick cannot express exactly is rejected: the token is never wider than it would be at EmailEngine.

@@ -9,7 +9,7 @@ from msgspec import Struct
 from tallystick.contracts.accounts import AccountDeleted, AccountLog, AccountPage, AddedAccount
 from tallystick.contracts.audit import Change, RejectedAttempt
 from tallystick.contracts.messages import FieldError
-from tallystick.contracts.records import Access, Account, NewToken, RateLimit, Restrictions, Token
+from tallystick.contracts.records import Account, LastUse, NewToken, RateLimit, Restrictions, Token
 from tallystick.contracts.tokens import (
     EditedToken,
     RateLimitUpdate,
@@ -26,9 +26,9 @@ from tallystick_server.edge.api.oauth import Introspection, IntrospectionForm, T
 from tallystick_server.edge.api.prometheus import Health, Stats
 from tallystick_server.edge.api.tokens import (
     AccountRevocation,
-    CreatedToken,
     Revocation,
     Rotation,
+    TokenWithSecret,
     UnknownOutcome,
 )
 from tallystick_server.edge.http.errors import Problem
@@ -44,7 +44,7 @@ _RESTRICTIONS = Restrictions(
     referrers=("https://example.org/*",),
     rate_limit=RateLimit(max_requests=100, time_window=60),
 )
-_ACCESS = Access(time=datetime(2026, 11, 23, 9, tzinfo=UTC), ip="192.0.2.7")
+_ACCESS = LastUse(time=datetime(2026, 11, 23, 9, tzinfo=UTC), ip="192.0.2.7")
 _TOKEN = Token(
     id=_ID,
     description="nightly report",
@@ -100,7 +100,7 @@ _ALL: tuple[Struct, ...] = (
         expires=_EXPIRES,
     ),
     TokenUpdate(description="weekly report", disabled=True),
-    CreatedToken(token=_SECRET, **msgspec.structs.asdict(_TOKEN)),
+    TokenWithSecret(token=_SECRET, **msgspec.structs.asdict(_TOKEN)),
     UnknownOutcome(token=_SECRET),
     Rotation(grace=3600),
     TokenPage(total=1, page=0, pages=1, tokens=(_TOKEN,)),

@@ -22,7 +22,7 @@ from tallystick import VERSION
 from tallystick.tokens import rules
 from tallystick_server.edge.api.bounds import REQUIRED, add_bounds
 from tallystick_server.edge.api.examples import EXAMPLES
-from tallystick_server.edge.api.tokens import CreatedToken, UnknownOutcome
+from tallystick_server.edge.api.tokens import TokenWithSecret, UnknownOutcome
 from tallystick_server.edge.authorization.requirements import (
     SELF,
     AnyToken,
@@ -271,7 +271,7 @@ def _successes(handler: HTTPRouteHandler, *, needs_token: bool) -> dict[str, Obj
         response["content"] = {name: {"schema": {"type": "string"}} for name in names}
     elif kind not in {None, type(None)}:
         response["content"] = {"application/json": _content(kind)}
-    if kind is not CreatedToken:
+    if kind is not TokenWithSecret:
         return {str(handler.status_code): response}
     created = {**response, "headers": response["headers"] | _headers("Location")}
     replayed = {**response, "description": "Made by this Idempotency-Key before: without the secret."}

@@ -51,7 +51,7 @@ T = TypeVar("T", bound=Token)
 NO_STORE = {"cache-control": "no-store"}
 
 
-class CreatedToken(Token, frozen=True, kw_only=True):
+class TokenWithSecret(Token, frozen=True, kw_only=True):
     """A new token, with its secret for the only time.
 
     Args:
@@ -132,7 +132,7 @@ NO_GRACE = Rotation()
 NO_FIELDS = NewToken()
 
 
-async def make(request: HttpRequest, wanted: NewToken, *, status: int) -> Response[CreatedToken]:
+async def make(request: HttpRequest, wanted: NewToken, *, status: int) -> Response[TokenWithSecret]:
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
@@ -148,7 +148,7 @@ async def make(request: HttpRequest, wanted: NewToken, *, status: int) -> Respon
     return _shown(created, secret.value, status)
 
 
-async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[CreatedToken]:
+async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[TokenWithSecret]:
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
@@ -223,7 +223,7 @@ async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fi
 
 
 @post("/v1/tokens", requires=Scope("api:tokens:write", account=AccountIn.BODY), more_faults=_account_faults)
-async def create(request: HttpRequest, data: JSONBody[NewToken] = NO_FIELDS) -> Response[CreatedToken]:
+async def create(request: HttpRequest, data: JSONBody[NewToken] = NO_FIELDS) -> Response[TokenWithSecret]:
     """Makes a token and shows its secret, once."""
     return await make(request, data, status=201)
 
@@ -341,7 +341,7 @@ async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[TokenUpda
 )
 async def rotate(
     request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation] = NO_GRACE
-) -> Response[CreatedToken]:
+) -> Response[TokenWithSecret]:
     """Makes the token's successor; the old secret lives on for the grace period at most."""
     return await renew(request, token_id, data.grace)
 
@@ -420,7 +420,7 @@ async def show_self(request: HttpRequest) -> Response[Token]:
 
 
 @post("/v1/self/rotate", requires=SELF)
-async def rotate_self(request: HttpRequest, data: JSONBody[Rotation] = NO_GRACE) -> Response[CreatedToken]:
+async def rotate_self(request: HttpRequest, data: JSONBody[Rotation] = NO_GRACE) -> Response[TokenWithSecret]:
     """Renew me."""
     return await renew(request, token_of(request).id, data.grace)
 
@@ -435,20 +435,22 @@ def _record(token: T) -> Response[T]:
     return Response(token, headers={**NO_STORE, "etag": etag(token)})
 
 
-def _shown(created: Creation, value: str, status: int) -> Response[CreatedToken]:
+def _shown(created: Creation, value: str, status: int) -> Response[TokenWithSecret]:
     made = created.made
     if made is None:
         return Response(UnknownOutcome(token=value), status_code=202, headers=NO_STORE)  # type: ignore[arg-type]  # as the document says
     record = msgspec.structs.asdict(made.token)
     if made.replayed:
         return Response(
-            CreatedToken(code="already_created", **record),
+            TokenWithSecret(code="already_created", **record),
             status_code=200,
             headers={**NO_STORE, "etag": etag(made.token)},
         )
     headers = {**NO_STORE, "location": f"/v1/tokens/{made.token.id}", "etag": etag(made.token)}
     settled = created.everywhere is not None
-    return Response(CreatedToken(token=value, settled=settled, **record), status_code=status, headers=headers)
+    return Response(
+        TokenWithSecret(token=value, settled=settled, **record), status_code=status, headers=headers
+    )
 
 
 HANDLERS: list[Any] = [

@@ -10,7 +10,7 @@ from tallystick.coherence import propagation
 from tallystick.coherence.propagation import Creation, Propagation
 from tallystick.contracts.messages import FieldError
 from tallystick.contracts.operation import Actor, Failure, Operation
-from tallystick.contracts.tokens import CREATE_TOKEN, CreateToken, Made, RotateToken, only_account
+from tallystick.contracts.tokens import CREATE_TOKEN, CreatedToken, CreateToken, RotateToken, only_account
 from tallystick.rpc.call import call
 from tallystick.tokens import rules
 from tallystick.tokens.access import MAX_REFERRER_BYTES
@@ -53,7 +53,7 @@ async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) 
 
 
 async def create(
-    request: HttpRequest, operation: Operation[Any, Made], question: CreateToken | RotateToken
+    request: HttpRequest, operation: Operation[Any, CreatedToken], question: CreateToken | RotateToken
 ) -> Creation:
     """A new token, whose secret has to be shown from here on.
 

@@ -297,7 +297,7 @@ class CookieNames:
 class Attempts:
     """Bounds how often an address may try to sign in: by this edge, and for a bounded number of addresses."""
 
-    MOST = 10
+    MAX_ATTEMPTS = 10
     WINDOW_S = 60.0
     ADDRESSES = 10_000
 
@@ -314,10 +314,10 @@ class Attempts:
         count, ends = self._counted.pop(key, (0, 0.0))
         if boot_time() >= ends:
             count, ends = 0, boot_time() + self.WINDOW_S
-        self._counted[key] = (min(count + 1, self.MOST), ends)
+        self._counted[key] = (min(count + 1, self.MAX_ATTEMPTS), ends)
         if len(self._counted) > self.ADDRESSES:
             self._counted.popitem(last=False)
-        if count >= self.MOST:
+        if count >= self.MAX_ATTEMPTS:
             raise TooManyAttempts
 
     def refund(self, address: str | None) -> None:

@@ -22,6 +22,7 @@ from tallystick.contracts.tokens import (
     REVOKE_TOKEN,
     ROTATE_TOKEN,
     AllRevoked,
+    CreatedToken,
     CreateToken,
     EditedToken,
     EditToken,
@@ -30,7 +31,6 @@ from tallystick.contracts.tokens import (
     GetToken,
     GetUse,
     ListTokens,
-    Made,
     RejectedRequests,
     RevokeAll,
     Revoked,
@@ -100,11 +100,11 @@ class TokenHandlers:
             }
         )
 
-    async def create_token(self, request: CreateToken) -> Made | Failure:
+    async def create_token(self, request: CreateToken) -> CreatedToken | Failure:
         wanted = rules.in_utc(request.token)
         problems = rules.problems(wanted, datetime.now(UTC))
 
-        async def work(change: Transaction) -> Made:
+        async def work(change: Transaction) -> CreatedToken:
             change.authority.require(operations.CREATE, account=wanted.account)
             # The name of none is not looked up: it may be anything.
             is_lockable = wanted.account is not None and rules.is_account(wanted.account)
@@ -118,7 +118,9 @@ class TokenHandlers:
                 raise Rejected(conflict("there are tokens already"))
             await self._require_room(change, authority)
             record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=wanted, hint=request.hint)
-            return Made(token=await change.insert(record, limited_by=transitions.limited_holder(authority)))
+            return CreatedToken(
+                token=await change.insert(record, limited_by=transitions.limited_holder(authority))
+            )
 
         return await self._unit.change(CREATE_TOKEN, operations.CREATE, request, work)
 
@@ -177,11 +179,11 @@ class TokenHandlers:
 
         return await self._unit.change(EDIT_TOKEN, rule, request, work)
 
-    async def rotate_token(self, request: RotateToken) -> Made | Failure:
+    async def rotate_token(self, request: RotateToken) -> CreatedToken | Failure:
         if not 0 <= request.grace <= rules.MAX_GRACE_S:
             return bad_request(FieldError(field="grace", message=f"0 to {rules.MAX_GRACE_S} seconds"))
 
-        async def work(change: Transaction) -> Made:
+        async def work(change: Transaction) -> CreatedToken:
             found = await transitions.find_target(change, operations.ROTATE, id=request.id)
             authority = await change.lock(found.chain)
             chain, target = await transitions.locked(change, found)
@@ -208,7 +210,7 @@ class TokenHandlers:
             )
             limited_by = transitions.limited_holder(authority) or target
             token = await change.rotate(target, record, request.grace, family=limited_by.family)
-            return Made(token=token)
+            return CreatedToken(token=token)
 
         return await self._unit.change(ROTATE_TOKEN, operations.ROTATE, request, work)
 

@@ -16,7 +16,7 @@ from tallystick.contracts.messages import FieldError
 from tallystick.contracts.operation import Actor, Failure, Operation
 from tallystick.contracts.records import NewToken
 from tallystick.contracts.tokens import (
-    Made,
+    CreatedToken,
     RevokeToken,
 )
 from tallystick.metrics import catalogue
@@ -220,7 +220,7 @@ async def _once(
         of_itself = getattr(request, "id", None) == token.id or digest == request.actor.token
         authority.require(rule, account=token.account, of_itself=of_itself)
     reply = msgspec.json.decode(before, type=operation.reply)
-    if isinstance(reply, Made):
+    if isinstance(reply, CreatedToken):
         return msgspec.structs.replace(reply, replayed=True)
     return reply
 

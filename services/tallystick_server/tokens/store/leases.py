@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tallystick.coherence.notices import notice_key
-from tallystick.contracts.propagation import Changed
+from tallystick.contracts.propagation import TokenChange
 from tallystick_server.runtime.postgres import Pool
 
 
@@ -52,11 +52,11 @@ class LeaseRows:
         seq: int = await self._pool.fetchval("select seq from change_number")
         return seq
 
-    async def changes_after(self, seq: int, limit: int) -> Sequence[Changed]:
+    async def changes_after(self, seq: int, limit: int) -> Sequence[TokenChange]:
         found = await self._pool.fetch(
             "select seq, digest, rev from change where seq > $1 order by seq limit $2", seq, limit
         )
-        return [Changed(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"]) for row in found]
+        return [TokenChange(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"]) for row in found]
 
     async def forget_changes(self, kept: int) -> None:
         """Deletes all but the newest."""

@@ -13,7 +13,7 @@ from tallystick.contracts.accounts import AccountLog, ListAccounts
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.records import Account, Token
 from tallystick.contracts.tokens import ListTokens, TokenLog
-from tallystick.contracts.verification import RefusedToken, RejectedRequest, Use, Verdict
+from tallystick.contracts.verification import RejectedRequest, RejectedToken, TokenUsage, Verdict
 from tallystick.tokens import rules
 from tallystick.tokens.record import TokenRecord
 from tallystick_server.runtime.postgres import Pool
@@ -167,7 +167,7 @@ class Store:
         if row["refused"] is not None:
             return Verdict(
                 code="invalid_token",
-                refused=RefusedToken(
+                refused=RejectedToken(
                     id=row["id"],
                     reason=row["refused"],
                     replaced=row["refused"] == "expired" and row["rotated_to"] is not None,
@@ -176,7 +176,7 @@ class Store:
             )
         return Verdict(code="active", token=rows.token(row), expires_in=row["expires_in"], rev=row["rev"])
 
-    async def report(self, uses: Sequence[Use], refusals: Sequence[RejectedRequest]) -> None:
+    async def report(self, uses: Sequence[TokenUsage], refusals: Sequence[RejectedRequest]) -> None:
         """Stores when tokens were last used, and their rejected requests. Only the newest of those are kept."""
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
             # Chains are locked in order, as changes lock them: the join below updates rows in any order, and a change that

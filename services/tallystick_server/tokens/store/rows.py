@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from tallystick.contracts.audit import Change, RejectedAttempt
-from tallystick.contracts.records import Access, Account, NewToken, Restrictions, Token
+from tallystick.contracts.records import Account, LastUse, NewToken, Restrictions, Token
 from tallystick.contracts.tokens import EXPIRING_DAYS, TokenOrder, TokenState
 from tallystick.contracts.verification import RejectedRequest
 
@@ -139,7 +139,7 @@ def token(row: asyncpg.Record) -> Token:
         created=row["created"],
         created_by=row["created_by"],
         rotated_to=row["rotated_to"],
-        access=Access(time=row["last_used"], ip=row["last_ip"]),
+        access=LastUse(time=row["last_used"], ip=row["last_ip"]),
         revoked=row["revoked"],
         revision=row["rev"],
         revoked_by=row["revoked_by"],

@@ -15,7 +15,7 @@ import msgspec
 from tallystick.coherence.notices import notice_key
 from tallystick.contracts.events import AccountAdded, AccountDeletedEvent, TokenChanged
 from tallystick.contracts.operation import Actor
-from tallystick.contracts.propagation import Changed
+from tallystick.contracts.propagation import TokenChange
 from tallystick.contracts.records import Account, NewToken, Token
 from tallystick.tokens.record import TokenRecord
 from tallystick.tokens.rules import canonical
@@ -62,7 +62,7 @@ class Transaction:
         self._authority: Authority | None = None
         self._numbered: dict[str, None] = {}
         self._announced: list[tuple[str, msgspec.Struct]] = []
-        self.changed: list[Changed] = []
+        self.changed: list[TokenChange] = []
         """What the edges have to forget once this is committed."""
 
     @property
@@ -577,7 +577,7 @@ class Transaction:
             timeout=DESCENDANTS_S,
         )
         self.changed = [
-            Changed(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"])
+            TokenChange(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"])
             for row in sorted(numbered, key=lambda row: int(row["seq"]))
         ]
 

@@ -15,7 +15,7 @@ from tallystick.coherence.transport import NatsTransport
 from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
-from tallystick.contracts.records import Access, RateLimit, Restrictions, Token
+from tallystick.contracts.records import LastUse, RateLimit, Restrictions, Token
 from tallystick.contracts.tokens import (
     EDIT_TOKEN,
     GET_LOG,
@@ -96,7 +96,7 @@ def a_token(**fields: Any) -> Token:
         "created": datetime.now(UTC),
         "created_by": "",
         "rotated_to": None,
-        "access": Access(),
+        "access": LastUse(),
     }
     return Token(**{**facts, **fields})
 

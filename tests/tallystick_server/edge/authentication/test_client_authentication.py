@@ -17,7 +17,7 @@ from tallystick.contracts.accounts import ADD_ACCOUNT, AddAccount
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
 from tallystick.contracts.records import NewToken, RateLimit, Restrictions, Token
-from tallystick.contracts.tokens import CREATE_TOKEN, REVOKE_TOKEN, CreateToken, Made, RevokeToken
+from tallystick.contracts.tokens import CREATE_TOKEN, REVOKE_TOKEN, CreatedToken, CreateToken, RevokeToken
 from tallystick.contracts.verification import VERIFY, Verdict, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
@@ -70,7 +70,7 @@ async def create(operator, value: str, *scopes: str, **fields: Any) -> Token:
         actor=ACTOR,
     )
     made = await call(operator, CREATE_TOKEN.by_operator, question)
-    assert isinstance(made, Made), made
+    assert isinstance(made, CreatedToken), made
     return made.token
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tallystick.contracts.messages import FieldError
-from tallystick.contracts.records import Access, Restrictions, Token
+from tallystick.contracts.records import LastUse, Restrictions, Token
 from tallystick.contracts.tokens import RestrictionsUpdate, TokenUpdate
 from tallystick_server.edge.dashboard import forms
 
@@ -26,7 +26,7 @@ STORED = Token(
     created=NOW - timedelta(days=9),
     created_by="test",
     rotated_to=None,
-    access=Access(),
+    access=LastUse(),
 )
 
 

@@ -256,7 +256,7 @@ async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, oper
 
 async def test_guessing_is_bounded(edge, operator, services):
     value, _ = await issue(operator, "admin")
-    for _ in range(Attempts.MOST):
+    for _ in range(Attempts.MAX_ATTEMPTS):
         assert (await sign_in(edge, token_format.mint())).status_code == 401
     for guess in (token_format.mint(), value):
         answer = await sign_in(edge, guess)
@@ -273,12 +273,12 @@ async def test_guesses_in_parallel_are_counted_before_they_are_judged(edge, oper
 
 async def test_who_signs_in_again_and_again_is_no_guesser(edge, operator, services):
     value, _ = await issue(operator, "admin")
-    for _ in range(Attempts.MOST + 5):
+    for _ in range(Attempts.MAX_ATTEMPTS + 5):
         assert (await sign_in(edge, f" {value}\t")).status_code == 303  # as it may be pasted
 
 
 async def test_a_link_works_where_others_have_guessed(edge, operator, services):
-    for _ in range(Attempts.MOST + 1):
+    for _ in range(Attempts.MAX_ATTEMPTS + 1):
         await sign_in(edge, token_format.mint())
     _, token = await issue(operator, "admin")
     link = login_link.new(token.id, OPERATOR, seconds=60)
@@ -389,7 +389,7 @@ def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pyt
     clock = 1000.0
     monkeypatch.setattr(sessions, "boot_time", lambda: clock)
     attempts = Attempts()
-    for number in range(Attempts.MOST):
+    for number in range(Attempts.MAX_ATTEMPTS):
         attempts.start(f"2001:db8::{number}")
         attempts.start("192.0.2.1")
     for blocked in ("2001:db8::ffff", "192.0.2.1", "::ffff:192.0.2.1"):
@@ -405,7 +405,7 @@ def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pyt
     for number in range(Attempts.ADDRESSES):
         attempts.start(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(attempts._counted) == Attempts.ADDRESSES  # what is kept is bounded
-    for _ in range(Attempts.MOST):
+    for _ in range(Attempts.MAX_ATTEMPTS):
         attempts.start("192.0.2.1")  # the longest unheard of is forgotten
 
 
@@ -414,7 +414,7 @@ def test_an_attempt_that_is_refunded_frees_one_and_no_more():
     attempts.start(None)
     for _ in range(3):
         attempts.refund(None)
-    for _ in range(Attempts.MOST):
+    for _ in range(Attempts.MAX_ATTEMPTS):
         attempts.start(None)
     for _ in range(5):
         with pytest.raises(TooManyAttempts):
@@ -526,10 +526,10 @@ async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services
     assert answers[1].headers["content-type"].startswith("text/html")
     assert int(answers[1].headers["retry-after"]) > 0
     # Whoever has such a token does not guess.
-    for _ in range(Attempts.MOST + 1):
+    for _ in range(Attempts.MAX_ATTEMPTS + 1):
         again = await sign_in(edge, value)
         assert (again.status_code, "rate limit is used up" in again.text) == (429, True)
-    for _ in range(Attempts.MOST):
+    for _ in range(Attempts.MAX_ATTEMPTS):
         assert (await sign_in(edge, token_format.mint())).status_code == 401
     # A link is no attempt, so it takes none back either.
     link = login_link.new(token.id, OPERATOR, seconds=60)

@@ -129,16 +129,16 @@ async def test_a_rejection_is_attributed_though_the_client_is_told_nothing(
         for value in values:
             await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})
         await sign_in(edge, "x", **{"sec-fetch-site": "cross-site"})
-        for _ in range(Attempts.MOST + 1):
+        for _ in range(Attempts.MAX_ATTEMPTS + 1):
             await sign_in(edge, "x")
-        found = await logged(path, 4 + Attempts.MOST + 2)
+        found = await logged(path, 4 + Attempts.MAX_ATTEMPTS + 2)
     assert [(line["token"], line["reason"], line["status"]) for line in found] == [
         (revoked.id, "revoked", 401),
         (limited.id, "rate_limited", 429),
         (None, "invalid_token", 401),
         (None, "invalid_token", 401),
         (None, "forged", 403),
-        *[(None, "invalid_token", 401)] * (Attempts.MOST - 1),
+        *[(None, "invalid_token", 401)] * (Attempts.MAX_ATTEMPTS - 1),
         (None, "too_many_attempts", 429),
         (None, "too_many_attempts", 429),
     ]
