@@ -68,8 +68,8 @@ async def ours(database: str, nats: str, kind: str) -> float:
         await pool.execute(f"truncate {TABLES}")
         counting = asyncio.create_task(Consumer(pool, client, MetricsRecorder(), max_bytes=1 << 30).run())
         began = time.perf_counter()
-        counted = "select value from counter where name = 'events' and labels = $1"
-        while await pool.fetchval(counted, f'event="{kind}"') != EVENTS:
+        counted = "select value from counter where name = 'events' and labels->>'event' = $1"
+        while await pool.fetchval(counted, kind) != EVENTS:
             await asyncio.sleep(0.02)
         took = time.perf_counter() - began
         await cancel_and_wait(counting)
@@ -111,7 +111,7 @@ async def write(connection: postgres.Connection, kind: str, done: int, number: i
         done,
     )
     await connection.execute(
-        "insert into counter (name, labels, value) values ('x', '', $1)"
+        "insert into counter (name, labels, value) values ('x', '{}', $1)"
         " on conflict (name, labels) do update set value = counter.value + excluded.value",
         number,
     )

@@ -43,7 +43,7 @@ async def run() -> None:
     async with fleet(edges=1, replicas=1, counters=1) as running:
         connection = await asyncpg.connect(running.database_url("metrics"))
         await connection.execute(
-            "insert into metrics.counter select 'events', 'event=\"order.shipped_' || n || '\"', n"
+            "insert into metrics.counter select 'events', jsonb_build_object('event', 'order.shipped_' || n), n"
             " from generate_series(1, $1) as n",
             SERIES,
         )

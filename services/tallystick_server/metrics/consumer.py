@@ -29,7 +29,7 @@ from tallystick.metrics import catalogue
 from tallystick.metrics.recorder import MetricsRecorder
 from tallystick.producer import HEARTBEAT_S
 from tallystick_server.metrics.continuity import Found, Position, break_of
-from tallystick_server.metrics.counters import Series, Tally, apply, lose
+from tallystick_server.metrics.counters import Tally, apply, lose
 from tallystick_server.metrics.events import DeadLetter, Mentioned, Message, NotAnEvent, decode, mentioned
 from tallystick_server.metrics.pull_consumer import (
     LINGER_S,
@@ -39,6 +39,7 @@ from tallystick_server.metrics.pull_consumer import (
     Interrupted,
     delivery,
 )
+from tallystick_server.metrics.series import SeriesBudget
 from tallystick_server.metrics.silence import Heartbeats, Watch
 from tallystick_server.metrics.store import counts, positions, recounts
 from tallystick_server.metrics.store.positions import NotTheOwner
@@ -169,7 +170,7 @@ class Consumer:
         """Why nobody counts until an operator decides."""
         self._lag = 0
         self._counting = False
-        self._series = (Series(), Series())
+        self._series = (SeriesBudget(), SeriesBudget())
         self._kept_house = 0.0
         recorder.gauge(catalogue.STREAM_LAG, lambda: self._lag)
 

@@ -1,7 +1,7 @@
 """What a batch of events does to the counters. Pure: state in, state out, no clock and no database."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -19,16 +19,16 @@ from tallystick.contracts.events import (
 from tallystick.metrics import catalogue
 from tallystick.metrics.catalogue import Gauge, Metric
 from tallystick_server.metrics.events import DeadLetter, Decoded
-from tallystick_server.metrics.exposition import labels
+from tallystick_server.metrics.series import (
+    GAUGE_BYTES,
+    MAX_KEY_BYTES,
+    NO_LABELS,
+    Labels,
+    SeriesBudget,
+    label_bytes,
+    ordered,
+)
 
-MAX_SERIES = 1000
-"""Series kept of one metric; what would be another is dropped, and counted."""
-COUNTER_BYTES = 640_000
-GAUGE_BYTES = 60_000
-"""What the series of all metrics may take together where nothing in them can be compressed. `handlers` has the sum that
-a NATS message has room for."""
-LINE_BYTES = 40
-"""What a series takes besides its labels: its number, and its name, which compression finds in the line before."""
 MAX_GAP = 1 << 40
 """More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
 MAX_GAUGE = 1e300
@@ -55,35 +55,6 @@ class Thread(NamedTuple):
         return self.ended is not None and self.ended == self.seen
 
 
-class Series:
-    """The labels there are, by metric, within a budget.
-
-    Args:
-        known: names and printed labels.
-        budget: how many bytes they may take.
-    """
-
-    def __init__(self, known: Iterable[tuple[str, str]] = (), *, budget: int = COUNTER_BYTES) -> None:
-        self._labels: dict[str, set[str]] = {}
-        self._left = budget
-        for name, printed in known:
-            self._add(name, printed)
-
-    def admits(self, name: str, printed: str) -> bool:
-        """Whether this series is one of them, or became one."""
-        known = self._labels.get(name, ())
-        if printed in known:
-            return True
-        if len(known) >= MAX_SERIES or self._left < LINE_BYTES + len(printed.encode()):
-            return False
-        self._add(name, printed)
-        return True
-
-    def _add(self, name: str, printed: str) -> None:
-        self._labels.setdefault(name, set()).add(printed)
-        self._left -= LINE_BYTES + len(printed.encode())
-
-
 @dataclass
 class State:
     """What the database holds about everything a batch speaks of, to be changed by the batch."""
@@ -91,8 +62,8 @@ class State:
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
     accounts: dict[str, str | None] = field(default_factory=dict)
-    counters: Series = field(default_factory=Series)
-    gauges: Series = field(default_factory=lambda: Series(budget=GAUGE_BYTES))
+    counters: SeriesBudget = field(default_factory=SeriesBudget)
+    gauges: SeriesBudget = field(default_factory=lambda: SeriesBudget(max_bytes=GAUGE_BYTES))
     bare_until: datetime | None = None
     """Up to when the stream stored unnumbered events that were counted before it was begun again."""
 
@@ -101,22 +72,22 @@ class State:
 class Tally:
     """What a batch adds."""
 
-    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    counters: Counter[tuple[str, Labels]] = field(default_factory=Counter)
     recent: Counter[tuple[datetime, str]] = field(default_factory=Counter)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    gauges: dict[tuple[str, str, str, str], float] = field(default_factory=dict)
+    gauges: dict[tuple[str, str, str, Labels], float] = field(default_factory=dict)
     """By source, boot, name and labels."""
 
     def add(self, metric: Metric, number: int = 1) -> None:
-        self.counters[metric.name, ""] += number
+        self.counters[metric.name, NO_LABELS] += number
 
-    def add_series(self, state: State, name: str, values: Mapping[str, str], number: int) -> bool:
+    def add_series(self, state: State, name: str, labels: Mapping[str, str], number: int) -> bool:
         """Adds to one series of a metric with labels, unless that would be one too many."""
-        printed = labels(values)
-        if not state.counters.admits(name, printed):
+        key = ordered(labels)
+        if not state.counters.admits(name, key):
             self.add(catalogue.SERIES_DROPPED, number)
             return False
-        self.counters[name, printed] += number
+        self.counters[name, key] += number
         return True
 
 
@@ -130,7 +101,7 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
         minute = at.replace(second=0, microsecond=0)
         if (minute, event.type) not in kinds:
             # In the order of the stream, so that a second count spends the series budget on the same ones.
-            state.counters.admits(catalogue.EVENTS.name, labels({"event": event.type}))
+            state.counters.admits(catalogue.EVENTS.name, ordered({"event": event.type}))
         kinds[minute, event.type] += 1
         match data:
             case AccountState() | AccountAdded() | AccountDeletedEvent():
@@ -155,8 +126,8 @@ def _of_threads(
         case ThreadStopped():
             _stopped(data, at, state, tally)
         case ThreadHeartbeat(threads=threads):
-            for touch_heartbeat_file in threads:
-                _alive(touch_heartbeat_file, at, state, tally)
+            for heartbeat in threads:
+                _alive(heartbeat, at, state, tally)
 
 
 def _of_accounts(data: AccountAdded | AccountDeletedEvent | AccountState, state: State, tally: Tally) -> None:
@@ -191,13 +162,17 @@ def _reported(event: Decoded, report: MetricsReported, at: datetime, state: Stat
                 minute = at.replace(second=0, microsecond=0)
                 tally.recent[minute, f"checks:{counted.labels['result']}"] += counted.value
         else:
-            tally.counters[counted.name, ""] += counted.value
+            tally.counters[counted.name, NO_LABELS] += counted.value
+    source, boot = event.source or "", event.boot or ""
     for measured in report.gauges:
-        metric = catalogue.series(measured.name, measured.labels)
-        printed = labels(measured.labels)
-        known = isinstance(metric, Gauge) and abs(measured.value) <= MAX_GAUGE
-        if known and state.gauges.admits(measured.name, printed):
-            tally.gauges[event.source or "", event.boot or "", measured.name, printed] = measured.value
+        labels = ordered(measured.labels)
+        if (
+            isinstance(catalogue.series(measured.name, measured.labels), Gauge)
+            and abs(measured.value) <= MAX_GAUGE
+            and len(f"{source}{boot}".encode()) + label_bytes(labels) <= MAX_KEY_BYTES
+            and state.gauges.admits(measured.name, labels)
+        ):
+            tally.gauges[source, boot, measured.name, labels] = measured.value
         else:
             tally.add(catalogue.SERIES_DROPPED)
 
@@ -235,16 +210,14 @@ def _started(started: ThreadStarted, at: datetime, state: State, tally: Tally) -
         state.threads[started.thread] = Thread(started.type, ended or at, ended, at)
 
 
-def _alive(touch_heartbeat_file: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
-    known = state.threads.get(touch_heartbeat_file.thread)
+def _alive(heartbeat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
+    known = state.threads.get(heartbeat.thread)
     if known is not None and known.is_stopped:
         return
     if known is None or known.ended is not None:
         # Never seen, or believed dead: it runs, so starts minus stops must say so.
         tally.add(catalogue.THREAD_STARTS)
-    state.threads[touch_heartbeat_file.thread] = Thread(
-        touch_heartbeat_file.type, at, None, known.started if known else at
-    )
+    state.threads[heartbeat.thread] = Thread(heartbeat.type, at, None, known.started if known else at)
 
 
 def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:

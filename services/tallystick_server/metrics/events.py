@@ -154,9 +154,7 @@ def mentioned(batch: list[Decoded]) -> Mentioned:
             case ThreadStarted() | ThreadStopped():
                 wanted.threads.add(event.data.thread)
             case ThreadHeartbeat():
-                wanted.threads.update(
-                    touch_heartbeat_file.thread for touch_heartbeat_file in event.data.threads
-                )
+                wanted.threads.update(heartbeat.thread for heartbeat in event.data.threads)
     return wanted
 
 
@@ -171,11 +169,7 @@ def _keys(data: object) -> list[str]:
         case ThreadStopped(thread=thread):
             return [thread]
         case ThreadHeartbeat(threads=threads):
-            return [
-                key
-                for touch_heartbeat_file in threads
-                for key in (touch_heartbeat_file.thread, touch_heartbeat_file.type)
-            ]
+            return [key for heartbeat in threads for key in (heartbeat.thread, heartbeat.type)]
     return _report_keys(data)
 
 

@@ -5,19 +5,11 @@ Written here and not by prometheus-client because that prints a counter named ``
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
-from tallystick.metrics.catalogue import ALL, MICRO, Counter, Histogram, Metric
+from tallystick.contracts.metrics import Sample
+from tallystick.metrics.catalogue import ALL, Counter, Histogram, Metric
 
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
-
-
-class Sample(NamedTuple):
-    """``labels``: as they are printed, without braces."""
-
-    name: str
-    labels: str
-    value: float
 
 
 def text(samples: Iterable[Sample], *, openmetrics: bool = False) -> str:
@@ -32,8 +24,9 @@ def text(samples: Iterable[Sample], *, openmetrics: bool = False) -> str:
     return "\n".join([*families, "# EOF", ""]) if openmetrics else "\n\n".join(families) + "\n"
 
 
-def labels(values: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{value.translate(ESCAPES)}"' for name, value in values.items())
+def label_text(labels: Mapping[str, str], names: Iterable[str]) -> str:
+    """The labels as they stand in braces, in the order of ``names``. An absent label is the same as an empty one."""
+    return ",".join([f'{name}="{labels.get(name, "").translate(ESCAPES)}"' for name in names])
 
 
 def _lines(metric: Metric, by_name: Mapping[str, list[Sample]], *, openmetrics: bool) -> list[str]:
@@ -46,33 +39,42 @@ def _lines(metric: Metric, by_name: Mapping[str, list[Sample]], *, openmetrics: 
     head = [f"# HELP {family} {metric.help}", f"# TYPE {family} {kind}"]
     if isinstance(metric, Histogram):
         return head + _histogram(metric, by_name)
-    found = by_name.get(metric.name, [])
-    per = 1
+    samples = by_name.get(metric.name, [])
     if isinstance(metric, Counter):
-        shown = {sample.labels for sample in found}
-        found = [*found, *(Sample(metric.name, each, 0) for each in _expected(metric) if each not in shown)]
-        per = metric.per
-    return head + [_line(metric.name, sample.labels, sample.value / per) for sample in found]
+        samples = [*samples, *_uncounted(metric, samples)]
+    return head + [_line(sample, metric.labels) for sample in samples]
 
 
-def _expected(metric: Counter) -> list[str]:
-    """The printed labels that a counter has from the start."""
-    return [labels({metric.labels[0]: value}) for value in metric.values] if metric.labels else [""]
-
-
-def _histogram(metric: Histogram, by_name: Mapping[str, list[Sample]]) -> list[str]:
-    buckets = sorted(by_name.get(f"{metric.name}_bucket", []), key=lambda sample: float(sample.labels[4:-1]))
-    (count,) = by_name.get(f"{metric.name}_count") or [Sample("", "", 0)]
-    (total,) = by_name.get(f"{metric.name}_sum") or [Sample("", "", 0)]
-    if not buckets:
-        buckets = [Sample("", 'le="+Inf"', 0)]
+def _uncounted(metric: Counter, samples: list[Sample]) -> list[Sample]:
+    """Zeros for the series that a counter has from the start."""
+    if not metric.values:
+        return [] if metric.labels or samples else [Sample(name=metric.name, labels={}, value=0)]
+    (label,) = metric.labels
+    counted = {sample.labels[label] for sample in samples}
     return [
-        *(_line(f"{metric.name}_bucket", sample.labels, sample.value) for sample in buckets),
-        _line(f"{metric.name}_sum", "", total.value / MICRO),
-        _line(f"{metric.name}_count", "", count.value),
+        Sample(name=metric.name, labels={label: value}, value=0)
+        for value in metric.values
+        if value not in counted
     ]
 
 
-def _line(name: str, labels: str, value: float) -> str:
-    shown = str(int(value)) if float(value).is_integer() else repr(float(value))
-    return f"{name}{{{labels}}} {shown}" if labels else f"{name} {shown}"
+def _histogram(metric: Histogram, by_name: Mapping[str, list[Sample]]) -> list[str]:
+    bucket, total, count = (f"{metric.name}_{part}" for part in ("bucket", "sum", "count"))
+    buckets = by_name.get(bucket) or [Sample(name=bucket, labels={"le": "+Inf"}, value=0)]
+    return [
+        *(
+            _line(sample, ("le",))
+            for sample in sorted(buckets, key=lambda sample: float(sample.labels["le"]))
+        ),
+        *(
+            _line(by_name.get(name, [Sample(name=name, labels={}, value=0)])[0], ())
+            for name in (total, count)
+        ),
+    ]
+
+
+def _line(sample: Sample, names: Iterable[str]) -> str:
+    value = str(int(sample.value)) if float(sample.value).is_integer() else repr(float(sample.value))
+    return (
+        f"{sample.name}{{{label_text(sample.labels, names)}}} {value}" if names else f"{sample.name} {value}"
+    )

@@ -11,24 +11,29 @@ from tallystick.contracts.metrics import (
     METRICS_HISTORY,
     METRICS_STATS,
     RESUME_COUNTING,
+    SNAPSHOT,
     AskCounting,
     AskExposition,
     AskHistory,
     AskMetricsStats,
+    AskSnapshot,
     Counting,
     Exposition,
     History,
     MetricsStats,
     ResumeCounting,
     Resumed,
+    Sample,
+    Snapshot,
 )
 from tallystick.contracts.operation import Failure
 from tallystick.metrics import catalogue
+from tallystick.metrics.catalogue import Gauge
 from tallystick.producer import HEARTBEAT_S, StreamHealth
 from tallystick.rpc import batches
 from tallystick.rpc.server import Handlers
-from tallystick_server.metrics.counters import LINE_BYTES
-from tallystick_server.metrics.exposition import Sample, labels, text
+from tallystick_server.metrics.exposition import text
+from tallystick_server.metrics.series import LINE_BYTES
 from tallystick_server.metrics.store import positions, recounts, reports
 from tallystick_server.runtime.postgres import Pool
 
@@ -62,6 +67,7 @@ class MetricsHandlers:
     def all(self) -> Handlers:
         return {
             EXPOSITION: self.exposition,
+            SNAPSHOT: self.snapshot,
             METRICS_STATS: self.stats,
             METRICS_HISTORY: self.history,
             COUNTING: self.counting,
@@ -80,26 +86,37 @@ class MetricsHandlers:
         return Resumed(refusal=refusal)
 
     async def exposition(self, request: AskExposition) -> Exposition:
+        printed = text(await self._samples(), openmetrics=request.openmetrics)
+        return Exposition(gzip=gzip.compress(printed.encode(), compresslevel=1, mtime=0))
+
+    async def snapshot(self, request: AskSnapshot) -> Snapshot | Failure:
+        names = {f"{name}{part}" for name in request.metrics for part in ("", *catalogue.HISTOGRAM_PARTS)}
+        snapshot = Snapshot(samples=tuple(sample for sample in await self._samples() if sample.name in names))
+        if batches.fits(snapshot):
+            return snapshot
+        message = f"{len(snapshot.samples)} series, more than one answer holds: ask for fewer metrics"
+        return Failure(code="bad_request", errors=(FieldError(field="metrics", message=message),))
+
+    async def _samples(self) -> list[Sample]:
         threads, late = await reports.threads(self._pool, LATE_S)
-        samples = [
+        accounts = await reports.accounts_by_state(self._pool)
+        return [
             *await reports.counters(self._pool),
             *await reports.gauges(self._pool, FRESH_S),
             *await recounts.comparison(self._pool),
-            Sample(catalogue.COUNTING_REFUSED.name, "", await positions.refusal(self._pool) is not None),
-            Sample(catalogue.STREAM_WRITABLE.name, "", self._stream_health() == "writable"),
+            _sample(catalogue.COUNTING_REFUSED, await positions.refusal(self._pool) is not None),
+            _sample(catalogue.STREAM_WRITABLE, self._stream_health() == "writable"),
+            _sample(catalogue.UNRESPONSIVE, late),
             *(
-                Sample(catalogue.THREADS.name, labels({"type": kind, "recent": recent}), number)
+                _sample(catalogue.THREADS, number, type=kind, recent=recent)
                 for recent, numbers in threads.items()
                 for kind, number in largest(numbers).items()
             ),
-            Sample(catalogue.UNRESPONSIVE.name, "", late),
             *(
-                Sample(catalogue.ACCOUNTS.name, labels({"state": state}), number)
-                for state, number in largest(await reports.accounts_by_state(self._pool)).items()
+                _sample(catalogue.ACCOUNTS, number, state=state)
+                for state, number in largest(accounts).items()
             ),
         ]
-        printed = text(samples, openmetrics=request.openmetrics)
-        return Exposition(gzip=gzip.compress(printed.encode(), compresslevel=1, mtime=0))
 
     async def stats(self, request: AskMetricsStats) -> MetricsStats | Failure:
         if not 0 <= request.seconds <= MAX_SECONDS:
@@ -117,6 +134,10 @@ class MetricsHandlers:
             return history
         message = f"{len(history.counts)} kinds begin so, more than one answer holds: ask for fewer minutes"
         return Failure(code="bad_request", errors=(FieldError(field="minutes", message=message),))
+
+
+def _sample(metric: Gauge, value: float, **labels: str) -> Sample:
+    return Sample(name=metric.name, labels=labels, value=float(value))
 
 
 def largest(numbers: Mapping[str, int]) -> dict[str, int]:

@@ -19,9 +19,10 @@ from nats.js.errors import NotFoundError
 
 from tallystick.contracts.events import EVENTS_STREAM, RECONCILIATION_CONSUMER
 from tallystick.metrics import catalogue
-from tallystick_server.metrics.counters import Series, State, Tally, apply
+from tallystick_server.metrics.counters import State, Tally, apply
 from tallystick_server.metrics.events import Decoded, Message, NotAnEvent, decode, mentioned
 from tallystick_server.metrics.pull_consumer import NOT_NOW, delivery
+from tallystick_server.metrics.series import Labels, SeriesBudget
 from tallystick_server.metrics.store import positions, recounts
 from tallystick_server.metrics.store.counts import MOST_COUNTED
 from tallystick_server.metrics.store.positions import NotTheOwner
@@ -123,7 +124,7 @@ class Recount:
                 num_replicas=1,
             ),
         )
-        series = Series(key for key in found.counters if key[1])
+        series = SeriesBudget(key for key in found.counters if key[1])
         async with delivery(self._client, f"{EVENTS_STREAM}.{RECONCILIATION_CONSUMER}", BATCH) as delivered:
             while found.seq < goal:
                 messages = [each.message for each in await delivered.take(timeout_s=1)]
@@ -136,7 +137,7 @@ class Recount:
                 await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
         await self._stream.delete_consumer(EVENTS_STREAM, RECONCILIATION_CONSUMER)
 
-    async def _count(self, messages: list[Message], found: Recounted, series: Series) -> None:
+    async def _count(self, messages: list[Message], found: Recounted, series: SeriesBudget) -> None:
         if not messages:
             return
         tally = Tally()
@@ -164,7 +165,7 @@ def _event(message: Message, tally: Tally) -> Decoded | None:
         return None
 
 
-def apart(stored: Counter[tuple[str, str]], recounted: Counter[tuple[str, str]]) -> int:
+def apart(stored: Counter[tuple[str, Labels]], recounted: Counter[tuple[str, Labels]]) -> int:
     """By how much two counts differ, all counters together."""
     keys = {key for key in stored.keys() | recounted.keys() if key[0] not in BY_THE_CLOCK}
     off = sum(abs(stored[key] - min(recounted[key], MOST_COUNTED)) for key in keys)

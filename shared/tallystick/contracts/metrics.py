@@ -67,6 +67,32 @@ class Exposition(Message, frozen=True):
         return gzip.decompress(self.gzip).decode()
 
 
+class AskSnapshot(Message, frozen=True):
+    """``metrics``: the names of the metrics to show."""
+
+    metrics: Annotated[tuple[str, ...], Meta(max_length=64)]
+
+
+class Sample(Message, frozen=True):
+    """The value of one series, in the unit of `/metrics`.
+
+    Args:
+        name: of the metric; for a part of a histogram with ``_bucket``, ``_sum`` or ``_count`` appended.
+        labels: by name.
+        value: the value.
+    """
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class Snapshot(Message, frozen=True):
+    """The series of the metrics asked for, as they are now. A series that was never counted is left out: it is 0."""
+
+    samples: tuple[Sample, ...]
+
+
 class AskCounting(Message, frozen=True):
     pass
 
@@ -97,5 +123,6 @@ TOKENS_STATS = Operation("tallystick.v1.tokens.stats", AskTokensStats, TokensSta
 METRICS_STATS = Operation("tallystick.v1.metrics.stats", AskMetricsStats, MetricsStats)
 METRICS_HISTORY = Operation("tallystick.v1.metrics.history", AskHistory, History)
 EXPOSITION = Operation("tallystick.v1.metrics.exposition", AskExposition, Exposition)
+SNAPSHOT = Operation("tallystick.v1.metrics.snapshot", AskSnapshot, Snapshot)
 COUNTING = Operation("tallystick.v1.metrics.counting", AskCounting, Counting)
 RESUME_COUNTING = Operation("tallystick.v1.operator.metrics.resume", ResumeCounting, Resumed, mutates=True)

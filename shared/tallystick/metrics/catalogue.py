@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of every histogram's buckets."""
 MICRO = 1_000_000
+HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
+"""What the names of a histogram's series end in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +171,15 @@ RECOUNT_TIME = Gauge(
 BOUNDS = {*(f"{bound:g}" for bound in SECONDS), "+Inf"}
 ALL = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 BY_NAME = {metric.name: metric for metric in ALL}
+UNITS = {metric.name: metric.per for metric in ALL if isinstance(metric, Counter)} | {
+    f"{metric.name}_sum": MICRO for metric in ALL if isinstance(metric, Histogram)
+}
+"""By the name of a series, how many of what is stored make one of what is shown; 1 for any other."""
 
 
 def series(name: str, labels: dict[str, str]) -> Metric | None:
     """The metric that a reported series belongs to; None where there is none with these labels."""
-    for suffix in ("_bucket", "_sum", "_count"):
+    for suffix in HISTOGRAM_PARTS:
         metric = BY_NAME.get(name.removesuffix(suffix))
         if name.endswith(suffix) and isinstance(metric, Histogram):
             right = set(labels) == {"le"} and labels["le"] in BOUNDS if suffix == "_bucket" else not labels

@@ -12,14 +12,14 @@ import msgspec
 import pytest
 
 from tallystick.contracts.messages import Message
-from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition
+from tallystick.contracts.metrics import EXPOSITION, AskExposition, Exposition, Sample
 from tallystick.contracts.verification import VERIFY, RejectedToken, Verdict
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings
-from tallystick_server.metrics.exposition import Sample, text
+from tallystick_server.metrics.exposition import text
 from tests.support.api import bearer, in_future, make
 from tests.support.services import issue, lifespan
 
@@ -196,5 +196,5 @@ def test_only_the_declared_reasons_become_series():
     name = catalogue.REVOKED_TOKEN_USES.name
     assert catalogue.series(name, {"reason": "replaced"}) is catalogue.REVOKED_TOKEN_USES
     assert catalogue.series(name, {"reason": "tok_a"}) is None
-    page = text([Sample(name, 'reason="revoked"', 4)])
+    page = text([Sample(name=name, labels={"reason": "revoked"}, value=4)])
     assert counted(page) == {"revoked": 4, "disabled": 0, "replaced": 0}

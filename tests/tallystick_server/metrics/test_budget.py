@@ -30,9 +30,10 @@ from tallystick.contracts.metrics import (
 )
 from tallystick.contracts.operation import Failure
 from tallystick.rpc.call import call
-from tallystick_server.metrics.counters import COUNTER_BYTES, State, Tally, apply
+from tallystick_server.metrics.counters import State, Tally, apply
 from tallystick_server.metrics.events import Decoded, Message
 from tallystick_server.metrics.handlers import OTHER, WORDS_BYTES, largest
+from tallystick_server.metrics.series import COUNTER_BYTES, NO_LABELS
 from tallystick_server.metrics.store import counts
 from tallystick_server.runtime import postgres
 
@@ -81,7 +82,7 @@ def everything_at_once() -> list[Decoded]:
 async def test_the_answer_to_a_scrape_fits_one_message(metrics_service, operator, database):
     state, tally = State(), Tally()
     apply(everything_at_once(), state, tally)
-    dropped = tally.counters["tallystick_series_dropped_total", ""]
+    dropped = tally.counters["tallystick_series_dropped_total", NO_LABELS]
     assert dropped > 0
     async with (
         postgres.pool(database.metrics, schema="metrics", wait_s=5) as pool,

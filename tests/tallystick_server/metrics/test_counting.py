@@ -19,12 +19,14 @@ from tallystick.contracts.metrics import (
     AskMetricsStats,
     Exposition,
     MetricsStats,
+    Sample,
 )
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick_server.metrics.counters import State, Tally, apply, lose
 from tallystick_server.metrics.events import Decoded, Message, NotAnEvent, decode
-from tallystick_server.metrics.exposition import Sample, labels, text
+from tallystick_server.metrics.exposition import text
+from tallystick_server.metrics.series import NO_LABELS
 from tallystick_server.metrics.store import counts, positions
 from tallystick_server.runtime import postgres
 from tests.support.counting import counted, counters, send, service, until_counted
@@ -192,9 +194,9 @@ def test_a_thread_that_is_reported_twice_counts_once(events: list[Message]):
     state, tally = State(), Tally()
     for event in events:  # in batches of their own
         apply([decode(event)], state, tally)
-    assert tally.counters[catalogue.THREAD_STARTS.name, ""] == 1
-    assert tally.counters[catalogue.THREAD_STOPS.name, ""] == 1
-    assert tally.counters[catalogue.THREADS_LOST.name, ""] == any(
+    assert tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS] == 1
+    assert tally.counters[catalogue.THREAD_STOPS.name, NO_LABELS] == 1
+    assert tally.counters[catalogue.THREADS_LOST.name, NO_LABELS] == any(
         b"unexpected" in event.payload for event in events
     )
     assert state.threads["t"].ended is not None
@@ -207,13 +209,13 @@ def test_silence_may_have_been_a_pause_and_a_reported_end_is_final():
     state.threads["t"] = lose(state.threads["t"], datetime(2026, 1, 1, 1, tzinfo=UTC), tally)
     apply([decode(stopped(2)), decode(heartbeat)], state, tally)
     assert (
-        tally.counters[catalogue.THREAD_STARTS.name, ""]
-        == tally.counters[catalogue.THREAD_STOPS.name, ""]
+        tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS]
+        == tally.counters[catalogue.THREAD_STOPS.name, NO_LABELS]
         == 1
     )
     state.threads["t"] = state.threads["t"]._replace(seen=datetime(2026, 1, 1, tzinfo=UTC))
     apply([decode(message(4, "thread.heartbeat", 4, threads=[STARTED]))], state, tally)
-    assert tally.counters[catalogue.THREAD_STARTS.name, ""] == 2
+    assert tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS] == 2
 
 
 async def test_the_states_of_the_original_s_connections_are_always_there(metrics_service, stream, operator):
@@ -266,10 +268,10 @@ def test_starts_minus_stops_is_what_is_alive(happened: list[tuple[str, int]]):
             continue
         events.append(decode(message(len(events) + 1, kind, len(events) + 1, **data)))
     apply(events + events, state, tally)  # everything twice
-    starts = tally.counters[catalogue.THREAD_STARTS.name, ""]
-    stops = tally.counters[catalogue.THREAD_STOPS.name, ""]
+    starts = tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS]
+    stops = tally.counters[catalogue.THREAD_STOPS.name, NO_LABELS]
     assert starts - stops == len(alive) == sum(thread.ended is None for thread in state.threads.values())
-    assert tally.counters[catalogue.DUPLICATES.name, ""] == len(events)
+    assert tally.counters[catalogue.DUPLICATES.name, NO_LABELS] == len(events)
 
 
 @given(st.binary())
@@ -281,7 +283,7 @@ def test_any_payload_is_an_event_or_none(payload: bytes):
 
 
 def test_the_original_s_counters_are_printed_as_its_page_shows_them():
-    printed = text([Sample("thread_starts", "", 7)])
+    printed = text([Sample(name="thread_starts", labels={}, value=7)])
     assert printed.startswith(
         "# HELP thread_starts Number of started threads\n# TYPE thread_starts counter\nthread_starts 7\n"
         "\n"
@@ -295,7 +297,7 @@ def test_the_original_s_counters_are_printed_as_its_page_shows_them():
 
 
 def test_labels_are_escaped():
-    printed = text([Sample(catalogue.ACCOUNTS.name, labels({"state": 'a"b\\c\nd'}), 1)])
+    printed = text([Sample(name=catalogue.ACCOUNTS.name, labels={"state": 'a"b\\c\nd'}, value=1)])
     (family,) = [f for f in text_string_to_metric_families(printed) if f.name == catalogue.ACCOUNTS.name]
     assert family.samples[0].labels == {"state": 'a"b\\c\nd'}
 
@@ -353,7 +355,7 @@ async def test_answered_requests_are_counted_by_method_status_and_route(stream, 
 
 
 async def test_new_labels_without_end_meet_a_budget(stream, metrics_service, operator, monkeypatch):
-    monkeypatch.setattr("tallystick_server.metrics.counters.MAX_SERIES", 20)
+    monkeypatch.setattr("tallystick_server.metrics.series.MAX_SERIES", 20)
     for number in range(40):
         await send(stream, f"thing.happened{number}", number + 1)
     await until_counted(operator, "tallystick_series_dropped_total", 20)

@@ -1,15 +1,15 @@
-"""What goes on: the same facts as `/metrics` has, and the stored counts of the last hour."""
+"""The overview: the metrics of `/metrics`, and the stored counts of the last hour."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from litestar.plugins.htmx import HTMXRequest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tallystick.contracts.accounts import LIST_ACCOUNTS, ListAccounts
-from tallystick.contracts.metrics import EXPOSITION, METRICS_HISTORY, AskExposition, AskHistory, History
+from tallystick.contracts.metrics import METRICS_HISTORY, SNAPSHOT, AskHistory, AskSnapshot, History, Sample
 from tallystick.contracts.tokens import LIST_TOKENS, ListTokens
+from tallystick.metrics import catalogue
 from tallystick_server.edge.api.upstream import actor, ask
 from tallystick_server.edge.dashboard.pages import Handlers, Page, page, shows
 from tallystick_server.edge.http.errors import ProblemError
@@ -17,36 +17,57 @@ from tallystick_server.edge.http.errors import ProblemError
 MINUTES = 60
 
 
-class Facts:
-    """What `/metrics` shows, by name; a counter's without its ``_total``."""
+SHOWN = (
+    catalogue.ACCOUNTS,
+    catalogue.CPU,
+    catalogue.DEAD_LETTERS,
+    catalogue.DUPLICATES,
+    catalogue.EDGES,
+    catalogue.EVENTS,
+    catalogue.GAPS,
+    catalogue.LEASES,
+    catalogue.LOOP_LAG,
+    catalogue.MEMORY,
+    catalogue.PROPAGATION_SECONDS,
+    catalogue.STREAM_LAG,
+    catalogue.THREADS,
+    catalogue.TOKENS,
+    catalogue.UNRESPONSIVE,
+)
+"""The metrics of the page."""
 
-    def __init__(self, exposition: str) -> None:
-        self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
-        for family in text_string_to_metric_families(exposition):
-            for sample in family.samples:
-                # The parser gives every counter the ending that the original's do not have.
-                name = family.name if sample.name == f"{family.name}_total" else sample.name
-                self._samples.setdefault(name, []).append((sample.labels, sample.value))
+
+class Facts:
+    """The values of the metrics, by name and labels; 0 where nothing was counted."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples: dict[str, list[Sample]] = {}
+        for sample in samples:
+            self._samples.setdefault(sample.name, []).append(sample)
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of what has these labels."""
-        return sum(value for found, value in self._samples.get(name, ()) if labels.items() <= found.items())
+        """The sum of the series that have these labels."""
+        series = self._samples.get(name, ())
+        return sum(sample.value for sample in series if labels.items() <= sample.labels.items())
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """The sums by one label, the greatest first."""
+        """The sums by the values of one label, in descending order."""
         sums: dict[str, float] = {}
-        for labels, value in self._samples.get(name, ()):
-            if label in labels:
-                sums[labels[label]] = sums.get(labels[label], 0) + value
-        return dict(sorted(sums.items(), key=lambda each: -each[1]))
+        for sample in self._samples.get(name, ()):
+            if label in sample.labels:
+                value = sample.labels[label]
+                sums[value] = sums.get(value, 0) + sample.value
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
     def quantile(self, name: str, share: float) -> float | None:
-        """An upper bound of a histogram's quantile, in seconds; None where nothing was measured."""
+        """An upper bound of a histogram's quantile, in seconds; None if nothing was measured."""
         total = self.value(f"{name}_count")
-        for labels, count in self._samples.get(f"{name}_bucket", ()):
-            if total and count >= share * total:
-                return float(labels["le"])
-        return None
+        buckets = {
+            float(sample.labels["le"]): sample.value for sample in self._samples.get(f"{name}_bucket", ())
+        }
+        return min(
+            (bound for bound, count in buckets.items() if total and count >= share * total), default=None
+        )
 
 
 class Checks(NamedTuple):
@@ -69,8 +90,8 @@ async def overview(request: HTMXRequest) -> Page:
     that the browser keeps the one it has and says how old that is.
     """
     try:
-        exposition, history = await asyncio.gather(
-            ask(request, EXPOSITION, AskExposition()),
+        snapshot, history = await asyncio.gather(
+            ask(request, SNAPSHOT, AskSnapshot(metrics=tuple(metric.name for metric in SHOWN))),
             ask(request, METRICS_HISTORY, AskHistory(minutes=MINUTES, kind="checks:")),
         )
     except ProblemError as error:
@@ -82,7 +103,7 @@ async def overview(request: HTMXRequest) -> Page:
     return page(
         request,
         "overview/facts.html" if request.htmx else "overview/page.html",
-        facts=Facts(exposition.text),
+        facts=Facts(snapshot.samples),
         checks=_checks(history),
         minutes=MINUTES,
     )

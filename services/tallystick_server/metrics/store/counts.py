@@ -4,15 +4,20 @@ from collections import Counter
 from datetime import datetime
 
 import asyncpg
+import msgspec
 
-from tallystick_server.metrics.counters import GAUGE_BYTES, Series, State, Tally, Thread
+from tallystick_server.metrics.counters import State, Tally, Thread
 from tallystick_server.metrics.events import Mentioned
+from tallystick_server.metrics.series import GAUGE_BYTES, Labels, SeriesBudget, ordered
 from tallystick_server.runtime.postgres import Connection
 
 MOST_COUNTED = 2**63 - 1
 """Where a counter stays."""
 DEAD_LETTERS_KEPT = 10_000
 """The newest ones; a producer gone wrong fills no disk. All are counted."""
+
+LABELS = msgspec.json.Decoder(dict[str, str])
+"""Of labels as they are stored."""
 
 
 async def load(connection: Connection, wanted: Mentioned) -> State:
@@ -43,14 +48,22 @@ def _thread(row: asyncpg.Record) -> Thread:
     return Thread(row["type"], row["seen"], row["ended"], row["started"])
 
 
-async def series(connection: Connection) -> tuple[Series, Series]:
-    """The series there are, of counters and of gauges."""
-    counters = await connection.fetch("select name, labels from counter where labels <> ''")
+async def series(connection: Connection) -> tuple[SeriesBudget, SeriesBudget]:
+    """The existing series of counters and of gauges."""
+    counters = await connection.fetch("select name, labels from counter where labels <> '{}'")
     gauges = await connection.fetch("select distinct name, labels from gauge")
     return (
-        Series((row["name"], row["labels"]) for row in counters),
-        Series(((row["name"], row["labels"]) for row in gauges), budget=GAUGE_BYTES),
+        SeriesBudget((row["name"], decode_labels(row["labels"])) for row in counters),
+        SeriesBudget(((row["name"], decode_labels(row["labels"])) for row in gauges), max_bytes=GAUGE_BYTES),
     )
+
+
+def decode_labels(stored: str) -> Labels:
+    return ordered(LABELS.decode(stored))
+
+
+def encode_labels(labels: Labels) -> str:
+    return msgspec.json.encode(dict(labels)).decode()
 
 
 async def save(connection: Connection, stream: str, state: State, tally: Tally) -> None:
@@ -157,21 +170,22 @@ async def _save_tally(connection: Connection, tally: Tally) -> None:
     if tally.gauges:
         await connection.execute(
             "insert into gauge (source, boot, name, labels, value)"
-            " select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[])"
+            " select * from unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::float8[])"
             " on conflict (source, boot, name, labels) do update set value = excluded.value, at = now()",
-            *([key[place] for key in tally.gauges] for place in range(4)),
+            *([key[place] for key in tally.gauges] for place in range(3)),
+            [encode_labels(labels) for *_, labels in tally.gauges],
             list(tally.gauges.values()),
         )
 
 
-async def add(connection: Connection, table: str, counters: Counter[tuple[str, str]]) -> None:
+async def add(connection: Connection, table: str, counters: Counter[tuple[str, Labels]]) -> None:
     if not counters:
         return
     await connection.execute(
-        f"insert into {table} (name, labels, value) select * from unnest($1::text[], $2::text[], $3::bigint[])"  # one of two
+        f"insert into {table} (name, labels, value) select * from unnest($1::text[], $2::jsonb[], $3::bigint[])"  # one of two
         " on conflict (name, labels) do update set"
         f" value = least({table}.value::numeric + excluded.value, {MOST_COUNTED})::bigint",
         [name for name, _ in counters],
-        [labels for _, labels in counters],
+        [encode_labels(labels) for _, labels in counters],
         list(counters.values()),
     )

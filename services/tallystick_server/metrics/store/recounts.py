@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tallystick.contracts.metrics import Sample
 from tallystick.metrics.catalogue import RECOUNT_DIFFERENCE, RECOUNT_TIME, RECOUNTED
-from tallystick_server.metrics.exposition import Sample
-from tallystick_server.metrics.store.counts import add
+from tallystick_server.metrics.series import Labels
+from tallystick_server.metrics.store.counts import add, decode_labels
 from tallystick_server.metrics.store.positions import NotTheOwner
 from tallystick_server.runtime.postgres import Connection, Pool
 
@@ -16,10 +17,10 @@ class Recounted:
     """What the second count has found up to a place of the stream."""
 
     seq: int
-    counters: Counter[tuple[str, str]]
+    counters: Counter[tuple[str, Labels]]
 
 
-async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, str]]]:
+async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, Labels]]]:
     """The position and all counters as they were there: one statement sees one state.
 
     Raises:
@@ -33,20 +34,21 @@ async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tup
     if not rows:
         raise NotTheOwner
     return rows[0]["seq"], Counter(
-        {(row["name"], row["labels"]): row["value"] for row in rows if row["name"]}
+        {(row["name"], decode_labels(row["labels"])): row["value"] for row in rows if row["name"]}
     )
 
 
 async def recounted(connection: Connection, stream: str) -> Recounted | None:
     """None: there was no recount of this stream yet."""
-    row = await connection.fetchrow(
+    position = await connection.fetchrow(
         "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
         stream,
     )
-    if row is None:
+    if position is None:
         return None
     rows = await connection.fetch("select name, labels, value from recount_counter", timeout=10)
-    return Recounted(row["seq"], Counter({(each["name"], each["labels"]): each["value"] for each in rows}))
+    counters = Counter({(row["name"], decode_labels(row["labels"])): row["value"] for row in rows})
+    return Recounted(position["seq"], counters)
 
 
 async def recount_position(connection: Connection, stream: str) -> int | None:
@@ -106,7 +108,7 @@ async def move_recount(connection: Connection, stream: str, before: int, after: 
 
 
 async def save_recount(
-    connection: Connection, sources: dict[tuple[str, str], int], added: Counter[tuple[str, str]]
+    connection: Connection, sources: dict[tuple[str, str], int], added: Counter[tuple[str, Labels]]
 ) -> None:
     await connection.execute(
         "insert into recount_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
@@ -139,4 +141,4 @@ async def comparison(pool: Pool) -> list[Sample]:
         RECOUNT_DIFFERENCE.name: row["difference"],
         RECOUNT_TIME.name: row["compared"],
     }
-    return [Sample(name, "", value) for name, value in shown.items() if value is not None]
+    return [Sample(name=name, labels={}, value=value) for name, value in shown.items() if value is not None]

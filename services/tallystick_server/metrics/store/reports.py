@@ -1,14 +1,21 @@
 """What is shown of the counters."""
 
-from tallystick.metrics.catalogue import BY_NAME, Gauge
-from tallystick_server.metrics.exposition import Sample
-from tallystick_server.metrics.store.counts import MOST_COUNTED
+from tallystick.contracts.metrics import Sample
+from tallystick.metrics.catalogue import BY_NAME, UNITS, Gauge
+from tallystick_server.metrics.store.counts import LABELS, MOST_COUNTED
 from tallystick_server.runtime.postgres import Pool
 
 
 async def counters(pool: Pool) -> list[Sample]:
     rows = await pool.fetch("select name, labels, value from counter order by name, labels")
-    return [Sample(row["name"], row["labels"], row["value"]) for row in rows]
+    return [
+        Sample(
+            name=row["name"],
+            labels=LABELS.decode(row["labels"]),
+            value=row["value"] / UNITS.get(row["name"], 1),
+        )
+        for row in rows
+    ]
 
 
 async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
@@ -20,7 +27,7 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
         fresh_s,
     )
     return [
-        Sample(row["name"], row["labels"], row[metric.across])
+        Sample(name=row["name"], labels=LABELS.decode(row["labels"]), value=row[metric.across])
         for row in rows
         if isinstance(metric := BY_NAME.get(row["name"]), Gauge)
     ]

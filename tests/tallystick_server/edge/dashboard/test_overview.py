@@ -2,33 +2,43 @@
 
 import re
 
-from tallystick.contracts.metrics import History
+from tallystick.contracts.metrics import History, Sample
 from tallystick_server.edge.dashboard.overview import MINUTES, Checks, Facts, _checks
 from tallystick_server.edge.dashboard.pages import TEMPLATES
 
-EXPOSITION = """\
-# TYPE events counter
-events{type="a"} 3
-events{type="b"} 4
-# TYPE tallystick_edges gauge
-tallystick_edges 3
-# TYPE tallystick_edges_with_lease gauge
-tallystick_edges_with_lease 2
-# TYPE tallystick_revocation_propagation_seconds histogram
-tallystick_revocation_propagation_seconds_bucket{le="0.01"} 98
-tallystick_revocation_propagation_seconds_bucket{le="0.1"} 99
-tallystick_revocation_propagation_seconds_bucket{le="+Inf"} 100
-tallystick_revocation_propagation_seconds_count 100
-# TYPE threads gauge
-threads{type="Edge"} 0
-"""
-SLOW = re.sub(r'(le="0\.\d+"}) \d+', r"\1 0", EXPOSITION)
-UNUSED = re.sub(r"(propagation_seconds_.*) \d+", r"\1 0", EXPOSITION)
+PROPAGATION = "tallystick_revocation_propagation_seconds"
+
+
+def sample(name: str, value: float, **labels: str) -> Sample:
+    return Sample(name=name, labels=labels, value=value)
+
+
+def snapshot(*, edges: int = 3, fast: int = 99, all_measured: int = 100) -> list[Sample]:
+    """Args:
+    edges: how many report; two hold a lease.
+    fast: how many revocations took up to 0.1 s.
+    all_measured: how many were measured.
+    """
+    return [
+        sample("events", 3, type="a"),
+        sample("events", 4, type="b"),
+        sample("tallystick_edges", edges),
+        sample("tallystick_edges_with_lease", 2),
+        sample(f"{PROPAGATION}_bucket", all_measured, le="+Inf"),
+        sample(f"{PROPAGATION}_bucket", fast, le="0.1"),
+        sample(f"{PROPAGATION}_bucket", min(fast, 98), le="0.01"),
+        sample(f"{PROPAGATION}_count", all_measured),
+        sample("threads", 0, type="Edge"),
+    ]
+
+
+SLOW = snapshot(fast=0)
+UNUSED = snapshot(fast=0, all_measured=0)
 NO_CHECKS = Checks((0,) * MINUTES, (0,) * MINUTES, {})
 
 
 def test_facts_are_summed_by_what_is_asked():
-    facts = Facts(EXPOSITION)
+    facts = Facts(snapshot())
     assert facts.value("events") == 7
     assert facts.value("events", type="b") == 4
     assert facts.value("nothing") == 0
@@ -37,10 +47,7 @@ def test_facts_are_summed_by_what_is_asked():
 
 
 def test_a_quantile_is_none_where_nothing_was_measured():
-    quantiles = [
-        Facts(text).quantile("tallystick_revocation_propagation_seconds", 0.99)
-        for text in (EXPOSITION, SLOW, UNUSED, "")
-    ]
+    quantiles = [Facts(samples).quantile(PROPAGATION, 0.99) for samples in (snapshot(), SLOW, UNUSED, [])]
     assert quantiles == [0.1, float("inf"), None, None]
 
 
@@ -51,21 +58,21 @@ def test_the_last_hour_has_only_what_happened():
     assert _checks(history) == Checks(some, [*some], {"expired": MINUTES})
 
 
-def shown(exposition: str) -> dict[str, str]:
+def shown(samples: list[Sample]) -> dict[str, str]:
     """The facts of the page, by name, with their class."""
     page = TEMPLATES.engine_instance.get_template("overview/facts.html").render(
-        facts=Facts(exposition), checks=NO_CHECKS, minutes=MINUTES
+        facts=Facts(samples), checks=NO_CHECKS, minutes=MINUTES
     )
     found = re.findall(r'<div class="fact ?(\w*)"><dt>([^<]+)</dt><dd>(.*?)</dd>', page)
     return {name: f"{kind} {re.sub('<[^>]+>', '', value)}".strip() for kind, name, value in found}
 
 
 def test_the_overview_warns_and_claims_nothing_that_was_not_measured():
-    assert shown(EXPOSITION)["Edges"] == "warn 3 2 hold a lease"
-    assert shown(EXPOSITION)["A revocation takes"] == "under 100 milliseconds 99 of 100"
+    assert shown(snapshot())["Edges"] == "warn 3 2 hold a lease"
+    assert shown(snapshot())["A revocation takes"] == "under 100 milliseconds 99 of 100"
     assert shown(SLOW)["A revocation takes"] == "– 99 of 100"
     assert shown(UNUSED)["A revocation takes"] == "– none yet"
-    assert shown(EXPOSITION.replace("lease 2", "lease 3"))["Edges"] == "3 all hold a lease"
-    assert shown("")["Not counted yet"] == "0 events"
-    assert shown("tallystick_stream_lag_events 10001")["Not counted yet"] == "warn 10,001 events"
-    assert shown("unresponsive_workers 1")["Threads"] == "warn 0 1 unresponsive"
+    assert shown(snapshot(edges=2))["Edges"] == "2 all hold a lease"
+    assert shown([])["Not counted yet"] == "0 events"
+    assert shown([sample("tallystick_stream_lag_events", 10001)])["Not counted yet"] == "warn 10,001 events"
+    assert shown([sample("unresponsive_workers", 1)])["Threads"] == "warn 0 1 unresponsive"
