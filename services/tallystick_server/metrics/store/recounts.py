@@ -141,4 +141,6 @@ async def comparison(pool: Pool) -> list[Sample]:
         RECOUNT_DIFFERENCE.name: row["difference"],
         RECOUNT_TIME.name: row["compared"],
     }
-    return [Sample(name=name, labels={}, value=value) for name, value in shown.items() if value is not None]
+    return [
+        Sample(name=name, labels={}, value=float(value)) for name, value in shown.items() if value is not None
+    ]

@@ -7,14 +7,10 @@ from tallystick_server.runtime.postgres import Pool
 
 
 async def counters(pool: Pool) -> list[Sample]:
-    rows = await pool.fetch("select name, labels, value from counter order by name, labels")
+    rows = await pool.fetch("select name, labels, value from counter")
     return [
-        Sample(
-            name=row["name"],
-            labels=LABELS.decode(row["labels"]),
-            value=row["value"] / UNITS.get(row["name"], 1),
-        )
-        for row in rows
+        Sample(name=name, labels=LABELS.decode(labels), value=value / UNITS.get(name, 1))
+        for name, labels, value in rows
     ]
 
 
@@ -23,11 +19,11 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
     rows = await pool.fetch(
         "select name, labels, sum(value) as sum, max(value) as max from gauge"
         # One that is later than now was written before the database's clock was set back.
-        " where at > now() - make_interval(secs => $1) and at <= now() group by name, labels order by name, labels",
+        " where at > now() - make_interval(secs => $1) and at <= now() group by name, labels",
         fresh_s,
     )
     return [
-        Sample(name=row["name"], labels=LABELS.decode(row["labels"]), value=row[metric.across])
+        Sample(name=row["name"], labels=LABELS.decode(row["labels"]), value=float(row[metric.across]))
         for row in rows
         if isinstance(metric := BY_NAME.get(row["name"]), Gauge)
     ]
