@@ -17,7 +17,7 @@ from tallystick import connection as bus
 from tallystick.contracts.operation import Failure
 from tallystick.contracts.records import NewToken
 from tallystick_server.local import nats as embedded_nats, postgres as embedded_postgres
-from tallystick_server.local.stack import Part, Stack, Start, create_token, service, until_ready
+from tallystick_server.local.stack import Part, Servers, Stack, Start, create_token, until_ready
 from tallystick_server.runtime.nats_permissions import USERS
 from tests.support.ports import free_port
 from tests.support.servers import USERS_OF_TESTS
@@ -38,24 +38,16 @@ def send(part: Part, number: signal.Signals) -> None:
 class Fleet(Stack):
     """Args:
     ports: where the edges listen.
-    admin: a token that may do everything.
-    nats_url, database_url: where those are, for a user or a role.
+    servers: NATS and PostgreSQL.
     nats_folder: where NATS keeps its stream.
     """
 
-    def __init__(
-        self,
-        ports: list[int],
-        *,
-        nats_url: Callable[[str], str],
-        database_url: Callable[[str], str],
-        nats_folder: Path,
-    ) -> None:
+    def __init__(self, ports: list[int], servers: Servers, *, nats_folder: Path) -> None:
         super().__init__()
         self.ports = ports
         self.admin = ""
-        self.nats_url = nats_url
-        self.database_url = database_url
+        self.nats_url = servers.nats_url
+        self.database_url = servers.database_url
         self.nats_folder = nats_folder
         self.happened: list[str] = []
 
@@ -120,22 +112,20 @@ async def fleet(
         passwords = {user: f"{user}password" for user in (*USERS, *USERS_OF_TESTS)}
         configuration = embedded_nats.configure(folder / "nats", port, passwords, extra=USERS_OF_TESTS)
 
-        def nats_url(user: str) -> str:
-            return f"nats://{user}:{passwords[user]}@127.0.0.1:{port}"
+        servers = Servers(
+            nats_url=lambda user: embedded_nats.url(user, passwords[user], port),
+            database_url=lambda role: embedded_postgres.url(role, users[role], folder / "pg"),
+        )
 
         def start(name: str, **settings: str) -> Start:
-            return service(name, {"nats_url": nats_url(name), **settings}, output=log)
-
-        def database_url(role: str) -> str:
-            return embedded_postgres.url(role, users[role], folder / "pg")
+            return servers.service(name, settings, output=log)
 
         log = folder / "services.log"
         log.touch()
         stack.enter_context(_errors_shown(log))
         running = Fleet(
             [free_port() for _ in range(edges)],
-            nats_url=nats_url,
-            database_url=database_url,
+            servers,
             nats_folder=folder / "nats",
         )
         stack.push_async_callback(_end, running)
@@ -146,19 +136,16 @@ async def fleet(
         await running.start("nats", lambda: embedded_nats.start(configuration, port, folder / "log"))
         await embedded_postgres.provision(folder / "pg", users["postgres"], users)
         for number in range(counters):
-            counter = start(
-                "metrics",
-                database_url=database_url("metrics"),
-                events_nats_url=nats_url("events"),
-                stream_max_bytes=str(stream_max_bytes),
-            )
+            counter = start("metrics", stream_max_bytes=str(stream_max_bytes))
             await running.start(f"metrics {number}", counter)
         for number in range(replicas):
-            replica = start("tokens", database_url=database_url("tokens"), cache_lease_s=str(lease_s))
-            await running.start(f"tokens {number}", replica)
+            await running.start(f"tokens {number}", start("tokens", cache_lease_s=str(lease_s)))
         for number, edge_port in enumerate(running.ports):
             await running.start(f"edge {number}", start("edge", port=str(edge_port), workers=str(workers)))
-        async with asyncio.timeout(30), bus.connect(nats_url("operator"), "operator", wait_s=20) as client:
+        async with (
+            asyncio.timeout(30),
+            bus.connect(servers.nats_url("operator"), "operator", wait_s=20) as client,
+        ):
             await until_ready(client, counting=False)
             created = await create_token(client, NewToken(scopes=("*",)), by="chaos")
         assert not isinstance(created, Failure), created

@@ -22,7 +22,7 @@ from tallystick.contracts.operation import Failure
 from tallystick.contracts.records import NewToken
 from tallystick.errors import Unavailable
 from tallystick_server.local import nats, postgres, processes
-from tallystick_server.local.stack import START_S, Stack, Start, create_token, service, until_ready
+from tallystick_server.local.stack import START_S, Servers, Stack, Start, create_token, until_ready
 from tallystick_server.runtime import AUTHORITY_SCRIPT
 from tallystick_server.runtime.lifecycle import Shutdown, run
 from tallystick_server.runtime.nats_permissions import USERS, Cluster, Tls
@@ -63,10 +63,7 @@ class Running(Stack):
         return (self.folder / "tls/authority.pem").read_text() if self.options.tls else None
 
     def nats_url(self, user: str) -> str:
-        scheme = "tls" if self.options.tls else "nats"
-        return ",".join(
-            f"{scheme}://{user}:{self.passwords[user]}@127.0.0.1:{port}" for port in self.nats_ports
-        )
+        return nats.url(user, self.passwords[user], *self.nats_ports, tls=self.options.tls)
 
     def database_url(self, role: str) -> str:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.postgres_ports)
@@ -194,22 +191,17 @@ async def _start_services(running: Running) -> None:
         else {}
     )  # fmt: skip
 
-    def start(name: str, settings: dict[str, str]) -> Start:
-        settings = {"nats_url": running.nats_url(name), **common, **settings}
-        return service(name, settings, output=running.folder / "services.log")
+    servers = Servers(running.nats_url, running.database_url)
+
+    def start(name: str, **settings: str) -> Start:
+        return servers.service(name, common | settings, output=running.folder / "services.log")
 
     for number in range(options.metrics):
-        settings = {
-            "events_nats_url": running.nats_url("events"),
-            "database_url": running.database_url("metrics"),
-            "stream_replicas": str(NODES),
-        }
-        await running.start(f"metrics {number}", start("metrics", settings))
+        await running.start(f"metrics {number}", start("metrics", stream_replicas=str(NODES)))
     for number in range(options.tokens):
-        settings = {"database_url": running.database_url("tokens"), "cache_lease_s": str(options.lease_s)}
-        await running.start(f"tokens {number}", start("tokens", settings))
+        await running.start(f"tokens {number}", start("tokens", cache_lease_s=str(options.lease_s)))
     for number, port in enumerate(running.ports):
-        await running.start(f"edge {number}", start("edge", {"port": str(port), **https}))
+        await running.start(f"edge {number}", start("edge", port=str(port), **https))
 
 
 async def first_token(running: Running) -> str:

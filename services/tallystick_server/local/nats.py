@@ -61,6 +61,12 @@ def is_free(port: int) -> bool:
     return True
 
 
+def url(user: str, password: str, *ports: int, tls: bool = False) -> str:
+    """The URL of the servers that listen on these ports of loopback."""
+    scheme = "tls" if tls else "nats"
+    return ",".join(f"{scheme}://{user}:{password}@127.0.0.1:{port}" for port in ports)
+
+
 def configure(
     folder: Path,
     port: int,

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from nats.aio.client import Client
 
@@ -71,37 +72,60 @@ class Stack:
             await part.stop()
 
 
-def service(
-    name: str,
-    settings: Mapping[str, str],
-    *,
-    inherited: Mapping[str, str] | None = None,
-    output: Path | None = None,
-    keep_open: Sequence[int] = (),
-) -> Start:
-    """How a service is started, with the same code as this process.
+class Servers(NamedTuple):
+    """The servers of a stack.
 
     Args:
-        name: of the service.
-        settings: by name, without ``TALLYSTICK_``.
-        inherited: the environment that the settings are put over; None for this process's own without settings.
-        output: the file that its log is added to; None for this process's own output.
-        keep_open: file descriptors it inherits.
+        nats_url: the URL of NATS for a user.
+        database_url: the URL of the database for a role.
     """
-    environment = dict(without_settings() if inherited is None else inherited)
-    for setting, value in settings.items():
-        environment[f"TALLYSTICK_{setting.upper()}"] = value
-        environment.pop(f"TALLYSTICK_{setting.upper()}_FILE", None)
-    environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
 
-    async def start() -> Process:
-        command = processes.service_command(name)
-        if output is None:
-            return await processes.spawn(command, environment=environment, keep_open=keep_open)
-        with output.open("ab") as file:
-            return await processes.spawn(command, environment=environment, output=file, keep_open=keep_open)
+    nats_url: Callable[[str], str]
+    database_url: Callable[[str], str]
 
-    return start
+    def service(
+        self,
+        name: str,
+        settings: Mapping[str, str],
+        *,
+        inherited: Mapping[str, str] | None = None,
+        output: Path | None = None,
+        keep_open: Sequence[int] = (),
+    ) -> Start:
+        """How a service that uses these servers is started, with the same code as this process.
+
+        Args:
+            name: of the service.
+            settings: by name without ``TALLYSTICK_``; those of the servers are added.
+            inherited: the environment that its settings are added to; None for this process's own without settings.
+            output: the file that its log is appended to; None for this process's own output.
+            keep_open: file descriptors that it inherits.
+        """
+        environment = dict(without_settings() if inherited is None else inherited)
+        for setting, value in {**self._settings(name), **settings}.items():
+            environment[f"TALLYSTICK_{setting.upper()}"] = value
+            environment.pop(f"TALLYSTICK_{setting.upper()}_FILE", None)
+        environment["PYTHONPATH"] = processes.python_path(environment.get("PYTHONPATH", ""))
+
+        async def start() -> Process:
+            command = processes.service_command(name)
+            if output is None:
+                return await processes.spawn(command, environment=environment, keep_open=keep_open)
+            with output.open("ab") as file:
+                return await processes.spawn(
+                    command, environment=environment, output=file, keep_open=keep_open
+                )
+
+        return start
+
+    def _settings(self, service: str) -> dict[str, str]:
+        """What a service needs to connect."""
+        settings = {"nats_url": self.nats_url(service)}
+        if service != "edge":
+            settings["database_url"] = self.database_url(service)
+        if service == "metrics":
+            settings["events_nats_url"] = self.nats_url("events")
+        return settings
 
 
 def without_settings() -> dict[str, str]:

@@ -21,7 +21,7 @@ from tallystick.rpc.call import call
 from tallystick_server.edge.dashboard import login_link
 from tallystick_server.local import nats, postgres, stream_watch
 from tallystick_server.local.data_dir import RELOAD, AlreadyRunning, DataFolder, NotOurs, Running
-from tallystick_server.local.stack import RETRY_S, START_S, Start, create_token, service, until_ready
+from tallystick_server.local.stack import RETRY_S, START_S, Servers, Start, create_token, until_ready
 from tallystick_server.local.supervisor import Supervisor
 from tallystick_server.local.threads import Threads
 from tallystick_server.runtime.lifecycle import Shutdown
@@ -74,11 +74,10 @@ async def up(options: Options, stop: Shutdown) -> None:
         )
         postgres_socket = stack.enter_context(postgres.socket_folder(folder.postgres))
 
-        nats_address = f"127.0.0.1:{nats_port}"
-
-        def nats_url(user: str) -> str:
-            return f"nats://{user}:{credentials.nats[user]}@{nats_address}"
-
+        servers = Servers(
+            nats_url=lambda user: nats.url(user, credentials.nats[user], nats_port),
+            database_url=lambda role: postgres.url(role, credentials.postgres[role], postgres_socket),
+        )
         threads = Threads(folder.threads)
 
         def start_service(name: str, *, workers: int | None = None, **settings: str) -> Start:
@@ -87,14 +86,12 @@ async def up(options: Options, stop: Shutdown) -> None:
 
             async def start() -> asyncio.subprocess.Process:
                 thread = threads.started(name, workers)
-                decided = {"nats_url": nats_url(name), **settings, "thread": thread}
-                spawn = service(name, decided, inherited=_inherited(name), keep_open=(children,))
+                spawn = servers.service(
+                    name, {**settings, "thread": thread}, inherited=_inherited(name), keep_open=(children,)
+                )
                 return await threads.watch(thread, spawn())
 
             return start
-
-        def database_url(role: str) -> str:
-            return postgres.url(role, credentials.postgres[role], postgres_socket)
 
         supervisor = Supervisor(stop)
         await stack.enter_async_context(
@@ -123,18 +120,13 @@ async def up(options: Options, stop: Shutdown) -> None:
 
         asyncio.get_running_loop().add_signal_handler(RELOAD, reload)
         reporting = await stack.enter_async_context(
-            bus.connect(nats_url("up"), "up", stop.unavailable, wait_s=START_S)
+            bus.connect(servers.nats_url("up"), "up", stop.unavailable, wait_s=START_S)
         )
         await stack.enter_async_context(threads.published(reporting))
         await postgres.provision(postgres_socket, credentials.postgres["postgres"], credentials.postgres)
         for name, start in (
-            (
-                "metrics",
-                start_service(
-                    "metrics", database_url=database_url("metrics"), events_nats_url=nats_url("events")
-                ),
-            ),
-            ("tokens", start_service("tokens", database_url=database_url("tokens"))),
+            ("metrics", start_service("metrics")),
+            ("tokens", start_service("tokens")),
             (
                 "edge",
                 start_service("edge", workers=options.workers, host=place.address, port=str(options.port)),
@@ -142,20 +134,22 @@ async def up(options: Options, stop: Shutdown) -> None:
         ):
             await stack.enter_async_context(supervisor.child(name, start))
 
-        async with bus.connect(nats_url("operator"), "operator", stop.unavailable, wait_s=START_S) as client:
+        async with bus.connect(
+            servers.nats_url("operator"), "operator", stop.unavailable, wait_s=START_S
+        ) as client:
             await _ready(client, place, https=options.https)
             token, link = await _first_token(client)
         http = place.url("https" if options.https else "http")
         await stack.enter_async_context(
-            stream_watch.watching(nats_url("operator"), folder.nats, nats_part, stop)
+            stream_watch.watching(servers.nats_url("operator"), folder.nats, nats_part, stop)
         )
         folder.announce(
             Running(
                 pid=os.getpid(),
                 http=http,
-                nats=nats_address,
-                operator_url=nats_url("operator"),
-                service_url=nats_url("service"),
+                nats=f"127.0.0.1:{nats_port}",
+                operator_url=servers.nats_url("operator"),
+                service_url=servers.nats_url("service"),
             )
         )
         stack.callback(folder.withdraw)
