@@ -63,8 +63,8 @@ async def run(settings: Settings, stop: Shutdown) -> None:
             replicas=settings.stream_replicas,
         )
         await stack.enter_async_context(background(consumer.run(), stop))
-        recount = Recount(pool, stream_client, consumer.has_time)
-        await stack.enter_async_context(background(recount.keep(), stop))
+        recount = Recount(pool, stream_client, consumer.is_caught_up)
+        await stack.enter_async_context(background(recount.run(), stop))
         await stack.enter_async_context(producer.thread("metrics", settings.thread))
         await stack.enter_async_context(
             serve(
@@ -79,8 +79,8 @@ async def run(settings: Settings, stop: Shutdown) -> None:
         if settings.heartbeat_file:
 
             def status() -> str:
-                if consumer.refusal:
-                    return f"not counting until an operator decides: {consumer.refusal}"
+                if consumer.halt_reason:
+                    return f"not counting until an operator decides: {consumer.halt_reason}"
                 health = producer.stream_health
                 return READY if health == "writable" else f"the event stream is {health}"
 

@@ -1,4 +1,4 @@
-"""What a batch of events does to the counters. Pure: state in, state out, no clock and no database."""
+"""Applies a batch of events to the counters. Pure: neither clock nor database."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -30,16 +30,16 @@ from tallystick_server.metrics.series import (
 )
 
 MAX_GAP = 1 << 40
-"""More than anything that can be counted at once: a source that jumps further must not overflow a counter."""
+"""Maximum gap that is counted. A larger jump of a source must not overflow a counter."""
 MAX_GAUGE = 1e300
-"""What a gauge may show: far enough below the largest float that the sum of all processes is one too."""
+"""Maximum value of a gauge. The sum over all processes stays below the largest float."""
 NEW_ACCOUNT_STATE = "init"
 
 
 class Thread(NamedTuple):
     """Args:
-    seen: when it was last heard of.
-    ended: when it was reported as stopped, or counted as stopped because its heartbeats had ended.
+    seen: when it last started, stopped or sent a heartbeat.
+    ended: when it stopped: as reported, or when its heartbeats were missed.
     """
 
     type: str
@@ -49,15 +49,15 @@ class Thread(NamedTuple):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether its end was reported. Silence may have been a pause, a report is final: a heartbeat that arrives after it
-        was overtaken by it.
+        """Whether its end was reported. Missed heartbeats may be a pause; a report is final, and a heartbeat that arrives
+        after it was sent before it.
         """
         return self.ended is not None and self.ended == self.seen
 
 
 @dataclass
 class State:
-    """What the database holds about everything a batch speaks of, to be changed by the batch."""
+    """The stored state of everything that a batch changes."""
 
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     threads: dict[str, Thread] = field(default_factory=dict)
@@ -65,24 +65,24 @@ class State:
     counters: SeriesBudget = field(default_factory=SeriesBudget)
     gauges: SeriesBudget = field(default_factory=lambda: SeriesBudget(max_bytes=GAUGE_BYTES))
     bare_until: datetime | None = None
-    """Up to when the stream stored unnumbered events that were counted before it was begun again."""
+    """Unnumbered events that the stream stored up to then were counted before counting restarted."""
 
 
 @dataclass
 class Tally:
-    """What a batch adds."""
+    """The changes of a batch."""
 
     counters: Counter[tuple[str, Labels]] = field(default_factory=Counter)
     recent: Counter[tuple[datetime, str]] = field(default_factory=Counter)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     gauges: dict[tuple[str, str, str, Labels], float] = field(default_factory=dict)
-    """By source, boot, name and labels."""
+    """By source, boot, metric name and labels."""
 
     def add(self, metric: Metric, number: int = 1) -> None:
         self.counters[metric.name, NO_LABELS] += number
 
     def add_series(self, state: State, name: str, labels: Mapping[str, str], number: int) -> bool:
-        """Adds to one series of a metric with labels, unless that would be one too many."""
+        """Adds to a labelled series, if it is within the budget. Otherwise counts it as dropped."""
         key = ordered(labels)
         if not state.counters.admits(name, key):
             self.add(catalogue.SERIES_DROPPED, number)
@@ -100,40 +100,42 @@ def apply(batch: list[Decoded], state: State, tally: Tally) -> None:
         at, data = event.message.stored, event.data
         minute = at.replace(second=0, microsecond=0)
         if (minute, event.type) not in kinds:
-            # In the order of the stream, so that a second count spends the series budget on the same ones.
+            # In the order of the stream, so that reconciliation admits the same series.
             state.counters.admits(catalogue.EVENTS.name, ordered({"event": event.type}))
         kinds[minute, event.type] += 1
         match data:
             case AccountState() | AccountAdded() | AccountDeletedEvent():
-                _of_accounts(data, state, tally)
+                _apply_account_event(data, state, tally)
             case ThreadStarted() | ThreadStopped() | ThreadHeartbeat():
-                _of_threads(data, at, state, tally)
+                _apply_thread_event(data, at, state, tally)
             case ApiCalls():
-                _called(data, at, state, tally)
+                _apply_api_calls(data, at, state, tally)
             case MetricsReported():
-                _reported(event, data, at, state, tally)
+                _apply_report(event, data, at, state, tally)
     for (minute, kind), number in kinds.items():
         if tally.add_series(state, catalogue.EVENTS.name, {"event": kind}, number):
             tally.recent[minute, f"events:{kind}"] += number
 
 
-def _of_threads(
+def _apply_thread_event(
     data: ThreadStarted | ThreadStopped | ThreadHeartbeat, at: datetime, state: State, tally: Tally
 ) -> None:
     match data:
         case ThreadStarted():
-            _started(data, at, state, tally)
+            _apply_start(data, at, state, tally)
         case ThreadStopped():
-            _stopped(data, at, state, tally)
+            _apply_stop(data, at, state, tally)
         case ThreadHeartbeat(threads=threads):
             for heartbeat in threads:
-                _alive(heartbeat, at, state, tally)
+                _apply_heartbeat(heartbeat, at, state, tally)
 
 
-def _of_accounts(data: AccountAdded | AccountDeletedEvent | AccountState, state: State, tally: Tally) -> None:
+def _apply_account_event(
+    data: AccountAdded | AccountDeletedEvent | AccountState, state: State, tally: Tally
+) -> None:
     match data:
         case AccountAdded(account=account):
-            # Counted as often as announced; a state reported earlier is the newer knowledge.
+            # A state that is already stored was reported after the account was added.
             tally.add(catalogue.ACCOUNTS_ADDED)
             state.accounts[account] = state.accounts.get(account) or NEW_ACCOUNT_STATE
         case AccountDeletedEvent(account=account):
@@ -143,7 +145,7 @@ def _of_accounts(data: AccountAdded | AccountDeletedEvent | AccountState, state:
             state.accounts[account] = reported
 
 
-def _called(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
+def _apply_api_calls(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
     for call in calls.calls:
         values = {"method": call.method, "statusCode": str(call.status_code), "route": call.route}
         tally.add_series(state, catalogue.API_CALL.name, values, call.count)
@@ -151,7 +153,7 @@ def _called(calls: ApiCalls, at: datetime, state: State, tally: Tally) -> None:
         tally.recent[minute, f"apiCall:{'success' if call.status_code < 400 else 'fail'}"] += call.count
 
 
-def _reported(event: Decoded, report: MetricsReported, at: datetime, state: State, tally: Tally) -> None:
+def _apply_report(event: Decoded, report: MetricsReported, at: datetime, state: State, tally: Tally) -> None:
     for counted in report.counters:
         metric = catalogue.series(counted.name, counted.labels)
         if metric is None or isinstance(metric, Gauge):
@@ -177,8 +179,8 @@ def _reported(event: Decoded, report: MetricsReported, at: datetime, state: Stat
             tally.add(catalogue.SERIES_DROPPED)
 
 
-def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
-    """The heartbeats of a thread ended: it counts as stopped."""
+def mark_lost(thread: Thread, now: datetime, tally: Tally) -> Thread:
+    """Counts a thread as stopped because its heartbeats were missed."""
     tally.add(catalogue.THREAD_STOPS)
     tally.add(catalogue.THREADS_LOST)
     return thread._replace(ended=now)
@@ -186,7 +188,7 @@ def lose(thread: Thread, now: datetime, tally: Tally) -> Thread:
 
 def _is_new(event: Decoded, state: State, tally: Tally) -> bool:
     if event.source is None or event.boot is None or event.n is None:
-        # A bare event: the stream's sequence, which never repeats a batch, is its identity.
+        # An unnumbered event is identified by its sequence in the stream, which no batch repeats.
         if state.bare_until is not None and event.message.stored <= state.bare_until:
             tally.add(catalogue.DUPLICATES)
             return False
@@ -201,36 +203,36 @@ def _is_new(event: Decoded, state: State, tally: Tally) -> bool:
     return True
 
 
-def _started(started: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
-    known = state.threads.get(started.thread)
-    if known is None or known.type == "":
+def _apply_start(started: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
+    thread = state.threads.get(started.thread)
+    if thread is None or thread.type == "":
         tally.add(catalogue.THREAD_STARTS)
-        ended = known.ended if known else None
-        # A stop that overtook its start has left a row: then it is over already.
+        ended = thread.ended if thread else None
+        # A stop that arrived before its start has left a row.
         state.threads[started.thread] = Thread(started.type, ended or at, ended, at)
 
 
-def _alive(heartbeat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
-    known = state.threads.get(heartbeat.thread)
-    if known is not None and known.is_stopped:
+def _apply_heartbeat(heartbeat: ThreadStarted, at: datetime, state: State, tally: Tally) -> None:
+    thread = state.threads.get(heartbeat.thread)
+    if thread is not None and thread.is_stopped:
         return
-    if known is None or known.ended is not None:
-        # Never seen, or believed dead: it runs, so starts minus stops must say so.
+    if thread is None or thread.ended is not None:
+        # Unknown, or counted as stopped: it runs, so it counts as started.
         tally.add(catalogue.THREAD_STARTS)
-    state.threads[heartbeat.thread] = Thread(heartbeat.type, at, None, known.started if known else at)
+    state.threads[heartbeat.thread] = Thread(heartbeat.type, at, None, thread.started if thread else at)
 
 
-def _stopped(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:
-    known = state.threads.get(stopped.thread)
-    if known is not None and known.ended is not None:
-        # Counted already: when its heartbeats ended, or by another report of the same end.
-        state.threads[stopped.thread] = known._replace(seen=known.ended)
+def _apply_stop(stopped: ThreadStopped, at: datetime, state: State, tally: Tally) -> None:
+    thread = state.threads.get(stopped.thread)
+    if thread is not None and thread.ended is not None:
+        # Counted already: when its heartbeats were missed, or by another report.
+        state.threads[stopped.thread] = thread._replace(seen=thread.ended)
         return
     tally.add(catalogue.THREAD_STOPS)
     if stopped.unexpected:
         tally.add(catalogue.THREADS_LOST)
-    if known is None:
+    if thread is None:
         tally.add(catalogue.UNMATCHED_STOPS)
     state.threads[stopped.thread] = Thread(
-        known.type if known else "", at, at, known.started if known else None
+        thread.type if thread else "", at, at, thread.started if thread else None
     )

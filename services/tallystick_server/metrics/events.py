@@ -1,4 +1,4 @@
-"""Messages of the stream as events. Pure."""
+"""Decodes messages of the stream into events. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -44,10 +44,10 @@ class DeadLetter(NamedTuple):
 
 
 class NotAnEvent(Exception):
-    """Why a message is none; becomes its dead letter's reason."""
+    """The message is not an event. The text is the reason stored with its dead letter."""
 
 
-class Mentioned(NamedTuple):
+class BatchKeys(NamedTuple):
     """The keys whose state a batch needs."""
 
     sources: set[tuple[str, str]]
@@ -56,7 +56,7 @@ class Mentioned(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """An event. One of a simple producer has no ``source``, ``boot`` and ``n``."""
+    """An event. Unnumbered events have no ``source``, ``boot`` and ``n``."""
 
     message: Message
     type: str
@@ -133,7 +133,7 @@ def decode(message: Message) -> Decoded:
         _check(boot)
         if publisher is not None and publishers.publisher(source) != publisher:
             raise NotAnEvent("the source is not its publisher's")
-    for text in _keys(data):
+    for text in _names(data):
         _check(text)
     return Decoded(message, kind, source, boot, n, data)
 
@@ -143,22 +143,22 @@ def _check(text: str) -> None:
         raise NotAnEvent("a name is empty, over 256 characters or holds a NUL")
 
 
-def mentioned(batch: list[Decoded]) -> Mentioned:
-    wanted = Mentioned(set(), set(), set())
+def batch_keys(batch: list[Decoded]) -> BatchKeys:
+    keys = BatchKeys(set(), set(), set())
     for event in batch:
         if event.source is not None and event.boot is not None:
-            wanted.sources.add((event.source, event.boot))
+            keys.sources.add((event.source, event.boot))
         match event.data:
             case AccountState() | AccountAdded() | AccountDeletedEvent():
-                wanted.accounts.add(event.data.account)
+                keys.accounts.add(event.data.account)
             case ThreadStarted() | ThreadStopped():
-                wanted.threads.add(event.data.thread)
+                keys.threads.add(event.data.thread)
             case ThreadHeartbeat():
-                wanted.threads.update(heartbeat.thread for heartbeat in event.data.threads)
-    return wanted
+                keys.threads.update(heartbeat.thread for heartbeat in event.data.threads)
+    return keys
 
 
-def _keys(data: object) -> list[str]:
+def _names(data: object) -> list[str]:
     match data:
         case AccountState():
             return [data.account, data.state if len(data.state) <= MAX_STATE else ""]

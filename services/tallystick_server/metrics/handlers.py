@@ -1,4 +1,4 @@
-"""What the metrics service answers to each request. Any replica answers, since PostgreSQL has it all."""
+"""Handles the requests to the metrics service. Any replica answers: all state is in PostgreSQL."""
 
 import gzip
 import logging
@@ -43,7 +43,7 @@ MAX_SECONDS = 7 * 24 * 3600
 LATE_S = 2 * HEARTBEAT_S + 1
 FRESH_S = 4 * HEARTBEAT_S
 
-# An answer is one NATS message of at most 1 MiB, which holds 786,000 bytes in base64. What is compressed by nothing
+# An answer is one NATS message of at most 1 MiB, which holds 786,000 bytes in base64. Text that cannot be compressed
 # takes at most COUNTER_BYTES + GAUGE_BYTES + three times WORDS_BYTES, and the descriptions: 766,000.
 WORDS_BYTES = 18_000
 MAX_WORDS = 100
@@ -51,13 +51,13 @@ OTHER = "other"
 CONNECTIONS = dict.fromkeys(
     ("init", "connected", "connecting", "authenticationError", "connectError", "unset", "disconnected"), 0
 )
-"""The states that the original's ``connections`` has at all times."""
+"""The states that EmailEngine's ``connections`` always has."""
 
 
 class MetricsHandlers:
     """Args:
-    pool: where the counters are.
-    stream_health: whether the stream stores what this process sends.
+    pool: of the database with the counters.
+    stream_health: whether the stream stores the events of this process.
     """
 
     def __init__(self, pool: Pool, stream_health: Callable[[], StreamHealth]) -> None:
@@ -75,15 +75,15 @@ class MetricsHandlers:
         }
 
     async def counting(self, _: AskCounting) -> Counting:
-        return Counting(refusal=await positions.refusal(self._pool), stream=self._stream_health())
+        return Counting(refusal=await positions.halt_reason(self._pool), stream=self._stream_health())
 
     async def resume_counting(self, request: ResumeCounting) -> Resumed:
-        refusal = await positions.accept(self._pool)
-        if refusal is not None:
+        halt_reason = await positions.resume(self._pool)
+        if halt_reason is not None:
             log.warning(
-                "%s decided to count the stream that is there, after: %s", request.actor.name, refusal
+                "%s resumed counting with the current stream, after: %s", request.actor.name, halt_reason
             )
-        return Resumed(refusal=refusal)
+        return Resumed(refusal=halt_reason)
 
     async def exposition(self, request: AskExposition) -> Exposition:
         printed = text(await self._samples(), openmetrics=request.openmetrics)
@@ -94,7 +94,7 @@ class MetricsHandlers:
         snapshot = Snapshot(samples=tuple(sample for sample in await self._samples() if sample.name in names))
         if batches.fits(snapshot):
             return snapshot
-        message = f"{len(snapshot.samples)} series, more than one answer holds: ask for fewer metrics"
+        message = f"{len(snapshot.samples)} series are more than one answer holds: ask for fewer metrics"
         return Failure(code="bad_request", errors=(FieldError(field="metrics", message=message),))
 
     async def _samples(self) -> list[Sample]:
@@ -104,7 +104,7 @@ class MetricsHandlers:
             *await reports.counters(self._pool),
             *await reports.gauges(self._pool, FRESH_S),
             *await recounts.comparison(self._pool),
-            _sample(catalogue.COUNTING_REFUSED, await positions.refusal(self._pool) is not None),
+            _sample(catalogue.COUNTING_REFUSED, await positions.halt_reason(self._pool) is not None),
             _sample(catalogue.STREAM_WRITABLE, self._stream_health() == "writable"),
             _sample(catalogue.UNRESPONSIVE, late),
             *(
@@ -132,7 +132,7 @@ class MetricsHandlers:
         history = History(counts=await reports.history(self._pool, request.kind, request.minutes))
         if batches.fits(history):
             return history
-        message = f"{len(history.counts)} kinds begin so, more than one answer holds: ask for fewer minutes"
+        message = f"{len(history.counts)} kinds are more than one answer holds: ask for fewer minutes"
         return Failure(code="bad_request", errors=(FieldError(field="minutes", message=message),))
 
 
@@ -141,14 +141,14 @@ def _sample(metric: Gauge, value: float, **labels: str) -> Sample:
 
 
 def largest(numbers: Mapping[str, int]) -> dict[str, int]:
-    """Those that occur most, within the budget; the rest together as ``other``. What accounts and threads are said
-    to be comes from outside, and may be something else each time.
+    """The most frequent values within the budget; the rest together as ``other``. Account states and thread types come
+    from outside, and may be different each time.
     """
-    kept: dict[str, int] = {}
+    shown: dict[str, int] = {}
     left = WORDS_BYTES
     for word, number in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):
         # Escaped, a character takes two bytes or is one of more.
         left -= LINE_BYTES + 2 * len(word.encode())
-        known = len(kept) < MAX_WORDS and left >= 0
-        kept[word if known else OTHER] = kept.get(word if known else OTHER, 0) + number
-    return kept
+        name = word if len(shown) < MAX_WORDS and left >= 0 else OTHER
+        shown[name] = shown.get(name, 0) + number
+    return shown

@@ -1,8 +1,9 @@
-"""What a JetStream consumer delivers: complete, in order, and the next batch on its way while one is counted.
+"""Pulls the messages of a JetStream consumer in batches: complete, in order, and the next batch is on its way while one
+is counted.
 
-nats-py's own ``fetch`` waits for each message by itself and asks for more only when it is called, which costs more than
-counting does. It also goes on when something that was delivered got lost with a connection, and it takes an event whose
-sender gave it a header named ``Status`` for word from the server.
+``fetch`` of nats-py awaits each message separately and requests more only when it is called, which costs more than
+counting. It also continues after a delivered message was lost with a connection, and takes an event with a header named
+``Status`` for a status message of the server.
 """
 
 import asyncio
@@ -22,27 +23,27 @@ from tallystick_server.metrics.events import Message
 from tallystick_server.runtime.postgres import UNAVAILABLE
 
 MAX_BYTES = 8 << 20
-"""What one request may bring. The next message is always smaller, so that it always brings something."""
+"""Maximum size of one batch. Every message is smaller, so that each request makes progress."""
 LINGER_S = 2.0
-"""How long a request waits on the server for its messages."""
+"""How long the server holds a request that it cannot fill."""
 OVER = ("No Messages", "Request Timeout", "Batch Completed", "Message Size Exceeds MaxBytes")
-"""What the server says of a request that has brought what it could."""
+"""Descriptions with which the server ends a request that is done."""
 
 
 class Interrupted(Exception):
-    """The consumer is gone, or something it delivered did not arrive: it has to be created again."""
+    """The consumer is gone, or a message that it delivered was lost: it has to be created again."""
 
 
 NOT_NOW: tuple[type[Exception], ...] = (*UNAVAILABLE, NatsError, APIError, Interrupted)
-"""What counting meets when NATS or PostgreSQL is away: it goes on from what is stored."""
+"""Raised while NATS or PostgreSQL is unavailable. Counting resumes from the stored position."""
 
 
 class Delivered(NamedTuple):
     """Args:
     message: as it stands in the stream.
-    reply: where to acknowledge it.
-    place: among all that this consumer delivered; they follow each other without holes.
-    pending: how many messages the stream holds after it.
+    reply: the subject that acknowledges it.
+    place: its number among the messages of this consumer, without gaps.
+    pending: how many messages follow it in the stream.
     """
 
     message: Message
@@ -52,7 +53,7 @@ class Delivered(NamedTuple):
 
 
 def delivered(received: Msg) -> Delivered:
-    """Reads what the server wrote into the reply subject (ADR-15), which newer servers write in a longer form."""
+    """Parses the reply subject (ADR-15), which has two more tokens from newer servers."""
     words = received.reply.split(".")
     seq, place, stored, pending = words[5:9] if len(words) == 9 else words[7:11]
     at = datetime.fromtimestamp(int(stored) / 1e9, UTC)
@@ -63,8 +64,8 @@ def delivered(received: Msg) -> Delivered:
 class Delivery:
     """Args:
     client: the connection to NATS.
-    consumer: its name and its stream's, as ``STREAM.CONSUMER``. One that was made for this.
-    batch: at most so many messages at once.
+    consumer: its stream and name, as ``STREAM.CONSUMER``. Nothing else pulls from it.
+    batch: maximum number of messages in a batch.
     """
 
     def __init__(self, client: Client, consumer: str, batch: int) -> None:
@@ -77,53 +78,53 @@ class Delivery:
         self._ready = asyncio.Event()
         self._place = 0
         self._expected = 0
-        self._asked = 0.0
+        self._requested_at = 0.0
         self._clock = asyncio.get_running_loop().time
-        self._wrong = ""
+        self._failure = ""
 
     async def take(self, timeout_s: float) -> list[Delivered]:
-        """What there is: at most a batch, and nothing if nothing came in time.
+        """The messages that have arrived, at most a batch; none if none arrived in time.
 
         Raises:
-            Interrupted: see there. Nothing that follows the loss was handed out.
-            nats.errors.Error: NATS is away.
+            Interrupted: a message was lost. No message after it was returned.
+            nats.errors.Error: NATS is unavailable.
         """
-        await self._ask()
+        await self._request_batch()
         try:
             await asyncio.wait_for(self._ready.wait(), timeout_s)
         except TimeoutError:
-            if self._clock() - self._asked > LINGER_S + 1:
-                self._fail("a request got lost")
-        if self._wrong:
-            raise Interrupted(self._wrong)
+            if self._clock() - self._requested_at > LINGER_S + 1:
+                self._fail("a request was lost")
+        if self._failure:
+            raise Interrupted(self._failure)
         batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
         if not self._waiting:
             self._ready.clear()
-        await self._ask()
+        await self._request_batch()
         return batch
 
     async def acknowledge(self, last: Delivered) -> None:
-        """This and all before it."""
+        """Acknowledges a message and all before it."""
         await self._client.publish(last.reply)
 
-    async def received(self, message: Msg) -> None:
-        if not message.reply:  # what stands in the stream comes with a subject for its acknowledgement
-            self._said(message.subject, (message.headers or {}).get("Description", ""))
+    async def receive(self, message: Msg) -> None:
+        if not message.reply:  # a status message; those of the stream have a subject for the acknowledgement
+            self._receive_status(message.subject, (message.headers or {}).get("Description", ""))
             return
         arrived = delivered(message)
         self._place += 1
         if arrived.place != self._place:
-            self._fail("a message got lost on its way")
-        if self._wrong:
+            self._fail("a message was lost")
+        if self._failure:
             return
         self._waiting.append(arrived)
         self._expected -= 1
         if not arrived.pending or self._expected <= 0 or len(self._waiting) >= self._batch:
             self._ready.set()
 
-    def _said(self, request: str, what: str) -> None:
-        if what not in OVER:
-            self._fail(what or "no answer")
+    def _receive_status(self, request: str, description: str) -> None:
+        if description not in OVER:
+            self._fail(description or "no answer")
         elif request == self._request:
             self._expected = 0
             self._ready.set()
@@ -132,26 +133,27 @@ class Delivery:
     def _request(self) -> str:
         return f"{self.inbox}.{self._requests}"
 
-    def _fail(self, what: str) -> None:
-        self._wrong = self._wrong or what
+    def _fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
         self._ready.set()
 
-    async def _ask(self) -> None:
-        """Has the server send a batch more, unless one is expected."""
+    async def _request_batch(self) -> None:
+        """Requests the next batch, unless one is on its way."""
         if self._expected > 0:
             return
         self._requests += 1
-        self._expected, self._asked = self._batch, self._clock()
-        wanted = {"batch": self._batch, "max_bytes": MAX_BYTES, "expires": int(LINGER_S * 1e9)}
-        await self._client.publish(self._subject, msgspec.json.encode(wanted), reply=self._request)
+        self._expected, self._requested_at = self._batch, self._clock()
+        request = {"batch": self._batch, "max_bytes": MAX_BYTES, "expires": int(LINGER_S * 1e9)}
+        await self._client.publish(self._subject, msgspec.json.encode(request), reply=self._request)
 
 
 @asynccontextmanager
 async def delivery(client: Client, consumer: str, batch: int) -> AsyncIterator[Delivery]:
-    made = Delivery(client, consumer, batch)
-    subscription = await client.subscribe(f"{made.inbox}.*", cb=made.received)
+    """Pulls messages from a consumer for as long as the block runs."""
+    messages = Delivery(client, consumer, batch)
+    subscription = await client.subscribe(f"{messages.inbox}.*", cb=messages.receive)
     try:
-        yield made
+        yield messages
     finally:
         with suppress(NatsError):
             await subscription.unsubscribe()

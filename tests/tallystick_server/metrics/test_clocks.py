@@ -34,7 +34,7 @@ async def connection(database):
 
 
 def test_an_owner_is_followed_when_its_signs_of_life_end_whatever_they_are():
-    watch, quiet = Watch(4), Lease(1, "a", resigned=False, refusal=None)
+    watch, quiet = Watch(4), Lease(1, "a", resigned=False, halt_reason=None)
     # Times that rise, fall and jump are signs of life alike.
     for number, seen in enumerate(["a", "c", "b", "z", "a"]):
         assert not watch.is_over(quiet._replace(seen=seen), number * 3.9)
@@ -48,8 +48,8 @@ def test_a_thread_is_silent_when_nothing_was_heard_of_it_for_long_enough():
     at = datetime(2026, 1, 1, tzinfo=UTC)
     alive, ended = Thread("worker", at, None), Thread("worker", at, at)
     heartbeats = Heartbeats(["old"], 100)
-    heartbeats.hear({"new": alive, "gone": alive}, 120)
-    heartbeats.hear({"gone": ended, "never seen": ended}, 121)
+    heartbeats.record({"new": alive, "gone": alive}, 120)
+    heartbeats.record({"gone": ended, "never seen": ended}, 121)
     assert heartbeats.silent(130, 30) == set()
     assert heartbeats.silent(131, 30) == {"old"}
     assert heartbeats.silent(200, 30) == {"old", "new"}

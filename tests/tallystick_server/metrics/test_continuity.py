@@ -16,7 +16,7 @@ from tallystick.contracts.operation import Actor
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
 from tallystick_server.metrics import reconciliation
-from tallystick_server.metrics.continuity import Found, Position, break_of, digest
+from tallystick_server.metrics.continuity import ObservedStream, Position, digest, discontinuity
 from tallystick_server.metrics.events import Message
 from tests.support.counting import connected, counted, counters, send, service
 from tests.support.servers import Nats, start_nats
@@ -24,8 +24,8 @@ from tests.support.servers import Nats, start_nats
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 LAST = Message(7, "tallystick.events.mailer.mail.sent", b"{}", CREATED + timedelta(hours=1))
 POSITION = Position(CREATED, 7, digest(LAST))
-STREAM = Found(CREATED, 1, 9, LAST)
-EMPTY = Found(CREATED, 1, 0)
+STREAM = ObservedStream(CREATED, 1, 9, LAST)
+EMPTY = ObservedStream(CREATED, 1, 0)
 BARE = "tallystick.events.tokens.account.added"
 
 
@@ -37,17 +37,17 @@ BARE = "tallystick.events.tokens.account.added"
         (POSITION, STREAM._replace(first_seq=7)),
         # All that was counted was removed, by age or by hand; what follows is there.
         (POSITION, STREAM._replace(first_seq=8, message=None)),
-        (POSITION, Found(CREATED, 8, 7)),
+        (POSITION, ObservedStream(CREATED, 8, 7)),
         # Nothing was counted yet: a new stream, and one that began with its 8th message when counting began.
         (Position(CREATED, 0, None), EMPTY),
         (Position(CREATED, 0, None), STREAM._replace(message=None)),
-        (Position(CREATED, 7, None), Found(CREATED, 8, 9)),
+        (Position(CREATED, 7, None), ObservedStream(CREATED, 8, 9)),
         # Counted by a version that remembered no message.
         (POSITION._replace(digest=None), STREAM),
     ],
 )
-def test_the_stream_that_was_counted_is_recognized(position: Position, found: Found):
-    assert break_of(position, found) is None
+def test_the_stream_that_was_counted_is_recognized(position: Position, found: ObservedStream):
+    assert discontinuity(position, found) is None
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_the_stream_that_was_counted_is_recognized(position: Position, found: Fo
         (STREAM._replace(message=LAST._replace(seq=8)), "missing"),
         (STREAM._replace(message=None), "missing"),
         (STREAM._replace(first_seq=9, message=None), "uncounted"),
-        (Found(CREATED, 10, 9), "uncounted"),
+        (ObservedStream(CREATED, 10, 9), "uncounted"),
     ],
 )
-def test_any_other_stream_is_not(found: Found, reason: str):
-    assert reason in (break_of(POSITION, found) or "")
+def test_any_other_stream_is_not(found: ObservedStream, reason: str):
+    assert reason in (discontinuity(POSITION, found) or "")
 
 
 async def state(operator) -> Counting:
@@ -129,7 +129,7 @@ def installation(tmp_path: Path) -> Installation:
 
 @pytest.fixture(autouse=True)
 def recounted_at_once(monkeypatch):
-    monkeypatch.setattr(reconciliation, "LOOK_S", 0.1)
+    monkeypatch.setattr(reconciliation, "POLL_S", 0.1)
 
 
 @pytest.mark.parametrize("grown", [0, 40], ids=["shorter than counted", "grown past what was counted"])

@@ -23,7 +23,7 @@ from tallystick.contracts.metrics import (
 )
 from tallystick.metrics import catalogue
 from tallystick.rpc.call import call
-from tallystick_server.metrics.counters import State, Tally, apply, lose
+from tallystick_server.metrics.counters import State, Tally, apply, mark_lost
 from tallystick_server.metrics.events import Decoded, Message, NotAnEvent, decode
 from tallystick_server.metrics.exposition import text
 from tallystick_server.metrics.series import NO_LABELS
@@ -122,7 +122,7 @@ async def test_a_message_delivered_again_after_its_commit_is_not_counted_again(
 
 
 async def test_a_producer_gone_wrong_fills_no_disk(metrics_service, stream, operator, database, monkeypatch):
-    monkeypatch.setattr(counts, "DEAD_LETTERS_KEPT", 5)
+    monkeypatch.setattr(counts, "RETAINED_DEAD_LETTERS", 5)
     for number in range(30):
         await stream.publish("tallystick.events.tokens.account.added", b"%d" % number)
     await counted(operator, {"tallystick_dead_letters_total": 30})
@@ -206,7 +206,7 @@ def test_silence_may_have_been_a_pause_and_a_reported_end_is_final():
     state, tally = State(), Tally()
     heartbeat = message(3, "thread.heartbeat", 3, threads=[STARTED])
     apply([decode(message(1, "thread.started", 1, **STARTED))], state, tally)
-    state.threads["t"] = lose(state.threads["t"], datetime(2026, 1, 1, 1, tzinfo=UTC), tally)
+    state.threads["t"] = mark_lost(state.threads["t"], datetime(2026, 1, 1, 1, tzinfo=UTC), tally)
     apply([decode(stopped(2)), decode(heartbeat)], state, tally)
     assert (
         tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS]

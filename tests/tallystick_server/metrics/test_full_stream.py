@@ -61,7 +61,7 @@ def test_a_full_stream_of_counted_events_is_brought_down_to_a_quarter():
 async def small(database, nats_server, operator, monkeypatch):
     """The metrics service with a stream of LIMIT bytes, one that looks often."""
     monkeypatch.setattr(consumer, "HOUSEKEEPING_S", 0.05)
-    monkeypatch.setattr(reconciliation, "LOOK_S", 0.1)
+    monkeypatch.setattr(reconciliation, "POLL_S", 0.1)
     settings = msgspec.structs.replace(metrics_settings(database, nats_server), stream_max_bytes=LIMIT)
     stop = Shutdown()
     async with running(app.run(settings, stop), stop, operator, EXPOSITION, AskExposition()):

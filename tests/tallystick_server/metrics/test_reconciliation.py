@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from tallystick.contracts.events import EVENTS_STREAM
 from tallystick_server.metrics import reconciliation
-from tallystick_server.metrics.reconciliation import apart
+from tallystick_server.metrics.reconciliation import total_difference
 from tallystick_server.metrics.series import NO_LABELS, Labels
 from tests.support.counting import counted, counters, send, service, until_counted
 
@@ -19,7 +19,7 @@ MESSAGES = "tallystick_recounted_messages_total"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(reconciliation, "LOOK_S", 0.05)
+    monkeypatch.setattr(reconciliation, "POLL_S", 0.05)
 
 
 async def happen(stream) -> None:
@@ -103,7 +103,7 @@ async def test_what_the_stream_does_not_hold_any_more_is_left_out(
 ):
     async with service(database, nats_server, operator):
         await begun(operator)
-    monkeypatch.setattr(reconciliation, "LOOK_S", 600)
+    monkeypatch.setattr(reconciliation, "POLL_S", 600)
     async with service(database, nats_server, operator):
         for n in range(1, 6):
             await send(stream, "account.added", n, account="a")
@@ -112,7 +112,7 @@ async def test_what_the_stream_does_not_hold_any_more_is_left_out(
     position = await connection.fetchval("select seq from metrics.stream_position")
     await connection.close()
     await stream.purge_stream(EVENTS_STREAM, seq=position)
-    monkeypatch.setattr(reconciliation, "LOOK_S", 0.05)
+    monkeypatch.setattr(reconciliation, "POLL_S", 0.05)
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 6, account="a")
         await counted(operator, {"tallystick_accounts_added_total": 6, DIFFERENCE: 0})
@@ -121,8 +121,8 @@ async def test_what_the_stream_does_not_hold_any_more_is_left_out(
 @given(st.dictionaries(st.tuples(st.text(max_size=1), st.just(NO_LABELS)), st.integers(0, 2**70)))
 def test_counts_are_apart_by_nothing_only_if_they_agree(found: dict[tuple[str, Labels], int]):
     stored = Counter({key: min(value, 2**63 - 1) for key, value in found.items()})
-    assert apart(stored, Counter(found)) == 0
+    assert total_difference(stored, Counter(found)) == 0
     stored["more", NO_LABELS] += 3
-    assert apart(stored, Counter(found)) == 3
-    assert apart(Counter(found), stored) >= 3
-    assert apart(stored + Counter({("thread_starts", NO_LABELS): 5}), stored) == 0
+    assert total_difference(stored, Counter(found)) == 3
+    assert total_difference(Counter(found), stored) >= 3
+    assert total_difference(stored + Counter({("thread_starts", NO_LABELS): 5}), stored) == 0

@@ -1,4 +1,4 @@
-"""Counters, and what counting needs to know about sources, threads and accounts. A batch is one transaction."""
+"""Counters, and the sources, threads and accounts that counting depends on. A batch is one transaction."""
 
 from collections import Counter
 from datetime import datetime
@@ -7,38 +7,39 @@ import asyncpg
 import msgspec
 
 from tallystick_server.metrics.counters import State, Tally, Thread
-from tallystick_server.metrics.events import Mentioned
+from tallystick_server.metrics.events import BatchKeys
 from tallystick_server.metrics.series import GAUGE_BYTES, Labels, SeriesBudget, ordered
 from tallystick_server.runtime.postgres import Connection
 
 MOST_COUNTED = 2**63 - 1
-"""Where a counter stays."""
-DEAD_LETTERS_KEPT = 10_000
-"""The newest ones; a producer gone wrong fills no disk. All are counted."""
+"""Maximum value of a counter: it stays there."""
+RETAINED_DEAD_LETTERS = 10_000
+"""Maximum number of stored dead letters, the newest ones. All are counted."""
 
 LABELS = msgspec.json.Decoder(dict[str, str])
 """Of labels as they are stored."""
 
 
-async def load(connection: Connection, wanted: Mentioned) -> State:
+async def load(connection: Connection, keys: BatchKeys) -> State:
+    """The stored state of everything that a batch changes."""
     state = State()
-    if wanted.sources:
+    if keys.sources:
         rows = await connection.fetch(
             "select source, boot, n from event_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
             " using (source, boot)",
-            [source for source, _ in wanted.sources],
-            [boot for _, boot in wanted.sources],
+            [source for source, _ in keys.sources],
+            [boot for _, boot in keys.sources],
         )
         state.sources = {(row["source"], row["boot"]): row["n"] for row in rows}
-    if wanted.threads:
+    if keys.threads:
         rows = await connection.fetch(
             "select thread, type, seen, ended, started from thread where thread = any($1)",
-            list(wanted.threads),
+            list(keys.threads),
         )
         state.threads = {row["thread"]: _thread(row) for row in rows}
-    if wanted.accounts:
+    if keys.accounts:
         rows = await connection.fetch(
-            "select account, state from account where account = any($1)", list(wanted.accounts)
+            "select account, state from account where account = any($1)", list(keys.accounts)
         )
         state.accounts = {row["account"]: row["state"] for row in rows}
     return state
@@ -67,7 +68,7 @@ def encode_labels(labels: Labels) -> str:
 
 
 async def save(connection: Connection, stream: str, state: State, tally: Tally) -> None:
-    """Writes what a batch changed; most batches change little of what there is."""
+    """Writes the changes of a batch."""
     if state.sources:
         await connection.execute(
             "insert into event_source (source, boot, n) select * from unnest($1::text[], $2::text[], $3::bigint[])"
@@ -84,7 +85,7 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
     if tally.dead_letters:
         await connection.executemany(
             "insert into dead_letter (stream, seq, subject, payload, reason) values ($1, $2, $3, $4, $5)"
-            # A recreated stream restarts the sequence of its messages.
+            # A recreated stream reuses the sequences of its messages.
             " on conflict (stream, seq) do update set subject = excluded.subject, payload = excluded.payload,"
             " reason = excluded.reason, at = now()",
             [
@@ -95,12 +96,12 @@ async def save(connection: Connection, stream: str, state: State, tally: Tally) 
         await connection.execute(
             "delete from dead_letter where (stream, seq) in"
             " (select stream, seq from dead_letter order by at desc, seq desc offset $1)",
-            DEAD_LETTERS_KEPT,
+            RETAINED_DEAD_LETTERS,
         )
 
 
 def _storable(text: str) -> str:
-    """NATS takes a NUL in a subject, PostgreSQL in no text."""
+    """NATS allows NUL in subjects, PostgreSQL does not in text."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -110,7 +111,7 @@ async def living_threads(connection: Connection) -> list[str]:
 
 
 async def stream_time(connection: Connection) -> datetime:
-    """The time of the last counted message, by the stream's clock."""
+    """The time at which the stream stored the last counted message."""
     moment: datetime = await connection.fetchval("select stream_time()")
     return moment
 
@@ -120,7 +121,7 @@ async def save_lost(connection: Connection, threads: dict[str, Thread], tally: T
     await _save_tally(connection, tally)
 
 
-async def forget_old(connection: Connection) -> None:
+async def delete_expired(connection: Connection) -> None:
     """Deletes counts, threads and gauges that are past their retention."""
     await connection.execute(
         "delete from recent_count where minute < (select stream_time()) - interval '8 days'"
@@ -144,9 +145,9 @@ async def _save_threads(connection: Connection, threads: dict[str, Thread]) -> N
 
 
 async def _save_accounts(connection: Connection, accounts: dict[str, str | None]) -> None:
-    gone = [account for account, reported in accounts.items() if reported is None]
-    if gone:
-        await connection.execute("delete from account where account = any($1)", gone)
+    deleted = [account for account, reported in accounts.items() if reported is None]
+    if deleted:
+        await connection.execute("delete from account where account = any($1)", deleted)
     await connection.execute(
         "insert into account (account, state) select * from unnest($1::text[], $2::text[])"
         " on conflict (account) do update set state = excluded.state where account.state <> excluded.state",

@@ -1,34 +1,34 @@
-"""Up to where the stream is counted, and by whom."""
+"""How far the stream was counted, and which process owns counting."""
 
 from datetime import datetime
 
-from tallystick_server.metrics.continuity import Found, Position, digest
+from tallystick_server.metrics.continuity import ObservedStream, Position, digest
 from tallystick_server.metrics.events import Message
 from tallystick_server.metrics.silence import Lease
 from tallystick_server.runtime.postgres import Connection, Pool
 
 
 class NotTheOwner(Exception):
-    """Another process moved the position: this one must stop writing."""
+    """Another process took over: this one must stop writing."""
 
 
 async def lease(connection: Connection, stream: str) -> Lease | None:
     """The owner's lease; None if the stream has never been counted."""
     row = await connection.fetchrow(
-        "select epoch, seen, seen = '-infinity' as resigned, refusal from stream_position where stream = $1",
+        "select epoch, seen, seen = '-infinity' as resigned, refusal as halt_reason from stream_position where stream = $1",
         stream,
     )
     return Lease(**row) if row else None
 
 
 async def begin(connection: Connection, stream: str, created: datetime, seq: int) -> int | None:
-    """Makes this process the first owner and answers its epoch; None if another one was faster.
+    """Makes this process the first owner and returns its epoch; None if another process was faster.
 
     Args:
         connection: to the database.
         stream: the stream's name.
         created: when it was created.
-        seq: up to which it holds nothing.
+        seq: the sequence before its first message.
     """
     epoch: int | None = await connection.fetchval(
         "insert into stream_position (stream, created, seq, epoch, seen) values ($1, $2, $3, 1, now())"
@@ -41,7 +41,7 @@ async def begin(connection: Connection, stream: str, created: datetime, seq: int
 
 
 async def take_over(connection: Connection, stream: str, last: Lease) -> int | None:
-    """The epoch of a new owner, which ends those of all before it; None if the owner of this lease lives."""
+    """Starts a new epoch, which ends all earlier ones, and returns it; None if the lease was renewed."""
     epoch: int | None = await connection.fetchval(
         "update stream_position set epoch = epoch + 1, seen = now()"
         " where stream = $1 and epoch = $2 and seen = $3 and refusal is null returning epoch",
@@ -58,8 +58,8 @@ async def resign(connection: Connection, stream: str, epoch: int) -> None:
     )
 
 
-async def refuse(connection: Connection, stream: str, epoch: int, reason: str) -> None:
-    """Stops counting until an operator decides."""
+async def halt(connection: Connection, stream: str, epoch: int, reason: str) -> None:
+    """Halts counting until an operator decides."""
     await connection.execute(
         "update stream_position set refusal = $3, refused = now(), seen = '-infinity'"
         " where stream = $1 and epoch = $2",
@@ -69,16 +69,16 @@ async def refuse(connection: Connection, stream: str, epoch: int, reason: str) -
     )
 
 
-async def refusal(pool: Pool) -> str | None:
-    """Why counting has stopped; None if no decision is pending."""
+async def halt_reason(pool: Pool) -> str | None:
+    """Why counting waits for an operator; None if it does not."""
     reason: str | None = await pool.fetchval(
         "select max(refusal) from stream_position where refusal is not null"
     )
     return reason
 
 
-async def accept(pool: Pool) -> str | None:
-    """The operator's decision to count the stream that is there. Answers the refusal that this ended."""
+async def resume(pool: Pool) -> str | None:
+    """Has the current stream counted from its first message, and returns why counting had halted."""
     reason: str | None = await pool.fetchval(
         "with refused as (select stream, refusal from stream_position where refusal is not null for update)"
         " update stream_position set refusal = null, refused = null, start_over = true from refused"
@@ -87,8 +87,8 @@ async def accept(pool: Pool) -> str | None:
     return reason
 
 
-async def position(connection: Connection, stream: str, epoch: int, found: Found) -> Position:
-    """Up to where the stream is counted. If an operator decided so, that is where the stream that is there begins.
+async def position(connection: Connection, stream: str, epoch: int, observed: ObservedStream) -> Position:
+    """How far the stream was counted. After an operator resumed counting, this is before its first message.
 
     Raises:
         NotTheOwner: another process took over.
@@ -107,11 +107,11 @@ async def position(connection: Connection, stream: str, epoch: int, found: Found
                 # A copy of the same stream repeats what was counted; a new stream repeats nothing.
                 " bare_until = case when created = $2 then greatest(bare_until, stored) end where stream = $1",
                 stream,
-                found.created,
-                found.first_seq - 1,
-                found.last_seq,
+                observed.created,
+                observed.first_seq - 1,
+                observed.last_seq,
             )
-            # The second count is of a former stream now: it begins with the stored counters again.
+            # Reconciliation read another stream: it restarts from the stored counters.
             await connection.execute("update recount set created = '-infinity' where stream = $1", stream)
         row = await connection.fetchrow(
             "select created, seq, case when digest_seq = seq then digest end as digest, holes_until, bare_until"
@@ -134,10 +134,10 @@ async def bare_until(connection: Connection, stream: str) -> datetime | None:
 async def move(
     connection: Connection, stream: str, epoch: int, before: int, last: Message | None = None
 ) -> None:
-    """Gives a sign of life and moves the position to the last counted message, if there is one.
+    """Renews the lease and moves the position to the last counted message, if there is one.
 
     Raises:
-        NotTheOwner: another process took over, or the position is not where this one left it.
+        NotTheOwner: another process took over or moved the position.
     """
     moved = await connection.fetchval(
         "update stream_position set seen = now(), seq = coalesce($4, seq), digest = coalesce($5, digest),"

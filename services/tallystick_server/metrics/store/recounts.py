@@ -1,4 +1,4 @@
-"""The second count, which the first one is compared with."""
+"""The state of reconciliation: a second count, with which the counters are compared."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,18 +13,18 @@ from tallystick_server.runtime.postgres import Connection, Pool
 
 
 @dataclass
-class Recounted:
-    """What the second count has found up to a place of the stream."""
+class RecountState:
+    """The second count, and the last message that it read."""
 
     seq: int
     counters: Counter[tuple[str, Labels]]
 
 
-async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, Labels]]]:
-    """The position and all counters as they were there: one statement sees one state.
+async def load_counters(connection: Connection, stream: str) -> tuple[int, Counter[tuple[str, Labels]]]:
+    """Loads the position and the counters at it: one statement sees one state.
 
     Raises:
-        NotTheOwner: the position is gone; counting restarts.
+        NotTheOwner: there is no position; counting restarts.
     """
     rows = await connection.fetch(
         "select seq, name, labels, value from stream_position left join counter on true where stream = $1",
@@ -38,8 +38,8 @@ async def counted(connection: Connection, stream: str) -> tuple[int, Counter[tup
     )
 
 
-async def recounted(connection: Connection, stream: str) -> Recounted | None:
-    """None: there was no recount of this stream yet."""
+async def load_recount(connection: Connection, stream: str) -> RecountState | None:
+    """Loads the second count; None if this stream has none yet."""
     position = await connection.fetchrow(
         "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
         stream,
@@ -48,11 +48,11 @@ async def recounted(connection: Connection, stream: str) -> Recounted | None:
         return None
     rows = await connection.fetch("select name, labels, value from recount_counter", timeout=10)
     counters = Counter({(row["name"], decode_labels(row["labels"])): row["value"] for row in rows})
-    return Recounted(position["seq"], counters)
+    return RecountState(position["seq"], counters)
 
 
 async def recount_position(connection: Connection, stream: str) -> int | None:
-    """The last message that was counted a second time; None if none was."""
+    """The last message that was recounted; None if none was."""
     seq: int | None = await connection.fetchval(
         "select recount.seq from recount join stream_position using (stream, created) where stream = $1",
         stream,
@@ -61,7 +61,7 @@ async def recount_position(connection: Connection, stream: str) -> int | None:
 
 
 async def begin_recount(connection: Connection, stream: str, without: Iterable[str]) -> None:
-    """Takes what is stored for right, without some counters."""
+    """Starts from the stored counters, without those named ``without``."""
     async with connection.transaction(isolation="repeatable_read"):
         await connection.execute("delete from recount_source", timeout=60)
         await connection.execute("delete from recount_counter", timeout=60)
@@ -81,14 +81,12 @@ async def begin_recount(connection: Connection, stream: str, without: Iterable[s
         )
 
 
-async def recounted_sources(
-    connection: Connection, wanted: set[tuple[str, str]]
-) -> dict[tuple[str, str], int]:
+async def recounted_sources(connection: Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
     rows = await connection.fetch(
         "select source, boot, n from recount_source join unnest($1::text[], $2::text[]) as wanted (source, boot)"
         " using (source, boot)",
-        [source for source, _ in wanted],
-        [boot for _, boot in wanted],
+        [source for source, _ in keys],
+        [boot for _, boot in keys],
     )
     return {(row["source"], row["boot"]): row["n"] for row in rows}
 
@@ -130,17 +128,19 @@ async def save_comparison(connection: Connection, stream: str, seq: int, differe
 
 
 async def comparison(pool: Pool) -> list[Sample]:
-    """What the recount found, for Prometheus; what it has not found yet is left out."""
+    """The result of the last comparison, as samples; without those that have no value yet."""
     row = await pool.fetchrow(
         "select messages, difference, extract(epoch from compared)::float8 as compared from recount"
     )
     if row is None:
         return []
-    shown = {
+    values = {
         RECOUNTED.name: row["messages"],
         RECOUNT_DIFFERENCE.name: row["difference"],
         RECOUNT_TIME.name: row["compared"],
     }
     return [
-        Sample(name=name, labels={}, value=float(value)) for name, value in shown.items() if value is not None
+        Sample(name=name, labels={}, value=float(value))
+        for name, value in values.items()
+        if value is not None
     ]

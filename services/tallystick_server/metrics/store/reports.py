@@ -1,4 +1,4 @@
-"""What is shown of the counters."""
+"""Queries of the counters for `/metrics`, statistics and the dashboard."""
 
 from tallystick.contracts.metrics import Sample
 from tallystick.metrics.catalogue import BY_NAME, UNITS, Gauge
@@ -15,10 +15,10 @@ async def counters(pool: Pool) -> list[Sample]:
 
 
 async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
-    """What the gauges of all processes show together; those that fell silent do not count."""
+    """The gauges of all processes, added up. Those of processes that fell silent are left out."""
     rows = await pool.fetch(
         "select name, labels, sum(value) as sum, max(value) as max from gauge"
-        # One that is later than now was written before the database's clock was set back.
+        # A later time than now was written before the database's clock was set back.
         " where at > now() - make_interval(secs => $1) and at <= now() group by name, labels",
         fresh_s,
     )
@@ -30,8 +30,8 @@ async def gauges(pool: Pool, fresh_s: float) -> list[Sample]:
 
 
 async def threads(pool: Pool, late_s: float) -> tuple[dict[str, dict[str, int]], int]:
-    """The threads alive, by whether they started in the last ten minutes and by type; how many of them are late with
-    their heartbeats.
+    """Counts running threads by whether they started in the last ten minutes (``yes``, ``no``) and by type, and those
+    whose heartbeats are late.
     """
     rows = await pool.fetch(
         "with clock as (select stream_time() as now)"
@@ -40,10 +40,10 @@ async def threads(pool: Pool, late_s: float) -> tuple[dict[str, dict[str, int]],
         " from thread cross join clock where ended is null group by 1, 2 order by 1, 2",
         late_s,
     )
-    found: dict[str, dict[str, int]] = {"no": {}, "yes": {}}
+    alive: dict[str, dict[str, int]] = {"no": {}, "yes": {}}
     for row in rows:
-        found["yes" if row["recent"] else "no"][row["type"]] = row["count"]
-    return found, sum(row["late"] for row in rows)
+        alive["yes" if row["recent"] else "no"][row["type"]] = row["count"]
+    return alive, sum(row["late"] for row in rows)
 
 
 async def accounts_by_state(pool: Pool) -> dict[str, int]:
