@@ -1,9 +1,9 @@
-"""A whole cluster on this machine, as processes on loopback, to try out what many machines would do.
+"""A cluster on this machine, as processes on loopback, to try what several machines would do.
 
     python -m tallystick_server.local.cluster [--tls] [--edges 3] [--tokens 2] [--metrics 2]       until Ctrl-C
 
-Three NATS nodes keep the event stream on all three; PostgreSQL has a synchronous standby, so that what was
-committed, a revocation among it, is not forgotten when the standby takes over.
+Three NATS nodes replicate the event stream; PostgreSQL has a synchronous standby, so that no committed change, such as a
+revocation, is lost when the standby takes over.
 """
 
 import argparse
@@ -76,7 +76,7 @@ class Running(Stack):
         return self.folder / f"pg{number}"
 
     async def sql(self, number: int, statement: str) -> object:
-        """What a statement answers on one of the PostgreSQL servers, said by its superuser."""
+        """Runs a statement on one of the PostgreSQL servers as the superuser, and returns its value."""
         connection = await asyncpg.connect(
             postgres.url(
                 "postgres",
@@ -93,18 +93,18 @@ class Running(Stack):
             await connection.close()
 
     async def fail_over(self) -> None:
-        """Makes the standby take over from a primary that is gone. Who decides that on real machines has to make
-        sure first that it is (Patroni, CloudNativePG and every managed PostgreSQL do).
+        """Promotes the standby. On real machines, what decides this has to ensure first that the primary is gone, as
+        Patroni, CloudNativePG and managed PostgreSQL do.
         """
         await self.sql(1, "select pg_promote()")
 
 
 @asynccontextmanager
 async def cluster(options: Options, folder: Path) -> AsyncIterator[Running]:
-    """A cluster that runs as long as the block, from the moment everything answers."""
+    """Runs a cluster for as long as the block does."""
     running = Running(folder, options)
     async with AsyncExitStack() as stack:
-        # A primary waits for its standby as long as that one lives; the standby goes first.
+        # A primary waits for a running standby, so the standby stops first.
         stack.push_async_callback(running.stop)
         if options.tls:
             await _make_certificates(folder / "tls")
@@ -119,11 +119,11 @@ async def _make_certificates(folder: Path) -> None:
     names = (f"{name}=localhost,127.0.0.1" for name in ("nats", "edge"))
     process = await processes.spawn([*command, *names])
     if await process.wait() != 0:
-        raise Unavailable("the certificates could not be made")
+        raise Unavailable("the certificates could not be created")
 
 
 async def _start_postgres(running: Running) -> None:
-    """A primary, and a standby without whose word nothing is committed."""
+    """Starts a primary and a synchronous standby."""
     password, log = running.roles["postgres"], running.folder / "postgres.log"
     options = {"listen_addresses": "127.0.0.1", "max_connections": "100"}
 
@@ -150,7 +150,7 @@ async def _start_postgres(running: Running) -> None:
             output=output,
         )
     if await copying.wait() != 0:
-        raise Unavailable(f"the standby could not be made; see {log}")
+        raise Unavailable(f"the standby could not be created; see {log}")
     await running.start("postgres 1", server(1))
     await running.sql(0, "alter system set synchronous_standby_names = 'ANY 1 (*)'")
     await running.sql(0, "select pg_reload_conf()")
@@ -205,10 +205,10 @@ async def _start_services(running: Running) -> None:
 
 
 async def first_token(running: Running) -> str:
-    """An admin token, as soon as the services answer.
+    """Creates an admin token as soon as the services answer.
 
     Raises:
-        Unavailable: they do not.
+        Unavailable: they do not answer within START_S.
     """
     url = running.nats_url("operator")
     try:
@@ -223,7 +223,7 @@ async def first_token(running: Running) -> str:
     except TimeoutError:
         raise Unavailable("not every service answered") from None
     if isinstance(created, Failure):
-        raise Unavailable(f"the first token could not be made: {created.message}")
+        raise Unavailable(f"the first token could not be created: {created.message}")
     secret, _ = created
     return secret.value
 

@@ -1,4 +1,4 @@
-"""The folder in which `tallystick up` keeps everything: data, generated credentials, and where it runs now."""
+"""The data folder of `tallystick up`: data, generated credentials, and the addresses of a running one."""
 
 import fcntl
 import os
@@ -16,16 +16,16 @@ from tallystick_server.local import nats, postgres
 from tallystick_server.runtime.nats_permissions import USERS
 
 RELOAD = signal.SIGUSR1
-"""Has a running `up` read the credentials again. SIGHUP ends it, as it does when its terminal is closed."""
+"""Has a running `up` reload the credentials. SIGHUP ends it, as when its terminal is closed."""
 BUSY_S = 1.0
-"""How long the folder's lock is tried: others take it for a moment to see whether an `up` runs."""
+"""How long to wait for the folder's lock. Commands hold it for a moment to check whether an `up` runs."""
 ORPHANS_S = 10.0
-"""How long a former start's children may take to end before a new start gives up."""
+"""How long to wait for child processes of an earlier `up` to end."""
 
 _OURS = {"up.lock", "credentials.json"}
-"""One of these makes a folder ours; a restored copy has the second."""
+"""A folder with one of these is a data folder; a restored copy has only the second."""
 _OF_VOLUMES = {"lost+found"}
-"""What a folder holds that is a volume just made."""
+"""What an empty volume holds."""
 
 
 class AlreadyRunning(Exception):
@@ -55,9 +55,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Generated passwords, by user. A NATS user that is not in the table of `runtime.nats_permissions` is a service that
-    was added to this installation.
-    """
+    """Generated passwords, by user. A NATS user that `runtime.nats_permissions` does not list is an added service."""
 
     nats: dict[str, str]
     postgres: dict[str, str]
@@ -73,10 +71,10 @@ class DataFolder:
         self._running = self.path / "running.json"
 
     def is_new(self) -> bool:
-        """Whether there is nothing in the folder yet. Writes nothing.
+        """Whether the folder is missing or empty. Writes nothing.
 
         Raises:
-            NotOurs: see there.
+            NotOurs: it holds something else, or its path is not text.
             OSError: the folder cannot be read.
         """
         if not _is_text(str(self.path)):
@@ -93,7 +91,7 @@ class DataFolder:
 
     def check_not_running(self) -> None:
         """Raises:
-        AlreadyRunning: with the process and its address.
+        AlreadyRunning: another `up` uses the folder. The message has its process and address.
         """
         if running := self.running():
             raise AlreadyRunning(
@@ -102,12 +100,12 @@ class DataFolder:
             )
 
     def open(self) -> int:
-        """Creates what is missing, takes the folder for this process, and answers a lock for its children to
-        hold open, so that a next start can tell when the last of them is gone.
+        """Creates the folder if necessary, locks it for this process, and returns the descriptor of a lock that its
+        children inherit, so that the next start can wait for the last of them.
 
         Raises:
-            AlreadyRunning: see there.
-            OSError: the folder cannot be made or used.
+            AlreadyRunning: another `up` uses the folder.
+            OSError: the folder cannot be created or used.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         own = _open(self.path / "up.lock")
@@ -116,24 +114,24 @@ class DataFolder:
         self.log.mkdir(mode=0o700, exist_ok=True)
         children = _open(self.path / "children.lock")
         if not _lock(children, within_s=ORPHANS_S):
-            raise AlreadyRunning(f"servers of a former 'tallystick up' still run on {self.path}")
+            raise AlreadyRunning(f"servers of an earlier 'tallystick up' still run on {self.path}")
         self._running.unlink(missing_ok=True)
         return children
 
     def nats_port(self, chosen: int | None) -> int:
-        """The port of NATS on loopback, which stays the same so that services elsewhere find it after a restart.
+        """The port of NATS on loopback, which stays the same so that services reconnect after a restart.
 
         Args:
-            chosen: replaces the one that was kept; None to keep it, or to choose a free one at the first start.
+            chosen: replaces the stored one; None to keep it, or to choose a free one at the first start.
 
         Raises:
             Unavailable: another program listens there.
         """
-        kept = self.path / "nats.port"
+        port_file = self.path / "nats.port"
         port = chosen
         if port is None:
             with suppress(FileNotFoundError, ValueError):
-                port = int(kept.read_text())
+                port = int(port_file.read_text())
         if port is None:
             port = nats.lasting_port()
         elif not nats.is_free(port):
@@ -141,56 +139,56 @@ class DataFolder:
                 f"port {port} of 127.0.0.1, on which services expect this folder's NATS, is taken by another program: "
                 "stop that one, or choose another port with --nats-port and tell it to those services"
             )
-        write_private(kept, str(port).encode())
+        write_private(port_file, str(port).encode())
         return port
 
     def credentials(self) -> Credentials:
-        """The generated passwords, made at the first start."""
-        with self._credentials() as known:
+        """The passwords, which are generated at the first start."""
+        with self._credentials() as credentials:
             for user in USERS:
-                known.nats.setdefault(user, _password())
+                credentials.nats.setdefault(user, _password())
             for role in ("postgres", *postgres.ROLES):
-                known.postgres.setdefault(role, _password())
-        return known
+                credentials.postgres.setdefault(role, _password())
+        return credentials
 
     def add_service(self, name: str) -> bool:
-        """Gives a service a NATS user; answers whether it had none."""
-        with self._credentials() as known:
-            added = name not in known.nats
-            known.nats.setdefault(name, _password())
+        """Adds a NATS user for a service. Returns False if it has one."""
+        with self._credentials() as credentials:
+            added = name not in credentials.nats
+            credentials.nats.setdefault(name, _password())
         return added
 
     def remove_service(self, name: str) -> bool:
-        """Takes a service's NATS user away; answers whether it had one."""
-        with self._credentials() as known:
-            return known.nats.pop(name, None) is not None
+        """Removes the NATS user of a service. Returns False if it has none."""
+        with self._credentials() as credentials:
+            return credentials.nats.pop(name, None) is not None
 
     @contextmanager
     def _credentials(self) -> Iterator[Credentials]:
-        """The passwords, stored again where the block changed them. One process at a time."""
+        """The passwords, which are stored if the block changes them. Locked against other processes."""
         path = self.path / "credentials.json"
         lock = _open(self.path / "credentials.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = path.read_bytes() if path.exists() else b'{"nats":{},"postgres":{}}'
-            known = msgspec.json.decode(before, type=Credentials)
-            yield known
-            after = msgspec.json.encode(known)
+            credentials = msgspec.json.decode(before, type=Credentials)
+            yield credentials
+            after = msgspec.json.encode(credentials)
             if after != before:
                 write_private(path, after)
         finally:
             os.close(lock)
 
     def reload(self) -> bool:
-        """Has the `up` that runs here give NATS the users that there are now; answers whether one runs."""
-        found = self.running()
-        if found is None:
+        """Has the running `up` apply the present NATS users. Returns False if none runs."""
+        running = self.running()
+        if running is None:
             return False
-        os.kill(found.pid, RELOAD)
+        os.kill(running.pid, RELOAD)
         return True
 
     def _is_taken(self) -> bool:
-        """Whether an `up` holds this folder. Its process number would not tell: it may be another's by now."""
+        """Whether an `up` holds the folder's lock. A stored process id may belong to another process by now."""
         lock = os.open(self.path / "up.lock", os.O_RDONLY | os.O_CLOEXEC)
         try:
             return not _lock(lock)
@@ -204,11 +202,11 @@ class DataFolder:
         self._running.unlink(missing_ok=True)
 
     def running(self) -> Running | None:
-        """The `up` that runs on this folder, if one does."""
+        """The `up` that runs on this folder; None if none does."""
         with suppress(OSError, msgspec.MsgspecError):
-            found = msgspec.json.decode(self._running.read_bytes(), type=Running)
-            # One that was killed leaves its file behind.
-            return found if self._is_taken() else None
+            running = msgspec.json.decode(self._running.read_bytes(), type=Running)
+            # A killed `up` leaves its file behind.
+            return running if self._is_taken() else None
         return None
 
 
@@ -240,7 +238,7 @@ def _is_text(path: str) -> bool:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Writes a file that only this user can read, whole or not at all."""
+    """Writes a file that only this user can read, atomically."""
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123  # a descriptor, for its mode

@@ -1,4 +1,4 @@
-"""An embedded NATS server with JetStream, on loopback, set as `tallystick_server.runtime.nats_permissions` says."""
+"""An embedded NATS server with JetStream, on loopback, with the users of `tallystick_server.runtime.nats_permissions`."""
 
 import asyncio
 import json
@@ -18,12 +18,12 @@ from tallystick_server.runtime.nats_permissions import EVENTS, Cluster, Tls, Use
 
 
 def program() -> str:
-    """The path of the nats-server that came with our dependencies."""
-    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
+    """The path of nats-server, as installed with our dependencies, or else on the PATH."""
+    installed = Path(sysconfig.get_path("scripts")) / "nats-server"
+    path = str(installed) if installed.exists() else shutil.which("nats-server")
+    if path is None:
         raise FileNotFoundError("nats-server is not installed beside this program")
-    return found
+    return path
 
 
 def free_port() -> int:
@@ -77,7 +77,7 @@ def configure(
     tls: Tls | None = None,
     cluster: Cluster | None = None,
 ) -> Path:
-    """Writes the server's configuration, readable by this user only, and answers its path.
+    """Writes the server's configuration, readable by this user only, and returns its path.
 
     Args:
         folder: of the configuration and of JetStream's files.
@@ -91,7 +91,7 @@ def configure(
     folder.mkdir(mode=0o700, exist_ok=True)
     path, new = folder / "server.conf", folder / "server.conf.new"
     new.touch(mode=0o600)
-    made = settings(
+    configuration = settings(
         passwords,
         name=name,
         listen=f"127.0.0.1:{port}",
@@ -101,18 +101,18 @@ def configure(
         cluster=cluster,
     )
     # NATS reads no JSON escape, so that other letters have to stand as they are.
-    new.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
+    new.write_text(json.dumps(configuration, indent=1, ensure_ascii=False), encoding="utf-8")
     # A server may read it at any moment, to reload it.
     new.replace(path)
     return path
 
 
 def move_stream(store: Path) -> bool:
-    """Moves the event stream that a version before kept in the default account to the account it has now, with its
-    messages, sequences and time of creation. Answers whether there was one to move. The server must not run.
+    """Moves the event stream of an earlier version from the default account to its present one, with its messages,
+    sequences and creation time. Returns whether there was one. The server must not run.
 
     Raises:
-        Unavailable: there are two streams, since an earlier version ran after the move.
+        Unavailable: both accounts hold a stream, since an earlier version ran after the move.
     """
     before = store / "jetstream" / "$G" / "streams" / EVENTS_STREAM
     if not before.exists():

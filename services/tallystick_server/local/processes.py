@@ -1,4 +1,4 @@
-"""Starting child processes that never outlive this one."""
+"""Starts child processes that never outlive this one."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ import tallystick
 from tallystick_server.runtime.lifecycle import die_with_parent
 
 CODE = dict.fromkeys((Path(tallystick.__file__).parents[1], Path(__file__).parents[2]))
-"""Where the two packages lie: one folder when they are installed, two in a clone."""
+"""The folders of the two packages: one if they are installed, two in a clone."""
 NOBODY = 65534
 START_S = 60.0
 """How long a server may take to start, recovery from a crash included."""
@@ -35,10 +35,10 @@ async def spawn(
 
     Args:
         argv: the program and its arguments.
-        when_orphaned: the signal it gets when this process is gone.
-        output: where its standard output and error go; None for this process's own.
-        environment: all of its environment; None for this process's own.
-        keep_open: file descriptors it inherits.
+        when_orphaned: the signal that it gets when this process ends.
+        output: the file of its standard output and error; None for those of this process.
+        environment: its whole environment; None for that of this process.
+        keep_open: file descriptors that it inherits.
     """
     parent = os.getpid()
     return await asyncio.create_subprocess_exec(
@@ -59,10 +59,10 @@ def service_command(service: str) -> list[str]:
 
 
 def python_path(inherited: str) -> str:
-    """The PYTHONPATH of a service: it runs the same code as this process, and nothing of the current folder.
+    """The PYTHONPATH with which a service runs the same code as this process, and none of the current folder.
 
     Args:
-        inherited: this process's own; relative and empty entries mean the current folder and are left out.
+        inherited: that of this process. Relative and empty entries, which mean the current folder, are left out.
     """
     entries = [entry for entry in inherited.split(os.pathsep) if Path(entry).is_absolute()]
     known = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *entries}
@@ -71,7 +71,7 @@ def python_path(inherited: str) -> str:
 
 
 async def stop(process: asyncio.subprocess.Process, number: signal.Signals, timeout_s: float) -> None:
-    """Asks a child to end, and ends it when it does not."""
+    """Sends a signal to a child, and kills it if it does not end in time."""
     if process.returncode is not None:
         return
     process.send_signal(number)
@@ -83,13 +83,12 @@ async def stop(process: asyncio.subprocess.Process, number: signal.Signals, time
 
 
 def unprivileged(argv: Sequence[str]) -> list[str]:
-    """The command that runs ``argv`` as somebody other than root, which PostgreSQL insists on.
+    """The command that runs ``argv`` as another user than root, as PostgreSQL requires.
 
-    Under root it is run in a user namespace in which root's own files belong to nobody: no account, owner or
-    mode of a folder has to change.
+    Root runs it in a user namespace in which root's files belong to nobody, so that no owner or mode has to change.
 
     Raises:
-        CannotDropRoot: this system allows no user namespace (a default container, say).
+        CannotDropRoot: this system allows no user namespaces, as in a container with default settings.
     """
     return [*_prefix(), *argv]
 
@@ -116,7 +115,7 @@ def _prefix() -> tuple[str, ...]:
 async def stopped_on_failure(
     process: asyncio.subprocess.Process, number: signal.Signals
 ) -> AsyncIterator[None]:
-    """Stops a child if the block raises or is cancelled, so that nobody who failed to start it leaves it running."""
+    """Stops a child if the block raises or is cancelled."""
     try:
         yield
     except BaseException:

@@ -1,5 +1,5 @@
-"""Servers and services as processes on one machine, and what their first user needs: for `tallystick up`, the loopback
-cluster, the benchmarks and the tests under kills.
+"""Servers and services as processes on one machine: for `tallystick up`, the loopback cluster, the benchmarks and the
+chaos tests.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tallystick.tokens.format import Secret, new_secret
 from tallystick_server.local import processes
 
 START_S = 60.0
-"""How long everything together may take until it answers."""
+"""Maximum time until all services answer."""
 RETRY_S = 0.02
 
 Process = asyncio.subprocess.Process
@@ -28,12 +28,12 @@ Start = Callable[[], Awaitable[Process]]
 
 
 class Part:
-    """A process that can be started again.
+    """A process that can be restarted.
 
     Args:
-        name: what it runs, and its number if there are several: ``edge 0``.
+        name: what it runs, with a number if there are several: ``edge 0``.
         start: starts it.
-        process: the process that runs now.
+        process: the current process.
     """
 
     def __init__(self, name: str, start: Start, process: Process) -> None:
@@ -134,11 +134,11 @@ def without_settings() -> dict[str, str]:
 
 
 async def until_ready(client: Client, *, counting: bool = True) -> None:
-    """Returns when the services answer.
+    """Waits until the services answer.
 
     Args:
         client: connected as the operator.
-        counting: wait for the metrics service too.
+        counting: whether to wait for the metrics service too.
     """
     while isinstance(await call(client, TOKENS_STATS, AskTokensStats()), Failure):
         await asyncio.sleep(RETRY_S)
@@ -149,13 +149,13 @@ async def until_ready(client: Client, *, counting: bool = True) -> None:
 async def create_token(
     client: Client, token: NewToken, *, by: str, first_only: bool = False
 ) -> tuple[Secret, Token] | Failure:
-    """Creates a token and asks again while the tokens service is unavailable, however long that is.
+    """Creates a token. Retries for as long as the tokens service is unavailable.
 
     Args:
         client: connected as the operator.
-        token: what it may do.
-        by: the name in the audit.
-        first_only: only if there is no token yet; otherwise this is a Failure with the code ``conflict``.
+        token: its fields.
+        by: the actor's name in the audit.
+        first_only: fail with the code ``conflict`` if there is a token already.
     """
     secret = new_secret()
     request = CreateToken(

@@ -1,6 +1,7 @@
-"""Restarts NATS when its event stream stores nothing any more.
+"""Restarts NATS when its event stream stores no events.
 
-After a failed write, as on a full disk, NATS refuses every event until it is restarted, also when there is room again.
+After a failed write, for example on a full disk, NATS rejects every event until it is restarted, even when there is
+room again.
 """
 
 import asyncio
@@ -21,11 +22,11 @@ from tallystick_server.runtime.lifecycle import Shutdown, background
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 2.0
+POLL_S = 2.0
 PAUSE_S = 30.0
-"""How long a restart may take to help before the next one."""
+"""Time between two restarts."""
 MIN_FREE_BYTES = 8 << 20
-"""What must be free on the disk before a restart: without room, NATS might not start."""
+"""Minimum free space on the disk for a restart: with less, NATS might not start."""
 
 
 @asynccontextmanager
@@ -47,7 +48,7 @@ async def watching(url: str, store: Path, server: Part, stop: Shutdown) -> Async
 
 async def _watch(client: Client, store: Path, server: Part) -> None:
     while True:
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
         reply = await call(client, COUNTING, AskCounting())
         if isinstance(reply, Failure) or reply.stream != "failing":
             continue

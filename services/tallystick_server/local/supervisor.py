@@ -1,4 +1,4 @@
-"""Keeps child processes running: starts one again when it dies, ever more slowly if it keeps dying."""
+"""Keeps child processes running: restarts one when it dies, with a growing delay if it keeps dying."""
 
 import asyncio
 import logging
@@ -13,16 +13,16 @@ from tallystick_server.runtime.lifecycle import EX_CONFIG, EX_DATAERR, EX_SOFTWA
 log = logging.getLogger(__name__)
 
 BACK_OFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""How long to wait before a child is started again, by how often it has died in a row."""
+"""Delay before a restart, by the number of deaths in a row."""
 STOP_S = 3.0
 """How long a child may take to stop before it is killed."""
 STEADY_S = 10.0
-"""A child that ran this long is started again at once when it dies."""
+"""A child that ran this long is restarted without a longer delay."""
 
 
 class Supervisor:
     """Args:
-    stop: asked to stop if a child cannot run: its settings are wrong, or it does not start any more.
+    stop: requested if a child cannot run: its settings are wrong, or it no longer starts.
     """
 
     def __init__(self, stop: Shutdown) -> None:
@@ -46,7 +46,7 @@ class Supervisor:
             started = loop.time()
             code = await part.process.wait()
             if code in {EX_CONFIG, EX_DATAERR}:
-                # It said what is wrong with its settings; another try would say the same.
+                # It logged what is wrong with its settings; a restart would fail again.
                 self._stop(exit_code=code)
                 return
             if loop.time() - started > STEADY_S:

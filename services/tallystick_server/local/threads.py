@@ -1,9 +1,9 @@
-"""The processes that `tallystick up` starts and sees end, reported as threads: each start and each end counts once, also
-where `up` or NATS is killed in between.
+"""Reports the processes of `tallystick up` as threads: each start and each end counts once, even if `up` or NATS is killed
+in between.
 
-A report is stored in a file, with its number, before it is published, and removed when the event stream has stored
-it. What ran when `up` was killed is reported as ended by the next `up`, since the kernel ends it with its parent. The
-processes send their heartbeats under the same ids.
+A report is stored in a file, with its number, before it is published, and removed once the event stream has stored
+it. Processes that ran when `up` was killed are reported as ended by the next `up`: the kernel ends them with their
+parent. The processes send heartbeats with the same ids.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 SOURCE = "up"
 MAX_UNSENT = 1000
-"""Reports that are kept while NATS takes none; beyond it they are dropped, and the gap in their numbers is counted."""
+"""Maximum number of stored reports while NATS is unavailable. Further ones are dropped, and the gap is counted."""
 DRAIN_S = 1.0
 IN_ORDER = {0, -signal.SIGTERM}
-"""Exit codes of a process that ended by itself or was asked to."""
+"""Exit codes of a process that ended by itself or on request."""
 
 
 class Journal(msgspec.Struct):
@@ -47,7 +47,7 @@ class Journal(msgspec.Struct):
 
 class Threads:
     """Args:
-    file: where the reports are kept.
+    file: stores the reports.
     """
 
     def __init__(self, file: Path) -> None:
@@ -60,11 +60,11 @@ class Threads:
             self.ended(process, unexpected=True)
 
     def started(self, kind: str, workers: int | None = None) -> str:
-        """Reports a process that is about to be started, and answers its id.
+        """Reports a process before it is started, and returns its id.
 
         Args:
             kind: the type of its threads.
-            workers: how many worker processes it starts, each a thread; None where it is one itself.
+            workers: the number of its worker processes, each a thread; None if it is one thread itself.
         """
         process = new_id("thr_")
         threads = [worker_thread(process, n) for n in range(1, workers + 1)] if workers else [process]
@@ -83,7 +83,7 @@ class Threads:
     async def watch(
         self, process: str, spawning: Awaitable[asyncio.subprocess.Process]
     ) -> asyncio.subprocess.Process:
-        """Starts a process that was reported, and reports its end when it comes."""
+        """Starts a reported process, and reports its end."""
         try:
             child = await spawning
         except BaseException:
@@ -96,8 +96,8 @@ class Threads:
 
     @asynccontextmanager
     async def published(self, client: Client) -> AsyncIterator[None]:
-        """Publishes what is reported, in order. At the end of the block, when all processes have ended, it takes up to a
-        second for what is left; the next `up` publishes what remains.
+        """Publishes the reports in order. At the end of the block it waits up to a second for the remaining ones; the
+        next `up` publishes those that are left.
         """
         delivering = asyncio.create_task(self._deliver(client))
         try:
@@ -108,7 +108,7 @@ class Threads:
                     await asyncio.gather(*self._watching)
                     await self._emptied.wait()
             except TimeoutError:
-                log.warning("NATS did not take every report of a thread; the next start publishes them")
+                log.warning("NATS did not store all reports of threads; the next start publishes the rest")
             await cancel_and_wait(delivering)
 
     async def _wait(self, process: str, child: asyncio.subprocess.Process) -> None:
@@ -135,7 +135,7 @@ class Threads:
         unsent = self._journal.unsent
         self._n += 1
         if len(unsent) >= MAX_UNSENT:
-            log.error("NATS takes no reports of threads: one is dropped")
+            log.error("dropped a report of a thread: NATS stores none")
             return
         unsent.append(
             Event(
@@ -160,5 +160,7 @@ def _read(file: Path) -> Journal:
     except FileNotFoundError:
         pass
     except msgspec.MsgspecError:
-        log.exception("cannot read %s: what ran before is counted as stopped when its heartbeats end", file)
+        log.exception(
+            "cannot read %s: earlier processes count as stopped when their heartbeats are missed", file
+        )
     return Journal()

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 LINK_S = 3600
 """How long the first start's link to the dashboard can be used."""
 FIRST_START = "first start"
-"""Who creates the admin token, in the audit."""
+"""The actor in the audit who creates the admin token."""
 
 
 class Options(NamedTuple):
@@ -46,12 +46,12 @@ class Options(NamedTuple):
 
 
 async def up(options: Options, stop: Shutdown) -> None:
-    """Starts everything, says where it is, and runs until ``stop``.
+    """Starts all servers and services, prints their addresses, and runs until ``stop`` is requested.
 
     Raises:
-        AlreadyRunning: on the same data folder.
-        NotOurs: the data folder is another program's.
-        Unavailable: the port is taken, or something did not start.
+        AlreadyRunning: another `up` uses the data folder.
+        NotOurs: the data folder holds something else.
+        Unavailable: the port is taken, or a server or service did not start.
     """
     folder = DataFolder(options.data_dir)
     is_new = folder.is_new()
@@ -158,7 +158,7 @@ async def up(options: Options, stop: Shutdown) -> None:
 
 
 async def _ready(client: Client, place: Place, *, https: bool) -> None:
-    """Returns when all services answer.
+    """Waits until all services answer.
 
     Raises:
         Unavailable: not within START_S.
@@ -185,7 +185,7 @@ async def _answers(place: Place, *, https: bool) -> bool:
     """Whether the edge says that it is ready."""
     tls = None
     if https:
-        # Nothing secret is asked, of a server of our own: its certificate may be for other names, or be renewed now.
+        # No secret is sent, and the certificate may be for other names or be replaced at this moment.
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     with suppress(OSError, TimeoutError):
@@ -199,13 +199,13 @@ async def _answers(place: Place, *, https: bool) -> bool:
 
 
 async def _first_token(client: Client) -> tuple[str, str] | tuple[None, None]:
-    """Creates the admin token if there never was a token; answers it and the secret of a link that signs in once."""
+    """Creates the admin token if there is no token yet, and returns it with the secret of a one-time login link."""
     admin = NewToken(description="admin, made at the first start", scopes=("*",))
     async with _in_time():
         created = await create_token(client, admin, by=FIRST_START, first_only=True)
     if isinstance(created, Failure):
         if created.code != "conflict":
-            raise Unavailable(f"the first token could not be made: {created.message}")
+            raise Unavailable(f"the first token could not be created: {created.message}")
         return None, None
     secret, token = created
     link = login_link.new(token.id, Actor(name=FIRST_START), seconds=LINK_S)
@@ -232,7 +232,7 @@ def _greet(http: str, data: Path, token: str | None, link: str | None) -> None:
 
 
 def _inherited(service: str) -> dict[str, str]:
-    """This process's own environment; only the tokens service may read the prepared token."""
+    """The environment of this process. Only the tokens service gets the prepared token."""
     environment = dict(os.environ)
     if service != "tokens":
         environment.pop("TALLYSTICK_PREPARED_TOKEN", None)
