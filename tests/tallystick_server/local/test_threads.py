@@ -168,5 +168,5 @@ async def test_a_file_that_cannot_be_read_is_begun_again(tmp_path: Path, caplog)
     file = tmp_path / "threads.json"
     file.write_text('{"running":')
     thread = Threads(file).started("tokens")
-    assert "counted as stopped when its heartbeats end" in caplog.text
+    assert "count as stopped when their heartbeats are missed" in caplog.text
     assert msgspec.json.decode(file.read_bytes(), type=Journal).running == {thread: [thread]}
