@@ -1,4 +1,4 @@
-"""One NATS connection, set so that a lost server is noticed within seconds and never ends the process."""
+"""A NATS connection that detects a lost server within seconds and never ends the process."""
 
 import asyncio
 import logging
@@ -21,28 +21,28 @@ _DENIED_INBOX = re.compile(r'permissions violation for subscription to "_inbox\.
 
 
 class PublishDenied(Exception):
-    """NATS does not permit this connection's user to publish to that subject. Trying again would not help."""
+    """NATS does not permit the user of this connection to publish to the subject. A retry would not help."""
 
 
 class Denials:
-    """Notices which messages of a connection the server denied.
+    """Detects which messages of a connection the server denied.
 
-    The server answers a denied message with an error that names its subject and no request. nats-py hands that to the
-    connection's error callback alone, while the sender waits for a reply until its timeout.
+    The server answers a denied message with an error that names the subject but no request. nats-py passes it only to
+    the error callback of the connection, while the sender waits for a reply until its timeout.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._hooked: object = None
-        self._told_of_inbox = False
+        self._inbox_logged = False
         self._subject = ""
         self._denied: asyncio.Future[None] | None = None
 
     async def publish(self, subject: str, sending: Coroutine[Any, Any, T]) -> T:
-        """Waits for what publishes to this subject. One at a time.
+        """Awaits ``sending``, which publishes to the subject. One call at a time.
 
         Raises:
-            PublishDenied: see there.
+            PublishDenied: the server denied it.
         """
         self._hook()
         self._subject = subject.lower()
@@ -65,33 +65,33 @@ class Denials:
             return
         before = self._client._error_cb  # noqa: SLF001
 
-        async def noticed(error: Exception) -> None:
-            found = _DENIED.search(str(error))
-            if _DENIED_INBOX.search(str(error)) and not self._told_of_inbox:
-                self._told_of_inbox = True
+        async def on_error(error: Exception) -> None:
+            denial = _DENIED.search(str(error))
+            if _DENIED_INBOX.search(str(error)) and not self._inbox_logged:
+                self._inbox_logged = True
                 log.error(
                     "NATS does not permit this inbox: connect with inbox_prefix='_INBOX.' and the NATS user's name"
                 )
-            if found and found[1].lower() == self._subject and self._denied and not self._denied.done():
+            if denial and denial[1].lower() == self._subject and self._denied and not self._denied.done():
                 self._denied.set_result(None)
             await before(error)
 
-        self._hooked = self._client._error_cb = noticed  # noqa: SLF001
+        self._hooked = self._client._error_cb = on_error  # noqa: SLF001
 
 
 class _TolerantClient(Client):
-    """Takes messages whose subjects, reply subjects and headers are not text.
+    """Accepts messages whose subjects, reply subjects and headers are not valid UTF-8.
 
-    nats-py ends its read loop at the first byte that it cannot decode, and receives nothing from then on: a user who may
-    send a service one message could silence it.
+    nats-py ends its read loop at the first byte that it cannot decode, and receives nothing from then on: one message
+    would silence a service.
     """
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
-            found: dict[str, str] | None = await super()._process_headers(headers)
+            parsed: dict[str, str] | None = await super()._process_headers(headers)
         except Exception:  # noqa: BLE001  # the message then has no readable headers
             return None
-        return found
+        return parsed
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -115,16 +115,16 @@ async def connect(
     wait_s: float = 0,
     authority: str | None = None,
 ) -> AsyncIterator[Client]:
-    """A connection that closes with the block.
+    """Connects for as long as the block runs.
 
     Args:
-        url: ``nats://user:password@host:port``, several separated by commas; ``tls://`` insists on encryption.
+        url: ``nats://user:password@host:port``, several separated by commas; ``tls://`` requires TLS.
         name: the NATS user's name, shown in the server's monitoring. It is part of the inbox prefix
-            (``_INBOX.<name>``), so that NATS permissions can keep one user from listening to another's replies.
-        on_closed: called when the connection closes for good (the server refused the credentials repeatedly).
-        wait_s: how long to wait for a server at the start; 0 goes on connecting in the background, and what is
-            sent before it is connected fails at once.
-        authority: certificates (PEM) of those who may vouch for the servers; None for the system's.
+            (``_INBOX.<name>``), so that NATS permissions can keep one user from reading another's replies.
+        on_closed: called when the connection closes permanently, since the server rejected the credentials repeatedly.
+        wait_s: how long to wait for a server, in seconds. With 0 it connects in the background, and sending fails until
+            it is connected.
+        authority: CA certificates (PEM) for verifying the servers; None for those of the system.
 
     Raises:
         Unavailable: no server accepted the connection within ``wait_s``.
@@ -134,14 +134,14 @@ async def connect(
 
     async def disconnected() -> None:
         if not closing:
-            log.warning("lost NATS; looking for it")
+            log.warning("lost the connection to NATS; reconnecting")
 
     async def reconnected() -> None:
-        log.info("connected to NATS again")
+        log.info("reconnected to NATS")
 
     async def closed() -> None:
         if not closing:
-            log.error("NATS closed the connection for good")
+            log.error("NATS closed the connection permanently")
             if on_closed is not None:
                 on_closed()
 
@@ -152,12 +152,12 @@ async def connect(
             name=name,
             inbox_prefix=f"_INBOX.{name}",
             connect_timeout=2,
-            # A stopped server is noticed in 2 to 3 s instead of 4 minutes, and looked for endlessly.
+            # A stopped server is detected within 3 s instead of 4 minutes, and reconnection never gives up.
             ping_interval=1,
             max_outstanding_pings=2,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.2,  # type: ignore[arg-type]  # slept as float seconds
-            # A request made while disconnected fails at once, instead of being carried out much later.
+            # A request fails at once while disconnected, instead of being sent much later.
             pending_size=0,
             error_cb=_ignore,
             disconnected_cb=disconnected,
@@ -174,7 +174,7 @@ async def connect(
     finally:
         closing = True
         connecting.cancel()
-        # Closing while disconnected may raise what the dead socket raised.
+        # Closing while disconnected may raise the error of the lost socket.
         with suppress(Exception):
             await asyncio.wait_for(client.close(), 2)
 
@@ -187,7 +187,7 @@ def _say_if_waiting(connecting: "asyncio.Future[None]") -> None:
 def _encryption(url: str, authority: str | None) -> ssl.SSLContext | None:
     if not (authority or url.startswith("tls://")):
         return None
-    # nats-py reads encrypted what asyncio takes for plain, and asyncio says so at each end of a connection.
+    # asyncio logs a warning at the end of each TLS connection of nats-py, which upgrades a plain one.
     logging.getLogger("asyncio").addFilter(_unencrypted_end)
     return ssl.create_default_context(cadata=authority)
 
@@ -197,9 +197,9 @@ def _unencrypted_end(record: logging.LogRecord) -> bool:
 
 
 async def subscribed(client: Client) -> None:
-    """Returns when the server has processed every subscription made so far.
+    """Waits until the server has processed all subscriptions made so far.
 
-    One flush is no barrier: nats-py's PING overtakes a SUB that waits in its buffer.
+    One flush is not enough: the PING of nats-py overtakes a SUB in its buffer.
     """
     await client.flush(2)
     await client.flush(2)
@@ -216,4 +216,4 @@ async def _wait(connecting: "asyncio.Future[None]", wait_s: float) -> None:
 
 
 async def _ignore(_: Exception) -> None:
-    """Errors are seen where they matter: by the caller, or as a lost connection."""
+    """Ignores errors: the caller sees them, or they are a lost connection."""

@@ -1,5 +1,5 @@
-"""Sending events so that each is counted once: numbered, buffered while NATS is away, resent with the same
-number, in order.
+"""Sends events so that each is counted once: numbered, buffered while NATS is unavailable, and resent in order with the
+same number.
 
     async with events.producer(client, "mailer") as producer:
         async with producer.thread("worker"):
@@ -46,16 +46,16 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 BUFFER = 100_000
-"""Events kept while NATS is away. Beyond it `Producer.send` drops, and `Producer.put` waits."""
+"""Maximum number of buffered events. Beyond it `Producer.send` drops events, and `Producer.put` waits."""
 MAX_DATA_BYTES = 60 * 1024
-"""What an event may hold. The stream takes no message above 64 KiB, and one that it never takes would hold up all others."""
+"""Maximum size of an event's data. The stream rejects messages above 64 KiB, and one of these would block all others."""
 MAX_TYPE = 200
-"""Characters of an event's type."""
+"""Maximum length of an event's type, in characters."""
 MAX_NAME = 128
-"""Characters of a source, and of a thread's type."""
+"""Maximum length of a source and of a thread's type, in characters."""
 
 FAILING_S = 5.0
-"""The stream takes no events if it has taken none for this long while NATS answers: an election takes as long."""
+"""The stream counts as failing after it stored nothing for this long while NATS answers. An election takes as long."""
 STREAM_FULL = 10077
 """JetStream's error for a stream at its limit."""
 
@@ -63,19 +63,19 @@ _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63})+", re.ASCII)
 
 
 def is_event_type(text: str) -> bool:
-    """``noun.verb`` in lower case: it becomes part of a subject, so nothing else may stand in it."""
+    """Whether a text is ``noun.verb`` in lower case. It becomes part of a subject, so no other characters are allowed."""
     return len(text) <= MAX_TYPE and _TYPE.fullmatch(text) is not None
 
 
 NOT_STORED: tuple[type[Exception], ...] = (NatsError, APIError, NoStreamResponseError, OSError, TimeoutError)
-"""What publishing raises when the event may not have been stored: send the same event again."""
+"""Raised if an event may not have been stored: send the same event again."""
 
 
 async def publish(stream: JetStreamContext, event: Event) -> None:
-    """Publishes one event, which has a source, and returns when the stream has stored it.
+    """Publishes a numbered event, and returns when the stream has stored it.
 
     Raises:
-        NOT_STORED: see there.
+        NOT_STORED: it may not have been stored.
     """
     await stream.publish(
         publishers.subject(event.source or "", event.type),
@@ -87,7 +87,7 @@ async def publish(stream: JetStreamContext, event: Event) -> None:
 
 
 class Producer:
-    """One source of events: a process, from its start to its end (``boot``)."""
+    """A source of events: one process, from its start to its end (``boot``)."""
 
     def __init__(self, client: Client, source: str, buffer: int = BUFFER) -> None:
         if not (publishers.is_name(publishers.publisher(source)) and len(source) <= MAX_NAME):
@@ -97,7 +97,7 @@ class Producer:
         self._denials = Denials(client)
         self._denied: set[str] = set()
         self.dropped = 0
-        """Events that were not stored: the buffer was full, or NATS did not permit them."""
+        """Number of events that were dropped: the buffer was full, or NATS did not permit them."""
         self._limit = buffer
         self._source = source
         self._boot = new_id("boot_")
@@ -111,20 +111,20 @@ class Producer:
         self._threads: dict[str, ThreadStarted] = {}
         self.recorder = MetricsRecorder()
         self.before_report: list[Callable[[], None]] = []
-        """Called before each report, to add what is counted elsewhere."""
+        """Called before each report, to add metrics that are counted elsewhere."""
         self._cpu_s = 0.0
         self._lag_s = 0.0
 
     def send(self, kind: str, data: msgspec.Struct | Mapping[str, Any]) -> None:
-        """Takes an event without waiting. Where the buffer is full it is dropped; the gap in the numbers shows it,
-        ``dropped``, and for Tallystick's own services ``tallystick_events_dropped_total``.
+        """Buffers an event without waiting. If the buffer is full, the event is dropped and counted in ``dropped``; the
+        metrics service counts the gap in the numbers.
 
         Args:
-            kind: ``noun.verb``.
-            data: its content; becomes a JSON object of at most MAX_DATA_BYTES.
+            kind: the event's type, ``noun.verb``.
+            data: its content, at most MAX_DATA_BYTES as a JSON object.
 
         Raises:
-            ValueError: ``kind`` or ``data`` is not of that form.
+            ValueError: ``kind`` is not of this form, or ``data`` is too large.
         """
         if not is_event_type(kind):
             raise ValueError(f"not an event type: {kind!r}")
@@ -149,7 +149,7 @@ class Producer:
         self._filled.set()
 
     async def put(self, kind: str, data: msgspec.Struct | Mapping[str, Any]) -> None:
-        """As `send`, but where the buffer is full it waits for room."""
+        """Like `send`, but waits while the buffer is full."""
         while len(self._buffer) >= self._limit:
             self._taken.clear()
             await self._taken.wait()
@@ -161,8 +161,7 @@ class Producer:
 
         Args:
             kind: the thread's type.
-            supervised: the thread's id, if the supervisor of this process reports its start and its end; only its
-                heartbeats are then sent from here.
+            supervised: the thread's id, if a supervisor reports its start and end. Then only heartbeats are sent.
 
         Raises:
             ValueError: ``kind`` is empty or too long.
@@ -181,8 +180,8 @@ class Producer:
                 self.send("thread.stopped", ThreadStopped(thread=started.thread))
 
     async def deliver(self) -> None:
-        """Publishes what is in the buffer, one after the other: a later number overtaking an earlier one would
-        make the earlier look like a duplicate.
+        """Publishes the buffered events one after the other: an event that is overtaken by a later number counts as a
+        duplicate.
         """
         while True:
             self._filled.clear()
@@ -195,7 +194,7 @@ class Producer:
                     self._drop()
                     if subject not in self._denied:
                         self._denied.add(subject)
-                        log.error(  # noqa: TRY400  # said once, and what it means stands in it
+                        log.error(  # noqa: TRY400  # once, and the message says what happened
                             "NATS does not permit this user to publish %s; such events are dropped", subject
                         )
                 except NOT_STORED as error:
@@ -211,14 +210,14 @@ class Producer:
 
     def _fail(self, error: Exception) -> None:
         if not self._client.is_connected:
-            self._failing_since = None  # not the stream: NATS is away
+            self._failing_since = None  # NATS is unavailable, not the stream
         elif self._failing_since is None:
             self._failing_since = time.monotonic()
         self._is_full = isinstance(error, APIError) and error.err_code == STREAM_FULL
 
     @property
     def stream_health(self) -> StreamHealth:
-        """Whether the stream stores what this sends; a service sends heartbeats every HEARTBEAT_S."""
+        """Whether the stream stores the events of this producer, which sends heartbeats every HEARTBEAT_S."""
         if self._failing_since is None or time.monotonic() - self._failing_since < FAILING_S:
             return "writable"
         return "full" if self._is_full else "failing"
@@ -227,7 +226,7 @@ class Producer:
         self.dropped += 1
         self.recorder.count(catalogue.EVENTS_DROPPED)
 
-    async def touch_heartbeat_file(self) -> None:
+    async def send_heartbeats(self) -> None:
         """Sends heartbeats and reports until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
@@ -239,28 +238,29 @@ class Producer:
             self.report()
 
     def report(self) -> None:
-        """Sends what was measured since the last time, where that is for this source to publish."""
+        """Sends the metrics recorded since the last report, if this source may publish them."""
         if not publishers.may_publish(publishers.publisher(self._source), "metrics.reported"):
             return
-        for of in self.before_report:
-            of()
+        for collect in self.before_report:
+            collect()
         self.recorder.gauge(catalogue.LOOP_LAG, lambda: self._lag_s, service=self._source)
         self.recorder.gauge(catalogue.MEMORY, _resident_bytes, service=self._source)
         cpu = time.process_time()
         self.recorder.count(catalogue.CPU, int((cpu - self._cpu_s) * catalogue.CPU.per), service=self._source)
         self._cpu_s = cpu
-        taken = self.recorder.take()
-        for counters in _batches(taken.counters):
+        measured = self.recorder.take()
+        for counters in _batches(measured.counters):
             self.send("metrics.reported", MetricsReported(counters=counters))
-        for gauges in _batches(taken.gauges):
+        for gauges in _batches(measured.gauges):
             self.send("metrics.reported", MetricsReported(gauges=gauges))
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
+        """Waits until the buffer is empty."""
         await self._emptied.wait()
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[T, ...]]:
-    """What fits one event each, with room for the names around it."""
+    """Cuts items into batches that each fit one event."""
     return map(tuple, batches.cut(items, MAX_DATA_BYTES - 64))
 
 
@@ -270,25 +270,28 @@ def _resident_bytes() -> float:
 
 @asynccontextmanager
 async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> AsyncIterator[Producer]:
-    """A producer whose buffer is delivered in the background, and given up to a second to empty at the end.
+    """Runs a producer. At the end of the block it waits up to a second for the buffer to empty.
 
     Args:
-        client: a connection of nats-py, best one with endless reconnects and ``pending_size=0``.
-        source: what sends: the name of the NATS user, which may be followed by a dot and more.
-        buffer: how many events are kept while NATS is away.
+        client: a connection of nats-py, preferably with unlimited reconnects and ``pending_size=0``.
+        source: the name of the NATS user; a dot and a suffix may follow.
+        buffer: the maximum number of buffered events.
 
     Raises:
-        ValueError: the source is not of that form.
+        ValueError: the source is not of this form.
     """
-    made = Producer(client, source, buffer)
-    tasks = [asyncio.create_task(made.deliver()), asyncio.create_task(made.touch_heartbeat_file())]
+    source_producer = Producer(client, source, buffer)
+    tasks = [
+        asyncio.create_task(source_producer.deliver()),
+        asyncio.create_task(source_producer.send_heartbeats()),
+    ]
     try:
-        yield made
+        yield source_producer
     finally:
-        made.report()
+        source_producer.report()
         try:
-            await asyncio.wait_for(made.drained(), 1)
+            await asyncio.wait_for(source_producer.drain(), 1)
         except TimeoutError:
-            log.warning("stopping with events that NATS did not take")
+            log.warning("stopped with events that NATS did not store")
         for task in tasks:
             await cancel_and_wait(task)

@@ -153,7 +153,7 @@ async def prove(lives: int, seconds: float) -> bool:
             print(f"{what}: {users.seen(since)}", flush=True)
         ended.set()
         await asyncio.gather(*loads, sending)
-        await asyncio.wait_for(producer.drained(), 60)
+        await asyncio.wait_for(producer.drain(), 60)
         counted = await count(running.ports[0], token, sent)
         for task in tasks:
             task.cancel()

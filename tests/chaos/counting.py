@@ -115,7 +115,7 @@ async def source(running: Fleet, name: str, count: int) -> None:
                 producer.send(KIND, AccountState(account=f"{name}-{number % 50}", state="connected"))
                 if number % 50 == 49:
                     await asyncio.sleep(0.3)  # so that it takes long enough for things to happen
-            await producer.drained()
+            await producer.drain()
     finally:
         await client.close()
 

@@ -270,6 +270,6 @@ async def place(running: Fleet, name: str, count: int, over_s: float) -> None:
             for number in range(count):
                 producer.send(KIND, Order(number))
                 await asyncio.sleep(over_s / count)
-            await producer.drained()
+            await producer.drain()
     finally:
         await client.close()

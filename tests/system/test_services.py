@@ -19,7 +19,7 @@ async def report(url: str, user: str, *, source: str) -> int:
     client = await nats.connect(url, inbox_prefix=f"_INBOX.{user}")
     async with events.producer(client, source) as producer:
         producer.send("account.state", AccountState(account="alice", state="connected"))
-        await producer.drained()
+        await producer.drain()
     await client.close()
     return producer.dropped
 

@@ -31,7 +31,7 @@ async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_strea
         async with producer.thread("sender"):
             producer.send("account.state", AccountState(account="alice", state="connected"))
             await producer.put("mail.sent", {"size": 5})
-        await producer.drained()
+        await producer.drain()
     found = await stored(nats_server.jetstream)
     sent = ["thread.started", "account.state", "mail.sent", "thread.stopped"]
     assert [event["type"] for event in found][: len(sent)] == sent
@@ -57,7 +57,7 @@ async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, ev
             producer.recorder.count(catalogue.TOKEN_CHECKS, result=f"{number:0200}")
         producer.report()
         producer.send("api.calls", {"text": "x" * (MAX_DATA_BYTES - 100)})
-        await producer.drained()
+        await producer.drain()
     found = await stored(nats_server.jetstream)
     assert [event["n"] for event in found] == list(range(1, len(found) + 1))
     counted = [count["value"] for event in found for count in event["data"].get("counters", [])]
@@ -86,7 +86,7 @@ async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path
         assert not waiting.done()
         async with start_nats(tmp_path / "nats", port=port):
             await asyncio.wait_for(waiting, 10)
-            await asyncio.wait_for(producer.drained(), 10)
+            await asyncio.wait_for(producer.drain(), 10)
             found = await stored(urls.jetstream)
             assert [event["data"]["number"] for event in found] == [0, 1, 2, 3, 4, 8]
             assert [event["n"] for event in found] == [1, 2, 3, 4, 5, 9]
@@ -105,7 +105,7 @@ async def test_an_event_that_nats_denies_is_dropped_and_counted_and_holds_up_not
         for kind in ("mail.sent", "token.revoked", "account.added", "token.revoked", "mail.sent"):
             producer.send(kind, {})
         # Waiting for an acknowledgement of each denied one would take two seconds.
-        await asyncio.wait_for(producer.drained(), 1.5)
+        await asyncio.wait_for(producer.drain(), 1.5)
         assert producer.dropped == 3
     found = await stored(nats_server.jetstream)
     assert [(event["type"], event["n"]) for event in found] == [("mail.sent", 1), ("mail.sent", 5)]
@@ -114,7 +114,7 @@ async def test_an_event_that_nats_denies_is_dropped_and_counted_and_holds_up_not
 async def test_a_source_that_is_not_the_user_s_publishes_nothing(nats_server, event_stream, service_client):
     async with events.producer(service_client, "tokens") as producer:
         producer.send("thread.started", {"thread": "t", "type": "worker"})
-        await asyncio.wait_for(producer.drained(), 1.5)
+        await asyncio.wait_for(producer.drain(), 1.5)
         assert producer.dropped == 1
     assert await stored(nats_server.jetstream) == []
 

@@ -19,41 +19,43 @@ log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
 MAX_TOKENS = 10_000
-MAX_REFUSALS = 1_000
-MAX_REFUSALS_OF_ONE = 10
-"""In one report: a token's log keeps its latest 100, so a flood of them would be written to be forgotten."""
+MAX_REJECTED_REQUESTS = 1_000
+MAX_REJECTED_REQUESTS_PER_TOKEN = 10
+"""Maximum number in one report. A token's log keeps the latest 100, so more would be stored only to be deleted."""
 LATER = {"unavailable", "overloaded"}
-"""Failures after which the same report may be accepted; any other one concerns the report itself."""
-MAX_REJECTED = 50
-"""Rejections in one go after which a rejected report is dropped whole: enough to find a few bad ones among thousands,
-and no flood of requests where the service rejects everything.
+"""Failures after which the same report may be accepted. Any other one concerns the report itself."""
+MAX_REJECTED_REPORTS = 50
+"""Rejections in one flush after which a rejected report is dropped as a whole: enough to find a few invalid items among
+thousands, without a flood of requests if the service rejects everything.
 """
 _EMPTY_BYTES = len(msgspec.json.encode(ReportUse(uses=(), refusals=())))
 
-_AS_TOLD = dict.fromkeys(("revoked", "replaced", "disabled", "expired", "not_yet_valid"), "invalid_token")
-"""The reason that the client learns, by the exact reason."""
-_ENDED = frozenset({"revoked", "replaced", "disabled"})
-"""Why a token was ended before its time: its use is counted apart."""
+_PUBLIC_REASON = dict.fromkeys(
+    ("revoked", "replaced", "disabled", "expired", "not_yet_valid"), "invalid_token"
+)
+"""The reason in the response, by the exact reason."""
+_WITHDRAWN = frozenset({"revoked", "replaced", "disabled"})
+"""Reasons of tokens that were withdrawn before they expired. Their use is counted separately."""
 
 
 class Usage:
-    """Bounded: beyond it what happens goes unreported, and is counted."""
+    """Accepted and rejected requests since the last report, in bounded memory: beyond it they are only counted."""
 
     def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
-        self._refusals: list[RejectedRequest] = []
-        self._noted: Counter[str] = Counter()
-        """Rejected requests by token since the last report."""
+        self._rejected_requests: list[RejectedRequest] = []
+        self._rejected_by_token: Counter[str] = Counter()
+        """Number of rejected requests by token since the last report."""
         self.dropped = 0
-        """Uses and rejected requests that are not reported, since they were last counted."""
-        self._waiting = False
-        """Whether the last report was not accepted for now."""
+        """Accepted and rejected requests that were not reported."""
+        self._is_delayed = False
+        """Whether the service could not take the last report."""
         self.results: Counter[str] = Counter()
-        """How many requests were judged, by result."""
+        """Number of authorization decisions, by result."""
         self.ended: Counter[str] = Counter()
-        """How many requests presented a token that was ended before its time, by reason."""
+        """Number of requests with a withdrawn token, by reason."""
 
-    def used(self, token: str, address: str | None) -> None:
+    def record_accepted(self, token: str, address: str | None) -> None:
         self.results["ok"] += 1
         uses = self._uses.get(token)
         if uses is None:
@@ -65,35 +67,42 @@ class Usage:
         uses.time = time.time()
         uses.address = address
 
-    def refused(self, token: str, reason: str) -> bool:
-        """Counts a rejected request. True if there is room to `note` it."""
-        self.results[_AS_TOLD.get(reason, reason)] += 1
-        if reason in _ENDED:
+    def count_rejection(self, token: str, reason: str) -> bool:
+        """Counts a rejected request. Returns True if there is room to report it for the token's log."""
+        self.results[_PUBLIC_REASON.get(reason, reason)] += 1
+        if reason in _WITHDRAWN:
             self.ended[reason] += 1
-        # Only where there is room is anything kept by token.
-        if len(self._refusals) < MAX_REFUSALS and self._noted[token] < MAX_REFUSALS_OF_ONE:
-            self._noted[token] += 1
+        # Nothing is stored by token unless there is room, so that memory stays bounded.
+        if (
+            len(self._rejected_requests) < MAX_REJECTED_REQUESTS
+            and self._rejected_by_token[token] < MAX_REJECTED_REQUESTS_PER_TOKEN
+        ):
+            self._rejected_by_token[token] += 1
             return True
         self.dropped += 1
         return False
 
-    def rejected(self, error: AuthError, address: str | None, route: str, request_id: str | None) -> None:
-        """Counts a rejected request; one with a token that exists also has a line in that token's log.
+    def record_rejection(
+        self, error: AuthError, address: str | None, route: str, request_id: str | None
+    ) -> None:
+        """Counts a rejected request. If its token exists, it is also reported for the token's log.
 
         Args:
-            error: why it is rejected.
+            error: why the request is rejected.
             address: the client's address.
-            route: the template of the route that it was sent to.
-            request_id: its id.
+            route: the template of the request's route.
+            request_id: the request's id.
         """
         if error.token_id is None:
             self.results[error.reason] += 1
-        elif self.refused(error.token_id, error.log_reason):
-            self.note(error.token_id, error.log_reason, address, route, request_id)
+        elif self.count_rejection(error.token_id, error.log_reason):
+            self.report_rejection(error.token_id, error.log_reason, address, route, request_id)
 
-    def note(self, token: str, reason: str, address: str | None, route: str, request_id: str | None) -> None:
-        """Has a rejected request reported for the token's log."""
-        self._refusals.append(
+    def report_rejection(
+        self, token: str, reason: str, address: str | None, route: str, request_id: str | None
+    ) -> None:
+        """Reports a rejected request for the token's log."""
+        self._rejected_requests.append(
             RejectedRequest(
                 id=token,
                 time=datetime.now(UTC),
@@ -121,68 +130,68 @@ class Usage:
             await self.flush(transport)
 
     def take(self) -> deque[list[TokenUsage | RejectedRequest]]:
-        """What is not reported yet, in reports that are each within the limit of a request."""
+        """Takes everything that is not reported yet, in batches that each fit one request."""
         items: list[TokenUsage | RejectedRequest] = [
-            each.reported(token) for token, each in self._uses.items()
+            uses.as_usage(token) for token, uses in self._uses.items()
         ]
-        items += self._refusals
-        self._uses, self._refusals = {}, []
-        self._noted.clear()
+        items += self._rejected_requests
+        self._uses, self._rejected_requests = {}, []
+        self._rejected_by_token.clear()
         return deque(batches.cut(items, REPORT_USE.max_bytes - _EMPTY_BYTES))
 
     async def flush(self, transport: Transport) -> None:
-        """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
-        time. Stops where the service cannot take a report now, to go on later. A report that the service rejects is
-        halved until what it rejects is alone; that is dropped and counted.
+        """Reports everything recorded so far, in as many requests as necessary. Stops at a report that the service cannot
+        take now, which is sent again later. A report that the service rejects is halved until the invalid item is alone;
+        this one is dropped and counted.
         """
         reports = self.take()
-        rejected = dropped = 0
+        rejections = dropped = 0
         try:
             while reports:
                 failure = await _send(transport, reports[0])
                 if failure is not None and failure.code in LATER:
-                    self._wait(failure)
+                    self._log_delay(failure)
                     break
                 report = reports.popleft()
                 if failure is None:
-                    self._waiting = False
+                    self._is_delayed = False
                     continue
-                rejected += 1
-                if len(report) > 1 and rejected < MAX_REJECTED:
+                rejections += 1
+                if len(report) > 1 and rejections < MAX_REJECTED_REPORTS:
                     half = len(report) // 2
                     reports.extendleft((report[half:], report[:half]))
                 else:
-                    dropped += sum(map(_number, report))
+                    dropped += sum(map(_request_count, report))
         finally:
             if dropped:
-                log.warning("dropped %d reports of use that the tokens service rejects", dropped)
+                log.warning("dropped the usage of %d requests, which the tokens service rejects", dropped)
             self.dropped += dropped
-            # Also where this is cancelled: the last report goes out when the edge stops.
-            self._keep(item for report in reports for item in report)
+            # Also if this was cancelled: the last report is sent when the edge stops.
+            self._restore(item for report in reports for item in report)
 
-    def _wait(self, failure: Failure) -> None:
-        if not self._waiting:
-            log.warning("usage cannot be reported for now: %s", failure.code)
-        self._waiting = True
+    def _log_delay(self, failure: Failure) -> None:
+        if not self._is_delayed:
+            log.warning("cannot report usage now: %s", failure.code)
+        self._is_delayed = True
 
-    def _keep(self, reported: Iterable[TokenUsage | RejectedRequest]) -> None:
-        refusals: list[RejectedRequest] = []
-        for each in reported:
-            if isinstance(each, RejectedRequest):
-                refusals.append(each)
-            elif newer := self._uses.get(each.id):
-                newer.count += each.count
+    def _restore(self, reported: Iterable[TokenUsage | RejectedRequest]) -> None:
+        rejected: list[RejectedRequest] = []
+        for item in reported:
+            if isinstance(item, RejectedRequest):
+                rejected.append(item)
+            elif newer := self._uses.get(item.id):
+                newer.count += item.count
             elif len(self._uses) < MAX_TOKENS:
-                self._uses[each.id] = _Uses(each.count, each.time.timestamp(), each.ip)
+                self._uses[item.id] = _Uses(item.count, item.time.timestamp(), item.ip)
             else:
-                self.dropped += each.count
-        refusals += self._refusals
-        self.dropped += max(0, len(refusals) - MAX_REFUSALS)
-        self._refusals = refusals[:MAX_REFUSALS]
+                self.dropped += item.count
+        rejected += self._rejected_requests
+        self.dropped += max(0, len(rejected) - MAX_REJECTED_REQUESTS)
+        self._rejected_requests = rejected[:MAX_REJECTED_REQUESTS]
 
 
 class _Uses:
-    """How often a token was used, and when (seconds since the epoch) and from where last."""
+    """How often a token was used, and when (seconds since the epoch) and from which address it was last used."""
 
     __slots__ = ("address", "count", "time")
 
@@ -191,7 +200,7 @@ class _Uses:
         self.time = time
         self.address = address
 
-    def reported(self, token: str) -> TokenUsage:
+    def as_usage(self, token: str) -> TokenUsage:
         return TokenUsage(
             id=token, count=self.count, time=datetime.fromtimestamp(self.time, UTC), ip=self.address
         )
@@ -207,10 +216,10 @@ async def _send(transport: Transport, report: list[TokenUsage | RejectedRequest]
 
 def as_message(report: list[TokenUsage | RejectedRequest]) -> ReportUse:
     return ReportUse(
-        uses=tuple(each for each in report if isinstance(each, TokenUsage)),
-        refusals=tuple(each for each in report if isinstance(each, RejectedRequest)),
+        uses=tuple(item for item in report if isinstance(item, TokenUsage)),
+        refusals=tuple(item for item in report if isinstance(item, RejectedRequest)),
     )
 
 
-def _number(item: TokenUsage | RejectedRequest) -> int:
+def _request_count(item: TokenUsage | RejectedRequest) -> int:
     return item.count if isinstance(item, TokenUsage) else 1

@@ -45,13 +45,13 @@ async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, toke
 
     async def take(message) -> None:
         reported.append(msgspec.json.decode(message.data, type=ReportUse).uses[0].count)
-        usage.used("tok_a", "192.0.2.1")
-        usage.used("tok_a", "192.0.2.1")
+        usage.record_accepted("tok_a", "192.0.2.1")
+        usage.record_accepted("tok_a", "192.0.2.1")
         await message.respond(b"{}")
 
     await tokens.subscribe(REPORT_USE.subject, cb=take)
     await bus.subscribed(tokens)
-    usage.used("tok_a", "192.0.2.1")
+    usage.record_accepted("tok_a", "192.0.2.1")
     async with asyncio.timeout(20):
         for _ in range(3):
             await usage.flush(NatsTransport(edge))
@@ -60,19 +60,19 @@ async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, toke
 
 async def test_what_nobody_takes_is_kept_in_bounds_and_none_of_it_uncounted(edge, monkeypatch):
     monkeypatch.setattr(module, "MAX_TOKENS", 10)
-    monkeypatch.setattr(module, "MAX_REFUSALS", 10)
+    monkeypatch.setattr(module, "MAX_REJECTED_REQUESTS", 10)
     usage = Usage()
     sent = 0
     for round_ in range(5):
         for number in range(8):
             token = f"tok_{round_}_{number}"
-            usage.used(token, None)
+            usage.record_accepted(token, None)
             sent += 1
-            if usage.refused(token, "expired"):
-                usage.note(token, "expired", None, "/auth", None)
+            if usage.count_rejection(token, "expired"):
+                usage.report_rejection(token, "expired", None, "/auth", None)
             sent += 1
         await usage.flush(NatsTransport(edge))
-    uses, refusals = usage._uses, usage._refusals
+    uses, refusals = usage._uses, usage._rejected_requests
     assert (len(uses), len(refusals)) == (10, 10)
     assert usage.dropped + sum(each.count for each in uses.values()) + len(refusals) == sent
 
@@ -101,10 +101,10 @@ def test_every_report_is_within_the_limit_and_nothing_is_lost_or_doubled(items):
         for number in range(repeat):
             token = f"{name}_{number}"
             if what == "used":
-                usage.used(token, address)
+                usage.record_accepted(token, address)
                 uses[token] += 1
-            elif usage.refused(token, what):
-                usage.note(token, what, address, route, REQUEST)
+            elif usage.count_rejection(token, what):
+                usage.report_rejection(token, what, address, route, REQUEST)
                 refusals[token, what, route] += 1
     reports = usage.take()
     assert all(len(msgspec.json.encode(as_message(report))) <= REPORT_USE.max_bytes for report in reports)
@@ -121,7 +121,7 @@ def test_reports_are_as_large_as_fits():
     for length in range(200):
         usage = Usage()
         for number in range(1000):
-            usage.used(f"tok_{number:0{length}}", IPV6)
+            usage.record_accepted(f"tok_{number:0{length}}", IPV6)
         sizes = [len(msgspec.json.encode(as_message(report))) for report in usage.take()]
         assert len(sizes) > 1
         assert max(sizes) <= REPORT_USE.max_bytes
@@ -132,15 +132,15 @@ async def test_more_than_one_request_holds_is_reported_whole(edge, tokens_servic
     usage = Usage()
     tokens = [(await issue(operator, "api"))[1].id for _ in range(25)]
     for number in range(205):
-        usage.used(f"tok_{number:026}", IPV6)
+        usage.record_accepted(f"tok_{number:026}", IPV6)
     for token in tokens:
-        usage.used(token, IPV6)
-        for _ in range(module.MAX_REFUSALS_OF_ONE):
-            assert usage.refused(token, "account_mismatch")
-            usage.note(token, "account_mismatch", IPV6, ROUTE, REQUEST)
+        usage.record_accepted(token, IPV6)
+        for _ in range(module.MAX_REJECTED_REQUESTS_PER_TOKEN):
+            assert usage.count_rejection(token, "account_mismatch")
+            usage.report_rejection(token, "account_mismatch", IPV6, ROUTE, REQUEST)
     await flush_all(usage, edge)
     assert usage.dropped == 0
-    assert await stored(database, tokens) == (25, 25 * module.MAX_REFUSALS_OF_ONE)
+    assert await stored(database, tokens) == (25, 25 * module.MAX_REJECTED_REQUESTS_PER_TOKEN)
 
 
 async def test_what_the_service_rejects_is_dropped_alone_and_counted(
@@ -149,13 +149,13 @@ async def test_what_the_service_rejects_is_dropped_alone_and_counted(
     usage = Usage()
     tokens = [(await issue(operator, "api"))[1].id for _ in range(20)]
     for token in tokens:
-        usage.used(token, IPV6)
-        usage.note(token, "expired", IPV6, "/auth", REQUEST)
-    usage.note(tokens[7], "expired", IPV6, "/\0", REQUEST)
-    usage.note(tokens[8], "expired", IPV6, "x" * REPORT_USE.max_bytes, REQUEST)
-    usage.note(tokens[9], "expired", IPV6, "x" * (2 << 20), REQUEST)
+        usage.record_accepted(token, IPV6)
+        usage.report_rejection(token, "expired", IPV6, "/auth", REQUEST)
+    usage.report_rejection(tokens[7], "expired", IPV6, "/\0", REQUEST)
+    usage.report_rejection(tokens[8], "expired", IPV6, "x" * REPORT_USE.max_bytes, REQUEST)
+    usage.report_rejection(tokens[9], "expired", IPV6, "x" * (2 << 20), REQUEST)
     for _ in range(3):
-        usage.used("tok_\0", None)
+        usage.record_accepted("tok_\0", None)
     await flush_all(usage, edge)
     assert usage.dropped == 3 + 3
     assert await stored(database, tokens) == (20, 20)
@@ -168,7 +168,7 @@ async def test_what_is_dropped_shows_as_a_metric(
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
     app: Any = create_app(Settings(nats_url=nats_server.edge))
     async with lifespan(app):
-        app._verifier.usage.note("tok_a", "expired", IPV6, "/\0", REQUEST)
+        app._verifier.usage.report_rejection("tok_a", "expired", IPV6, "/\0", REQUEST)
         async with asyncio.timeout(15):
             text = ""
             while "\ntallystick_token_uses_dropped_total 1\n" not in text:
@@ -187,11 +187,11 @@ async def test_where_everything_is_rejected_it_is_dropped_after_a_bounded_number
 
     usage = Usage()
     for number in range(2000):
-        usage.used(f"tok_{number:026}", IPV6)
+        usage.record_accepted(f"tok_{number:026}", IPV6)
     async with serve(tokens, "tallystick-tokens", "rejects", {REPORT_USE: reject}):
         await usage.flush(NatsTransport(edge))
     assert usage.dropped == 2000
-    assert asked < 2 * module.MAX_REJECTED
+    assert asked < 2 * module.MAX_REJECTED_REPORTS
     assert not usage.take()
 
 
@@ -204,11 +204,11 @@ async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens
     await tokens.subscribe(REPORT_USE.subject, cb=never_answer)
     await bus.subscribed(tokens)
     usage = Usage()
-    usage.used("tok_a", None)
-    usage.note("tok_a", "expired", None, "/auth", REQUEST)
+    usage.record_accepted("tok_a", None)
+    usage.report_rejection("tok_a", "expired", None, "/auth", REQUEST)
     flushing = asyncio.create_task(usage.flush(NatsTransport(edge)))
     await asyncio.wait_for(asked.wait(), 5)
-    usage.used("tok_a", None)
+    usage.record_accepted("tok_a", None)
     flushing.cancel()
     await asyncio.wait([flushing])
     (report,) = usage.take()
@@ -220,18 +220,18 @@ async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens
 
 def test_what_is_kept_by_token_is_bounded_whoever_is_refused():
     usage = Usage()
-    for number in range(20 * module.MAX_REFUSALS):
-        if usage.refused(f"tok_{number}", "rate_limited"):
-            usage.note(f"tok_{number}", "rate_limited", IPV6, ROUTE, REQUEST)
-    assert len(usage._noted) == len(usage._refusals) == module.MAX_REFUSALS
-    assert usage.dropped == 19 * module.MAX_REFUSALS
+    for number in range(20 * module.MAX_REJECTED_REQUESTS):
+        if usage.count_rejection(f"tok_{number}", "rate_limited"):
+            usage.report_rejection(f"tok_{number}", "rate_limited", IPV6, ROUTE, REQUEST)
+    assert len(usage._rejected_by_token) == len(usage._rejected_requests) == module.MAX_REJECTED_REQUESTS
+    assert usage.dropped == 19 * module.MAX_REJECTED_REQUESTS
 
 
 async def flush_all(usage: Usage, client) -> None:
     """Flushes until nothing is left to report."""
     async with asyncio.timeout(30):
         await usage.flush(NatsTransport(client))
-        while usage._uses or usage._refusals:
+        while usage._uses or usage._rejected_requests:
             await asyncio.sleep(0.01)
             await usage.flush(NatsTransport(client))
 

@@ -110,10 +110,10 @@ async def introspect(request: HttpRequest, value: str, question: Question) -> To
     except AuthError as error:
         if question.names_request and error.token_id is not None:
             route = request.scope["path_template"]
-            verifier.usage.rejected(error, question.address, route, context_of(request).request_id)
+            verifier.usage.record_rejection(error, question.address, route, context_of(request).request_id)
         return None
     if question.names_request:
-        verifier.usage.used(token.id, question.address)
+        verifier.usage.record_accepted(token.id, question.address)
     return token
 
 

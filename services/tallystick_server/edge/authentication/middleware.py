@@ -219,9 +219,9 @@ class AuthenticationMiddleware:
         """Counts the decision, which is final. A rejected token that exists also has a line in its log."""
         usage = self._verifier.usage
         if isinstance(decision, Accepted):
-            usage.used(decision.token.id, context.address)
+            usage.record_accepted(decision.token.id, context.address)
         else:
-            usage.rejected(decision, context.address, route, context.request_id)
+            usage.record_rejection(decision, context.address, route, context.request_id)
 
 
 FAULTS: Mapping[DenyReason, AuthError] = {
