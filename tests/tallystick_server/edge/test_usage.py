@@ -159,7 +159,7 @@ async def test_what_the_service_rejects_is_dropped_alone_and_counted(
     await flush_all(usage, edge)
     assert usage.dropped == 3 + 3
     assert await stored(database, tokens) == (20, 20)
-    assert "dropped 6 reports of use" in caplog.text
+    assert "dropped the usage of 6 requests" in caplog.text
 
 
 async def test_what_is_dropped_shows_as_a_metric(
