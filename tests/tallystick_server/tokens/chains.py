@@ -20,6 +20,7 @@ from tallystick.contracts.tokens import (
 from tallystick.contracts.verification import VERIFY, VerifyToken
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
+from tests.support.services import patient
 
 OPERATOR = Actor(name="test")
 
@@ -51,6 +52,13 @@ class Caller:
             return await call(self._operator, operation.by_operator, kind(actor=OPERATOR, **fields))
         actor = by.actor if isinstance(by, Held) else by
         return await call(self._edge, operation, kind(actor=actor, **fields))
+
+    async def ask_until_done(self, operation: Operation[Any, Any], kind: type, **fields: Any) -> Any:
+        """The reply to the operator, who repeats a request that a busy service could not carry out in time."""
+        while True:
+            reply = await self.ask(patient(operation), kind, **fields)
+            if not (isinstance(reply, Failure) and reply.code == "unavailable"):
+                return reply
 
     async def create(self, *scopes: str, by: Held | None = None, **fields: Any) -> Any:
         """A token that was created; or the failure's code."""

@@ -10,6 +10,7 @@ import pytest
 from tallystick.contracts.accounts import ADD_ACCOUNT, DELETE_ACCOUNT, AddAccount, DeleteAccount
 from tallystick.contracts.imports import IMPORT_TOKENS, Imported, ImportTokens
 from tallystick.contracts.metrics import TOKENS_STATS, AskTokensStats
+from tallystick.contracts.operation import Failure
 from tallystick.contracts.quotas import TAKE_QUOTA, Quota, TakeQuota
 from tallystick.contracts.records import NewToken, RateLimit, Restrictions
 from tallystick.contracts.tokens import (
@@ -346,7 +347,7 @@ async def test_no_secret_survives_its_account_by_rotating_itself(caller, subtest
                 loop = asyncio.create_task(rotate_on())
                 while len(held) < 3:
                     await asyncio.sleep(0.001)
-                reply = await caller.ask(operation, kind, account=account)
+                reply = await caller.ask_until_done(operation, kind, account=account)
                 assert reply.tokens > 0
                 async with asyncio.timeout(20):
                     await loop
@@ -368,7 +369,8 @@ async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):
         loops = [asyncio.create_task(create_on()) for _ in range(3)]
         while len(held) < 5:
             await asyncio.sleep(0.001)
-        await caller.ask(DELETE_ACCOUNT, DeleteAccount, account=account)
+        deleted = await caller.ask_until_done(DELETE_ACCOUNT, DeleteAccount, account=account)
+        assert not isinstance(deleted, Failure), deleted
         async with asyncio.timeout(20):
             await asyncio.gather(*loops)
         assert not any(await caller.valid(*held)), attempt
