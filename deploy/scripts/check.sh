@@ -1,12 +1,12 @@
 #!/bin/sh
-# Everything a change has to pass: format, lint, types, tests. Arguments go to pytest.
+# Runs every check that a change has to pass: format, lint, types, tests. Arguments are passed to pytest.
 set -eu
 cd "$(dirname "$0")/../.."
 sh deploy/scripts/setup.sh dev
 .venv/bin/ruff format --check --quiet .
 .venv/bin/ruff check --quiet .
 
-# The types are checked while the tests run, without slowing them; what mypy says comes last.
+# mypy runs beside the tests at a low priority; its output is printed last.
 types=$(mktemp)
 nice -n 19 .venv/bin/mypy >"$types" 2>&1 &
 mypy=$!

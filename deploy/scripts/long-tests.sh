@@ -1,6 +1,6 @@
 #!/bin/sh
-# The tests that take minutes or need programs that pip does not bring. Each runs once; all of them run, and one that
-# fails fails the command.
+# Runs the tests that take minutes or need programs that pip does not install. All of them run, once each, and a failure
+# of any makes this command fail.
 set -eu
 cd "$(dirname "$0")/../.."
 sh deploy/scripts/setup.sh dev
@@ -12,7 +12,7 @@ run() {
   $*"
 }
 
-# run_with PROGRAM... -- COMMAND...: runs it where these programs are installed.
+# run_with PROGRAM... -- COMMAND...: runs the command if these programs are installed.
 run_with() {
     missing=
     while [ "$1" != -- ]; do

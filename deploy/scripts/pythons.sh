@@ -1,5 +1,5 @@
 #!/bin/sh
-# The tests on each supported Python that is there, in an environment of its own each.
+# Runs the tests on each supported Python that is installed, each in a separate environment.
 #   deploy/scripts/pythons.sh [PYTEST OPTIONS]
 # A Python is taken from PATH, or from pyenv.
 set -eu

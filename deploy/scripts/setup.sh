@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv in this clone, with pinned and hashed dependencies and the `tallystick` command. Run it again at will.
-#   deploy/scripts/setup.sh        what running Tallystick needs
-#   deploy/scripts/setup.sh dev    and what its tests and checks need
+# Creates .venv in this clone, with pinned and hashed dependencies and the `tallystick` command. It can be run again.
+#   deploy/scripts/setup.sh        the dependencies of Tallystick
+#   deploy/scripts/setup.sh dev    and those of its tests and checks
 # PYTHON names another Python, VENV another folder.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -16,9 +16,9 @@ case "${1:-run}" in
     dev) files="requirements.txt requirements-dev.txt" ;;
     *) echo "usage: deploy/scripts/setup.sh [dev]" >&2; exit 64 ;;
 esac
-# What was installed, so that a second run has nothing to do.
-wanted=$(cat $files pyproject.toml deploy/scripts/setup.sh | cksum)
-if [ -x "$venv"/bin/tallystick ] && [ "$(cat "$venv/installed-${1:-run}" 2>/dev/null)" = "$wanted" ]; then
+# Records what is installed, so that a second run has nothing to do.
+checksum=$(cat $files pyproject.toml deploy/scripts/setup.sh | cksum)
+if [ -x "$venv"/bin/tallystick ] && [ "$(cat "$venv/installed-${1:-run}" 2>/dev/null)" = "$checksum" ]; then
     exit 0
 fi
 [ -x "$venv"/bin/python ] || "$python" -m venv "$venv"
@@ -26,4 +26,4 @@ for file in $files; do
     "$venv"/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$file"
 done
 "$venv"/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-echo "$wanted" >"$venv/installed-${1:-run}"
+echo "$checksum" >"$venv/installed-${1:-run}"
