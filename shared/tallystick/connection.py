@@ -34,7 +34,7 @@ class Denials:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._hooked: object = None
-        self._told_of_inbox = False
+        self._has_logged_inbox = False
         self._subject = ""
         self._denied: asyncio.Future[None] | None = None
 
@@ -47,36 +47,36 @@ class Denials:
         self._hook()
         self._subject = subject.lower()
         self._denied = asyncio.get_running_loop().create_future()
-        sent = asyncio.ensure_future(sending)
+        publishing = asyncio.ensure_future(sending)
         try:
-            waiting: set[asyncio.Future[Any]] = {sent, self._denied}
+            waiting: set[asyncio.Future[Any]] = {publishing, self._denied}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self._denied.done():
                 raise PublishDenied(subject)
-            return await sent
+            return await publishing
         finally:
             self._denied = None
-            if not sent.done():
-                sent.cancel()
+            if not publishing.done():
+                publishing.cancel()
 
     def _hook(self) -> None:
         # Not at construction: connecting sets the callback, and may come later.
         if self._client._error_cb is self._hooked:  # noqa: SLF001  # nats-py has no other way to listen for errors
             return
-        before = self._client._error_cb  # noqa: SLF001
+        previous_callback = self._client._error_cb  # noqa: SLF001
 
-        async def noticed(error: Exception) -> None:
-            found = _DENIED.search(str(error))
-            if _DENIED_INBOX.search(str(error)) and not self._told_of_inbox:
-                self._told_of_inbox = True
+        async def on_error(error: Exception) -> None:
+            denial = _DENIED.search(str(error))
+            if _DENIED_INBOX.search(str(error)) and not self._has_logged_inbox:
+                self._has_logged_inbox = True
                 log.error(
                     "NATS does not permit this inbox: connect with inbox_prefix='_INBOX.' and the NATS user's name"
                 )
-            if found and found[1].lower() == self._subject and self._denied and not self._denied.done():
+            if denial and denial[1].lower() == self._subject and self._denied and not self._denied.done():
                 self._denied.set_result(None)
-            await before(error)
+            await previous_callback(error)
 
-        self._hooked = self._client._error_cb = noticed  # noqa: SLF001
+        self._hooked = self._client._error_cb = on_error  # noqa: SLF001
 
 
 class _TolerantClient(Client):
@@ -88,10 +88,10 @@ class _TolerantClient(Client):
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
-            found: dict[str, str] | None = await super()._process_headers(headers)
+            decoded: dict[str, str] | None = await super()._process_headers(headers)
         except Exception:  # noqa: BLE001  # the message then has no readable headers
             return None
-        return found
+        return decoded
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None

@@ -242,17 +242,17 @@ class Producer:
         """Sends what was measured since the last time, where that is for this source to publish."""
         if not publishers.may_publish(publishers.publisher(self._source), "metrics.reported"):
             return
-        for of in self.before_report:
-            of()
+        for add_measurements in self.before_report:
+            add_measurements()
         self.recorder.gauge(catalogue.LOOP_LAG, lambda: self._lag_s, service=self._source)
         self.recorder.gauge(catalogue.MEMORY, _resident_bytes, service=self._source)
         cpu = time.process_time()
         self.recorder.count(catalogue.CPU, int((cpu - self._cpu_s) * catalogue.CPU.per), service=self._source)
         self._cpu_s = cpu
-        taken = self.recorder.take()
-        for counters in _batches(taken.counters):
+        measurements = self.recorder.take()
+        for counters in _batches(measurements.counters):
             self.send("metrics.reported", MetricsReported(counters=counters))
-        for gauges in _batches(taken.gauges):
+        for gauges in _batches(measurements.gauges):
             self.send("metrics.reported", MetricsReported(gauges=gauges))
 
     async def drained(self) -> None:
@@ -280,14 +280,17 @@ async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> Asyn
     Raises:
         ValueError: the source is not of that form.
     """
-    made = Producer(client, source, buffer)
-    tasks = [asyncio.create_task(made.deliver()), asyncio.create_task(made.touch_heartbeat_file())]
+    events_producer = Producer(client, source, buffer)
+    tasks = [
+        asyncio.create_task(events_producer.deliver()),
+        asyncio.create_task(events_producer.touch_heartbeat_file()),
+    ]
     try:
-        yield made
+        yield events_producer
     finally:
-        made.report()
+        events_producer.report()
         try:
-            await asyncio.wait_for(made.drained(), 1)
+            await asyncio.wait_for(events_producer.drained(), 1)
         except TimeoutError:
             log.warning("stopping with events that NATS did not take")
         for task in tasks:

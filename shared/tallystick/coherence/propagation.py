@@ -68,20 +68,20 @@ async def create(
     """
     started = time.monotonic()
     reply: CreatedToken | Failure = await call(client, operation, request)
-    made: CreatedToken | None
+    created: CreatedToken | None
     if not isinstance(reply, Failure):
-        made = reply
+        created = reply
     elif not reply.outcome_unknown:
         return reply
     else:
-        found = await _look_up(client, operation, request.digest, started)
-        if found == "not there":
+        result = await _look_up(client, operation, request.digest, started)
+        if result == "not there":
             return reply
-        made = None if found == "unknown" else found
+        created = None if result == "unknown" else result
     if not operation.settles:
-        return Creation(made, Propagation(0, round(time.monotonic() - started, 6)))
+        return Creation(created, Propagation(0, round(time.monotonic() - started, 6)))
     everywhere = await _settle(client, operation, started)
-    return Creation(made, None if isinstance(everywhere, Failure) else everywhere)
+    return Creation(created, None if isinstance(everywhere, Failure) else everywhere)
 
 
 async def _look_up(
@@ -112,9 +112,9 @@ async def _settle(client: Client, operation: Operation[Q, R], started: float) ->
     settle = SETTLE.by_operator if operation.subject == operation.by_operator.subject else SETTLE
     seq: int | None = None
     while True:
-        settled = await call(client, settle, Settle(seq=seq))
-        if isinstance(settled, Failure):
-            return settled
-        if settled.settled:
-            return Propagation(settled.edges, round(time.monotonic() - started, 6))
-        seq = settled.seq
+        reply = await call(client, settle, Settle(seq=seq))
+        if isinstance(reply, Failure):
+            return reply
+        if reply.settled:
+            return Propagation(reply.edges, round(time.monotonic() - started, 6))
+        seq = reply.seq

@@ -123,7 +123,7 @@ class Usage:
     def take(self) -> deque[list[TokenUsage | RejectedRequest]]:
         """What is not reported yet, in reports that are each within the limit of a request."""
         items: list[TokenUsage | RejectedRequest] = [
-            each.reported(token) for token, each in self._uses.items()
+            uses.reported(token) for token, uses in self._uses.items()
         ]
         items += self._refusals
         self._uses, self._refusals = {}, []
@@ -165,17 +165,17 @@ class Usage:
             log.warning("usage cannot be reported for now: %s", failure.code)
         self._waiting = True
 
-    def _keep(self, reported: Iterable[TokenUsage | RejectedRequest]) -> None:
+    def _keep(self, items: Iterable[TokenUsage | RejectedRequest]) -> None:
         refusals: list[RejectedRequest] = []
-        for each in reported:
-            if isinstance(each, RejectedRequest):
-                refusals.append(each)
-            elif newer := self._uses.get(each.id):
-                newer.count += each.count
+        for item in items:
+            if isinstance(item, RejectedRequest):
+                refusals.append(item)
+            elif existing := self._uses.get(item.id):
+                existing.count += item.count
             elif len(self._uses) < MAX_TOKENS:
-                self._uses[each.id] = _Uses(each.count, each.time.timestamp(), each.ip)
+                self._uses[item.id] = _Uses(item.count, item.time.timestamp(), item.ip)
             else:
-                self.dropped += each.count
+                self.dropped += item.count
         refusals += self._refusals
         self.dropped += max(0, len(refusals) - MAX_REFUSALS)
         self._refusals = refusals[:MAX_REFUSALS]
@@ -207,8 +207,8 @@ async def _send(transport: Transport, report: list[TokenUsage | RejectedRequest]
 
 def as_message(report: list[TokenUsage | RejectedRequest]) -> ReportUse:
     return ReportUse(
-        uses=tuple(each for each in report if isinstance(each, TokenUsage)),
-        refusals=tuple(each for each in report if isinstance(each, RejectedRequest)),
+        uses=tuple(item for item in report if isinstance(item, TokenUsage)),
+        refusals=tuple(item for item in report if isinstance(item, RejectedRequest)),
     )
 
 

@@ -43,19 +43,19 @@ class Hedged:
         ends = loop.time() + operation.timeout_s
         timer: asyncio.TimerHandle | None = None
 
-        def again() -> None:
+        def resend() -> None:
             nonlocal timer
             if loop.time() >= ends:
                 if not future.done():
                     future.set_exception(TimeoutError())
                 return
-            timer = loop.call_later(HEDGE_S, again)
-            asked = asyncio.ensure_future(self._publish(operation.subject, payload, reply))
-            asked.add_done_callback(lambda _: None)
+            timer = loop.call_later(HEDGE_S, resend)
+            publishing = asyncio.ensure_future(self._publish(operation.subject, payload, reply))
+            publishing.add_done_callback(lambda _: None)
 
         try:
             await self._client.publish(operation.subject, payload, reply=reply)
-            timer = loop.call_later(HEDGE_S, again)
+            timer = loop.call_later(HEDGE_S, resend)
             return answered(await future, operation)
         except (NatsError, OSError, TimeoutError):
             return Failure(code="unavailable", message="no answer over NATS in time")

@@ -51,8 +51,8 @@ def check_access(token: Token, access: AccessRequest) -> AccessDenial | None:
 
 
 def address_allowed(allowed: tuple[str, ...], client: str | None) -> bool:
-    found = address(client) if client is not None else None
-    return found is not None and any(found in _network(text) for text in allowed)
+    client_address = address(client) if client is not None else None
+    return client_address is not None and any(client_address in _network(text) for text in allowed)
 
 
 def referrer_allowed(allowed: tuple[str, ...], referrer: str | None) -> bool:
@@ -74,9 +74,9 @@ def referrer_allowed(allowed: tuple[str, ...], referrer: str | None) -> bool:
         return False
     if not host:
         return False
-    found = (parts.scheme.lower(), host.lower() + port, parts.path.removeprefix("/"))
+    referrer_parts = (parts.scheme.lower(), host.lower() + port, parts.path.removeprefix("/"))
     return any(
-        all(matches(segments, part) for segments, part in zip(_patterns(text), found, strict=True))
+        all(matches(segments, part) for segments, part in zip(_patterns(text), referrer_parts, strict=True))
         for text in allowed
     )
 
