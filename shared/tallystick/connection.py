@@ -21,11 +21,11 @@ _DENIED_INBOX = re.compile(r'permissions violation for subscription to "_inbox\.
 
 
 class PublishDenied(Exception):
-    """NATS does not permit this connection's user to publish to that subject. Trying again would not help."""
+    """NATS does not permit this connection's user to publish to the subject. A retry would not help."""
 
 
 class Denials:
-    """Notices which messages of a connection the server denied.
+    """Detects which messages of a connection the server denied.
 
     The server answers a denied message with an error that names its subject and no request. nats-py hands that to the
     connection's error callback alone, while the sender waits for a reply until its timeout.
@@ -39,7 +39,7 @@ class Denials:
         self._denied: asyncio.Future[None] | None = None
 
     async def publish(self, subject: str, sending: Coroutine[Any, Any, T]) -> T:
-        """Waits for what publishes to this subject. One at a time.
+        """Awaits a publish to this subject; call it for one message at a time.
 
         Raises:
             PublishDenied: see there.
@@ -122,9 +122,9 @@ async def connect(
         name: the NATS user's name, shown in the server's monitoring. It is part of the inbox prefix
             (``_INBOX.<name>``), so that NATS permissions can keep one user from listening to another's replies.
         on_closed: called when the connection closes for good (the server refused the credentials repeatedly).
-        wait_s: how long to wait for a server at the start; 0 goes on connecting in the background, and what is
-            sent before it is connected fails at once.
-        authority: certificates (PEM) of those who may vouch for the servers; None for the system's.
+        wait_s: how long to wait for a server, in seconds; 0 connects in the background, and requests sent before the
+            connection is established fail at once.
+        authority: CA certificates (PEM) for verifying the NATS servers; None for the system's.
 
     Raises:
         Unavailable: no server accepted the connection within ``wait_s``.
@@ -134,10 +134,10 @@ async def connect(
 
     async def disconnected() -> None:
         if not closing:
-            log.warning("lost NATS; looking for it")
+            log.warning("lost the connection to NATS; reconnecting")
 
     async def reconnected() -> None:
-        log.info("connected to NATS again")
+        log.info("reconnected to NATS")
 
     async def closed() -> None:
         if not closing:
@@ -187,7 +187,7 @@ def _say_if_waiting(connecting: "asyncio.Future[None]") -> None:
 def _encryption(url: str, authority: str | None) -> ssl.SSLContext | None:
     if not (authority or url.startswith("tls://")):
         return None
-    # nats-py reads encrypted what asyncio takes for plain, and asyncio says so at each end of a connection.
+    # nats-py upgrades a connection that asyncio considers unencrypted, and asyncio logs that when the connection ends.
     logging.getLogger("asyncio").addFilter(_unencrypted_end)
     return ssl.create_default_context(cadata=authority)
 

@@ -80,7 +80,7 @@ async def background(work: Coroutine[None, None, None], stop: Shutdown) -> Async
 
     def ended(task: "asyncio.Task[None]") -> None:
         if not task.cancelled():
-            log.error("a part of this service ended", exc_info=task.exception())
+            log.error("a background task of this service ended", exc_info=task.exception())
             stop(exit_code=EX_SOFTWARE)
 
     task = asyncio.create_task(work)

@@ -160,7 +160,7 @@ class Leases:
         for edge, holder in list(self._holders.items()):
             if holder.ends <= now:
                 await self._rows.end(edge, holder.granted)
-                log.info("the lease of %s is over", edge)
+                log.info("the lease of %s has expired", edge)
 
     def _reached(self, edge: str) -> int:
         holder = self._holders.get(edge)

@@ -126,6 +126,6 @@ class CacheInvalidation:
 
     def _restart(self) -> None:
         """PostgreSQL was restored to an earlier state: the numbers acknowledged so far mean other changes now."""
-        log.warning("the numbers of changes went back; the cache restarts")
+        log.warning("the change numbers went backwards; the cache restarts")
         self._cache.end_lease()
         self._edge = new_id("edge_")

@@ -1,4 +1,4 @@
-"""Looks tokens up: in the cache while it may be relied on, else by asking the tokens service."""
+"""Looks tokens up: in the cache while its lease lasts, otherwise at the tokens service."""
 
 import asyncio
 

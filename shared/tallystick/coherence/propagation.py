@@ -1,4 +1,4 @@
-"""Makes a change and waits until it holds everywhere; and makes a token without ever losing its secret."""
+"""Makes a change and waits until it has propagated; creates a token without ever losing its secret."""
 
 import asyncio
 import time
@@ -42,10 +42,10 @@ class Creation(NamedTuple):
 async def call_and_wait(
     client: Client, operation: Operation[Q, R], request: Q
 ) -> tuple[R, Propagation] | Failure:
-    """Asks for a change, and waits until no edge relies on anything older: at most as long as a lease lasts.
+    """Requests a change, and waits until no edge uses anything older: at most for the duration of a lease.
 
-    A failure after the commit says ``unavailable``: whether the change is made is open then, as with any answer
-    that got lost, and asking for the same again settles it.
+    A failure after the commit is ``unavailable``: its outcome is unknown, as with any lost reply. A retry of the same
+    request settles it.
     """
     started = time.monotonic()
     reply = await call(client, operation, request)
@@ -58,8 +58,8 @@ async def call_and_wait(
 async def create(
     client: Client, operation: Operation[Any, CreatedToken], request: CreateToken | RotateToken
 ) -> Creation | Failure:
-    """Creates a token. A failure means that there is none: if the reply was lost, the token is looked up by its digest
-    until the request can no longer be carried out.
+    """Creates a token. A failure means that the token does not exist: if the reply was lost, the token is looked up by
+    its digest until the request can no longer be carried out.
 
     Args:
         client: the connection.

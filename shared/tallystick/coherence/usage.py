@@ -37,7 +37,7 @@ _ENDED = frozenset({"revoked", "replaced", "disabled"})
 
 
 class Usage:
-    """Bounded: beyond it what happens goes unreported, and is counted."""
+    """Usage that is not reported yet. It is bounded: beyond the bound, usage is dropped and counted."""
 
     def __init__(self) -> None:
         self._uses: dict[str, _Uses] = {}
@@ -121,7 +121,7 @@ class Usage:
             await self.flush(transport)
 
     def take(self) -> deque[list[TokenUsage | RejectedRequest]]:
-        """What is not reported yet, in reports that are each within the limit of a request."""
+        """Takes the unreported usage, in reports that are each within the limit of a request."""
         items: list[TokenUsage | RejectedRequest] = [
             uses.reported(token) for token, uses in self._uses.items()
         ]
@@ -131,9 +131,9 @@ class Usage:
         return deque(batches.cut(items, REPORT_USE.max_bytes - _EMPTY_BYTES))
 
     async def flush(self, transport: Transport) -> None:
-        """Reports what there is by now, in as many requests as that takes; what comes meanwhile is left to the next
-        time. Stops where the service cannot take a report now, to go on later. A report that the service rejects is
-        halved until what it rejects is alone; that is dropped and counted.
+        """Reports all current usage, in as many requests as it takes. It stops while the service is unavailable; the rest
+        is retried with the next flush. A report that the service rejects is halved until the rejected item is alone;
+        that item is dropped and counted.
         """
         reports = self.take()
         rejected = dropped = 0
@@ -155,14 +155,14 @@ class Usage:
                     dropped += sum(map(_number, report))
         finally:
             if dropped:
-                log.warning("dropped %d reports of use that the tokens service rejects", dropped)
+                log.warning("dropped %d usage reports that the tokens service rejected", dropped)
             self.dropped += dropped
             # Also where this is cancelled: the last report goes out when the edge stops.
             self._keep(item for report in reports for item in report)
 
     def _wait(self, failure: Failure) -> None:
         if not self._waiting:
-            log.warning("usage cannot be reported for now: %s", failure.code)
+            log.warning("cannot report usage, will retry: %s", failure.code)
         self._waiting = True
 
     def _keep(self, items: Iterable[TokenUsage | RejectedRequest]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a token may do what a request asks: scope, account, addresses and referrers, in this order. Pure."""
+"""Checks an access request against its token: scope, account, addresses and referrers, in this order. Pure."""
 
 import re
 from collections.abc import Callable
@@ -22,11 +22,11 @@ class AccessRequest(NamedTuple):
     """What a request asks of a token.
 
     Args:
-        scope: the scope its route requires; None where any token will do.
-        account: the account it names; None where it names none.
-        any_account: the route is about the token itself, so an account-bound one may use it.
+        scope: the scope that the route requires; None if any valid token is accepted.
+        account: the account that the request names, if any.
+        any_account: whether an account-bound token is accepted for any account, since the route is about the token.
         address: the client's address.
-        referrer: the Referer header; None where there is none.
+        referrer: the Referer header, if any.
     """
 
     scope: str | None
@@ -37,7 +37,7 @@ class AccessRequest(NamedTuple):
 
 
 def check_access(token: Token, access: AccessRequest) -> AccessDenial | None:
-    """The first thing that does not fit; None when all does."""
+    """The first reason to reject the request; None if it is accepted."""
     if access.scope is not None and not covers(token.scopes, access.scope):
         return "insufficient_scope"
     if token.account is not None and not access.any_account and access.account != token.account:

@@ -17,7 +17,7 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def address(text: str) -> Address | None:
-    """The address a text names, without its zone id; None where it names none."""
+    """Parse an address, without its zone id; None if the text is not an address."""
     try:
         parsed = ip_address(text.partition("%")[0])
     except ValueError:
@@ -26,10 +26,10 @@ def address(text: str) -> Address | None:
 
 
 def network(text: str) -> Network:
-    """The CIDR network a text names, mapped IPv6 as IPv4.
+    """Parse a CIDR network; IPv4-mapped IPv6 becomes IPv4.
 
     Raises:
-        ValueError: it names none, or has bits set right of its prefix; the message says which.
+        ValueError: the text is not a network, or has bits set right of its prefix; the message says which.
     """
     parsed = ip_network(text)
     if isinstance(parsed, IPv6Network) and parsed.subnet_of(_MAPPED):
