@@ -47,23 +47,23 @@ class Denials:
         self._hook()
         self._subject = subject.lower()
         self._denied = asyncio.get_running_loop().create_future()
-        sent = asyncio.ensure_future(sending)
+        publishing = asyncio.ensure_future(sending)
         try:
-            waiting: set[asyncio.Future[Any]] = {sent, self._denied}
+            waiting: set[asyncio.Future[Any]] = {publishing, self._denied}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self._denied.done():
                 raise PublishDenied(subject)
-            return await sent
+            return await publishing
         finally:
             self._denied = None
-            if not sent.done():
-                sent.cancel()
+            if not publishing.done():
+                publishing.cancel()
 
     def _hook(self) -> None:
         # Not at construction: connecting sets the callback, and may come later.
         if self._client._error_cb is self._hooked:  # noqa: SLF001  # nats-py has no other way to listen for errors
             return
-        before = self._client._error_cb  # noqa: SLF001
+        previous_callback = self._client._error_cb  # noqa: SLF001
 
         async def on_error(error: Exception) -> None:
             denial = _DENIED.search(str(error))
@@ -74,7 +74,7 @@ class Denials:
                 )
             if denial and denial[1].lower() == self._subject and self._denied and not self._denied.done():
                 self._denied.set_result(None)
-            await before(error)
+            await previous_callback(error)
 
         self._hooked = self._client._error_cb = on_error  # noqa: SLF001
 

@@ -1,4 +1,4 @@
-"""What the library raises."""
+"""The library's exceptions."""
 
 from typing import Literal
 
@@ -18,11 +18,11 @@ DenyReason = Literal[
 
 
 class Unavailable(Exception):
-    """Something this service needs did not answer in time. The text is shown to the operator."""
+    """A dependency did not answer in time. The text is shown to the operator."""
 
 
 class Overloaded(Unavailable):
-    """Too many questions wait for the tokens service already."""
+    """Too many lookups are already waiting for the tokens service."""
 
 
 class AuthError(Exception):
@@ -30,9 +30,9 @@ class AuthError(Exception):
 
     Args:
         reason: why, as the client may learn it.
-        detail: what is wrong with this request; it never repeats what the request held.
+        detail: what is wrong with this request; it never repeats the request's content.
         token_id: the public id of its token, if that exists or existed.
-        log_reason: why, as the token's log says it: ``revoked`` where the client learns ``invalid_token``.
+        log_reason: why, as the token's log states it: ``revoked`` where the client gets ``invalid_token``.
         scope: the scope that the token does not cover, of ``insufficient_scope``.
         address: the client's address, of ``address_not_allowed``.
         quota: the state of the token's rate limit, of ``rate_limited``.

@@ -280,17 +280,17 @@ async def producer(client: Client, source: str, *, buffer: int = BUFFER) -> Asyn
     Raises:
         ValueError: the source is not of this form.
     """
-    source_producer = Producer(client, source, buffer)
+    new_producer = Producer(client, source, buffer)
     tasks = [
-        asyncio.create_task(source_producer.deliver()),
-        asyncio.create_task(source_producer.send_heartbeats()),
+        asyncio.create_task(new_producer.deliver()),
+        asyncio.create_task(new_producer.send_heartbeats()),
     ]
     try:
-        yield source_producer
+        yield new_producer
     finally:
-        source_producer.report()
+        new_producer.report()
         try:
-            await asyncio.wait_for(source_producer.drain(), 1)
+            await asyncio.wait_for(new_producer.drain(), 1)
         except TimeoutError:
             log.warning("stopped with events that NATS did not store")
         for task in tasks:

@@ -4,10 +4,10 @@ import asyncio
 
 
 async def cancel_and_wait(task: "asyncio.Task[None]") -> None:
-    """Cancels a task until it has ended.
+    """Cancel a task repeatedly until it has ended.
 
-    Once is not enough: nats-py's waits lose a cancellation now and then (Python 3.11's `asyncio.wait_for` does,
-    when it comes together with the result), and endless work then goes on.
+    One cancellation is not enough: `asyncio.wait_for` of Python 3.11, which nats-py uses, loses a cancellation that
+    coincides with the result, and an endless task would then continue.
     """
     while not task.done():
         task.cancel()

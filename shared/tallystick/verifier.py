@@ -112,18 +112,18 @@ class Verifier:
         return quota
 
 
-def valid(known: Known) -> CachedToken:
+def valid(cached: Known) -> CachedToken:
     """The token, if it is valid.
 
     Raises:
         AuthError: it is not; ``invalid_token``, and for the log why.
     """
-    if isinstance(known, CachedToken):
-        return known
-    refused = known.refused
-    if refused is None:
+    if isinstance(cached, CachedToken):
+        return cached
+    rejected = cached.refused
+    if rejected is None:
         raise AuthError("invalid_token")
-    raise AuthError("invalid_token", token_id=refused.id, log_reason=refused.log_reason)
+    raise AuthError("invalid_token", token_id=rejected.id, log_reason=rejected.log_reason)
 
 
 def _digest_of_64(token: bytes) -> bytes:

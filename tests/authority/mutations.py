@@ -55,8 +55,8 @@ MUTATIONS = {
     ),
     "A4: a disable covers the token alone": Mutation(
         TRANSITIONS,
-        "covered = [each for each in chain if not each.is_over and not each.token.disabled]",
-        "covered = [each for each in [target] if not each.token.disabled]",
+        "covered = [member for member in chain if not member.is_over and not member.token.disabled]",
+        "covered = [member for member in [target] if not member.token.disabled]",
     ),
     "A4: a self-revocation covers an administrator's successor": Mutation(
         TRANSITIONS, "chain[end].rotated_by == chain[end].token.id", "chain[end].token.rotated_to"
@@ -65,7 +65,7 @@ MUTATIONS = {
         TRANSITIONS,
         "    if not of_itself:\n        return chain\n",
         "    if not of_itself:\n"
-        "        over = [number for number, each in enumerate(chain[:place]) if each.is_over]\n"
+        "        over = [number for number, member in enumerate(chain[:place]) if member.is_over]\n"
         "        return chain[max(over, default=-1) + 1 :]\n",
     ),
     "A6: the actor is judged before the locks only": Mutation(
@@ -81,7 +81,7 @@ MUTATIONS = {
     "A6: scopes are judged before the locks only": Mutation(
         TOKENS,
         """                authority.require(
-                    each, account=transitions.account_of(each, target), of_itself=authority.is_holder(target)
+                    rule, account=transitions.account_of(rule, target), of_itself=authority.is_holder(target)
                 )
 """,
         """                pass
@@ -104,7 +104,7 @@ MUTATIONS = {
     ),
     "A14: enabling needs no authority over the token": Mutation(
         TRANSITIONS,
-        "    authority.require_grant(*(rows.wanted(each.token) for each in covered))\n",
+        "    authority.require_grant(*(rows.as_new_token(member.token) for member in covered))\n",
         "",
     ),
     "A15: a session survives a disable": Mutation(
@@ -131,14 +131,14 @@ MUTATIONS = {
     "A19: any number of secrets": Mutation(
         TOKENS, "if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:", "if False:"
     ),
-    "A19: any grace": Mutation(TOKENS, "        if grace_s > longest:\n", "        if False:\n"),
+    "A19: any grace": Mutation(TOKENS, "        if grace_s > max_grace_s:\n", "        if False:\n"),
     "a stored answer is given to whoever asks": Mutation(
         UNIT_OF_WORK,
         "    authority = await change.lock()\n    if authority.holder is not None:\n",
         "    authority = await change.lock()\n    if False:\n",
     ),
     "a rotation forgets that a token was imported": Mutation(
-        CHANGES, "imported=old.is_imported", "imported=False"
+        CHANGES, "imported=predecessor.is_imported", "imported=False"
     ),
     "a bound token creates with any scope": Mutation(
         TOKENS, "            authority.require_right_to_create()\n", ""
@@ -148,11 +148,11 @@ MUTATIONS = {
     ),
     "a rotation may exceed its rotator": Mutation(
         TOKENS,
-        "            authority.require_grant(wanted)\n            if of_itself",
+        "            authority.require_grant(new_token)\n            if of_itself",
         "            if of_itself",
     ),
     "a successor of a disabled token is of no disable": Mutation(
-        CHANGES, "disabled_with=old.disabled_with", "disabled_with=None"
+        CHANGES, "disabled_with=predecessor.disabled_with", "disabled_with=None"
     ),
 }
 

@@ -33,12 +33,12 @@ def list_accounts(
 ) -> None:
     """List accounts by name."""
 
-    def show(found: AccountPage) -> None:
-        for account in found.accounts:
+    def show(account_page: AccountPage) -> None:
+        for account in account_page.accounts:
             click.echo(as_ascii(account) if as_json else f"{account.account}  {account.name!r}")
 
-    wanted = ListAccounts(page=page, page_size=page_size, query=query, after=after, actor=operator())
-    show_pages(LIST_ACCOUNTS, wanted, show, noun="accounts", show_all=show_all, as_json=as_json)
+    request = ListAccounts(page=page, page_size=page_size, query=query, after=after, actor=operator())
+    show_pages(LIST_ACCOUNTS, request, show, noun="accounts", show_all=show_all, as_json=as_json)
 
 
 @accounts.command()

@@ -106,9 +106,9 @@ class TokenCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if faults := ctx.meta.get(_FAULTS):
-            found = validation.and_rules(faults, update(ctx.params))
-            found = validation.with_others(found, _account_faults(ctx.params.get("account")))
-            raise click.UsageError("\n".join(f"{each.field}: {each.message}" for each in found), ctx)
+            all_faults = validation.and_rules(faults, update(ctx.params))
+            all_faults = validation.with_others(all_faults, _account_faults(ctx.params.get("account")))
+            raise click.UsageError("\n".join(f"{fault.field}: {fault.message}" for fault in all_faults), ctx)
         return rest
 
 
@@ -137,11 +137,11 @@ def missing_accounts(names: Iterable[str]) -> set[str]:
     return inquire(missing) or set()
 
 
-def update(given: Mapping[str, Any]) -> TokenUpdate:
+def update(options: Mapping[str, Any]) -> TokenUpdate:
     """The edit that sets the fields which options give."""
     names = {*TokenUpdate.__struct_fields__, *Restrictions.__struct_fields__}
-    fields = {name: value for name, value in given.items() if name in names and value not in (None, ())}
-    for name in given.get("clear", ()):
+    fields = {name: value for name, value in options.items() if name in names and value not in (None, ())}
+    for name in options.get("clear", ()):
         fields[name.replace("-", "_")] = None
     limits = {name: fields.pop(name) for name in Restrictions.__struct_fields__ if name in fields}
     if limits.get("rate_limit") is not None:

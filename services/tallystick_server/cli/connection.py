@@ -35,14 +35,14 @@ def data_dir() -> Path:
 
 def running() -> Running:
     """The `up` that runs on the data folder; exits 69 where there is none."""
-    found = DataFolder(data_dir()).running()
-    if found is None:
+    up = DataFolder(data_dir()).running()
+    if up is None:
         fail(
             f"no Tallystick runs on {data_dir()}: start one with 'tallystick up', or set "
             "TALLYSTICK_DATA_DIR or TALLYSTICK_NATS_URL",
             EX_UNAVAILABLE,
         )
-    return found
+    return up
 
 
 def nats_url() -> str:
@@ -62,41 +62,41 @@ def operator() -> Actor:
     return Actor(name=f"cli:{user}")
 
 
-def ask(operation: Operation[Q, R], question: Q) -> R:
+def ask(operation: Operation[Q, R], request: Q) -> R:
     """The reply. A failure is printed and ends the program. A change is true everywhere when this returns."""
     if operation.settles:
-        return change(operation, question)[0]
+        return change(operation, request)[0]
 
     async def once(client: Client) -> R | Failure:
-        return await call(client, operation.by_operator, question)
+        return await call(client, operation.by_operator, request)
 
     return or_fail(with_client(once))
 
 
-def change(operation: Operation[Q, R], question: Q) -> tuple[R, Propagation]:
+def change(operation: Operation[Q, R], request: Q) -> tuple[R, Propagation]:
     """The reply to a change that is true everywhere by now, and how far and how long that went."""
 
     async def once(client: Client) -> tuple[R, Propagation] | Failure:
-        return await call_and_wait(client, operation.by_operator, question)
+        return await call_and_wait(client, operation.by_operator, request)
 
     return or_fail(with_client(once))
 
 
-def create(operation: Operation[Any, CreatedToken], question: CreateToken | RotateToken) -> Creation:
+def create(operation: Operation[Any, CreatedToken], request: CreateToken | RotateToken) -> Creation:
     """A new token, whose secret has to be shown from here on."""
 
     async def once(client: Client) -> Creation | Failure:
-        return await propagation.create(client, operation.by_operator, question)
+        return await propagation.create(client, operation.by_operator, request)
 
     return or_fail(with_client(once))
 
 
-def try_change(operation: Operation[Q, R], question: Q) -> R | Failure:
+def try_change(operation: Operation[Q, R], request: Q) -> R | Failure:
     """The reply to a change that is true everywhere by now, or the rejection."""
 
     async def once(client: Client) -> R | Failure:
-        done = await call_and_wait(client, operation.by_operator, question)
-        return done if isinstance(done, Failure) else done[0]
+        result = await call_and_wait(client, operation.by_operator, request)
+        return result if isinstance(result, Failure) else result[0]
 
     return with_client(once)
 

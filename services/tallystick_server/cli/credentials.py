@@ -154,8 +154,10 @@ def _grant(configuration: dict[str, Any], add: Sequence[str], remove: Sequence[s
     """
     # Before there were accounts, all users stood together.
     parts = [configuration.pop("authorization", {}), *configuration.get("accounts", {}).values()]
-    known = {user["user"]: user["password"] for part in parts for user in part.get("users", ())}
-    users = {user: known.get(user) or _password() for user in (*nats_permissions.DEPLOYED, *known, *add)}
+    passwords = {user["user"]: user["password"] for part in parts for user in part.get("users", ())}
+    users = {
+        user: passwords.get(user) or _password() for user in (*nats_permissions.DEPLOYED, *passwords, *add)
+    }
     for user in list(users):
         if user.partition(".")[0] in remove:
             del users[user]
@@ -171,14 +173,14 @@ def _certify(folder: Path, certificates: Mapping[str, str]) -> None:
     if not certificates:
         return
     own = folder / "authority"
-    wanted = (f"{part}={hosts}" for part, hosts in certificates.items())
-    subprocess.run(["sh", str(AUTHORITY_SCRIPT), str(own), *wanted], check=True)
+    certificate_args = (f"{part}={hosts}" for part, hosts in certificates.items())
+    subprocess.run(["sh", str(AUTHORITY_SCRIPT), str(own), *certificate_args], check=True)
     for part in certificates:
         _write(folder / part / TLS.key.name, (own / f"{part}.key").read_text())
         _write(folder / part / TLS.certificate.name, (own / f"{part}.pem").read_text())
-    for each in (*folder.iterdir(), *folder.glob(f"{SERVICES}/*")):
-        if each not in {own, folder / SERVICES}:
-            _write(each / TLS.authority.name, (own / "authority.pem").read_text())
+    for part_folder in (*folder.iterdir(), *folder.glob(f"{SERVICES}/*")):
+        if part_folder not in {own, folder / SERVICES}:
+            _write(part_folder / TLS.authority.name, (own / "authority.pem").read_text())
 
 
 def _metrics_token(folder: Path) -> None:
@@ -197,10 +199,10 @@ def _metrics_token(folder: Path) -> None:
 def _write(path: Path, text: str) -> None:
     """Who may see the folder may read its files: PostgreSQL, Prometheus and Grafana run as users of their own."""
     path.parent.mkdir(exist_ok=True, parents=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(text.rstrip("\n") + "\n")
-    new.chmod(0o444)
-    new.replace(path)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text.rstrip("\n") + "\n")
+    temporary.chmod(0o444)
+    temporary.replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -226,21 +228,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--nats-data", type=Path, help="JetStream's folder, to upgrade it while NATS is stopped"
     )
-    asked = parser.parse_args(arguments)
-    for name in (*asked.service, *asked.remove_service):
+    args = parser.parse_args(arguments)
+    for name in (*args.service, *args.remove_service):
         if not publishers.is_name(name) or name in nats_permissions.USERS:
             parser.error(f"{name!r} cannot be a service's name")
     try:
-        made = make(
-            asked.folder,
-            nats=asked.nats,
-            postgres=asked.postgres,
-            nodes=[node for node in asked.nodes.split(",") if node],
-            options=asked.uri_options,
-            certificates=dict(each.split("=", 1) for each in asked.certificate),
-            add=asked.service,
-            remove=asked.remove_service,
-            nats_data=asked.nats_data,
+        is_new = make(
+            args.folder,
+            nats=args.nats,
+            postgres=args.postgres,
+            nodes=[node for node in args.nodes.split(",") if node],
+            options=args.uri_options,
+            certificates=dict(certificate.split("=", 1) for certificate in args.certificate),
+            add=args.service,
+            remove=args.remove_service,
+            nats_data=args.nats_data,
         )
     except Unavailable as error:
         sys.exit(str(error))
@@ -249,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "the credentials that are there were made with TLS and this start is without it, or the other way round: "
             "start as before, or make new ones as docs/backup.md says"
         )
-    print("credentials were made" if made else "credentials are there")
+    print("credentials were made" if is_new else "credentials are there")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def in_pages(command: F) -> F:
 
 def show_pages(
     operation: Operation[Any, P],
-    wanted: ListTokens | ListAccounts,
+    request: ListTokens | ListAccounts,
     show: Callable[[P], None],
     *,
     noun: str,
@@ -50,17 +50,17 @@ def show_pages(
 
     Args:
         operation: asks for a page.
-        wanted: which one.
+        request: the page to print.
         show: prints what is on a page.
         noun: what the list is of.
         show_all: follow the cursors to the end. Nothing that is added or removed meanwhile moves the rest.
         as_json: the output is for a program.
     """
-    if show_all and wanted.page:
+    if show_all and request.page:
         raise click.UsageError("either --page or --all")
     if show_all:
-        wanted = msgspec.structs.replace(wanted, page_size=LARGEST_PAGE)
-    page = or_fail(with_client(lambda client: _follow(client, operation, wanted, show, show_all=show_all)))
+        request = msgspec.structs.replace(request, page_size=LARGEST_PAGE)
+    page = or_fail(with_client(lambda client: _follow(client, operation, request, show, show_all=show_all)))
     if not as_json:
         where = "" if show_all else f", page {page.page + 1} of {max(page.pages, 1)}"
         click.echo(f"{page.total} {noun}{where}", err=True)
@@ -71,21 +71,25 @@ def show_pages(
 async def _follow(
     client: Client,
     operation: Operation[Any, P],
-    wanted: ListTokens | ListAccounts,
+    request: ListTokens | ListAccounts,
     show: Callable[[P], None],
     *,
     show_all: bool,
 ) -> P | Failure:
     """Shows pages, and answers the last one."""
     while True:
-        page = await call(client, operation.by_operator, wanted)
+        page = await call(client, operation.by_operator, request)
         if isinstance(page, Failure):
-            if not show_all or wanted.page_size == 1 or [each.field for each in page.errors] != ["pageSize"]:
+            if (
+                not show_all
+                or request.page_size == 1
+                or [error.field for error in page.errors] != ["pageSize"]
+            ):
                 return page
             # These are more than one message holds.
-            wanted = msgspec.structs.replace(wanted, page_size=wanted.page_size // 2)
+            request = msgspec.structs.replace(request, page_size=request.page_size // 2)
             continue
         show(page)
         if not show_all or page.next is None:
             return page
-        wanted = msgspec.structs.replace(wanted, after=page.next)
+        request = msgspec.structs.replace(request, after=page.next)

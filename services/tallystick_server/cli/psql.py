@@ -57,7 +57,7 @@ def _program() -> str:
         own = ""
     program = own if Path(own).is_file() else shutil.which("psql")
     if program is None:
-        fail("psql is not there: install PostgreSQL's client programs", EX_UNAVAILABLE)
+        fail("psql not found: install PostgreSQL's client programs", EX_UNAVAILABLE)
     return program
 
 

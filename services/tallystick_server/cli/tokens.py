@@ -150,7 +150,7 @@ tokens.add_command(issue, "issue")
     help="newest first, last used first, next to expire first (expired ones last), or by description",
 )
 @in_pages
-def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:
+def list_tokens(*, show_all: bool, as_json: bool, **filters: Any) -> None:
     """List tokens, newest first; without the revoked ones unless asked for."""
 
     def show(found: TokenPage) -> None:
@@ -161,7 +161,7 @@ def list_tokens(*, show_all: bool, as_json: bool, **wanted: Any) -> None:
                 # Shown as Python would quote it: a description may hold anything, a terminal obeys some of it.
                 click.echo(f"{token.id}  {token.hint}…  {','.join(token.scopes)}  {token.description!r}")
 
-    request = ListTokens(actor=operator(), **wanted)
+    request = ListTokens(actor=operator(), **filters)
     show_pages(LIST_TOKENS, request, show, noun="tokens", show_all=show_all, as_json=as_json)
 
 
@@ -186,10 +186,10 @@ def log(token_id: str, after: str | None) -> None:
 @what_it_may
 @click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="take this away; may be repeated")
 @click.option("--disable/--enable", "disabled", default=None)
-def edit(token_id: str, **given: Any) -> None:
+def edit(token_id: str, **options: Any) -> None:
     """Change what is given and leave the rest."""
-    wanted = update(given)
-    show_record(ask(EDIT_TOKEN, EditToken(id=token_id, changes=wanted, actor=operator())))
+    changes = update(options)
+    show_record(ask(EDIT_TOKEN, EditToken(id=token_id, changes=changes, actor=operator())))
 
 
 @tokens.command()
@@ -229,9 +229,9 @@ def revoke(
     if account is not None:
         if end_grace or with_descendants or dry_run:
             raise click.UsageError("--account takes no other option")
-        all_of_it, everywhere = change(REVOKE_ALL, RevokeAll(account=account, actor=operator()))
-        what = f"{all_of_it.tokens} tokens of {account!r} are"
-        living = all_of_it.living_descendants
+        account_tokens, everywhere = change(REVOKE_ALL, RevokeAll(account=account, actor=operator()))
+        what = f"{account_tokens.tokens} tokens of {account!r} are"
+        living = account_tokens.living_descendants
     else:
         revoked, everywhere = change(
             REVOKE_TOKEN,
@@ -243,8 +243,8 @@ def revoke(
                 actor=operator(),
             ),
         )
-        for each in (*revoked.covered, *revoked.descendants):
-            click.echo(each)
+        for revoked_id in (*revoked.covered, *revoked.descendants):
+            click.echo(revoked_id)
         what = f"{len(revoked.covered) + len(revoked.descendants)} tokens are"
         living = revoked.living_descendants
     if dry_run:
@@ -302,15 +302,15 @@ def inspect(file: Any) -> None:
 
 
 def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
-    made = created.made.token if created.made else None
+    token = created.made.token if created.made else None
     if as_json:
-        record: dict[str, Any] = msgspec.to_builtins(made) if made else {"committed": "unknown"}
+        record: dict[str, Any] = msgspec.to_builtins(token) if token else {"committed": "unknown"}
         click.echo(as_ascii({**record, "settled": created.everywhere is not None, "token": value}))
-    elif made and sys.stdout.isatty():
-        click.echo(f"{made.id}  {', '.join(made.scopes)}\n\n  {value}\n\nIt is not shown again.")
+    elif token and sys.stdout.isatty():
+        click.echo(f"{token.id}  {', '.join(token.scopes)}\n\n  {value}\n\nIt is not shown again.")
     else:
         click.echo(value)
-    if made is None:
+    if token is None:
         fail("it is not known whether the token exists: try it before you rely on it", EX_TEMPFAIL)
     if created.everywhere is None:
         click.echo("not every edge has confirmed this yet; it takes a lease at most", err=True)

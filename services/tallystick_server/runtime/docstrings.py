@@ -36,14 +36,14 @@ def schemas(kinds: Iterable[type[msgspec.Struct]], reference: str) -> dict[str, 
         kinds: the messages.
         reference: how one schema refers to another, with ``{name}`` for its name.
     """
-    _, made = msgspec.json.schema_components(sorted(kinds, key=repr), ref_template=reference)
-    for schema in made.values():
+    _, schemas = msgspec.json.schema_components(sorted(kinds, key=repr), ref_template=reference)
+    for schema in schemas.values():
         about = read(schema.pop("description", None))
         if about.text:
             schema["description"] = about.text
         for name, text in about.fields.items():
             schema["properties"][_camel(schema, name)].setdefault("description", text)
-    return dict(sorted(made.items()))
+    return dict(sorted(schemas.items()))
 
 
 def _camel(schema: dict[str, Any], name: str) -> str:

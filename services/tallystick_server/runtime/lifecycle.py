@@ -80,7 +80,7 @@ async def background(work: Coroutine[None, None, None], stop: Shutdown) -> Async
 
     def ended(task: "asyncio.Task[None]") -> None:
         if not task.cancelled():
-            log.error("a part of this service ended", exc_info=task.exception())
+            log.error("a background task of this service ended", exc_info=task.exception())
             stop(exit_code=EX_SOFTWARE)
 
     task = asyncio.create_task(work)
@@ -96,10 +96,10 @@ async def touch_heartbeat_file(file: str, status: Callable[[], str] = lambda: RE
     hangs; one that does not hold READY, that it runs and somebody has to act.
     """
     path = Path(file)
-    new = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f"{path.name}.new")
     while True:
-        new.write_text(f"{status()}\n")
-        new.replace(path)  # a health check reads it at any moment
+        temporary.write_text(f"{status()}\n")
+        temporary.replace(path)  # a health check reads it at any moment
         await asyncio.sleep(1)
 
 
@@ -138,9 +138,9 @@ def run_below_init() -> None:
                 os.kill(child, number)
             continue
         with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                if ended[0] == child:
-                    code = os.waitstatus_to_exitcode(ended[1])
+            while (result := os.waitpid(-1, os.WNOHANG))[0]:
+                if result[0] == child:
+                    code = os.waitstatus_to_exitcode(result[1])
                     os._exit(code if code >= 0 else 128 - code)
 
 

@@ -276,7 +276,7 @@ def settings(
         cluster: the other nodes; None for a single server.
     """
     extra = extra or {}
-    made: dict[str, Any] = {
+    configuration: dict[str, Any] = {
         "server_name": name,
         "listen": listen,
         "max_payload": 1 << 20,
@@ -302,9 +302,9 @@ def settings(
         "ca_file": str(tls.authority),
     } if tls else None  # fmt: skip
     if encryption:
-        made["tls"] = encryption
+        configuration["tls"] = encryption
     if cluster:
-        made["cluster"] = {
+        configuration["cluster"] = {
             "name": "tallystick",
             "listen": cluster.listen,
             "routes": list(cluster.routes),
@@ -314,7 +314,7 @@ def settings(
             # Between the nodes both sides show a certificate.
             **({"tls": {**encryption, "verify": True}} if encryption else {}),
         }
-    return made
+    return configuration
 
 
 class Login(NamedTuple):
@@ -343,7 +343,7 @@ def accounts(logins: Iterable[Login]) -> dict[str, Any]:
 
 def subjects() -> list[str]:
     """Every subject there is, from the contracts: requests, notices, events, and what NATS itself offers."""
-    operations = [each.subject for each in registry.operations()]
+    operations = [operation.subject for operation in registry.operations()]
     kinds = (
         "thread.started",
         "token.created",
@@ -403,11 +403,16 @@ def allows(user: User, way: str, subject: str) -> bool:
 
 
 def _covers(pattern: str, subject: str) -> bool:
-    wanted, got = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted, got = wanted[:-1], got[: len(wanted) - 1] if len(got) >= len(wanted) else ["", *got]
-    return len(wanted) == len(got) and all(
-        one in ("*", other) for one, other in zip(wanted, got, strict=True)
+    pattern_parts, subject_parts = pattern.split("."), subject.split(".")
+    if pattern_parts[-1] == ">":
+        pattern_parts, subject_parts = (
+            pattern_parts[:-1],
+            subject_parts[: len(pattern_parts) - 1]
+            if len(subject_parts) >= len(pattern_parts)
+            else ["", *subject_parts],
+        )
+    return len(pattern_parts) == len(subject_parts) and all(
+        expected in ("*", actual) for expected, actual in zip(pattern_parts, subject_parts, strict=True)
     )
 
 

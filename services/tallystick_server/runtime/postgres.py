@@ -94,7 +94,7 @@ async def patiently(work: Callable[[], Awaitable[T]], *, wait_s: float) -> T:
         Unavailable: that was not long enough.
     """
     deadline = asyncio.get_running_loop().time() + wait_s
-    said = False
+    has_logged = False
     while True:
         try:
             return await work()
@@ -103,9 +103,9 @@ async def patiently(work: Callable[[], Awaitable[T]], *, wait_s: float) -> T:
                 raise Unavailable(
                     f"PostgreSQL was not ready within {wait_s:g} s: {type(error).__name__}"
                 ) from None
-            if not said:
+            if not has_logged:
                 log.warning("waiting for PostgreSQL: %s", type(error).__name__)
-                said = True
+                has_logged = True
             await asyncio.sleep(0.2)
 
 
@@ -137,17 +137,17 @@ class MigrationChanged(Exception):
 
 def migrations(folder: Traversable) -> list[Migration]:
     """The files ``0001_name.sql``, ``0002_name.sql``, ... in order."""
-    found = sorted(
+    ordered = sorted(
         Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
         for file in folder.iterdir()
         if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name))
     )
-    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+    if [migration.number for migration in ordered] != list(range(1, len(ordered) + 1)):
         raise RuntimeError("migrations are not numbered 1, 2, 3, ...")
-    return found
+    return ordered
 
 
-async def migrate(connection: Connection, schema: str, wanted: Iterable[Migration]) -> list[Migration]:
+async def migrate(connection: Connection, schema: str, available: Iterable[Migration]) -> list[Migration]:
     """Brings the schema up to date in one transaction, under an advisory lock, and answers what it applied.
 
     Raises:
@@ -161,7 +161,7 @@ async def migrate(connection: Connection, schema: str, wanted: Iterable[Migratio
     lock = "hashtext('tallystick migrations'), hashtext($1)"
     await connection.execute(f"select pg_advisory_lock({lock})", schema, timeout=600)
     try:
-        applied = await _migrate(connection, schema, list(wanted))
+        applied = await _migrate(connection, schema, list(available))
     finally:
         await connection.execute(f"select pg_advisory_unlock({lock})", schema)
         await connection.execute("reset statement_timeout; reset lock_timeout")
@@ -170,7 +170,7 @@ async def migrate(connection: Connection, schema: str, wanted: Iterable[Migratio
     return applied
 
 
-async def _migrate(connection: Connection, schema: str, wanted: list[Migration]) -> list[Migration]:
+async def _migrate(connection: Connection, schema: str, available: list[Migration]) -> list[Migration]:
     applied: list[Migration] = []
     async with connection.transaction():
         await connection.execute(f"create schema if not exists {schema}")
@@ -180,15 +180,15 @@ async def _migrate(connection: Connection, schema: str, wanted: list[Migration])
             " checksum text not null, applied timestamptz not null default now())"
         )
         rows = await connection.fetch("select number, checksum from migration order by number")
-        known = {row["number"]: row["checksum"] for row in rows}
-        if known and max(known) > len(wanted):
+        checksums = {row["number"]: row["checksum"] for row in rows}
+        if checksums and max(checksums) > len(available):
             raise SchemaTooNew(
-                f"the schema {schema!r} is at migration {max(known)}, this program knows {len(wanted)}: "
+                f"the schema {schema!r} is at migration {max(checksums)}, this program knows {len(available)}: "
                 "run the newer program"
             )
-        for migration in wanted:
-            if migration.number in known:
-                if known[migration.number] != migration.checksum:
+        for migration in available:
+            if migration.number in checksums:
+                if checksums[migration.number] != migration.checksum:
                     raise MigrationChanged(
                         f"migration {migration.number} of {schema!r} changed after it was applied"
                     )

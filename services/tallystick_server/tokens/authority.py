@@ -70,7 +70,7 @@ class Authority:
         if rule.scopes is None:
             raise Rejected(Failure(code="exceeds_authority", message="only an operator may do this"))
         token = self.holder.token
-        scope = next((each for each in rule.scopes if covers(token.scopes, each)), rule.scopes[0])
+        scope = next((scope for scope in rule.scopes if covers(token.scopes, scope)), rule.scopes[0])
         access = AccessRequest(
             None if of_itself and rule.is_self_service else scope,
             account,
@@ -81,7 +81,7 @@ class Authority:
         if code := check_access(token, access):
             raise Rejected(Failure(code=code, scope=scope if code == "insufficient_scope" else None))
 
-    def require_grant(self, *wanted: NewToken) -> None:
+    def require_grant(self, *tokens: NewToken) -> None:
         """Checks that none of these tokens may do what this one may not.
 
         Raises:
@@ -89,7 +89,7 @@ class Authority:
         """
         if self.holder is None:
             return
-        excess = [error for token in wanted for error in exceeds(self.holder.token, token)]
+        excess = [error for token in tokens for error in exceeds(self.holder.token, token)]
         if excess:
             raise Rejected(
                 Failure(
@@ -124,7 +124,7 @@ class Authority:
         holder = self.holder
         if holder is None or holder.token.rotated_to is None:
             return
-        if any(each.chain == holder.chain for each in changed):
+        if any(token.chain == holder.chain for token in changed):
             raise Rejected(
                 Failure(
                     code="exceeds_authority",

@@ -29,16 +29,16 @@ class Result(NamedTuple):
 async def import_records(change: Transaction, request: ImportTokens, now: datetime) -> Result:
     """Adds every record that may be a token and is none yet. The caller decides whether that is committed."""
     candidates, notices, problems = _candidates(request.records, now)
-    stored = await change.known([record.digest for _, record, _ in candidates])
+    stored = await change.find_by_digests([record.digest for _, record, _ in candidates])
     added: list[str] = []
     imported: set[str] = set()
-    taken = await change.taken_ids([record.id for _, record, _ in candidates])
+    existing_ids = await change.existing_ids([record.id for _, record, _ in candidates])
     names = {
         record.token.account
         for _, record, _ in candidates
         if record.token.account is not None
         and record.digest not in stored
-        and not (request.create_accounts and record.id in taken)
+        and not (request.create_accounts and record.id in existing_ids)
     }
     # No account is created for them.
     of_rejected = {} if request.create_accounts else _accounts_of_rejected(request.records, problems)
@@ -52,7 +52,7 @@ async def import_records(change: Transaction, request: ImportTokens, now: dateti
             notices.append(
                 ImportNotice(record=index, outcome="revoked" if token.revoked else "existing", id=token.id)
             )
-        elif record.id in taken:
+        elif record.id in existing_ids:
             imported.add(record.digest)
             problems.append(_taken_id(index))
             if names & {record.token.account} - accounts.keys():
@@ -76,10 +76,10 @@ async def import_records(change: Transaction, request: ImportTokens, now: dateti
                             message=f"over ten years away, set to {_shown(record.token.expires)}",
                         )
                     )
-    known = [notice.id for notice in notices if notice.outcome in {"existing", "revoked"} and notice.id]
+    existing = [notice.id for notice in notices if notice.outcome in {"existing", "revoked"} and notice.id]
     reply = Imported(
         added=tuple(added),
-        existing=tuple(known),
+        existing=tuple(existing),
         notices=tuple(sorted([*notices, *_rejections(problems)], key=lambda notice: notice.record)),
         accounts=tuple(name for name, is_new in accounts.items() if is_new),
     )
@@ -157,12 +157,12 @@ def _candidates(
         if wrong:
             problems += wrong
             continue
-        given = in_utc(msgspec.convert(value, TokenRecord))
-        expires = given.token.expires
+        original = in_utc(msgspec.convert(value, TokenRecord))
+        expires = original.token.expires
         if expires is not None and expires <= now:
             notices.append(ImportNotice(record=index, outcome="expired", message=_shown(expires)))
             continue
-        record = shortened(given, now)
+        record = shortened(original, now)
         wrong = [
             FieldError(field=f"records[{index}].{problem.field}", message=problem.message)
             for problem in problems_of(record, now)
@@ -170,7 +170,7 @@ def _candidates(
         problems += wrong
         if wrong:
             continue
-        candidates.append((index, record, record != given))
+        candidates.append((index, record, record != original))
     return candidates, notices, problems
 
 

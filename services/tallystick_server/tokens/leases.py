@@ -1,10 +1,10 @@
-"""The tokens service's half of the promise that a change is true everywhere once it is settled: who may rely on a
-cache, and how far each has followed the changes.
+"""The tokens service's half of propagation: which edges hold a lease on their cache, and which changes each has
+acknowledged.
 
-To grant a lease, a replica writes its row, commits, then reads the latest change; to settle a change, one that is
-committed is waited for until every lease that existed after the commit has acknowledged it or run out. One of the
-two always sees the other. A lease's end is told by how long its row stays as it is, counted by the watching
-replica alone, so no two clocks are ever compared.
+To grant a lease, a replica writes the lease's row, commits, and then reads the latest change. To settle a change that
+is committed, a replica waits until every lease that existed after the commit has acknowledged the change or expired.
+One of the two always sees the other. A lease expires when its row has not changed for its duration, measured by the
+watching replica alone, so no two clocks are ever compared.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from tallystick_server.tokens.store.leases import LeaseRows
 log = logging.getLogger(__name__)
 
 NOTICE = 400
-"""Changes in one message: some 50 KB, under what a message may hold. An edge that missed more forgets everything."""
+"""Maximum number of changes in a message: about 50 KB, less than its limit. An edge that missed more empties its cache."""
 RETAINED_CHANGES = 100_000
-"""Changes kept for edges that have to catch up."""
+"""Number of changes retained for edges that have to catch up."""
 MAX_EDGES = 10_000
 REMIND_S = 0.1
 WAIT_S = 0.5
@@ -47,23 +47,23 @@ WAIT_S = 0.5
 
 
 class Holder(NamedTuple):
-    """A lease as it stood when it was first seen so.
+    """A lease, as this replica first saw it after its latest renewal.
 
     Args:
-        granted: the number of its latest renewal, which is no other's.
-        seen: when that was first seen here, on the monotonic clock: never before it was granted.
+        granted: the unique number of its latest renewal.
+        first_seen: when that was first seen here, on the monotonic clock: never before it was granted.
         seconds: how long it lasts.
         seq: what it had acknowledged.
     """
 
     granted: int
-    seen: float
+    first_seen: float
     seconds: float
     seq: int
 
     @property
     def ends(self) -> float:
-        return self.seen + self.seconds
+        return self.first_seen + self.seconds
 
 
 class Leases:
@@ -76,7 +76,7 @@ class Leases:
         self._news = asyncio.Event()
 
     async def listen(self) -> None:
-        """Follows what the edges acknowledge, from when this returns."""
+        """Subscribes to acknowledgements. None is missed once this has returned."""
         await self._client.subscribe(ACKNOWLEDGED, cb=self._hear)
         await bus.subscribed(self._client)
 
@@ -89,25 +89,25 @@ class Leases:
         await self._rows.release(edge)
 
     async def changes(self, request: GetChanges) -> ChangeNotice:
-        """What came after a change; none of it where an edge had better forget everything."""
-        found = await self._rows.changes_after(request.after, NOTICE + 1)
-        if len(found) > NOTICE or not found or found[0].seq != request.after + 1:
+        """The changes after one; an empty notice if the edge has to empty its cache."""
+        changes = await self._rows.changes_after(request.after, NOTICE + 1)
+        if len(changes) > NOTICE or not changes or changes[0].seq != request.after + 1:
             return ChangeNotice(seq=await self._rows.latest_change(), changes=())
-        return ChangeNotice(seq=found[-1].seq, changes=tuple(found))
+        return ChangeNotice(seq=changes[-1].seq, changes=tuple(changes))
 
     async def announce(self, changed: Sequence[TokenChange]) -> None:
-        """Tells the edges what was committed. What does not get through, they miss in the numbers."""
+        """Notifies the edges of committed changes. An edge detects a lost notice by the gap in the numbers."""
         if not changed:
             return
-        sent = changed if len(changed) <= NOTICE else ()
-        await self._publish(ChangeNotice(seq=max(change.seq for change in changed), changes=tuple(sent)))
+        changes = tuple(changed) if len(changed) <= NOTICE else ()
+        await self._publish(ChangeNotice(seq=max(change.seq for change in changed), changes=changes))
 
     async def settle(self, seq: int | None) -> Settled:
-        """Waits a moment for a committed change to be true everywhere."""
+        """Waits up to `WAIT_S` for a committed change to propagate."""
         if seq is None:
             seq = await self._rows.latest_change()
-        # Only leases granted before the commit may hide it, and those are among the ones that are there now. One
-        # renewed later runs out no later for it: its renewal was told of this change.
+        # Only a lease granted before the commit can hide the change, and every such lease is among the current ones.
+        # A lease renewed later needs no longer wait: its renewal already named this change.
         holders = await self._look()
         deadline = time.monotonic() + WAIT_S
         while True:
@@ -122,15 +122,15 @@ class Leases:
             try:
                 await asyncio.wait_for(self._news.wait(), wait_s)
             except TimeoutError:
-                # An acknowledgement or a notice was lost, an edge is cut off, or it gave its lease back.
+                # An acknowledgement or a notice was lost, an edge is cut off, or it released its lease.
                 await self._publish(ChangeNotice(seq=seq, changes=()))
-                now_there = await self._look()
-                holders = {edge: holder for edge, holder in holders.items() if edge in now_there}
+                current = await self._look()
+                holders = {edge: holder for edge, holder in holders.items() if edge in current}
         edges = sum(self._reached(edge) >= seq for edge in holders)
         return Settled(seq=seq, settled=not behind, edges=edges)
 
     async def watch(self) -> None:
-        """Notices which leases are not renewed any more, and ends those. Runs until cancelled."""
+        """Ends leases that are no longer renewed. Runs until cancelled."""
         while True:
             with suppress(*UNAVAILABLE):
                 await self._look()
@@ -149,9 +149,9 @@ class Leases:
         before = self._holders
         self._holders = {}
         for row in rows:
-            known = before.get(row.edge)
-            seen = known.seen if known and known.granted == row.granted else now
-            self._holders[row.edge] = Holder(row.granted, seen, row.seconds, row.seq)
+            previous = before.get(row.edge)
+            first_seen = previous.first_seen if previous and previous.granted == row.granted else now
+            self._holders[row.edge] = Holder(row.granted, first_seen, row.seconds, row.seq)
         self._acknowledged = {edge: seq for edge, seq in self._acknowledged.items() if edge in self._holders}
         return dict(self._holders)
 
@@ -160,7 +160,7 @@ class Leases:
         for edge, holder in list(self._holders.items()):
             if holder.ends <= now:
                 await self._rows.end(edge, holder.granted)
-                log.info("the lease of %s is over", edge)
+                log.info("the lease of %s has expired", edge)
 
     def _reached(self, edge: str) -> int:
         holder = self._holders.get(edge)
@@ -172,7 +172,9 @@ class Leases:
 
     async def _hear(self, message: Msg) -> None:
         with suppress(msgspec.MsgspecError):
-            heard = msgspec.json.decode(message.data, type=Acknowledged)
-            if heard.edge in self._acknowledged or len(self._acknowledged) < MAX_EDGES:
-                self._acknowledged[heard.edge] = max(heard.seq, self._acknowledged.get(heard.edge, 0))
+            acknowledgement = msgspec.json.decode(message.data, type=Acknowledged)
+            if acknowledgement.edge in self._acknowledged or len(self._acknowledged) < MAX_EDGES:
+                self._acknowledged[acknowledgement.edge] = max(
+                    acknowledgement.seq, self._acknowledged.get(acknowledgement.edge, 0)
+                )
                 self._news.set()

@@ -18,12 +18,12 @@ async def import_prepared(store: Store, text: str) -> None:
     Raises:
         NotARecord: the text is no record, or what it describes may not be a token.
     """
-    given = imports.in_utc(decode(text))
+    original = imports.in_utc(decode(text))
     now = datetime.now(UTC)
-    record = imports.shortened(given, now)
+    record = imports.shortened(original, now)
     try:
         async with store.change(Actor(name="prepared")) as change:
-            if token := (await change.known([record.digest])).get(record.digest):
+            if token := (await change.find_by_digests([record.digest])).get(record.digest):
                 state = "is revoked and stays so" if token.revoked else "exists already"
                 log.info("the prepared token %s %s", token.id, state)
                 return
@@ -37,6 +37,6 @@ async def import_prepared(store: Store, text: str) -> None:
         return
     for account in (name for name, is_new in accounts.items() if is_new):
         log.info("created the account %r of the prepared token", account)
-    if record != given:
+    if record != original:
         log.warning("the prepared token's expiry is over ten years away: set to %s", record.token.expires)
     log.info("imported the prepared token as %s", record.id)

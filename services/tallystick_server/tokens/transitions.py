@@ -1,6 +1,4 @@
-"""The steps of the changes to tokens, each in a transaction that has locked what it is about: what they check, cover and
-write.
-"""
+"""The steps of changes to tokens: what each checks, covers and writes, in a transaction that holds the locks."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -42,23 +40,23 @@ async def find_target(
     Raises:
         Rejected: the actor may not do this to it, there is none, or the digest leads to one and the key to another.
     """
-    found = None
+    target = None
     if digest is not None or (id is not None and rules.is_token_id(id)):
-        found = await change.find(id=id, digest=digest)
+        target = await change.find(id=id, digest=digest)
     by_key = await change.find_by_key(key) if key is not None else None
-    is_ambiguous = found is not None and by_key is not None
-    found = found or by_key
+    is_ambiguous = target is not None and by_key is not None
+    target = target or by_key
     for rule in required:
         change.authority.require(
             rule,
-            account=account_of(rule, found) if found else None,
-            of_itself=change.authority.is_holder(found),
+            account=account_of(rule, target) if target else None,
+            of_itself=change.authority.is_holder(target),
         )
-    if found is None:
+    if target is None:
         raise Rejected(not_found())
     if is_ambiguous:
         raise Rejected(conflict("this is a token and EmailEngine's id of another one: use the public id"))
-    return found
+    return target
 
 
 def account_of(rule: Rule, target: StoredToken) -> str | None:
@@ -66,10 +64,12 @@ def account_of(rule: Rule, target: StoredToken) -> str | None:
     return None if rule.is_bound_to_itself else target.token.account
 
 
-async def locked(change: Transaction, found: StoredToken) -> tuple[Sequence[StoredToken], StoredToken]:
+async def read_locked(
+    change: Transaction, unlocked: StoredToken
+) -> tuple[Sequence[StoredToken], StoredToken]:
     """The chain of a token and the token, as they are now that the chain is locked."""
-    chain = await change.chain(found.chain)
-    return chain, next(each for each in chain if each.token.id == found.token.id)
+    chain = await change.chain(unlocked.chain)
+    return chain, next(member for member in chain if member.token.id == unlocked.token.id)
 
 
 def require_existing(target: StoredToken) -> None:
@@ -93,7 +93,7 @@ def require_revision(target: StoredToken, revisions: Sequence[int] | None) -> No
 async def edit(change: Transaction, authority: Authority, target: StoredToken, changes: TokenUpdate) -> None:
     if target.token.rotated_to is not None:
         raise Rejected(conflict("this token was rotated: change its successor"))
-    before = rows.wanted(target.token)
+    before = rows.as_new_token(target.token)
     try:
         after = merged(before, changes)
     except NotMergeable as error:
@@ -115,17 +115,20 @@ async def disable(
     change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
 ) -> Sequence[str]:
     """Disables the whole chain, and answers the tokens that this disable covers."""
-    covered = [each for each in chain if not each.is_over and not each.token.disabled]
+    covered = [member for member in chain if not member.is_over and not member.token.disabled]
     authority.require_not_replaced([target, *covered])
     before = [
-        each
-        for each in chain
-        if each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
+        member
+        for member in chain
+        if member is target
+        or (member.disabled_with is not None and member.disabled_with == target.disabled_with)
     ]
     if covered:
         await change.disable(_ids(covered), target.disabled_with)
         await change.end_sessions(_ids(covered))
-    return _ids(each for each in chain if each in covered or (each in before and each.token.disabled))
+    return _ids(
+        member for member in chain if member in covered or (member in before and member.token.disabled)
+    )
 
 
 async def enable(
@@ -135,16 +138,17 @@ async def enable(
     if not target.token.disabled:
         return []
     covered = [
-        each
-        for each in chain
-        if each.token.revoked is None
-        and each.token.disabled
+        member
+        for member in chain
+        if member.token.revoked is None
+        and member.token.disabled
         and (
-            each is target or (each.disabled_with is not None and each.disabled_with == target.disabled_with)
+            member is target
+            or (member.disabled_with is not None and member.disabled_with == target.disabled_with)
         )
     ]
     authority.require_not_replaced(covered)
-    authority.require_grant(*(rows.wanted(each.token) for each in covered))
+    authority.require_grant(*(rows.as_new_token(member.token) for member in covered))
     await change.enable(_ids(covered))
     return _ids(covered)
 
@@ -177,29 +181,33 @@ async def revoke(
     """Revokes what is covered; the chain of the token that acts comes last."""
     holder = authority.holder
     own = holder.chain if holder else None
-    ended = [each for each in (*descendants, *covered) if not each.is_over]
-    ended.sort(key=lambda each: each.chain == own)
-    if ended and not request.dry_run:
-        await change.revoke(_ids(ended))
-        await change.end_sessions(_ids(ended))
-    ended_ids = set(_ids(ended))
-    shown = [each for each in descendants if each.token.revoked is not None or each.token.id in ended_ids]
+    to_revoke = [member for member in (*descendants, *covered) if not member.is_over]
+    to_revoke.sort(key=lambda member: member.chain == own)
+    if to_revoke and not request.dry_run:
+        await change.revoke(_ids(to_revoke))
+        await change.end_sessions(_ids(to_revoke))
+    revoked_ids = set(_ids(to_revoke))
+    revoked_descendants = [
+        member for member in descendants if member.token.revoked is not None or member.token.id in revoked_ids
+    ]
     living = 0
     if not request.descendants:
         living = await change.count_living_descendants(_ids(covered), [chain[0].chain])
     return Revoked(
         deleted=not request.dry_run,
         covered=tuple(
-            each.token.id for each in covered if each.token.revoked is not None or each.token.id in ended_ids
+            member.token.id
+            for member in covered
+            if member.token.revoked is not None or member.token.id in revoked_ids
         ),
-        descendants=tuple(_ids(shown)[:MAX_DESCENDANTS_LISTED]),
+        descendants=tuple(_ids(revoked_descendants)[:MAX_DESCENDANTS_LISTED]),
         living_descendants=living,
         own_chain=tuple(
-            each.token.id
-            for each in (*shown, *covered)
-            if each.chain == own and (each.token.revoked is not None or each.token.id in ended_ids)
+            member.token.id
+            for member in (*revoked_descendants, *covered)
+            if member.chain == own and (member.token.revoked is not None or member.token.id in revoked_ids)
         ),
-        changed=bool(ended) and not request.dry_run,
+        changed=bool(to_revoke) and not request.dry_run,
     )
 
 
@@ -215,13 +223,13 @@ async def revoke_account(change: Transaction, rule: Rule, account: str) -> tuple
     authority = await change.lock(*chains)
     authority.require(rule, account=account)
     members = await change.members(chains)
-    ended = [each for each in members if each.token.revoked is None]
-    authority.require_not_replaced(each for each in ended if not authority.is_holder(each))
-    ended.sort(key=lambda each: authority.holder is not None and each.chain == authority.holder.chain)
-    if ended:
-        await change.revoke(_ids(ended))
-        await change.end_sessions(_ids(ended))
-    return len(ended), await change.count_living_descendants(_ids(members), chains)
+    to_revoke = [member for member in members if member.token.revoked is None]
+    authority.require_not_replaced(member for member in to_revoke if not authority.is_holder(member))
+    to_revoke.sort(key=lambda member: authority.holder is not None and member.chain == authority.holder.chain)
+    if to_revoke:
+        await change.revoke(_ids(to_revoke))
+        await change.end_sessions(_ids(to_revoke))
+    return len(to_revoke), await change.count_living_descendants(_ids(members), chains)
 
 
 async def descendants(change: Transaction, covered: Sequence[StoredToken]) -> Sequence[StoredToken]:
@@ -245,7 +253,7 @@ def limited_holder(authority: Authority) -> StoredToken | None:
 
 
 def _ids(tokens: Any) -> list[str]:
-    return [each.token.id for each in tokens]
+    return [stored.token.id for stored in tokens]
 
 
 def reject(problems: Sequence[FieldError]) -> None:

@@ -1,1 +1,1 @@
-"""The coherent cache: what a process knows about tokens, and how it learns of every change in time."""
+"""The coherent cache of tokens, and its invalidation by every change."""

@@ -142,24 +142,24 @@ class Cache:
         Returns:
             The token for those who share the lookup; None if no answer arrived.
         """
-        kept = self._pending.get(lookup.key) is lookup
-        if kept:
+        is_current = self._pending.get(lookup.key) is lookup
+        if is_current:
             del self._pending[lookup.key]
         if verdict is None:
-            if kept:
+            if is_current:
                 self._drop_notice_key(lookup.key)
             return None
         if verdict.token is None:
-            unknown = NegativeEntry(verdict.refused, lookup.began + self._negative_s)
+            negative_entry = NegativeEntry(verdict.refused, lookup.began + self._negative_s)
             # It becomes valid by time alone, without a change notice.
-            if kept and not (verdict.refused and verdict.refused.reason == "not_yet_valid"):
-                self._keep(self._negative, lookup.key, unknown, self._negative_size)
-            elif kept:
+            if is_current and not (verdict.refused and verdict.refused.reason == "not_yet_valid"):
+                self._keep(self._negative, lookup.key, negative_entry, self._negative_size)
+            elif is_current:
                 self._drop_notice_key(lookup.key)
-            return unknown
-        lasts = verdict.expires_in
-        entry = CachedToken(verdict.token, float("inf") if lasts is None else lookup.began + lasts)
-        if kept:
+            return negative_entry
+        expires_in = verdict.expires_in
+        entry = CachedToken(verdict.token, float("inf") if expires_in is None else lookup.began + expires_in)
+        if is_current:
             self._keep(self._entries, lookup.key, entry, self._size)
         return entry
 
@@ -218,11 +218,11 @@ class Cache:
         self._negative.pop(key, None)
         self._pending.pop(key, None)
 
-    def _keep(self, known: OrderedDict[Key, V], key: Key, value: V, size: int) -> None:
-        known[key] = value
-        known.move_to_end(key)
-        if len(known) > size:
-            dropped, _ = known.popitem(last=False)
+    def _keep(self, table: OrderedDict[Key, V], key: Key, value: V, size: int) -> None:
+        table[key] = value
+        table.move_to_end(key)
+        if len(table) > size:
+            dropped, _ = table.popitem(last=False)
             self._drop_notice_key(dropped)
 
     def _drop_notice_key(self, key: Key) -> None:

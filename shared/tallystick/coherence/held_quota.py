@@ -23,10 +23,10 @@ MAX_WANTED = 10_000
 _NEVER = float("-inf")
 
 
-def latest_recall(known: RecallQuota | None, notice: RecallQuota) -> RecallQuota:
+def latest_recall(latest: RecallQuota | None, notice: RecallQuota) -> RecallQuota:
     """The recall that applies now, of two of the same windows; notices come in any order."""
-    if known is not None and (known.starts, known.limit) > (notice.starts, notice.limit):
-        return known
+    if latest is not None and (latest.starts, latest.limit) > (notice.starts, notice.limit):
+        return latest
     return notice
 
 
@@ -37,7 +37,6 @@ class HeldQuota:
     """
 
     __slots__ = (
-        "asked",
         "ends",
         "holder",
         "known_since",
@@ -45,6 +44,7 @@ class HeldQuota:
         "lost",
         "pending_since",
         "quota",
+        "requested_at",
         "returned",
         "returning",
         "returning_from",
@@ -72,7 +72,7 @@ class HeldQuota:
         """The take that was given back last."""
         self.returns = False
         """Whether the tokens service can still take back what is left of the latest take."""
-        self.asked = _NEVER
+        self.requested_at = _NEVER
         """When the take that brought the quota was first requested."""
         self.ends = _NEVER
         self.lost = 0
@@ -88,7 +88,7 @@ class HeldQuota:
 
     def spend(self, now: float) -> Quota | None:
         """Uses up one request; ``granted`` is 0 if the window is used up. None if a take has to tell."""
-        if self.quota is None or now >= self.ends or self.asked < self.known_since:
+        if self.quota is None or now >= self.ends or self.requested_at < self.known_since:
             return None
         if self.left:
             granted = 1
@@ -128,7 +128,7 @@ class HeldQuota:
         if self.quota is None:
             return 1
         spent = self.quota.granted - self.left - self.returning
-        soon = spent / max(now - self.asked, 0.001) * PREFETCH_S
+        soon = spent / max(now - self.requested_at, 0.001) * PREFETCH_S
         return max(1, min(int(soon), 8 * max(spent, 1), MAX_WANTED))
 
     def complete_take(
@@ -146,7 +146,7 @@ class HeldQuota:
             What a recall wants back of it at once.
         """
         self.settle_return(self.take - 1, quota.returned)
-        self.asked = requested if self.pending_since is None else self.pending_since
+        self.requested_at = requested if self.pending_since is None else self.pending_since
         self.pending_since = None
         self.quota, self.left = quota, quota.granted
         self.returns = quota.family is not None and quota.granted > 0

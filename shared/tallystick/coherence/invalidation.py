@@ -65,7 +65,7 @@ class CacheInvalidation:
 
     async def _renew(self) -> float:
         """Takes or renews the lease. Returns the seconds until it has to be renewed again."""
-        asked, applied_seq = self._clock(), self._cache.applied_seq
+        requested_at, applied_seq = self._clock(), self._cache.applied_seq
         lease = await self._transport.call(RENEW_LEASE, RenewLease(edge=self._edge, seq=applied_seq))
         if isinstance(lease, Failure):
             return RETRY_S
@@ -77,9 +77,9 @@ class CacheInvalidation:
         self._cache.apply_changes((), lease.seq)
         if self._is_behind():
             await self._fetch()
-        if not self._cache.renew_lease(lease.seq, asked + lease.seconds * DRIFT):
+        if not self._cache.renew_lease(lease.seq, requested_at + lease.seconds * DRIFT):
             self._cache.restart(lease.seq)
-            self._cache.renew_lease(lease.seq, asked + lease.seconds * DRIFT)
+            self._cache.renew_lease(lease.seq, requested_at + lease.seconds * DRIFT)
         await self._acknowledge()
         return lease.seconds / 3
 
@@ -126,6 +126,6 @@ class CacheInvalidation:
 
     def _restart(self) -> None:
         """PostgreSQL was restored to an earlier state: the numbers acknowledged so far mean other changes now."""
-        log.warning("the numbers of changes went back; the cache restarts")
+        log.warning("the change numbers went backwards; the cache restarts")
         self._cache.end_lease()
         self._edge = new_id("edge_")

@@ -1,4 +1,4 @@
-"""Looks tokens up: in the cache while it may be relied on, else by asking the tokens service."""
+"""Looks tokens up: in the cache while its lease lasts, otherwise at the tokens service."""
 
 import asyncio
 
@@ -31,40 +31,40 @@ class TokenLookup:
             AuthError: the value is malformed.
             Unavailable: this cannot be decided now.
         """
-        of_token = digest(value)
-        if of_token is None:
+        digest_hex = digest(value)
+        if digest_hex is None:
             raise AuthError("invalid_token")
-        known = await self._known(bytes.fromhex(of_token))
-        if known is None:
+        token = await self._known(bytes.fromhex(digest_hex))
+        if token is None:
             raise Unavailable("the tokens service did not answer")
-        return known
+        return token
 
-    async def _known(self, of_token: Key) -> Known | None:
-        moment = self._clock()
-        known = self._cache.get(of_token, moment) or self._cache.negative(of_token, moment)
+    async def _known(self, key: Key) -> Known | None:
+        now = self._clock()
+        known = self._cache.get(key, now) or self._cache.negative(key, now)
         if known is not None:
             return known
-        if pending := self._cache.pending(of_token, moment):
-            joined: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
-            pending.joined.append(joined)
-            return await joined
+        if pending := self._cache.pending(key, now):
+            shared_result: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
+            pending.joined.append(shared_result)
+            return await shared_result
         if self._running >= MAX_LOOKUPS:
             raise Overloaded(f"{MAX_LOOKUPS} lookups wait for the tokens service")
-        return await self._ask(of_token, moment)
+        return await self._ask(key, now)
 
-    async def _ask(self, of_token: Key, moment: float) -> Known | None:
-        pending = self._cache.start(of_token, moment)
-        found = None
+    async def _ask(self, key: Key, now: float) -> Known | None:
+        pending = self._cache.start(key, now)
+        token = None
         self._running += 1
         try:
-            verdict = await self._transport.call_hedged(VERIFY, VerifyToken(digest=of_token.hex()))
-            found = self._cache.complete(pending, None if isinstance(verdict, Failure) else verdict)
+            verdict = await self._transport.call_hedged(VERIFY, VerifyToken(digest=key.hex()))
+            token = self._cache.complete(pending, None if isinstance(verdict, Failure) else verdict)
         finally:
             self._running -= 1
-            self._recorder.observe(catalogue.VERIFY_SECONDS, self._clock() - moment)
-            if found is None:
+            self._recorder.observe(catalogue.VERIFY_SECONDS, self._clock() - now)
+            if token is None:
                 self._cache.complete(pending, None)
-            for joined in pending.joined:
-                if not joined.done():
-                    joined.set_result(found)
-        return found
+            for future in pending.joined:
+                if not future.done():
+                    future.set_result(token)
+        return token

@@ -1,4 +1,4 @@
-"""Makes a change and waits until it holds everywhere; and makes a token without ever losing its secret."""
+"""Makes a change and waits until it has propagated; creates a token without ever losing its secret."""
 
 import asyncio
 import time
@@ -42,10 +42,10 @@ class Creation(NamedTuple):
 async def call_and_wait(
     client: Client, operation: Operation[Q, R], request: Q
 ) -> tuple[R, Propagation] | Failure:
-    """Asks for a change, and waits until no edge relies on anything older: at most as long as a lease lasts.
+    """Requests a change, and waits until no edge uses anything older: at most for the duration of a lease.
 
-    A failure after the commit says ``unavailable``: whether the change is made is open then, as with any answer
-    that got lost, and asking for the same again settles it.
+    A failure after the commit is ``unavailable``: its outcome is unknown, as with any lost reply. A retry of the same
+    request settles it.
     """
     started = time.monotonic()
     reply = await call(client, operation, request)
@@ -58,8 +58,8 @@ async def call_and_wait(
 async def create(
     client: Client, operation: Operation[Any, CreatedToken], request: CreateToken | RotateToken
 ) -> Creation | Failure:
-    """Creates a token. A failure means that there is none: if the reply was lost, the token is looked up by its digest
-    until the request can no longer be carried out.
+    """Creates a token. A failure means that the token does not exist: if the reply was lost, the token is looked up by
+    its digest until the request can no longer be carried out.
 
     Args:
         client: the connection.
@@ -68,20 +68,20 @@ async def create(
     """
     started = time.monotonic()
     reply: CreatedToken | Failure = await call(client, operation, request)
-    made: CreatedToken | None
+    created: CreatedToken | None
     if not isinstance(reply, Failure):
-        made = reply
+        created = reply
     elif not reply.outcome_unknown:
         return reply
     else:
-        found = await _look_up(client, operation, request.digest, started)
-        if found == "not there":
+        result = await _look_up(client, operation, request.digest, started)
+        if result == "not there":
             return reply
-        made = None if found == "unknown" else found
+        created = None if result == "unknown" else result
     if not operation.settles:
-        return Creation(made, Propagation(0, round(time.monotonic() - started, 6)))
+        return Creation(created, Propagation(0, round(time.monotonic() - started, 6)))
     everywhere = await _settle(client, operation, started)
-    return Creation(made, None if isinstance(everywhere, Failure) else everywhere)
+    return Creation(created, None if isinstance(everywhere, Failure) else everywhere)
 
 
 async def _look_up(
@@ -112,9 +112,9 @@ async def _settle(client: Client, operation: Operation[Q, R], started: float) ->
     settle = SETTLE.by_operator if operation.subject == operation.by_operator.subject else SETTLE
     seq: int | None = None
     while True:
-        settled = await call(client, settle, Settle(seq=seq))
-        if isinstance(settled, Failure):
-            return settled
-        if settled.settled:
-            return Propagation(settled.edges, round(time.monotonic() - started, 6))
-        seq = settled.seq
+        reply = await call(client, settle, Settle(seq=seq))
+        if isinstance(reply, Failure):
+            return reply
+        if reply.settled:
+            return Propagation(reply.edges, round(time.monotonic() - started, 6))
+        seq = reply.seq

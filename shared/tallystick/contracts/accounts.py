@@ -9,7 +9,7 @@ from tallystick.contracts.records import Account
 
 
 class AddedAccount(Account, frozen=True):
-    """``state`` tells a new account from one that was there."""
+    """``state``: whether the account is new or existed already."""
 
     state: Literal["new", "existing"]
 

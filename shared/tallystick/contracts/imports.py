@@ -27,7 +27,7 @@ class ImportTokens(AdministrativeRequest, frozen=True):
 
 
 class ImportNotice(Message, frozen=True):
-    """What became of one record, if it was not simply added.
+    """The outcome of one record, unless it was added without change.
 
     Args:
         record: its index in the request.
@@ -46,7 +46,7 @@ class ImportNotice(Message, frozen=True):
 
 
 class Imported(Message, frozen=True):
-    """The tokens' ids: those that were added, and those that existed already; and what else is to be said."""
+    """The ids of the tokens that were added, the ids of those that existed already, and notices about records."""
 
     added: tuple[str, ...]
     existing: tuple[str, ...]

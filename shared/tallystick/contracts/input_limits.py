@@ -19,7 +19,7 @@ def too_deep(value: object) -> bool:
     """Whether decoded JSON is nested more than `MAX_DEPTH` deep."""
     layer = [value]
     for _ in range(MAX_DEPTH + 1):
-        layer = [part for each in layer for part in _parts(each)]
+        layer = [part for nested in layer for part in _parts(nested)]
         if not layer:
             return False
     return True
@@ -47,32 +47,32 @@ def shown_value(value: object) -> str | None:
     return None
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that an unknown one was probably meant to be."""
-    names = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(name[:64].lower(), names, n=1)
-    return names[found[0]] if found else None
+def nearest(name: str, valid_names: Iterable[str]) -> str | None:
+    """The valid name that an unknown one was probably meant to be."""
+    by_lower_case = {valid_name.lower(): valid_name for valid_name in valid_names}
+    matches = difflib.get_close_matches(name[:64].lower(), by_lower_case, n=1)
+    return by_lower_case[matches[0]] if matches else None
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> tuple[str, str]:
-    """How an error names a field or parameter that nobody knows.
+def unknown_name(kind: str, name: object, valid_names: Iterable[str]) -> tuple[str, str]:
+    """How an error names an unknown field or parameter.
 
     Args:
         kind: what it is: ``field`` or ``parameter``.
         name: its name.
-        known: the names there are.
+        valid_names: the valid names.
 
     Returns:
         The name, empty where it may be a token; and the message.
     """
-    known = list(known)
-    meant = nearest(name, known) if isinstance(name, str) else None
+    valid_names = list(valid_names)
+    meant = nearest(name, valid_names) if isinstance(name, str) else None
     text = name if isinstance(name, str) and _may_be_shown(name, meant) else ""
     if meant is not None:
         return text, f"unknown {kind}; did you mean {meant}?"
-    if not known:
+    if not valid_names:
         return text, f"unknown {kind}; there are none here"
-    return text, f"unknown {kind}; known are {', '.join(known)}"
+    return text, f"unknown {kind}; known are {', '.join(valid_names)}"
 
 
 def _may_be_shown(name: str, meant: str | None) -> bool:

@@ -14,7 +14,7 @@ class AskTokensStats(Message, frozen=True):
 
 
 class TokensStats(Message, frozen=True):
-    """``installation``: tells this installation from others, the same at every replica and after every restart."""
+    """``installation``: identifies this installation; it is the same at every replica and after every restart."""
 
     accounts: int
     postgres: str
@@ -39,14 +39,14 @@ MAX_HISTORY_MINUTES = 24 * 60
 
 
 class AskHistory(Message, frozen=True):
-    """The counts of the last minutes, of every kind that begins so."""
+    """Requests the counts of the last minutes, of every kind that begins with ``kind``."""
 
     minutes: Annotated[int, Meta(ge=1, le=MAX_HISTORY_MINUTES)]
     kind: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class History(Message, frozen=True):
-    """By kind; a minute by the clock each, the oldest first and the present one last."""
+    """Counts by kind, one for each clock minute, from the oldest to the current one."""
 
     counts: dict[str, tuple[int, ...]]
 
@@ -110,11 +110,11 @@ class Counting(Message, frozen=True):
 
 
 class ResumeCounting(AdministrativeRequest, frozen=True):
-    """The decision to count the stream that is there, from the first message that it holds."""
+    """The decision to count the existing stream, from its first message."""
 
 
 class Resumed(Message, frozen=True):
-    """``refusal``: what was decided; None if there was nothing to decide."""
+    """``refusal``: why counting had stopped; None if it had not."""
 
     refusal: str | None
 

@@ -64,15 +64,16 @@ class Operation(Generic[Q, R]):
 
 
 class Failure(Message, frozen=True):
-    """A rejection. The codes are the ones HTTP clients see; `tallystick_server.edge.http.errors` gives each its status.
+    """A rejection or a failure. HTTP clients get the same codes; `tallystick_server.edge.http.errors` maps each to a
+    status.
 
     Args:
-        code: what a program may act on.
-        message: why, for people.
+        code: the reason, for programs.
+        message: the reason, for people.
         errors: what is wrong with the request's fields.
-        scope: the scope that was required, of an ``insufficient_scope``.
-        current: the token as it is, of a ``stale`` edit.
-        outcome_unknown: the request may have been carried out all the same.
+        scope: the required scope, of an ``insufficient_scope``.
+        current: the token as it is now, of a ``stale`` edit.
+        outcome_unknown: whether the request may have been carried out all the same.
     """
 
     code: str
@@ -84,10 +85,11 @@ class Failure(Message, frozen=True):
 
 
 class Actor(Message, frozen=True, forbid_unknown_fields=True):
-    """On whose behalf an administrative request comes.
+    """Who makes an administrative request.
 
-    On an edge's subjects exactly one of ``token`` and ``session`` is given, and the tokens service judges the token they
-    lead to. On an operator's subjects only ``name`` is given: NATS has authenticated the operator, who may do everything.
+    On an edge's subjects exactly one of ``token`` and ``session`` is present, and the tokens service authorizes the
+    token that it leads to. On an operator's subjects only ``name`` is present: NATS has authenticated the operator, who
+    is authorized to do everything.
 
     Args:
         token: the digest of the token that the client presented.
@@ -107,6 +109,6 @@ class Actor(Message, frozen=True, forbid_unknown_fields=True):
 
 
 class AdministrativeRequest(Message, frozen=True, forbid_unknown_fields=True):
-    """What every administrative request holds. An unknown field is rejected: it may narrow what is asked for."""
+    """The base of every administrative request. An unknown field is rejected, since it may narrow the request."""
 
     actor: Actor

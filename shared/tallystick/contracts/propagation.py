@@ -12,9 +12,9 @@ class TokenChange(Message, frozen=True):
     """A token changed or was created.
 
     Args:
-        seq: the change's place among all changes; they follow each other without holes, in the order of commits.
-        key: SHA-256 of the token's digest, in hex. An edge finds the token in its cache by it, while an edge that was
-            never shown the token does not learn the digest, with which it could act for it.
+        seq: the change's number, without gaps, in the order of commits.
+        key: SHA-256 of the token's digest, in hex. An edge finds the token in its cache by it. An edge that was never
+            shown the token does not learn the digest, with which it could act as the token.
         rev: the token's new revision.
     """
 
@@ -24,9 +24,8 @@ class TokenChange(Message, frozen=True):
 
 
 class ChangeNotice(Message, frozen=True):
-    """Changes in order, and the highest ``seq`` there is. As a notice to the edges it may hold none: then it only
-    tells them what they ought to know. ``changes`` is always there: an acknowledgement of JetStream, which holds a
-    ``seq`` too, is no notice.
+    """Changes in order, and the highest ``seq`` that exists. A notice without changes tells the edges only the latest
+    ``seq``. ``changes`` is always present: an acknowledgement of JetStream, which has a ``seq`` too, is not a notice.
     """
 
     seq: int
@@ -34,19 +33,19 @@ class ChangeNotice(Message, frozen=True):
 
 
 class GetChanges(Message, frozen=True):
-    """The changes after one. The answer leaves them out where they are too many or kept no longer: the one who asked
-    has to forget everything it knows instead.
+    """Requests the changes after one. The reply is empty if they are too many or no longer retained: the edge then has
+    to empty its cache.
     """
 
     after: int
 
 
 class RenewLease(Message, frozen=True):
-    """Asks for the right to rely on a cache.
+    """Requests or renews a lease on a cache.
 
     Args:
-        edge: one edge worker, from its start to its end.
-        seq: up to which change it has forgotten what is out of date; None where it knows nothing yet.
+        edge: the id of an edge worker, from its start to its end.
+        seq: the change up to which the worker has applied all changes; None before its first lease.
     """
 
     edge: Annotated[str, Meta(pattern="^edge_[0-9a-z]{26}$")]
@@ -54,8 +53,8 @@ class RenewLease(Message, frozen=True):
 
 
 class Lease(Message, frozen=True):
-    """For how many seconds the cache may be relied on, from before this was asked, by an edge that has forgotten
-    everything out of date up to change ``seq``.
+    """The seconds for which the cache may be used, from before the request was sent, by an edge that has applied every
+    change up to ``seq``.
     """
 
     seconds: float
@@ -67,25 +66,25 @@ class ReleaseLease(Message, frozen=True):
 
 
 class Acknowledged(Message, frozen=True):
-    """An edge has forgotten everything out of date up to change ``seq``."""
+    """An edge has applied every change up to ``seq``."""
 
     edge: str
     seq: int
 
 
 class Settle(Message, frozen=True):
-    """Waits until a change is true at every edge. ``seq``: which one; None for all that is committed by now."""
+    """Waits until a change has propagated. ``seq``: the change; None for every change that is committed by now."""
 
     seq: int | None = None
 
 
 class Settled(Message, frozen=True):
-    """Whether it is. If not yet, ask again with the same ``seq``.
+    """Whether the change has propagated. If not yet, repeat the request with the same ``seq``.
 
     Args:
         seq: the change.
-        settled: no edge relies on anything older any more.
-        edges: how many edges said so; the others had no lease, or lost it.
+        settled: whether no edge uses anything older any more.
+        edges: how many edges acknowledged it; the others have no valid lease.
     """
 
     seq: int
@@ -98,6 +97,6 @@ RENEW_LEASE = Operation("tallystick.v1.edge.tokens.renew_lease", RenewLease, Lea
 RELEASE_LEASE = Operation("tallystick.v1.edge.tokens.release_lease", ReleaseLease, Ack)
 GET_CHANGES = Operation("tallystick.v1.edge.tokens.changes", GetChanges, ChangeNotice)
 CHANGED = "tallystick.v1.edge.notice.changed"
-"""Where `ChangeNotice` is published to every edge, as soon as they are committed."""
+"""Where each `ChangeNotice` is published to every edge, as soon as its changes are committed."""
 ACKNOWLEDGED = "tallystick.v1.edge.notice.acknowledged"
 """Where every edge publishes `Acknowledged` to all replicas of the tokens service."""

@@ -33,7 +33,7 @@ class Quota(Message, frozen=True):
 
 
 Holder = Annotated[str, Meta(pattern="^holder_[0-9a-z]{26}$")]
-"""What one edge process holds of one token's limit. The id is known to nobody else."""
+"""The quota that one edge process holds of one token's limit. Its id is secret to that process."""
 Requests = Annotated[int, Meta(ge=0, le=1_000_000)]
 TakeNumber = Annotated[int, Meta(ge=1, le=2**53)]
 
@@ -44,7 +44,7 @@ class TakeQuota(Message, frozen=True):
 
     Args:
         id: the token.
-        wanted: how many requests will come soon. Near the end of the limit fewer are handed out.
+        wanted: how many requests are expected soon. Near the end of the limit fewer are handed out.
         waiting: how many requests wait for this take; as many are handed out if they are left.
         holder: who takes. Without it nothing can be given back or recalled.
         take: the number of this take; the holder's next one is higher by one.
@@ -60,7 +60,7 @@ class TakeQuota(Message, frozen=True):
 
 
 class ReturnQuota(Message, frozen=True):
-    """Gives back what a holder will not spend of its latest take. Idempotent: it counts once, in its own window, and
+    """Gives back the unspent part of a holder's latest take. It is idempotent: it counts once, in its own window, and
     never for more than the take handed out.
 
     Args:
@@ -87,8 +87,8 @@ class ReturnedQuota(Message, frozen=True):
 
 
 class RecallQuota(Message, frozen=True):
-    """A notice: this window is handed out in full. Every edge gives back what it holds of it and has not spent, and from
-    then on takes only what requests wait for.
+    """A notice that a window is handed out in full. Every edge gives back its unspent quota of the window, and from then
+    on takes only what requests wait for.
 
     Args:
         family: the tokens that share the limit.

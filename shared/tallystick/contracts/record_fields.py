@@ -121,7 +121,7 @@ def valid(value: Any, kind: type[msgspec.Struct]) -> Any:
 def findings(value: Any, kind: Any, path: str = "") -> Findings:
     """See `Findings`. The faults come in the order of the declaration, unknown fields after the others."""
     options = _options(kind)
-    struct = next((each for each in options if _is_struct(each)), None)
+    struct = next((option for option in options if _is_struct(option)), None)
     if struct is not None and isinstance(value, dict):
         return (yield from _of_object(value, struct, path))
     item = next(filter(None, map(_item_type, options)), None)
@@ -151,9 +151,9 @@ def _of_object(value: dict[Any, Any], kind: type[msgspec.Struct], path: str) -> 
 def _of_list(value: list[Any], kind: Any, item: Any, path: str) -> Findings:
     valid = []
     is_valid = True
-    for index, each in enumerate(value):
-        part = yield from findings(each, item, f"{path}[{index}]")
-        is_valid = is_valid and part == each
+    for index, element in enumerate(value):
+        part = yield from findings(element, item, f"{path}[{index}]")
+        is_valid = is_valid and part == element
         # What takes its place keeps the indices of the others right.
         valid.append("" if part is UNSET else part)
     if is_valid:
@@ -187,7 +187,7 @@ def _options(kind: Any) -> tuple[Any, ...]:
     if get_origin(kind) is Annotated:
         return _options(get_args(kind)[0])
     if isinstance(kind, UnionType) or get_origin(kind) is Union:
-        return tuple(option for each in get_args(kind) for option in _options(each))
+        return tuple(option for member in get_args(kind) for option in _options(member))
     return (kind,)
 
 

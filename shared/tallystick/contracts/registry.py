@@ -83,23 +83,23 @@ _MODULES = (
 
 def declared() -> list[Operation[Any, Any]]:
     """Every operation, once."""
-    return [each for module in _MODULES for each in vars(module).values() if isinstance(each, Operation)]
+    return [value for module in _MODULES for value in vars(module).values() if isinstance(value, Operation)]
 
 
 def operations() -> list[Operation[Any, Any]]:
     """Every operation on every subject that is served, by subject."""
     return sorted(
-        [*declared(), *(each.by_operator for each in (*ADMINISTRATIVE, SETTLE))],
-        key=lambda each: each.subject,
+        [*declared(), *(operation.by_operator for operation in (*ADMINISTRATIVE, SETTLE))],
+        key=lambda operation: operation.subject,
     )
 
 
 def messages() -> list[type[Message]]:
     """Every type of message: what operations and events hold, and what they are made of."""
-    found = [
-        each
+    types = [
+        value
         for module in (basics, operation, *_MODULES)
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, Message) and each is not Message
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Message) and value is not Message
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(types))

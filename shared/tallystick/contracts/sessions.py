@@ -22,7 +22,7 @@ class SignIn(AdministrativeRequest, frozen=True):
 
 
 class ResumeSession(Message, frozen=True):
-    """Answers a verdict about the session's token: ``invalid_token`` where there is no such session any more."""
+    """Requests a verdict about the session's token: ``invalid_token`` if the session no longer exists."""
 
     session: Digest
 

@@ -22,15 +22,15 @@ class CreateToken(AdministrativeRequest, frozen=True):
 
 
 def only_account(account: str, actor: Actor) -> CreateToken:
-    """Asks what is wrong with a new token's account, where the rest of the token is not valid either: a token without
-    scopes is always rejected, with all that is wrong with it.
+    """A request that checks a new token's account only, if other fields are invalid: a token without scopes is always
+    rejected, with all its errors.
     """
     return CreateToken(token=NewToken(account=account), digest="0" * 64, hint="", actor=actor)
 
 
 class CreatedToken(Message, frozen=True):
-    """A token that was made; ``replayed``: by an earlier request with the same Idempotency-Key, whose secret
-    nobody kept.
+    """A token that was created; ``replayed``: by an earlier request with the same Idempotency-Key, whose secret is not
+    stored.
     """
 
     token: Token

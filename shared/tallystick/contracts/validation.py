@@ -71,21 +71,21 @@ def bounded(faults: list[FieldError]) -> list[FieldError]:
 
 def _of_token(part: Valid, now: datetime) -> Iterator[FieldError]:
     """What the rules say of the fields that were given, without what they depend on in the stored token."""
-    given = _without_nulls(part.fields)
-    found = record_fields.valid(given, NewToken)
+    fields = _without_nulls(part.fields)
+    token = record_fields.valid(fields, NewToken)
     prefix = f"{part.path}." if part.path else ""
-    for problem in rules.problems(rules.in_utc(msgspec.convert(found, NewToken)), now):
+    for problem in rules.problems(rules.in_utc(msgspec.convert(token, NewToken)), now):
         name = problem.field.partition(".")[0].partition("[")[0]
-        if part.kind is NewToken or name in given:
+        if part.kind is NewToken or name in fields:
             yield FieldError(field=prefix + problem.field, message=problem.message)
 
 
-def unreported(faults: Iterable[FieldError], found: Iterable[FieldError]) -> list[FieldError]:
-    """Those of the faults found that are not about a field, or a part of it, that is reported already."""
+def unreported(faults: Iterable[FieldError], candidates: Iterable[FieldError]) -> list[FieldError]:
+    """The candidates that are not about a field, or a part of one, that the faults report already."""
     reported = [fault.field for fault in faults]
     return [
         fault
-        for fault in found
+        for fault in candidates
         if not any(
             field == fault.field or field.startswith((f"{fault.field}.", f"{fault.field}["))
             for field in reported

@@ -11,9 +11,9 @@ from tallystick.contracts.records import Token
 
 
 class VerifyToken(Message, frozen=True):
-    """With ``scope`` the request is judged in full: then an account, address or referrer that is left out is one
-    the request did not have, and a rate limit is used up. Without it the token is judged by what is given, and used up
-    too, but its account only by one that is named; with the digest alone only the token itself is judged.
+    """With ``scope``, the scope and every restriction are checked; omitted fields count as absent. Without ``scope``,
+    the address and the referrer are checked, and the account only if it is given. Both consume one request of the rate
+    limit. With only ``digest``, the token alone is checked and nothing is consumed.
     """
 
     digest: Digest
@@ -28,13 +28,13 @@ class Verdict(Message, frozen=True):
 
     Args:
         code: ``active``; ``invalid_token`` for unknown, revoked, disabled, expired and not yet valid alike; or,
-            where the request was judged in full, the first of ``insufficient_scope``, ``account_mismatch``,
+            if the request named more than the digest, the first of ``insufficient_scope``, ``account_mismatch``,
             ``address_not_allowed``, ``referrer_not_allowed`` and ``rate_limited`` that applies.
-        token: the facts of an active token.
-        expires_in: seconds that remain by PostgreSQL's clock; None where it does not expire.
-        rev: the token's revision; it rises with every change.
-        quota: of a token with a rate limit, where the request was judged in full.
-        refused: the id of a token that exists and is not valid, and why: for its log, never for the client.
+        token: the record of a valid token.
+        expires_in: the remaining seconds by PostgreSQL's clock; None if the token does not expire.
+        rev: the token's revision; every change increments it.
+        quota: the state of the rate limit, if it was checked.
+        refused: the id of a token that exists and is invalid, and the reason: for its log, never for the client.
     """
 
     code: Literal[
@@ -54,7 +54,7 @@ class Verdict(Message, frozen=True):
 
 
 class RejectedToken(Message, frozen=True):
-    """Which token is not valid, and why.
+    """An invalid token that exists, and why it is invalid.
 
     Args:
         id: the token.

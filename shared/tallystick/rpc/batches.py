@@ -20,14 +20,14 @@ def cut(items: Iterable[T], max_bytes: int) -> Iterator[list[T]]:
             the only one in its batch: the caller has to reject it.
     """
     batch: list[T] = []
-    left = max_bytes
+    remaining_bytes = max_bytes
     for item in items:
         size = len(msgspec.json.encode(item)) + 1
-        if batch and size > left:
+        if batch and size > remaining_bytes:
             yield batch
-            batch, left = [], max_bytes
+            batch, remaining_bytes = [], max_bytes
         batch.append(item)
-        left -= size
+        remaining_bytes -= size
     if batch:
         yield batch
 

@@ -1,4 +1,4 @@
-"""The asking side of request-reply over NATS: typed, bounded in time and size, and a "no" is a value."""
+"""The client side of request-reply over NATS: typed, bounded in time and size. A rejection is a value."""
 
 import logging
 import time
@@ -40,19 +40,19 @@ async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Fa
                 operation.subject, payload, timeout=operation.timeout_s, headers=headers or None
             )
     except NoRespondersError:
-        return Failure(code="unavailable", message="nobody answers for this on NATS")
+        return Failure(code="unavailable", message="no service answers on this NATS subject")
     except (OutboundBufferLimitError, ConnectionClosedError):
         return Failure(code="unavailable", message="not connected to NATS")
     except (NatsError, OSError, TimeoutError):
-        return Failure(code="unavailable", message="no answer over NATS in time", outcome_unknown=True)
+        return Failure(code="unavailable", message="no reply over NATS in time", outcome_unknown=True)
     return answered(message, operation)
 
 
 async def _request_metrics(
     client: Client, operation: Operation[Q, R], payload: bytes, headers: dict[str, str]
 ) -> Msg:
-    """Has the reply sent to a part of our inbox that the metrics service may publish to. The rest of it receives
-    verdicts, which are for the tokens service alone.
+    """Receives the reply in the part of the inbox that the metrics service may publish to. The rest of the inbox
+    receives verdicts, which only the tokens service may publish.
     """
     prefix, _, unique = client.new_inbox().rpartition(".")
     inbox = f"{prefix}.metrics.{unique}"
@@ -69,10 +69,10 @@ def answered(message: Msg, operation: Operation[Q, R]) -> R | Failure:
     """The reply or the failure in a message."""
     try:
         if message.headers and message.headers.get("Status") == "503":
-            return Failure(code="unavailable", message="nobody answers for this on NATS")
+            return Failure(code="unavailable", message="no service answers on this NATS subject")
         if message.headers and ERROR_CODE_HEADER in message.headers:
             return msgspec.json.decode(message.data, type=Failure)
         return msgspec.json.decode(message.data, type=operation.reply)
     except msgspec.MsgspecError:
-        log.error("an answer on %s is not what its contract says", operation.subject)  # noqa: TRY400
-        return Failure(code="unavailable", message="the answer could not be read", outcome_unknown=True)
+        log.error("a reply on %s does not match its contract", operation.subject)  # noqa: TRY400
+        return Failure(code="unavailable", message="the reply could not be decoded", outcome_unknown=True)

@@ -1,4 +1,4 @@
-"""Requests that are sent again until somebody answers."""
+"""Hedged calls: requests that are sent again until one replica answers."""
 
 import asyncio
 from contextlib import suppress
@@ -15,10 +15,10 @@ HEDGE_S = 0.05
 
 
 class Hedged:
-    """Asks again every 50 ms, with the same reply subject, until somebody answers: of a queue group, most likely
-    another replica. For requests that may be carried out twice.
+    """Sends a request again every 50 ms, with the same reply subject, until one replica answers. For requests that may
+    be carried out twice.
 
-    Beside that it costs half of what nats-py's own requests do: one future and one timer for each.
+    A call costs half of what nats-py's own requests do: one future and one timer.
     """
 
     def __init__(self, client: Client) -> None:
@@ -43,22 +43,22 @@ class Hedged:
         ends = loop.time() + operation.timeout_s
         timer: asyncio.TimerHandle | None = None
 
-        def again() -> None:
+        def resend() -> None:
             nonlocal timer
             if loop.time() >= ends:
                 if not future.done():
                     future.set_exception(TimeoutError())
                 return
-            timer = loop.call_later(HEDGE_S, again)
-            asked = asyncio.ensure_future(self._publish(operation.subject, payload, reply))
-            asked.add_done_callback(lambda _: None)
+            timer = loop.call_later(HEDGE_S, resend)
+            publishing = asyncio.ensure_future(self._publish(operation.subject, payload, reply))
+            publishing.add_done_callback(lambda _: None)
 
         try:
             await self._client.publish(operation.subject, payload, reply=reply)
-            timer = loop.call_later(HEDGE_S, again)
+            timer = loop.call_later(HEDGE_S, resend)
             return answered(await future, operation)
         except (NatsError, OSError, TimeoutError):
-            return Failure(code="unavailable", message="no answer over NATS in time")
+            return Failure(code="unavailable", message="no reply over NATS in time")
         finally:
             if timer is not None:
                 timer.cancel()

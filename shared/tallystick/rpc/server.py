@@ -1,4 +1,4 @@
-"""The answering side of request-reply over NATS: typed, and bounded in time and number.
+"""The server side of request-reply over NATS: typed, and bounded in time and number.
 
 A failure is answered as NATS services do (ADR-32): the headers ``Nats-Service-Error`` and
 ``Nats-Service-Error-Code``, with a `Failure` as the body.
@@ -29,7 +29,7 @@ from tallystick.rpc.call import DEADLINE_HEADER
 
 log = logging.getLogger(__name__)
 CLOCKS_S = 2.0
-"""How far clocks may differ before a request in time is taken for a late one, unless it is set."""
+"""The default maximum clock skew, in seconds: with more, a request in time counts as late."""
 _CODES = {
     "bad_request": "400",
     "invalid_token": "401",
@@ -82,9 +82,10 @@ async def serve(
         name: the service's name, in ``$SRV`` answers and as the queue group.
         description: what it is, for ``nats micro list``.
         handlers: for each operation a function from request to reply (or `Failure`).
-        unavailable: exceptions that mean "cannot decide now"; any other is logged and answered ``internal``.
-        malformed: exceptions that mean that a value in the request is one nothing can be done with.
-        inquire: adds to the faults of a request that does not fit its type.
+        unavailable: exceptions that mean that a dependency is unavailable; any other is logged and answered
+            ``internal``.
+        malformed: exceptions that mean that a value in the request is invalid.
+        inquire: adds to the faults of a request that does not match its type.
         limit: how many requests are handled at once; more are answered ``overloaded``.
         clocks_s: how far the callers' clocks may be behind this one's, in seconds.
     """
@@ -106,7 +107,7 @@ async def serve(
         await bus.subscribed(client)
         yield server
     finally:
-        # Stop taking, then finish what was taken: nats-py's drain does not wait for tasks we started.
+        # Stop accepting requests, then finish the pending ones: nats-py's drain does not wait for our tasks.
         if client.is_connected:
             await service.stop()
         await server.finish()
@@ -202,9 +203,12 @@ class Server:
             tracing.received(request.headers)
             if operation.mutates and self._is_late(request):
                 log.warning(
-                    "%s came too late to be carried out: do the machines' clocks agree?", operation.name
+                    "%s arrived after its deadline and was rejected: check the machines' clocks",
+                    operation.name,
                 )
-                reply: msgspec.Struct = Failure(code="unavailable", message="the request came too late")
+                reply: msgspec.Struct = Failure(
+                    code="unavailable", message="the request arrived after its deadline"
+                )
                 statistics.finish(began_ns, await _answer(request, reply), "late")
                 return
             reply = await self._reply(request, operation, decoder, handler)
@@ -222,7 +226,7 @@ class Server:
                     )
                 statistics.finish(began_ns, "bad_request", "from_jetstream")
             elif len(self._tasks) >= self._limit:
-                reply = Failure(code="overloaded", message="too many requests in hand")
+                reply = Failure(code="overloaded", message="too many pending requests")
                 statistics.finish(began_ns, await _answer(request, reply))
             else:
                 task = asyncio.create_task(handle(request, began_ns))
@@ -252,16 +256,16 @@ class Server:
         except self._unavailable as error:
             log.warning("%s: unavailable: %s", operation.name, type(error).__name__)
             return Failure(
-                code="unavailable", message="a part this needs is away", outcome_unknown=operation.mutates
+                code="unavailable", message="a dependency is unavailable", outcome_unknown=operation.mutates
             )
         except self._malformed as error:
-            log.warning("%s: a value that does not fit: %s", operation.name, type(error).__name__)
+            log.warning("%s: invalid value: %s", operation.name, type(error).__name__)
             return Failure(code="bad_request", message="a value is out of range, or holds a NUL character")
         except Exception:
             log.exception("%s failed", operation.name)
             return Failure(
                 code="internal",
-                message="this should not have happened; the service's log says more",
+                message="internal error: see the service's log",
                 outcome_unknown=operation.mutates,
             )
 
@@ -299,8 +303,8 @@ class Server:
 
 
 def _is_from_jetstream(message: Msg) -> bool:
-    """Whether JetStream delivered this. It acts with the rights of its account, and the user who made it do so may not
-    be permitted to ask: a stored event must not become a request.
+    """Whether JetStream delivered this message. JetStream acts with the permissions of its account, so a user without
+    permission for this operation could have caused it: a stored event must not become a request.
     """
     return message.reply.startswith("$JS.") or any(
         # The server itself tells a service in another account who asks.
@@ -317,12 +321,14 @@ async def _answer(request: Request, reply: msgspec.Struct) -> str | None:
         headers = {ERROR_CODE_HEADER: _status(code), ERROR_HEADER: code}
     payload = msgspec.json.encode(reply)
     if len(payload) > batches.MAX_MESSAGE_BYTES:
-        log.error("an answer of %d bytes is more than a message holds", len(payload))
-        return await _answer(request, Failure(code="internal", message="the answer is larger than a message"))
+        log.error("a reply of %d bytes exceeds the limit of a message", len(payload))
+        return await _answer(
+            request, Failure(code="internal", message="the reply exceeds the limit of a message")
+        )
     try:
         await request.respond(payload, headers=headers)
     except (NatsError, OSError) as error:
-        log.warning("an answer could not be sent: %s", type(error).__name__)
+        log.warning("a reply could not be sent: %s", type(error).__name__)
         return "unavailable"
     return code
 

@@ -1,5 +1,5 @@
-"""Which request the work at hand belongs to: its id and its W3C trace context, from HTTP over NATS into every log
-line. The trace context is passed on as it came; spans of our own we have none.
+"""The id and the W3C trace context of the current request, passed from HTTP over NATS into every log line. The trace
+context is forwarded unchanged; Tallystick creates no spans.
 """
 
 import re
@@ -41,9 +41,7 @@ def serve(request: str, trace: bytes | None) -> None:
 
 
 def begin(request: str | None, trace: str | None) -> None:
-    """Says where the rest of this task comes from. What is not of the form it should have counts as not there:
-    it would get into logs.
-    """
+    """Sets the origin of the rest of this task. Malformed values are ignored, since they would get into logs."""
     if request is not None and _REQUEST.fullmatch(request):
         _current.set(Origin(request, trace if trace and _TRACE.fullmatch(trace) else None))
 

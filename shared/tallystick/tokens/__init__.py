@@ -1,1 +1,1 @@
-"""What a token is: its form, its record, its scopes, and whether it may do what a request asks for."""
+"""Tokens: their format, their record, their scopes, and the check of an access request."""

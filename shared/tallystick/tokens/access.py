@@ -1,4 +1,4 @@
-"""Whether a token may do what a request asks: scope, account, addresses and referrers, in this order. Pure."""
+"""Checks an access request against its token: scope, account, addresses and referrers, in this order. Pure."""
 
 import re
 from collections.abc import Callable
@@ -22,11 +22,11 @@ class AccessRequest(NamedTuple):
     """What a request asks of a token.
 
     Args:
-        scope: the scope its route requires; None where any token will do.
-        account: the account it names; None where it names none.
-        any_account: the route is about the token itself, so an account-bound one may use it.
+        scope: the scope that the route requires; None if any valid token is accepted.
+        account: the account that the request names, if any.
+        any_account: whether an account-bound token is accepted for any account, since the route is about the token.
         address: the client's address.
-        referrer: the Referer header; None where there is none.
+        referrer: the Referer header, if any.
     """
 
     scope: str | None
@@ -37,7 +37,7 @@ class AccessRequest(NamedTuple):
 
 
 def check_access(token: Token, access: AccessRequest) -> AccessDenial | None:
-    """The first thing that does not fit; None when all does."""
+    """The first reason to reject the request; None if it is accepted."""
     if access.scope is not None and not covers(token.scopes, access.scope):
         return "insufficient_scope"
     if token.account is not None and not access.any_account and access.account != token.account:
@@ -51,8 +51,8 @@ def check_access(token: Token, access: AccessRequest) -> AccessDenial | None:
 
 
 def address_allowed(allowed: tuple[str, ...], client: str | None) -> bool:
-    found = address(client) if client is not None else None
-    return found is not None and any(found in _network(text) for text in allowed)
+    client_address = address(client) if client is not None else None
+    return client_address is not None and any(client_address in _network(text) for text in allowed)
 
 
 def referrer_allowed(allowed: tuple[str, ...], referrer: str | None) -> bool:
@@ -74,9 +74,9 @@ def referrer_allowed(allowed: tuple[str, ...], referrer: str | None) -> bool:
         return False
     if not host:
         return False
-    found = (parts.scheme.lower(), host.lower() + port, parts.path.removeprefix("/"))
+    referrer_parts = (parts.scheme.lower(), host.lower() + port, parts.path.removeprefix("/"))
     return any(
-        all(matches(segments, part) for segments, part in zip(_patterns(text), found, strict=True))
+        all(matches(segments, part) for segments, part in zip(_patterns(text), referrer_parts, strict=True))
         for text in allowed
     )
 

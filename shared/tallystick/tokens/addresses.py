@@ -17,21 +17,21 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def address(text: str) -> Address | None:
-    """The address a text names, without its zone id; None where it names none."""
+    """Parse an address, without its zone id; None if the text is not an address."""
     try:
-        found = ip_address(text.partition("%")[0])
+        parsed = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+    return parsed.ipv4_mapped or parsed if isinstance(parsed, IPv6Address) else parsed
 
 
 def network(text: str) -> Network:
-    """The CIDR network a text names, mapped IPv6 as IPv4.
+    """Parse a CIDR network; IPv4-mapped IPv6 becomes IPv4.
 
     Raises:
-        ValueError: it names none, or has bits set right of its prefix; the message says which.
+        ValueError: the text is not a network, or has bits set right of its prefix; the message says which.
     """
-    found = ip_network(text)
-    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
-        return IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
-    return found
+    parsed = ip_network(text)
+    if isinstance(parsed, IPv6Network) and parsed.subnet_of(_MAPPED):
+        return IPv4Network((int(parsed.network_address) & 0xFFFFFFFF, parsed.prefixlen - 96))
+    return parsed

@@ -62,19 +62,19 @@ def problems(token: NewToken, now: datetime, *, stored: Restrictions | None = No
         stored: the restrictions of the token that is edited. Referrers that stay as they are stay valid: they may have
             been stored under wider limits.
     """
-    found = [FieldError(field="description", message=text) for text in _description(token.description)]
-    found += _scopes(token.scopes)
+    faults = [FieldError(field="description", message=text) for text in _description(token.description)]
+    faults += _scopes(token.scopes)
     if token.account is not None and not is_account(token.account):
-        found.append(FieldError(field="account", message=ACCOUNT_FAULT))
+        faults.append(FieldError(field="account", message=ACCOUNT_FAULT))
     if token.metadata is not None and too_deep(token.metadata):
-        found.append(FieldError(field="metadata", message="nested too deeply"))
+        faults.append(FieldError(field="metadata", message="nested too deeply"))
     elif token.metadata is not None and len(msgspec.json.encode(token.metadata)) > MAX_METADATA:
-        found.append(FieldError(field="metadata", message=f"over {MAX_METADATA} bytes"))
+        faults.append(FieldError(field="metadata", message=f"over {MAX_METADATA} bytes"))
     elif token.metadata is not None and _holds_nul(token.metadata):
-        found.append(FieldError(field="metadata", message="a NUL character"))
-    found += _restrictions(token.restrictions, stored)
-    found += _times(token, now)
-    return found
+        faults.append(FieldError(field="metadata", message="a NUL character"))
+    faults += _restrictions(token.restrictions, stored)
+    faults += _times(token, now)
+    return faults
 
 
 def canonical(restrictions: Restrictions) -> Restrictions:
@@ -97,9 +97,15 @@ def is_past(time: datetime | None, now: datetime) -> bool:
     return time is None or EPOCH <= time <= now + timedelta(days=1)  # the other clock may differ
 
 
-def may_be_logged(refusal: RejectedRequest) -> bool:
+def may_be_logged(rejected_request: RejectedRequest) -> bool:
     """Whether a token's log has room for it."""
-    texts = (refusal.id, refusal.reason, refusal.address or "", refusal.route, refusal.request_id or "")
+    texts = (
+        rejected_request.id,
+        rejected_request.reason,
+        rejected_request.address or "",
+        rejected_request.route,
+        rejected_request.request_id or "",
+    )
     return all(len(text) <= MAX_LOGGED for text in texts)
 
 

@@ -214,7 +214,7 @@ class World:
                     held.waiting,
                     held.pending_since is not None and held.pending_since >= held.known_since,
                     held.pending_since is None,
-                    held.asked >= held.known_since,
+                    held.requested_at >= held.known_since,
                     held.quota and (held.quota.starts, held.quota.limit, held.quota.granted),
                     held.left,
                     held.returning,

@@ -9,7 +9,7 @@ from tallystick.contracts.records import LastUse, NewToken, RateLimit, Restricti
 from tallystick.tokens.access import AccessRequest, check_access
 from tallystick.tokens.rules import problems
 from tallystick_server.tokens.attenuation import exceeds
-from tallystick_server.tokens.store.rows import wanted
+from tallystick_server.tokens.store.rows import as_new_token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES = ("*", "api", "api:tokens", "api:tokens:read", "metrics", "orders:read")
@@ -91,7 +91,7 @@ def test_no_chain_gives_more_than_its_first_maker_has(
 
 @given(tokens)
 def test_a_token_may_make_its_own_like(token: NewToken):
-    assert exceeds(made(token), wanted(made(token))) == []
+    assert exceeds(made(token), as_new_token(made(token))) == []
 
 
 @given(tokens)

@@ -48,7 +48,7 @@ def listing_problems(request: ListTokens | ListAccounts) -> list[FieldError]:
     for field in ("query", "account", "scope", "rotated_to", "created_by"):
         text: str | None = getattr(request, field, None)
         if text is not None and (len(text) > rules.MAX_DESCRIPTION or "\0" in text):
-            name = next(each for each in msgspec.structs.fields(request) if each.name == field).encode_name
+            name = next(info for info in msgspec.structs.fields(request) if info.name == field).encode_name
             problems.append(
                 FieldError(field=name, message=f"over {rules.MAX_DESCRIPTION} characters, or a NUL")
             )

@@ -15,20 +15,19 @@ R = TypeVar("R", bound=msgspec.Struct)
 def bad_request(*errors: FieldError) -> Failure:
     # An import may have more faults than one message holds; then the first ones are reported.
     reported = next(batches.cut(errors, batches.MAX_MESSAGE_BYTES - 1024), [])
-    message = "some fields are not as they should be"
+    message = "some fields are invalid"
     if len(reported) < len(errors):
         message += f"; {len(errors) - len(reported)} more are left out here"
     return Failure(code="bad_request", message=message, errors=tuple(reported))
 
 
 def fitting(reply: R, field: str, items: Sequence[Any]) -> R | Failure:
-    """The reply. If it is more than one NATS message holds, it would get lost: then a rejection that says how many
-    items a request may ask for instead.
+    """The reply, or a rejection that names the largest possible number of items if the reply exceeds a NATS message.
 
     Args:
-        reply: what is answered.
-        field: of the request, what decides how many items there are.
-        items: what the reply holds.
+        reply: the reply.
+        field: the field of the request that sets the number of items.
+        items: the items of the reply.
     """
     if batches.fits(reply):
         return reply
@@ -38,7 +37,7 @@ def fitting(reply: R, field: str, items: Sequence[Any]) -> R | Failure:
 
 
 def not_found() -> Failure:
-    return Failure(code="not_found", message="there is none")
+    return Failure(code="not_found", message="not found")
 
 
 def conflict(message: str) -> Failure:

@@ -81,9 +81,9 @@ class SessionHandlers:
 
     async def make_link(self, request: MakeSignInLink) -> Ack | Failure:
         async with self._store.change(request.actor) as change:
-            found = await change.find(id=request.id)
-            if found is not None:
-                await change.lock(found.chain)
+            target = await change.find(id=request.id)
+            if target is not None:
+                await change.lock(target.chain)
             if not await change.make_link(request.id, request.link, request.seconds):
                 return Failure(code="not_found", message="there is no such token, or it is not active")
         return Ack()

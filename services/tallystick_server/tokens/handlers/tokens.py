@@ -96,28 +96,28 @@ class TokenHandlers:
                 LIST_TOKENS: self.list_tokens,
                 GET_LOG: self.get_log,
                 GET_USE: self.get_use,
-                FIND_REJECTED_REQUESTS: self.find_refusals,
+                FIND_REJECTED_REQUESTS: self.find_rejected_requests,
             }
         )
 
     async def create_token(self, request: CreateToken) -> CreatedToken | Failure:
-        wanted = rules.in_utc(request.token)
-        problems = rules.problems(wanted, datetime.now(UTC))
+        new_token = rules.in_utc(request.token)
+        problems = rules.problems(new_token, datetime.now(UTC))
 
         async def work(change: Transaction) -> CreatedToken:
-            change.authority.require(operations.CREATE, account=wanted.account)
+            change.authority.require(operations.CREATE, account=new_token.account)
             # The name of none is not looked up: it may be anything.
-            is_lockable = wanted.account is not None and rules.is_account(wanted.account)
-            has_account = not is_lockable or await change.lock_account(wanted.account or "")
+            is_lockable = new_token.account is not None and rules.is_account(new_token.account)
+            has_account = not is_lockable or await change.lock_account(new_token.account or "")
             authority = await change.lock()
-            authority.require(operations.CREATE, account=wanted.account)
+            authority.require(operations.CREATE, account=new_token.account)
             transitions.reject([*problems, *([] if has_account else [NO_SUCH_ACCOUNT])])
             authority.require_right_to_create()
-            authority.require_grant(wanted)
+            authority.require_grant(new_token)
             if request.first_only and (authority.holder is not None or not await change.is_first()):
                 raise Rejected(conflict("there are tokens already"))
             await self._require_room(change, authority)
-            record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=wanted, hint=request.hint)
+            record = TokenRecord(id=new_id("tok_"), digest=request.digest, token=new_token, hint=request.hint)
             return CreatedToken(
                 token=await change.insert(record, limited_by=transitions.limited_holder(authority))
             )
@@ -137,28 +137,28 @@ class TokenHandlers:
         reply = await way(self.create_token)(request)
         faults = reply.errors if isinstance(reply, Failure) else ()
         return [
-            FieldError(field="token.account", message=each.message)
-            for each in faults
-            if each.field == "account"
+            FieldError(field="token.account", message=fault.message)
+            for fault in faults
+            if fault.field == "account"
         ]
 
     async def edit_token(self, request: EditToken) -> EditedToken | Failure:
         names = {
             name for name, value in msgspec.structs.asdict(request.changes).items() if value is not UNSET
         }
-        rule = operations.EDIT
-        required = [rule] if names != {"disabled"} else []
+        audited_rule = operations.EDIT
+        required_rules = [audited_rule] if names != {"disabled"} else []
         if "disabled" in names:
-            rule = operations.DISABLE if request.changes.disabled else operations.ENABLE
-            required.append(rule)
+            audited_rule = operations.DISABLE if request.changes.disabled else operations.ENABLE
+            required_rules.append(audited_rule)
 
         async def work(change: Transaction) -> EditedToken:
-            found = await transitions.find_target(change, *required, id=request.id)
-            authority = await change.lock(found.chain)
-            chain, target = await transitions.locked(change, found)
-            for each in required:
+            unlocked = await transitions.find_target(change, *required_rules, id=request.id)
+            authority = await change.lock(unlocked.chain)
+            chain, target = await transitions.read_locked(change, unlocked)
+            for rule in required_rules:
                 authority.require(
-                    each, account=transitions.account_of(each, target), of_itself=authority.is_holder(target)
+                    rule, account=transitions.account_of(rule, target), of_itself=authority.is_holder(target)
                 )
             transitions.require_existing(target)
             transitions.require_revision(target, request.revisions)
@@ -166,9 +166,9 @@ class TokenHandlers:
                 authority.require_not_replaced([target])
                 await transitions.edit(change, authority, target, request.changes)
             covered: Sequence[str] | None = None
-            if rule is operations.DISABLE:
+            if audited_rule is operations.DISABLE:
                 covered = await transitions.disable(change, authority, chain, target)
-            elif rule is operations.ENABLE:
+            elif audited_rule is operations.ENABLE:
                 covered = await transitions.enable(change, authority, chain, target)
             edited = await change.find(id=request.id)
             if edited is None:
@@ -177,16 +177,16 @@ class TokenHandlers:
                 **msgspec.structs.asdict(edited.token), covered=UNSET if covered is None else tuple(covered)
             )
 
-        return await self._unit.change(EDIT_TOKEN, rule, request, work)
+        return await self._unit.change(EDIT_TOKEN, audited_rule, request, work)
 
     async def rotate_token(self, request: RotateToken) -> CreatedToken | Failure:
         if not 0 <= request.grace <= rules.MAX_GRACE_S:
             return bad_request(FieldError(field="grace", message=f"0 to {rules.MAX_GRACE_S} seconds"))
 
         async def work(change: Transaction) -> CreatedToken:
-            found = await transitions.find_target(change, operations.ROTATE, id=request.id)
-            authority = await change.lock(found.chain)
-            chain, target = await transitions.locked(change, found)
+            unlocked = await transitions.find_target(change, operations.ROTATE, id=request.id)
+            authority = await change.lock(unlocked.chain)
+            chain, target = await transitions.read_locked(change, unlocked)
             of_itself = authority.is_holder(target)
             authority.require(operations.ROTATE, of_itself=of_itself)
             transitions.require_existing(target)
@@ -197,14 +197,14 @@ class TokenHandlers:
                 raise Rejected(conflict("this token has expired"))
             authority.require_not_replaced([target])
             # Who rotates a token holds its successor's secret.
-            wanted = rows.wanted(target.token)
-            authority.require_grant(wanted)
+            new_token = rows.as_new_token(target.token)
+            authority.require_grant(new_token)
             if of_itself:
                 self._require_modest_rotation(chain, request.grace)
             record = TokenRecord(
                 id=new_id("tok_"),
                 digest=request.digest,
-                token=wanted,
+                token=new_token,
                 hint=request.hint,
                 disabled=target.token.disabled,
             )
@@ -221,20 +221,24 @@ class TokenHandlers:
 
         async def work(change: Transaction) -> Revoked:
             key = request.digest if request.or_key else None
-            found = await transitions.find_target(change, rule, id=request.id, digest=request.digest, key=key)
+            unlocked = await transitions.find_target(
+                change, rule, id=request.id, digest=request.digest, key=key
+            )
             if request.descendants:
-                await change.lock_descendants(found.chain)
+                await change.lock_descendants(unlocked.chain)
             else:
-                await change.lock(found.chain)
+                await change.lock(unlocked.chain)
             authority = change.authority
-            chain, target = await transitions.locked(change, found)
+            chain, target = await transitions.read_locked(change, unlocked)
             of_itself = authority.is_holder(target)
             authority.require(rule, account=target.token.account, of_itself=of_itself)
             transitions.require_revision(target, request.revisions)
             covered = transitions.coverage(chain, target, of_itself=of_itself, only=request.only)
             descendants = await transitions.descendants(change, covered) if request.descendants else []
-            for each in descendants:
-                authority.require(rule, account=each.token.account, of_itself=authority.is_holder(each))
+            for descendant in descendants:
+                authority.require(
+                    rule, account=descendant.token.account, of_itself=authority.is_holder(descendant)
+                )
             # A token in its grace period may still revoke itself, with what that covers.
             revokes_itself = of_itself and request.only is None
             authority.require_not_replaced([*([] if revokes_itself else covered), *descendants])
@@ -255,10 +259,10 @@ class TokenHandlers:
 
     async def get_token(self, request: GetToken) -> Token | Failure:
         async def work(authority: Authority) -> Token | Failure:
-            found = await self._readable(authority, request.id, request.key)
-            if found is None or (found.token.revoked is not None and not request.revoked):
+            stored = await self._readable(authority, request.id, request.key)
+            if stored is None or (stored.token.revoked is not None and not request.revoked):
                 return not_found()
-            return found.token
+            return stored.token
 
         return await self._unit.read(request.actor, work)
 
@@ -276,9 +280,9 @@ class TokenHandlers:
 
     async def get_log(self, request: GetLog) -> TokenLog | Failure:
         async def work(authority: Authority) -> TokenLog | Failure:
-            found = await self._readable(authority, request.id, request.key)
+            stored = await self._readable(authority, request.id, request.key)
             place = log_place(request.after)
-            return (await self._store.log(found.token.id, place) if found else None) or not_found()
+            return (await self._store.log(stored.token.id, place) if stored else None) or not_found()
 
         return await self._unit.read(request.actor, work)
 
@@ -289,7 +293,7 @@ class TokenHandlers:
 
         return await self._unit.read(request.actor, work)
 
-    async def find_refusals(self, request: FindRejectedRequests) -> RejectedRequests | Failure:
+    async def find_rejected_requests(self, request: FindRejectedRequests) -> RejectedRequests | Failure:
         if not 0 < len(request.request_id) <= rules.MAX_REQUEST_ID or "\0" in request.request_id:
             return bad_request(
                 FieldError(field="requestId", message=f"1 to {rules.MAX_REQUEST_ID} characters")
@@ -297,7 +301,9 @@ class TokenHandlers:
 
         async def work(authority: Authority) -> RejectedRequests:
             authority.require(operations.SEARCH)
-            return RejectedRequests(refusals=tuple(await self._store.refusals_to(request.request_id)))
+            return RejectedRequests(
+                refusals=tuple(await self._store.find_rejected_requests(request.request_id))
+            )
 
         return await self._unit.read(request.actor, work)
 
@@ -312,26 +318,29 @@ class TokenHandlers:
         Raises:
             Rejected: it may not be shown.
         """
-        found = None
+        stored = None
         if id is not None and rules.is_token_id(id):
-            found = await self._store.find(id)
+            stored = await self._store.find(id)
         elif id is None and key is not None:
-            found = await self._store.find_by_key(key)
+            stored = await self._store.find_by_key(key)
         authority.require(
             operations.SHOW,
-            account=found.token.account if found else None,
-            of_itself=authority.is_holder(found),
+            account=stored.token.account if stored else None,
+            of_itself=authority.is_holder(stored),
         )
-        return found
+        return stored
 
     async def _require_room(self, change: Transaction, authority: Authority) -> None:
         """Raises:
         Rejected: the token has created as many living ones as it may.
         """
-        most = self._policy.max_tokens_per_creator
-        if authority.holder is not None and await change.count_created(authority.holder.chain, most) >= most:
+        max_tokens = self._policy.max_tokens_per_creator
+        if (
+            authority.holder is not None
+            and await change.count_created(authority.holder.chain, max_tokens) >= max_tokens
+        ):
             raise Rejected(
-                conflict(f"this token has created {most} living tokens: revoke some of them first")
+                conflict(f"this token has created {max_tokens} living tokens: revoke some of them first")
             )
 
     def _require_modest_rotation(self, chain: Sequence[StoredToken], grace_s: int) -> None:
@@ -344,16 +353,16 @@ class TokenHandlers:
         Raises:
             Rejected: it would leave more.
         """
-        longest = self._policy.self_rotation_max_grace_s
-        if grace_s > longest:
+        max_grace_s = self._policy.self_rotation_max_grace_s
+        if grace_s > max_grace_s:
             raise Rejected(
                 bad_request(
                     FieldError(
-                        field="grace", message=f"0 to {longest} seconds for a token that rotates itself"
+                        field="grace", message=f"0 to {max_grace_s} seconds for a token that rotates itself"
                     )
                 )
             )
-        older = sum(each.token.revoked is None and not each.is_expired for each in chain) - 1
+        older = sum(member.token.revoked is None and not member.is_expired for member in chain) - 1
         if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:
             raise Rejected(
                 conflict(

@@ -228,9 +228,9 @@ async def _once(
 def _fingerprint(request: Any) -> bytes:
     """What makes two requests the same: everything but the fresh secret's traces and who asks over which way."""
     fields: Mapping[str, Any] = msgspec.structs.asdict(request)
-    left_out = {"digest", "hint", "actor", "idempotency_key"}
+    ignored = {"digest", "hint", "actor", "idempotency_key"}
     # What is left out of a request is left out here, so that a new field does not make an older request another.
-    asked = {name: value for name, value in fields.items() if name not in left_out and value is not None}
+    identity = {name: value for name, value in fields.items() if name not in ignored and value is not None}
     if isinstance(request, RevokeToken):
-        asked["digest"] = request.digest  # here it names the token
-    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).digest()
+        identity["digest"] = request.digest  # here it names the token
+    return hashlib.sha256(msgspec.json.encode(identity, order="deterministic")).digest()

@@ -55,8 +55,8 @@ class VerificationHandlers:
 
     async def verify(self, request: VerifyToken) -> Verdict:
         verdict = await self._store.verdict(request.digest)
-        asked = (request.scope, request.account, request.address, request.referrer)
-        if verdict.token is None or asked == (None, None, None, None):
+        criteria = (request.scope, request.account, request.address, request.referrer)
+        if verdict.token is None or criteria == (None, None, None, None):
             return verdict
         access = AccessRequest(
             scope=request.scope,
@@ -65,8 +65,8 @@ class VerificationHandlers:
             address=request.address,
             referrer=request.referrer,
         )
-        if refusal := check_access(verdict.token, access):
-            return msgspec.structs.replace(verdict, code=refusal)
+        if denial := check_access(verdict.token, access):
+            return msgspec.structs.replace(verdict, code=denial)
         if verdict.token.restrictions.rate_limit is None:
             return verdict
         quota = await self._limits.take(TakeQuota(id=verdict.token.id))

@@ -73,17 +73,17 @@ def place(request: ListTokens | ListAccounts) -> Place | None:
     """
     if request.after is None:
         return None
-    found = decode(request.after, Place)
-    if found.filters != filters(request):
+    cursor = decode(request.after, Place)
+    if cursor.filters != filters(request):
         raise NotACursor("a cursor of a list with other filters: send those of the first page")
-    return found
+    return cursor
 
 
 def filters(request: ListTokens | ListAccounts) -> str:
     """A fingerprint of what a list is of and how it is sorted: everything but the page and who asks."""
-    asked = {
+    criteria = {
         name: value
         for name, value in msgspec.structs.asdict(request).items()
         if name not in {"actor", "page", "page_size", "after"} and value is not None
     }
-    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()[:12]
+    return hashlib.sha256(msgspec.json.encode(criteria, order="deterministic")).hexdigest()[:12]

@@ -9,7 +9,7 @@ from tallystick_server.runtime.postgres import Pool
 
 
 class LeaseRow(NamedTuple):
-    """``granted``: the number of its latest renewal, which is no other's. ``seq``: what it had acknowledged."""
+    """``granted``: the unique number of its latest renewal. ``seq``: the change that it had acknowledged."""
 
     edge: str
     granted: int
@@ -45,19 +45,25 @@ class LeaseRows:
         await self._pool.execute("delete from lease where edge = $1 and granted = $2", edge, granted)
 
     async def all(self) -> Sequence[LeaseRow]:
-        found = await self._pool.fetch("select edge, granted, seconds, seq from lease")
-        return [LeaseRow(*row) for row in found]
+        rows = await self._pool.fetch("select edge, granted, seconds, seq from lease")
+        return [LeaseRow(*row) for row in rows]
 
     async def latest_change(self) -> int:
         seq: int = await self._pool.fetchval("select seq from change_number")
         return seq
 
     async def changes_after(self, seq: int, limit: int) -> Sequence[TokenChange]:
-        found = await self._pool.fetch(
+        rows = await self._pool.fetch(
             "select seq, digest, rev from change where seq > $1 order by seq limit $2", seq, limit
         )
-        return [TokenChange(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"]) for row in found]
+        return [TokenChange(seq=row["seq"], key=notice_key(row["digest"]), rev=row["rev"]) for row in rows]
 
-    async def forget_changes(self, kept: int) -> None:
-        """Deletes all but the newest."""
-        await self._pool.execute("delete from change where seq <= (select seq from change_number) - $1", kept)
+    async def forget_changes(self, retained: int) -> None:
+        """Deletes all changes but the newest.
+
+        Args:
+            retained: how many to retain.
+        """
+        await self._pool.execute(
+            "delete from change where seq <= (select seq from change_number) - $1", retained
+        )

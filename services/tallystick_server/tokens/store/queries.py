@@ -224,8 +224,15 @@ class Store:
                 "insert into refusal (token, at, reason, address, route, request_id)"
                 " select $1, $2, $3, $4, $5, $6 where exists (select from token where id = $1)",
                 [
-                    (each.id, each.time, each.reason, each.address, each.route, each.request_id)
-                    for each in refusals
+                    (
+                        rejected.id,
+                        rejected.time,
+                        rejected.reason,
+                        rejected.address,
+                        rejected.route,
+                        rejected.request_id,
+                    )
+                    for rejected in refusals
                 ],
             )
             await connection.execute(
@@ -235,7 +242,7 @@ class Store:
                     from refusal where token = any($1)
                 ) as old where refusal.id = old.id and old.place > $2
                 """,
-                list({each.id for each in refusals}),
+                list({rejected.id for rejected in refusals}),
                 LOG_LENGTH,
             )
 
@@ -254,7 +261,7 @@ class Store:
         refusals = await self._entries("refusal", rows.REFUSAL_COLUMNS, "token = $1", id, after.refusals)
         return TokenLog(
             changes=tuple(map(rows.change, changes.rows)),
-            refusals=tuple(map(rows.refusal, refusals.rows)),
+            refusals=tuple(map(rows.rejected_request, refusals.rows)),
             attempts=tuple(map(rows.attempt, attempts.rows)),
             next=_following(changes, attempts, refusals),
         )
@@ -288,33 +295,33 @@ class Store:
         """
         if before == 0:
             return _Entries([], 0)
-        found = await self._pool.fetch(
+        records = await self._pool.fetch(
             f"select {columns} from {table} where {condition} and id < $2 order by id desc limit $3",  # constants
             value,
             before,
             LOG_LENGTH + 1,
         )
-        shown = _within(found[:LOG_LENGTH], MAX_LOG_BYTES)
-        return _Entries(shown, shown[-1]["id"] if len(shown) < len(found) else 0)
+        page_records = _within(records[:LOG_LENGTH], MAX_LOG_BYTES)
+        return _Entries(page_records, page_records[-1]["id"] if len(page_records) < len(records) else 0)
 
-    async def refusals_to(self, request_id: str) -> Sequence[RejectedRequest]:
+    async def find_rejected_requests(self, request_id: str) -> Sequence[RejectedRequest]:
         """What the tokens' logs hold about a request."""
-        found = await self._pool.fetch(
+        records = await self._pool.fetch(
             f"select {rows.REFUSAL_COLUMNS} from refusal where request_id = $1 order by id desc limit 10",
             request_id,
         )
-        return [rows.refusal(row) for row in found]
+        return [rows.rejected_request(row) for row in records]
 
     async def use(self, ids: Sequence[str], hours: int) -> dict[str, tuple[int, ...]]:
         """By token: how often it was used in each of the last hours, oldest first."""
-        found = await self._pool.fetch(
+        records = await self._pool.fetch(
             "select token, day, hours, now() at time zone 'UTC' as now from use_by_day"
             " where token = any($1) and day >= (now() at time zone 'UTC')::date - $2::int / 24 - 1",
             list(ids),
             hours,
         )
         uses: dict[str, list[int]] = {}
-        for row in found:
+        for row in records:
             history = uses.setdefault(row["token"], [0] * hours)
             first = row["now"].toordinal() * 24 + row["now"].hour - hours + 1
             for hour, count in enumerate(row["hours"], row["day"].toordinal() * 24 - first):
@@ -343,16 +350,16 @@ class Store:
         return TokenRecord(
             id=token.id,
             digest=row["digest"].hex(),
-            token=rows.wanted(token),
+            token=rows.as_new_token(token),
             hint=token.hint,
             disabled=token.disabled,
             created=token.created,
         )
 
-    async def list(self, wanted: ListTokens, place: Place | None) -> Listing[Token]:
+    async def list(self, request: ListTokens, place: Place | None) -> Listing[Token]:
         """A page of the tokens that match."""
-        parts = rows.ORDERS[wanted.order]
-        in_state = rows.STATES[wanted.state] if wanted.state else "revoked is null"
+        parts = rows.ORDERS[request.order]
+        in_state = rows.STATES[request.state] if request.state else "revoked is null"
         condition = f"""
             {in_state} and ($1::text is null or account = $1)
             and ($2::text is null or id ilike $2 or description ilike $2 or account ilike $2
@@ -362,17 +369,17 @@ class Store:
             and ($4::text is null or rotated_to = $4) and ($5::text is null or created_by = $5)
             and ($8::timestamptz is null or coalesce(last_used, created) < $8)
         """
-        text = (wanted.query or "").strip()
+        text = (request.query or "").strip()
         arguments = (
-            wanted.account,
+            request.account,
             f"%{_escape_like(text)}%" if text else None,
-            wanted.scope,
-            wanted.rotated_to,
-            wanted.created_by,
+            request.scope,
+            request.rotated_to,
+            request.created_by,
             text,
             bytes.fromhex(text) if rules.is_digest(text) else None,
-            wanted.unused_since,
-            _escape_like(wanted.scope or ""),
+            request.unused_since,
+            _escape_like(request.scope or ""),
         )
         if place is None:
             counts = ", ".join(
@@ -385,12 +392,12 @@ class Store:
             )
         else:
             time, sizes = place.time, [0] * len(parts)
-        found: list[asyncpg.Record] = []
-        skipped = 0 if place else wanted.page * wanted.page_size
+        records: list[asyncpg.Record] = []
+        skipped = 0 if place else request.page * request.page_size
         for number, part in enumerate(parts):
             if place is not None and number < place.part:
                 continue
-            values = [*arguments, wanted.page_size + 1 - len(found), skipped]
+            values = [*arguments, request.page_size + 1 - len(records), skipped]
             within = condition
             if len(parts) > 1:
                 values.append(time)
@@ -398,20 +405,20 @@ class Store:
             if place is not None and number == place.part:
                 values += (place.key, place.id)
                 within += f" and {part.beyond(f'${len(values) - 1}', f'${len(values)}')}"
-            found += await self._pool.fetch(
+            records += await self._pool.fetch(
                 f"select {rows.TOKEN_COLUMNS}, ({part.key})::text as place, {number} as part from token where {within}"
                 f" order by {part.sql} limit $10 offset $11",
                 *values,
                 timeout=LIST_S,
             )
-            if len(found) > wanted.page_size:
+            if len(records) > request.page_size:
                 break
             skipped = max(0, skipped - sizes[number])
         return _listing(
-            wanted,
+            request,
             place,
             place.total if place else sum(sizes),
-            found,
+            records,
             rows.token,
             time=time if len(parts) > 1 else "-infinity",
         )
@@ -423,25 +430,25 @@ class Store:
         )
         return rows.account(row) if row else None
 
-    async def accounts(self, wanted: ListAccounts, place: Place | None) -> Listing[Account]:
+    async def accounts(self, request: ListAccounts, place: Place | None) -> Listing[Account]:
         """A page of the accounts that match."""
         condition = "($1::text is null or account ilike $1 or name ilike $1)"
-        text = (wanted.query or "").strip()
+        text = (request.query or "").strip()
         query = f"%{_escape_like(text)}%" if text else None
         total = (
             place.total
             if place
             else await self._pool.fetchval(f"select count(*) from account where {condition}", query)
         )
-        found = await self._pool.fetch(
+        records = await self._pool.fetch(
             f"select {rows.ACCOUNT_COLUMNS}, account as id, '' as place, 0 as part from account where {condition}{' and account > $4' if place else ''}"  # constants
             " order by account limit $2 offset $3",
             query,
-            wanted.page_size + 1,
-            0 if place else wanted.page * wanted.page_size,
+            request.page_size + 1,
+            0 if place else request.page * request.page_size,
             *((place.id,) if place else ()),
         )
-        return _listing(wanted, place, total, found, rows.account)
+        return _listing(request, place, total, records, rows.account)
 
     async def count_accounts(self) -> int:
         count: int = await self._pool.fetchval("select count(*) from account")
@@ -479,20 +486,20 @@ def _following(changes: _Entries, attempts: _Entries, refusals: _Entries | None 
     return cursors.encode(place) if any(msgspec.structs.astuple(place)) else None
 
 
-def _within(found: Sequence[asyncpg.Record], max_bytes: int) -> Sequence[asyncpg.Record]:
+def _within(records: Sequence[asyncpg.Record], max_bytes: int) -> Sequence[asyncpg.Record]:
     """The first rows whose details take no more than so many bytes together, and the first one in any case."""
-    for index, row in enumerate(found):
+    for index, row in enumerate(records):
         max_bytes -= len(row.get("details") or "")
         if max_bytes < 0 and index:
-            return found[:index]
-    return found
+            return records[:index]
+    return records
 
 
 def _listing(
-    wanted: ListTokens | ListAccounts,
+    request: ListTokens | ListAccounts,
     place: Place | None,
     total: int,
-    found: Sequence[asyncpg.Record],
+    records: Sequence[asyncpg.Record],
     read: Callable[[asyncpg.Record], T],
     *,
     time: str = "-infinity",
@@ -500,21 +507,21 @@ def _listing(
     """A page of a list.
 
     Args:
-        wanted: what was asked for.
+        request: what was asked for.
         place: where the page begins, if it was asked for by a cursor.
         total: how many rows match.
-        found: the page's rows with their ``id``, ``place`` and ``part``, and one more if there are more.
+        records: the page's rows with their ``id``, ``place`` and ``part``, and one more if there are more.
         read: makes an item of a row.
         time: when the first page was read, where the order depends on it.
     """
-    page = place.page if place else wanted.page
-    shown = found[: wanted.page_size]
+    page = place.page if place else request.page
+    page_records = records[: request.page_size]
     following = None
-    if len(found) > len(shown):
-        last = shown[-1]
+    if len(records) > len(page_records):
+        last = page_records[-1]
         following = cursors.encode(
             Place(
-                filters=cursors.filters(wanted),
+                filters=cursors.filters(request),
                 page=page + 1,
                 total=total,
                 id=last["id"],
@@ -523,7 +530,9 @@ def _listing(
                 time=time,
             )
         )
-    return Listing(total, page, math.ceil(total / wanted.page_size), tuple(map(read, shown)), following)
+    return Listing(
+        total, page, math.ceil(total / request.page_size), tuple(map(read, page_records)), following
+    )
 
 
 def _escape_like(text: str) -> str:

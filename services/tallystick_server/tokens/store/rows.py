@@ -160,16 +160,16 @@ def stored(row: asyncpg.Record) -> StoredToken:
     )
 
 
-def wanted(of: Token) -> NewToken:
-    """What a maker would ask for to get this token."""
+def as_new_token(token: Token) -> NewToken:
+    """The fields that a creator sets, as they are in this token."""
     return NewToken(
-        description=of.description,
-        scopes=of.scopes,
-        account=of.account,
-        metadata=of.metadata,
-        restrictions=of.restrictions,
-        not_before=of.not_before,
-        expires=of.expires,
+        description=token.description,
+        scopes=token.scopes,
+        account=token.account,
+        metadata=token.metadata,
+        restrictions=token.restrictions,
+        not_before=token.not_before,
+        expires=token.expires,
     )
 
 
@@ -199,7 +199,7 @@ def attempt(row: asyncpg.Record) -> RejectedAttempt:
     )
 
 
-def refusal(row: asyncpg.Record) -> RejectedRequest:
+def rejected_request(row: asyncpg.Record) -> RejectedRequest:
     return RejectedRequest(
         id=row["token"],
         time=row["at"],

@@ -171,11 +171,11 @@ class Transaction:
 
     async def chain(self, chain: str) -> Sequence[StoredToken]:
         """The tokens of a chain, oldest first."""
-        found = await self._connection.fetch(
+        records = await self._connection.fetch(
             f"select {rows.STORED_COLUMNS} from token where chain = $1",  # a constant
             chain,
         )
-        members = {row["id"]: rows.stored(row) for row in found}
+        members = {row["id"]: rows.stored(row) for row in records}
         ordered: list[StoredToken] = []
         following: str | None = chain
         while following is not None:
@@ -185,19 +185,19 @@ class Transaction:
 
     async def chains_of_account(self, account: str) -> Sequence[str]:
         """The chains of an account's tokens. With the account locked, none is added."""
-        found = await self._connection.fetch(
+        records = await self._connection.fetch(
             "select distinct chain from token where account = $1 and revoked is null", account
         )
-        return [row["chain"] for row in found]
+        return [row["chain"] for row in records]
 
     async def members(self, chains: Sequence[str]) -> Sequence[StoredToken]:
         """The tokens of some chains."""
-        found = await self._connection.fetch(
+        records = await self._connection.fetch(
             f"select {rows.STORED_COLUMNS} from token where chain = any($1) order by id",  # a constant
             chains,
             timeout=DESCENDANTS_S,
         )
-        return [rows.stored(row) for row in found]
+        return [rows.stored(row) for row in records]
 
     async def descendants(self, creators: Sequence[str], within: Sequence[str]) -> Sequence[str]:
         """The chains of all tokens that were created with some tokens, directly or not.
@@ -206,13 +206,13 @@ class Transaction:
             creators: the ids of these tokens.
             within: the chains they belong to, which are left out.
         """
-        found = await self._connection.fetch(
+        records = await self._connection.fetch(
             f"{_DESCENDANTS} select chain from descendant",  # a constant
             creators,
             within,
             timeout=DESCENDANTS_S,
         )
-        return [row["chain"] for row in found]
+        return [row["chain"] for row in records]
 
     async def lock_descendants(self, chain: str) -> None:
         """Locks a chain and those of all its descendants. None is added later: creating a token with one of them
@@ -221,17 +221,17 @@ class Transaction:
         Raises:
             Rejected: the actor's credential is not valid any more.
         """
-        found: set[str] = set()
+        descendants: set[str] = set()
         while True:
             # Locks are taken in order, so a longer list begins with none of them.
             await self._connection.execute("savepoint locks")
-            await self.lock(chain, *found)
-            members = [each.token.id for each in await self.chain(chain)]
-            now_there = set(await self.descendants(members, [chain]))
-            if now_there <= found:
+            await self.lock(chain, *descendants)
+            members = [member.token.id for member in await self.chain(chain)]
+            current = set(await self.descendants(members, [chain]))
+            if current <= descendants:
                 await self._connection.execute("release savepoint locks")
                 return
-            found |= now_there
+            descendants |= current
             await self._connection.execute("rollback to savepoint locks")
 
     async def count_living_descendants(self, creators: Sequence[str], within: Sequence[str]) -> int:
@@ -249,7 +249,7 @@ class Transaction:
         )
         return count
 
-    async def count_created(self, chain: str, most: int) -> int:
+    async def count_created(self, chain: str, limit: int) -> int:
         """How many living tokens the tokens of a chain have created, counted up to a number."""
         count: int = await self._connection.fetchval(
             f"""
@@ -258,7 +258,7 @@ class Transaction:
             ) as created
             """,  # a constant
             chain,
-            most,
+            limit,
         )
         return count
 
@@ -267,15 +267,15 @@ class Transaction:
         await self._connection.execute("lock table token in share row exclusive mode")
         return not await self._connection.fetchval("select exists (select from token)")
 
-    async def known(self, digests: Sequence[str]) -> Mapping[str, KnownToken]:
+    async def find_by_digests(self, digests: Sequence[str]) -> Mapping[str, KnownToken]:
         """The tokens with these digests, by digest, revoked ones included."""
-        found = await self._connection.fetch(
+        records = await self._connection.fetch(
             "select id, digest, revoked is not null as revoked from token where digest = any($1)",
             [bytes.fromhex(digest) for digest in digests],
         )
-        return {row["digest"].hex(): KnownToken(row["id"], row["revoked"]) for row in found}
+        return {row["digest"].hex(): KnownToken(row["id"], row["revoked"]) for row in records}
 
-    async def taken_ids(self, ids: Sequence[str]) -> set[str]:
+    async def existing_ids(self, ids: Sequence[str]) -> set[str]:
         """Those of these ids that tokens have."""
         return {
             row["id"] for row in await self._connection.fetch("select id from token where id = any($1)", ids)
@@ -306,7 +306,7 @@ class Transaction:
         await self._record("token.created", [added.id], _created(added))
         return added
 
-    async def update(self, old: Token, wanted: NewToken) -> None:
+    async def update(self, before: Token, after: NewToken) -> None:
         """Changes a token's fields."""
         await self._connection.execute(
             """
@@ -314,15 +314,15 @@ class Transaction:
                 expires = $7, rev = rev + 1
             where id = $1
             """,
-            old.id,
-            wanted.description,
-            list(dict.fromkeys(wanted.scopes)),
-            rows.json(wanted.metadata),
-            rows.json(canonical(wanted.restrictions)),
-            wanted.not_before,
-            wanted.expires,
+            before.id,
+            after.description,
+            list(dict.fromkeys(after.scopes)),
+            rows.json(after.metadata),
+            rows.json(canonical(after.restrictions)),
+            after.not_before,
+            after.expires,
         )
-        await self._record("token.updated", [old.id], _difference(rows.wanted(old), wanted))
+        await self._record("token.updated", [before.id], _difference(rows.as_new_token(before), after))
 
     async def disable(self, ids: Sequence[str], number: int | None) -> None:
         """Disables tokens together.
@@ -346,12 +346,14 @@ class Transaction:
         )
         await self._record("token.enabled", ids, _changes(disabled=(True, False)))
 
-    async def rotate(self, old: StoredToken, new: TokenRecord, grace_s: int, *, family: str) -> Token:
-        """Adds the successor, and lets the old token end with the grace period or its own expiry, whichever is first.
+    async def rotate(
+        self, predecessor: StoredToken, successor: TokenRecord, grace_s: int, *, family: str
+    ) -> Token:
+        """Adds the successor, and lets the predecessor expire with the grace period or its own expiry, whichever is first.
 
         Args:
-            old: the token.
-            new: its successor.
+            predecessor: the token.
+            successor: its successor.
             grace_s: how long the old secret stays valid, in seconds.
             family: whose rate limit the successor shares.
 
@@ -359,20 +361,28 @@ class Transaction:
             AlreadyExists: the successor's digest is taken.
         """
         added = await self._add(
-            new, chain=old.chain, family=family, imported=old.is_imported, disabled_with=old.disabled_with
+            successor,
+            chain=predecessor.chain,
+            family=family,
+            imported=predecessor.is_imported,
+            disabled_with=predecessor.disabled_with,
         )
         holder = self.authority.holder
         expires = await self._connection.fetchval(
             "update token set rotated_to = $2, rotated_by = $4, rev = rev + 1,"
             " expires = least(expires, now() + make_interval(secs => $3)) where id = $1 returning expires",
-            old.token.id,
+            predecessor.token.id,
             added.id,
             float(grace_s),
             holder.token.id if holder else None,
         )
-        changed = _changes(rotatedTo=(None, added.id), expires=(old.token.expires, expires))
-        await self._record("token.rotated", [old.token.id], {"to": added.id, "grace": grace_s, **changed})
-        await self._record("token.created", [added.id], {"rotatedFrom": old.token.id, **_created(added)})
+        changed = _changes(rotatedTo=(None, added.id), expires=(predecessor.token.expires, expires))
+        await self._record(
+            "token.rotated", [predecessor.token.id], {"to": added.id, "grace": grace_s, **changed}
+        )
+        await self._record(
+            "token.created", [added.id], {"rotatedFrom": predecessor.token.id, **_created(added)}
+        )
         return added
 
     async def revoke(self, ids: Sequence[str]) -> None:
@@ -429,7 +439,7 @@ class Transaction:
 
     async def make_link(self, id: str, link: str, seconds: int) -> bool:  # noqa: A002  # the field's name
         """Stores a link that signs in as a token; answers whether the token is active."""
-        made = await self._connection.fetchval(
+        is_active = await self._connection.fetchval(
             f"""
             insert into sign_in_link (digest, token, expires)
             select $1, id, now() + make_interval(secs => $3) from token where id = $2 and {rows.ACTIVE}
@@ -439,9 +449,9 @@ class Transaction:
             id,
             float(seconds),
         )
-        if made:
+        if is_active:
             await self._audit("session.link_made", [id], {"seconds": seconds})
-        return bool(made)
+        return bool(is_active)
 
     # Accounts
 
@@ -502,7 +512,7 @@ class Transaction:
         imported: bool,
         disabled_with: int | None,
     ) -> Token:
-        wanted = record.token
+        new_token = record.token
         row = await self._connection.fetchrow(
             """
             insert into token (id, digest, hint, description, scopes, account, metadata, restrictions, not_before,
@@ -514,13 +524,13 @@ class Transaction:
             record.id,
             bytes.fromhex(record.digest),
             record.hint,
-            wanted.description,
-            list(dict.fromkeys(wanted.scopes)),
-            wanted.account,
-            rows.json(wanted.metadata),
-            rows.json(canonical(wanted.restrictions)),
-            wanted.not_before,
-            wanted.expires,
+            new_token.description,
+            list(dict.fromkeys(new_token.scopes)),
+            new_token.account,
+            rows.json(new_token.metadata),
+            rows.json(canonical(new_token.restrictions)),
+            new_token.not_before,
+            new_token.expires,
             record.disabled,
             record.created,
             self.authority.name,
@@ -635,13 +645,13 @@ _DESCENDANTS = """
 
 def _created(token: Token) -> dict[str, Any]:
     """What a new token has that a token without anything has not."""
-    return _difference(NewToken(), rows.wanted(token))
+    return _difference(NewToken(), rows.as_new_token(token))
 
 
 def _difference(before: NewToken, after: NewToken) -> dict[str, Any]:
     """Each field that differs, as it was and as it is."""
-    old, new = _fields(before), _fields(after)
-    return _changes(**{name: (old[name], new[name]) for name in old})
+    old_fields, new_fields = _fields(before), _fields(after)
+    return _changes(**{name: (old_fields[name], new_fields[name]) for name in old_fields})
 
 
 def _fields(token: NewToken) -> dict[str, Any]:
