@@ -126,13 +126,13 @@ def missing_accounts(names: Iterable[str]) -> set[str]:
     """The accounts that do not exist, as far as the services can be asked."""
 
     async def missing(client: Client) -> set[str]:
-        found = set()
+        absent = set()
         for name in names:
             question = GetAccount(account=name, actor=operator())
             reply = await call(client, GET_ACCOUNT.by_operator, question)
             if isinstance(reply, Failure) and reply.code == "not_found":
-                found.add(name)
-        return found
+                absent.add(name)
+        return absent
 
     return inquire(missing) or set()
 

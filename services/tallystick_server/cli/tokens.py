@@ -153,8 +153,8 @@ tokens.add_command(issue, "issue")
 def list_tokens(*, show_all: bool, as_json: bool, **filters: Any) -> None:
     """List tokens, newest first. Revoked tokens are listed only with --state revoked."""
 
-    def show(found: TokenPage) -> None:
-        for token in found.tokens:
+    def show(token_page: TokenPage) -> None:
+        for token in token_page.tokens:
             if as_json:
                 click.echo(as_ascii(token))
             else:

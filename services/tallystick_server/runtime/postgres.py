@@ -148,7 +148,7 @@ def migrations(folder: Traversable) -> list[Migration]:
 
 
 async def migrate(connection: Connection, schema: str, available: Iterable[Migration]) -> list[Migration]:
-    """Brings the schema up to date in one transaction, under an advisory lock, and answers what it applied.
+    """Brings the schema up to date in one transaction, under an advisory lock, and returns what it applied.
 
     Raises:
         SchemaTooNew: the database knows migrations that this program does not.

@@ -92,7 +92,7 @@ async def insert(change: Transaction, record: TokenRecord, accounts: Mapping[str
     Args:
         change: the transaction.
         record: the token.
-        accounts: the accounts that exist and are locked, as `lock_accounts` answers them.
+        accounts: the accounts that exist and are locked, as `lock_accounts` returns them.
 
     Raises:
         AlreadyExists: its digest or id is taken.

@@ -407,7 +407,7 @@ class Transaction:
     # Sessions
 
     async def begin_session(self, session: str, link: str | None) -> bool:
-        """Begins a session of the token that acts, and uses up the link it came with; answers whether that was there.
+        """Begins a session of the token that acts, and uses up the link it came with. Returns whether the link was valid.
 
         Args:
             session: the digest of the session's secret.
@@ -437,7 +437,7 @@ class Transaction:
         return True
 
     async def make_link(self, id: str, link: str, seconds: int) -> bool:  # noqa: A002  # the field's name
-        """Stores a link that signs in as a token; answers whether the token is active."""
+        """Stores a link that signs in as a token. Returns whether the token is active."""
         is_active = await self._connection.fetchval(
             f"""
             insert into sign_in_link (digest, token, expires)
