@@ -186,7 +186,7 @@ def _check_environment() -> None:
     settings.check_known(kinds, os.environ)
 
 
-def _refuse_tokens(arguments: list[str]) -> None:
+def _reject_tokens(arguments: list[str]) -> None:
     """Before anything reads or repeats them."""
     if any(token_format.is_ours(argument.rpartition("=")[2]) for argument in arguments):
         fail(
@@ -201,7 +201,7 @@ def main() -> None:
     lifecycle.run_below_init()
     try:
         _check_environment()
-        _refuse_tokens(sys.argv[1:])
+        _reject_tokens(sys.argv[1:])
         program()
     except settings.SettingsError as error:
         fail(str(error), EX_CONFIG)

@@ -22,8 +22,8 @@ async def stored(url: str) -> list[dict]:
     async with bus.connect(url, "jetstream", wait_s=10) as client:
         stream = client.jetstream()
         last = (await stream.stream_info(EVENTS_STREAM)).state.last_seq
-        found = [await stream.get_msg(EVENTS_STREAM, seq) for seq in range(1, last + 1)]
-        return [json.loads(message.data or b"") for message in found]
+        stored_events = [await stream.get_msg(EVENTS_STREAM, seq) for seq in range(1, last + 1)]
+        return [json.loads(message.data or b"") for message in stored_events]
 
 
 async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_stream, service_client):
@@ -32,12 +32,14 @@ async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_strea
             producer.send("account.state", AccountState(account="alice", state="connected"))
             await producer.put("mail.sent", {"size": 5})
         await producer.drain()
-    found = await stored(nats_server.jetstream)
-    sent = ["thread.started", "account.state", "mail.sent", "thread.stopped"]
-    assert [event["type"] for event in found][: len(sent)] == sent
-    assert [event["n"] for event in found] == list(range(1, len(found) + 1))
-    assert {(event["source"], event["boot"]) for event in found} == {("service.mailer", found[0]["boot"])}
-    assert found[2]["data"] == {"size": 5}
+    stored_events = await stored(nats_server.jetstream)
+    expected_types = ["thread.started", "account.state", "mail.sent", "thread.stopped"]
+    assert [event["type"] for event in stored_events][: len(expected_types)] == expected_types
+    assert [event["n"] for event in stored_events] == list(range(1, len(stored_events) + 1))
+    assert {(event["source"], event["boot"]) for event in stored_events} == {
+        ("service.mailer", stored_events[0]["boot"])
+    }
+    assert stored_events[2]["data"] == {"size": 5}
 
 
 @pytest.mark.parametrize("kind", ["mail", "Mail.sent", "mail.sent!", "mail..sent", "", "mail.*"])
@@ -58,11 +60,11 @@ async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, ev
         producer.report()
         producer.send("api.calls", {"text": "x" * (MAX_DATA_BYTES - 100)})
         await producer.drain()
-    found = await stored(nats_server.jetstream)
-    assert [event["n"] for event in found] == list(range(1, len(found) + 1))
-    counted = [count["value"] for event in found for count in event["data"].get("counters", [])]
+    stored_events = await stored(nats_server.jetstream)
+    assert [event["n"] for event in stored_events] == list(range(1, len(stored_events) + 1))
+    counted = [count["value"] for event in stored_events for count in event["data"].get("counters", [])]
     assert counted.count(1) == 1500
-    assert sum(event["type"] == "api.calls" for event in found) == 1
+    assert sum(event["type"] == "api.calls" for event in stored_events) == 1
 
 
 async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path: Path):
@@ -87,9 +89,9 @@ async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path
         async with start_nats(tmp_path / "nats", port=port):
             await asyncio.wait_for(waiting, 10)
             await asyncio.wait_for(producer.drain(), 10)
-            found = await stored(urls.jetstream)
-            assert [event["data"]["number"] for event in found] == [0, 1, 2, 3, 4, 8]
-            assert [event["n"] for event in found] == [1, 2, 3, 4, 5, 9]
+            stored_events = await stored(urls.jetstream)
+            assert [event["data"]["number"] for event in stored_events] == [0, 1, 2, 3, 4, 8]
+            assert [event["n"] for event in stored_events] == [1, 2, 3, 4, 5, 9]
             assert producer.dropped == 3
     await client.close()
 
@@ -107,8 +109,8 @@ async def test_an_event_that_nats_denies_is_dropped_and_counted_and_holds_up_not
         # Waiting for an acknowledgement of each denied one would take two seconds.
         await asyncio.wait_for(producer.drain(), 1.5)
         assert producer.dropped == 3
-    found = await stored(nats_server.jetstream)
-    assert [(event["type"], event["n"]) for event in found] == [("mail.sent", 1), ("mail.sent", 5)]
+    stored_events = await stored(nats_server.jetstream)
+    assert [(event["type"], event["n"]) for event in stored_events] == [("mail.sent", 1), ("mail.sent", 5)]
 
 
 async def test_a_source_that_is_not_the_user_s_publishes_nothing(nats_server, event_stream, service_client):

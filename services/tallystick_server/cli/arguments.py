@@ -53,7 +53,7 @@ class TokenId(click.ParamType[str]):
         del param, ctx
         if not str(value).startswith("tok_"):
             fail(
-                "name a token by its id (tok_...), never by the token itself: arguments are seen by others",
+                "name a token by its id (tok_...), never by the token itself: other users can see arguments",
                 EX_DATAERR,
             )
         return str(value)
@@ -113,7 +113,7 @@ class TokenCommand(click.Command):
 
 
 def _account_faults(account: str | None) -> tuple[FieldError, ...]:
-    """What is wrong with the account of a token that is not asked for, since other fields are not valid."""
+    """What is wrong with a token's account, if the token is not requested since other fields are invalid."""
     if account is None:
         return ()
     if not rules.is_account(account):
@@ -123,16 +123,16 @@ def _account_faults(account: str | None) -> tuple[FieldError, ...]:
 
 
 def missing_accounts(names: Iterable[str]) -> set[str]:
-    """Those of these accounts that do not exist, as far as that can be told."""
+    """The accounts that do not exist, as far as the services can be asked."""
 
     async def missing(client: Client) -> set[str]:
-        found = set()
+        absent = set()
         for name in names:
             question = GetAccount(account=name, actor=operator())
             reply = await call(client, GET_ACCOUNT.by_operator, question)
             if isinstance(reply, Failure) and reply.code == "not_found":
-                found.add(name)
-        return found
+                absent.add(name)
+        return absent
 
     return inquire(missing) or set()
 

@@ -34,7 +34,7 @@ def data_dir() -> Path:
 
 
 def running() -> Running:
-    """The `up` that runs on the data folder; exits 69 where there is none."""
+    """The `up` that runs on the data folder; exits 69 if none runs."""
     up = DataFolder(data_dir()).running()
     if up is None:
         fail(
@@ -50,7 +50,7 @@ def nats_url() -> str:
 
 
 def http() -> str:
-    """The edge's base URL; empty where another machine's NATS was named, since that does not tell."""
+    """The edge's base URL; empty if the NATS URL is set, since that does not determine it."""
     return "" if settings.read("nats_url", os.environ) else running().http
 
 
@@ -63,7 +63,9 @@ def operator() -> Actor:
 
 
 def ask(operation: Operation[Q, R], request: Q) -> R:
-    """The reply. A failure is printed and ends the program. A change is true everywhere when this returns."""
+    """Sends a request and returns the reply. A failure is printed and ends the program. A change has propagated when
+    this returns.
+    """
     if operation.settles:
         return change(operation, request)[0]
 
@@ -74,7 +76,7 @@ def ask(operation: Operation[Q, R], request: Q) -> R:
 
 
 def change(operation: Operation[Q, R], request: Q) -> tuple[R, Propagation]:
-    """The reply to a change that is true everywhere by now, and how far and how long that went."""
+    """Makes a change, and returns the reply and its propagation."""
 
     async def once(client: Client) -> tuple[R, Propagation] | Failure:
         return await call_and_wait(client, operation.by_operator, request)
@@ -83,7 +85,7 @@ def change(operation: Operation[Q, R], request: Q) -> tuple[R, Propagation]:
 
 
 def create(operation: Operation[Any, CreatedToken], request: CreateToken | RotateToken) -> Creation:
-    """A new token, whose secret has to be shown from here on."""
+    """Creates a token. Its secret must be shown, whatever happens after this returns."""
 
     async def once(client: Client) -> Creation | Failure:
         return await propagation.create(client, operation.by_operator, request)
@@ -92,7 +94,7 @@ def create(operation: Operation[Any, CreatedToken], request: CreateToken | Rotat
 
 
 def try_change(operation: Operation[Q, R], request: Q) -> R | Failure:
-    """The reply to a change that is true everywhere by now, or the rejection."""
+    """Makes a change, and returns the reply after its propagation, or the rejection."""
 
     async def once(client: Client) -> R | Failure:
         result = await call_and_wait(client, operation.by_operator, request)
@@ -102,7 +104,7 @@ def try_change(operation: Operation[Q, R], request: Q) -> R | Failure:
 
 
 def inquire(work: Callable[[Client], Awaitable[T]]) -> T | None:
-    """What the services say; None where none can be asked, which is no fault then."""
+    """Runs a query against the services; None if they cannot be reached, which is not an error here."""
     if not settings.read("nats_url", os.environ) and DataFolder(data_dir()).running() is None:
         return None
     try:

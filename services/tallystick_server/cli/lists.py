@@ -14,7 +14,7 @@ from tallystick.rpc.call import call
 from tallystick_server.cli.connection import or_fail, with_client
 
 LARGEST_PAGE = 200
-"""How many are asked for at once where all are wanted."""
+"""The page size with --all."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ async def _follow(
     *,
     show_all: bool,
 ) -> P | Failure:
-    """Shows pages, and answers the last one."""
+    """Shows pages, and returns the last one."""
     while True:
         page = await call(client, operation.by_operator, request)
         if isinstance(page, Failure):
@@ -86,7 +86,7 @@ async def _follow(
                 or [error.field for error in page.errors] != ["pageSize"]
             ):
                 return page
-            # These are more than one message holds.
+            # The page exceeds the limit of a message.
             request = msgspec.structs.replace(request, page_size=request.page_size // 2)
             continue
         show(page)

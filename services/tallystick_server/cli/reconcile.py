@@ -42,13 +42,13 @@ class _Stopped(Exception):
 
 
 class Finding(NamedTuple):
-    """What is to be said about a stored token, and done about it.
+    """A finding about a stored token, and its repair.
 
     Args:
-        line: where its record stands.
+        line: the line of its record.
         text: what is wrong with it.
         token: its id.
-        changes: what makes it right; None where nothing is to be done, or a person has to decide.
+        changes: the edit that repairs it; None if none is needed, or if the operator has to decide.
         successor: the token that replaced it, whose predecessors are revoked instead of an edit.
     """
 
@@ -100,7 +100,7 @@ def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool)
 
 
 def decide(line: int, token: Token, loss: Loss) -> Finding:
-    """What is to be done about a stored token. Pure."""
+    """Decides how to repair a stored token. Pure."""
     lost = ", ".join(loss.fields)
     done = None
     if token.revoked is not None or token.disabled:
@@ -160,7 +160,7 @@ async def _findings(client: Client, line: int, loss: Loss) -> list[Finding]:
 
 
 async def _repair(client: Client, finding: Finding) -> object:
-    """The reply to what makes it right, or the failure."""
+    """Repairs a token. Returns the reply or the failure."""
     if finding.successor is not None:
         end = RevokeToken(id=finding.successor, only="predecessors", actor=operator())
         return await propagation.call_and_wait(client, REVOKE_TOKEN.by_operator, end)

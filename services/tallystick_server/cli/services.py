@@ -71,7 +71,7 @@ def remove(name: str) -> None:
 
 
 class NatsLogin(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a NATS client needs, each part by itself, since some ignore the credentials in a URL.
+    """The settings of a NATS client, each on its own, since some clients ignore the credentials in a URL.
 
     Args:
         servers: ``nats://host:port`` of each server.
@@ -91,7 +91,7 @@ class NatsLogin(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def login(role: str) -> NatsLogin:
-    """How one of the users logs in to the NATS of the `up` that runs; exits 65 where there is no such user."""
+    """The login of a user to the NATS of the running `up`; exits 65 if the user does not exist."""
     running = connection.running()
     password = _folder().credentials().nats.get(role)
     if password is None or (role in USERS and role not in FOR_OTHERS):

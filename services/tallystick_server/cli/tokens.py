@@ -151,10 +151,10 @@ tokens.add_command(issue, "issue")
 )
 @in_pages
 def list_tokens(*, show_all: bool, as_json: bool, **filters: Any) -> None:
-    """List tokens, newest first; without the revoked ones unless asked for."""
+    """List tokens, newest first. Revoked tokens are listed only with --state revoked."""
 
-    def show(found: TokenPage) -> None:
-        for token in found.tokens:
+    def show(token_page: TokenPage) -> None:
+        for token in token_page.tokens:
             if as_json:
                 click.echo(as_ascii(token))
             else:
@@ -187,17 +187,17 @@ def log(token_id: str, after: str | None) -> None:
 @click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="take this away; may be repeated")
 @click.option("--disable/--enable", "disabled", default=None)
 def edit(token_id: str, **options: Any) -> None:
-    """Change what is given and leave the rest."""
+    """Change the given fields of a token and leave the rest."""
     changes = update(options)
     show_record(ask(EDIT_TOKEN, EditToken(id=token_id, changes=changes, actor=operator())))
 
 
 @tokens.command()
 @token_id
-@click.option("--grace", default=0, show_default=True, help="seconds for which the old secret lives on")
+@click.option("--grace", default=0, show_default=True, help="seconds for which the old secret stays valid")
 @as_json
 def rotate(token_id: str, grace: int, *, as_json: bool) -> None:
-    """Make a token's successor and show it, this once."""
+    """Create a token's successor and print its secret, once."""
     secret = token_format.new_secret()
     created = create(
         ROTATE_TOKEN,
@@ -297,7 +297,7 @@ def inspect(file: Any) -> None:
         click.echo("not a Tallystick token; may be an imported one")
         sys.exit(1)
     else:
-        click.echo("no token: mistyped, cut off, or something else")
+        click.echo("not a token: mistyped, truncated, or something else")
         sys.exit(EX_DATAERR)
 
 
@@ -311,6 +311,6 @@ def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
     else:
         click.echo(value)
     if token is None:
-        fail("it is not known whether the token exists: try it before you rely on it", EX_TEMPFAIL)
+        fail("the reply was lost, so the token may not exist: check it before you use it", EX_TEMPFAIL)
     if created.everywhere is None:
         click.echo("not every edge has confirmed this yet; it takes a lease at most", err=True)

@@ -24,30 +24,30 @@ log = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """Asked to stop, by a signal or because going on makes no sense."""
+    """A request to stop, by a signal or because the service cannot continue."""
 
     def __init__(self) -> None:
         self.requested = asyncio.Event()
         self.exit_code = 0
         self.awaited = False
-        """Whether the service serves: it has come to wait for this."""
+        """Whether the service is ready: it waits for the request to stop."""
 
     def __call__(self, *, exit_code: int = 0) -> None:
         self.exit_code = self.exit_code or exit_code
         self.requested.set()
 
     def unavailable(self) -> None:
-        """Asks to stop because NATS or PostgreSQL is gone for good."""
+        """Requests a stop since NATS or PostgreSQL is permanently unavailable."""
         self(exit_code=EX_UNAVAILABLE)
 
     async def wait(self) -> None:
-        """What a service does once it is ready."""
+        """Waits for the request to stop; a service calls this once it is ready."""
         self.awaited = True
         await self.requested.wait()
 
 
 async def run(service: Callable[[Shutdown], Awaitable[None]], *, grace_s: float = 3) -> int:
-    """Runs one service until SIGTERM or SIGINT and answers the exit code.
+    """Runs one service until SIGTERM or SIGINT and returns the exit code.
 
     Args:
         service: connects, serves until it is told to stop, closes what it opened.

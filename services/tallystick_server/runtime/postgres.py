@@ -84,7 +84,7 @@ async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncI
 
 
 async def patiently(work: Callable[[], Awaitable[T]], *, wait_s: float) -> T:
-    """Does what a service begins with, again and again while PostgreSQL is away or too slow for it. Says so.
+    """Runs a startup step, and retries it while PostgreSQL is unavailable or too slow. Logs a warning if it has to wait.
 
     Args:
         work: what to do. It is called again after it has failed.
@@ -148,7 +148,7 @@ def migrations(folder: Traversable) -> list[Migration]:
 
 
 async def migrate(connection: Connection, schema: str, available: Iterable[Migration]) -> list[Migration]:
-    """Brings the schema up to date in one transaction, under an advisory lock, and answers what it applied.
+    """Brings the schema up to date in one transaction, under an advisory lock, and returns what it applied.
 
     Raises:
         SchemaTooNew: the database knows migrations that this program does not.

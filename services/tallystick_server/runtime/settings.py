@@ -55,16 +55,20 @@ def load(kind: type[S], environment: Mapping[str, str]) -> S:
 
 
 def check_known(kinds: Iterable[type[msgspec.Struct]], environment: Mapping[str, str]) -> None:
-    """Rejects a ``TALLYSTICK_...`` variable that no service knows: a mistyped setting must not pass as unset.
+    """Rejects unknown ``TALLYSTICK_...`` variables: a mistyped setting must not pass as unset.
 
     Raises:
-        SettingsError: there is one. If it is the former name of a setting, the message gives the new one.
+        SettingsError: a variable is unknown. If it is the former name of a setting, the message gives the new one.
     """
-    known = {variable(field.name) for kind in kinds for field in msgspec.structs.fields(kind)}
+    valid_names = {variable(field.name) for kind in kinds for field in msgspec.structs.fields(kind)}
     for name in sorted(environment):
-        if renamed := RENAMED.get(name):
-            raise SettingsError(f"{name} is now called {renamed}")
-        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known and name not in known:
+        if new_name := RENAMED.get(name):
+            raise SettingsError(f"{name} is now called {new_name}")
+        if (
+            name.startswith(PREFIX)
+            and name.removesuffix("_FILE") not in valid_names
+            and name not in valid_names
+        ):
             raise SettingsError(f"{name} is not a setting")
 
 

@@ -17,7 +17,7 @@ MAX_LIVING_SECRETS = 3
 
 
 class Rejected(Exception):
-    """Leaves a transaction so that nothing of it is kept.
+    """Rolls a transaction back, with the rejection.
 
     Args:
         failure: the reply.

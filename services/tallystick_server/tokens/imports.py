@@ -1,4 +1,4 @@
-"""Imports token records in a transaction, and says of each what became of it."""
+"""Imports token records in a transaction, and reports the outcome of each."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ class Result(NamedTuple):
     """What an import did, if it is committed.
 
     Args:
-        reply: what was added and what is to be said about the other records.
+        reply: the tokens that were added, and notices about the other records.
         problems: why records are rejected, by field, as in ``records[3].token.expires``.
     """
 
@@ -27,7 +27,7 @@ class Result(NamedTuple):
 
 
 async def import_records(change: Transaction, request: ImportTokens, now: datetime) -> Result:
-    """Adds every record that may be a token and is none yet. The caller decides whether that is committed."""
+    """Adds every valid record whose token does not exist yet. The caller decides whether that is committed."""
     candidates, notices, problems = _candidates(request.records, now)
     stored = await change.find_by_digests([record.digest for _, record, _ in candidates])
     added: list[str] = []
@@ -92,7 +92,7 @@ async def insert(change: Transaction, record: TokenRecord, accounts: Mapping[str
     Args:
         change: the transaction.
         record: the token.
-        accounts: the accounts that exist and are locked, as `lock_accounts` answers them.
+        accounts: the accounts that exist and are locked, as `lock_accounts` returns them.
 
     Raises:
         AlreadyExists: its digest or id is taken.

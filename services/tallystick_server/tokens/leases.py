@@ -43,7 +43,7 @@ RETAINED_CHANGES = 100_000
 MAX_EDGES = 10_000
 REMIND_S = 0.1
 WAIT_S = 0.5
-"""How long one request to settle waits before it answers "not yet"."""
+"""How long one request to settle waits before it replies that the change has not propagated."""
 
 
 class Holder(NamedTuple):

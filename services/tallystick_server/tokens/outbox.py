@@ -41,7 +41,7 @@ class Outbox:
                 continue
 
     async def _deliver_batch(self) -> bool:
-        """Publishes some announcements and deletes them; answers whether there may be more."""
+        """Publishes some announcements and deletes them. Returns whether there may be more."""
         async with self._pool.acquire(timeout=1) as connection, connection.transaction():
             if not await store.lock(connection):
                 return False

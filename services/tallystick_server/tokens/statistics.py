@@ -1,6 +1,4 @@
-"""Counts the tokens there are, by state and by how soon they expire, for the metrics; and forgets what nobody will
-ask for any more.
-"""
+"""Counts tokens by state and by time to expiry, for the metrics, and deletes outdated rows."""
 
 import asyncio
 from collections.abc import Mapping

@@ -114,7 +114,7 @@ async def edit(change: Transaction, authority: Authority, target: StoredToken, c
 async def disable(
     change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
 ) -> Sequence[str]:
-    """Disables the whole chain, and answers the tokens that this disable covers."""
+    """Disables the whole chain, and returns the tokens that this disable covers."""
     covered = [member for member in chain if not member.is_over and not member.token.disabled]
     authority.require_not_replaced([target, *covered])
     before = [
@@ -134,7 +134,7 @@ async def disable(
 async def enable(
     change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
 ) -> Sequence[str]:
-    """Enables what the same disable covered, and answers these tokens."""
+    """Enables what the same disable covered, and returns these tokens."""
     if not target.token.disabled:
         return []
     covered = [
@@ -212,7 +212,7 @@ async def revoke(
 
 
 async def revoke_account(change: Transaction, rule: Rule, account: str) -> tuple[int, int]:
-    """Revokes every token of an account, and answers how many those were and how many descendants of theirs live on.
+    """Revokes every token of an account, and returns their number and the number of their living descendants.
 
     Raises:
         Rejected: there is no such account, or the actor may not do this.

@@ -45,7 +45,7 @@ async def call(client: Client, operation: Operation[Q, R], request: Q) -> R | Fa
         return Failure(code="unavailable", message="not connected to NATS")
     except (NatsError, OSError, TimeoutError):
         return Failure(code="unavailable", message="no reply over NATS in time", outcome_unknown=True)
-    return answered(message, operation)
+    return decode_reply(message, operation)
 
 
 async def _request_metrics(
@@ -65,7 +65,7 @@ async def _request_metrics(
             await replies.unsubscribe()
 
 
-def answered(message: Msg, operation: Operation[Q, R]) -> R | Failure:
+def decode_reply(message: Msg, operation: Operation[Q, R]) -> R | Failure:
     """The reply or the failure in a message."""
     try:
         if message.headers and message.headers.get("Status") == "503":

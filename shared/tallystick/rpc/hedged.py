@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from tallystick.contracts.operation import Failure, Operation
-from tallystick.rpc.call import Q, R, answered
+from tallystick.rpc.call import Q, R, decode_reply
 
 HEDGE_S = 0.05
 
@@ -56,7 +56,7 @@ class Hedged:
         try:
             await self._client.publish(operation.subject, payload, reply=reply)
             timer = loop.call_later(HEDGE_S, resend)
-            return answered(await future, operation)
+            return decode_reply(await future, operation)
         except (NatsError, OSError, TimeoutError):
             return Failure(code="unavailable", message="no reply over NATS in time")
         finally:

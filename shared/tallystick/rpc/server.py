@@ -160,7 +160,7 @@ class Statistics:
             self.last_error = f"{_status(code)}:{code}"
 
     def replace(self, stats: EndpointStats) -> dict[str, int]:
-        """Puts these numbers in the place of the library's, and answers the rest, for the field ``data``."""
+        """Puts these numbers in the place of the library's, and returns the rest, for the field ``data``."""
         stats.num_requests = self.requests
         stats.num_errors = self.errors
         stats.last_error = self.last_error
@@ -314,7 +314,7 @@ def _is_from_jetstream(message: Msg) -> bool:
 
 
 async def _answer(request: Request, reply: msgspec.Struct) -> str | None:
-    """Sends the reply. Answers the code of the failure that it is, or that took its place; None for a success."""
+    """Sends the reply. Returns the code of the failure that was sent; None for a success."""
     headers = None
     code = reply.code if isinstance(reply, Failure) else None
     if code is not None:

@@ -289,20 +289,20 @@ def explore(rules: Rules) -> tuple[bool, int]:
     without_lease.cache.end_lease()
     without_lease.cache.restart(0)
     without_lease.row = None
-    found: set[tuple[object, ...]] = set()
+    visited: set[tuple[object, ...]] = set()
     beginnings = [[World(rules, changes=2, renewals=0)], [without_lease], [with_lease]]
     while beginnings:
         for waiting in list(beginnings):
             world = waiting.pop()
             if world.wrong:
-                return True, len(found)
+                return True, len(visited)
             key = world.key()
-            if key not in found:
-                found.add(key)
+            if key not in visited:
+                visited.add(key)
                 waiting.extend(world.next())
             if not waiting:
                 beginnings.remove(waiting)
-    return False, len(found)
+    return False, len(visited)
 
 
 def test_no_interleaving_lets_a_revoked_token_in():

@@ -256,7 +256,9 @@ class World:
             yield World.end_window
         if self.committed + 1 < len(self.case.limits) and self.in_force == self.committed:
             yield World.edit
-        if self.committed > self.in_force and not any(isinstance(each, Edited) for each in self.messages):
+        if self.committed > self.in_force and not any(
+            isinstance(message, Edited) for message in self.messages
+        ):
             yield World.settle
         for edge in EDGES:
             yield from self.edge_actions(edge)
@@ -301,11 +303,11 @@ class World:
         return not self.case.all_answer or (
             self.row.recalled == int(self.now)
             and not any(
-                isinstance(each, Recall)
-                or (isinstance(each, Answer) and (each.edge, each.take) not in self.late)
-                or (isinstance(each, Return) and (each.edge, each.request.take) not in self.late)
-                or (isinstance(each, Take) and self.gives_back(each))
-                for each in self.messages
+                isinstance(message, Recall)
+                or (isinstance(message, Answer) and (message.edge, message.take) not in self.late)
+                or (isinstance(message, Return) and (message.edge, message.request.take) not in self.late)
+                or (isinstance(message, Take) and self.gives_back(message))
+                for message in self.messages
             )
         )
 
@@ -396,9 +398,9 @@ class World:
         held = self.held[edge]
         assert held is not None
         return held.pending_since is not None and any(
-            (isinstance(each, Take) and (each.edge, each.request.take) == (edge, held.take))
-            or (isinstance(each, Answer) and (each.edge, each.take) == (edge, held.take))
-            for each in self.messages
+            (isinstance(message, Take) and (message.edge, message.request.take) == (edge, held.take))
+            or (isinstance(message, Answer) and (message.edge, message.take) == (edge, held.take))
+            for message in self.messages
         )
 
     def die(self, edge: int) -> None:
@@ -406,7 +408,7 @@ class World:
         self.held[edge] = None
         self.waiting[edge] = ()
         self.messages = tuple(
-            each for each in self.messages if each.edge != edge or isinstance(each, Take | Return)
+            message for message in self.messages if message.edge != edge or isinstance(message, Take | Return)
         )
 
     def complete(self, message: Answer) -> None:

@@ -18,11 +18,11 @@ KINDS = registry.messages()
 
 
 def faults(value: Any, kind: type[msgspec.Struct] = NewToken) -> dict[str, str]:
-    return {each.field: each.message for each in validation.problems(value, kind, NOW)}
+    return {problem.field: problem.message for problem in validation.problems(value, kind, NOW)}
 
 
 def test_every_fault_is_named_in_the_order_of_the_fields():
-    found = faults(
+    messages = faults(
         {
             "expires": "tomorrow",
             "foo": 1,
@@ -38,7 +38,7 @@ def test_every_fault_is_named_in_the_order_of_the_fields():
             },
         }
     )
-    assert found == {
+    assert messages == {
         "description": "Expected `str`, got `int`: 7",
         "scopes[2]": "Expected `str`, got `int`: 5",
         "metadata": "Expected `object | null`, got `array`",
@@ -54,7 +54,7 @@ def test_every_fault_is_named_in_the_order_of_the_fields():
         "restrictions.addresses[3]": '"here": not an IP address or CIDR network',
         "restrictions.referrers": "empty: leave it out to allow all, or name what is allowed",
     }
-    assert list(found)[:2] == ["description", "scopes[2]"]
+    assert list(messages)[:2] == ["description", "scopes[2]"]
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_the_answer_is_bounded_in_size_and_time():
     began = time.process_time()
     values: list[Any] = [names, {"scopes": [1] * 20_000}, {"restrictions": {"addresses": [[]] * 20_000}}]
     for value in values:
-        found = validation.problems(value, NewToken, NOW)
-        assert len(found) == validation.MAX_ERRORS + 1
-        assert found[-1].field == ""
+        problems = validation.problems(value, NewToken, NOW)
+        assert len(problems) == validation.MAX_ERRORS + 1
+        assert problems[-1].field == ""
     assert time.process_time() - began < 1
 
 

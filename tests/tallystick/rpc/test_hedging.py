@@ -32,15 +32,15 @@ async def test_another_replica_answers_for_one_that_hangs(nats_server):
         await bus.subscribed(tokens)
         hedged = Hedged(edge)
         question = VerifyToken(digest="ab" * 32)
-        found: list[Verdict | Failure] = []
+        replies: list[Verdict | Failure] = []
 
         async def ask() -> None:
             reply = await hedged.call(patient(VERIFY), question)
-            found.append(reply)
+            replies.append(reply)
 
         async with asyncio.timeout(60):
             await asyncio.gather(*(ask() for _ in range(40)))
-    assert not [reply for reply in found if isinstance(reply, Failure)]
+    assert not [reply for reply in replies if isinstance(reply, Failure)]
     assert hung, "some were asked again"
     # Each try finds the one that hangs with even odds: as many in a row as fit into a timeout happen to nobody.
     assert max(hung.values()) < VERIFY.timeout_s / HEDGE_S

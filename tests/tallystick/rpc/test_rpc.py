@@ -196,7 +196,9 @@ async def statistics(operator: Client, endpoint: str) -> dict[str, Any]:
     """What ``$SRV.STATS`` says about one endpoint, once nothing is in hand."""
     while True:
         answer = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=10)).data)
-        (stats,) = (each for each in answer["endpoints"] if each["name"] == endpoint)
+        (stats,) = (
+            endpoint_stats for endpoint_stats in answer["endpoints"] if endpoint_stats["name"] == endpoint
+        )
         if not stats["data"]["in_hand"]:
             return dict(stats)
 

@@ -33,22 +33,25 @@ def users_of(configuration: str) -> dict[str, dict[str, Any]]:
 
 def test_they_are_made_once(tmp_path: Path):
     assert credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
-    made = files(tmp_path)
+    contents = files(tmp_path)
     assert not credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
-    assert files(tmp_path) == made
+    assert files(tmp_path) == contents
 
 
 def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
     credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
-    made = files(tmp_path)
-    users = users_of(made["nats/server.conf"])
+    contents = files(tmp_path)
+    users = users_of(contents["nats/server.conf"])
     assert users.keys() == set(nats_permissions.DEPLOYED)
     for user, login in users.items():
         part = credentials.EVENTS_USERS.get(user)
         own = f"{part}/events_nats_url" if part else f"{user}/nats_url"
-        assert {name for name, text in made.items() if login["password"] in text} == {"nats/server.conf", own}
+        assert {name for name, text in contents.items() if login["password"] in text} == {
+            "nats/server.conf",
+            own,
+        }
     for file in ("prometheus/token", "grafana/admin_password"):
-        assert [name for name, text in made.items() if made[file].strip() in text] == [file]
+        assert [name for name, text in contents.items() if contents[file].strip() in text] == [file]
 
 
 @pytest.mark.parametrize("overlays", [[], ["deploy/compose/tls.yaml"]])
@@ -72,17 +75,17 @@ def test_compose_has_a_volume_for_each_part(tmp_path: Path, overlays: list[str])
 def test_a_cluster_of_nats(tmp_path: Path):
     nodes = ["nats-0.nats", "nats-1.nats"]
     credentials.make(tmp_path, nats="a:1,b:2", postgres="p:5", nodes=nodes)
-    made = files(tmp_path)
-    cluster = json.loads(made["nats/server.conf"])["cluster"]
+    contents = files(tmp_path)
+    cluster = json.loads(contents["nats/server.conf"])["cluster"]
     assert [route.partition("@")[2] for route in cluster["routes"]] == [f"{node}:6222" for node in nodes]
-    assert [url.partition("@")[2] for url in made["edge/nats_url"].strip().split(",")] == ["a:1", "b:2"]
+    assert [url.partition("@")[2] for url in contents["edge/nats_url"].strip().split(",")] == ["a:1", "b:2"]
 
 
 def test_run_again_nats_users_get_what_this_version_needs(tmp_path: Path):
     credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
-    made = files(tmp_path)
+    contents = files(tmp_path)
     file = tmp_path / "nats/server.conf"
-    older = json.loads(made["nats/server.conf"])
+    older = json.loads(contents["nats/server.conf"])
     older["accounts"]["TALLYSTICK"]["users"][0]["permissions"]["publish"]["allow"].pop()
     older["jetstream"]["max_file"] = 1 << 40
     older["accounts"]["TALLYSTICK"]["users"].append({"user": "edge.2", "password": "second"})
@@ -91,7 +94,7 @@ def test_run_again_nats_users_get_what_this_version_needs(tmp_path: Path):
     assert not credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     newer = users_of(file.read_text())
     second = newer.pop("edge.2")
-    assert newer == users_of(made["nats/server.conf"])
+    assert newer == users_of(contents["nats/server.conf"])
     assert second == {**newer["edge"], "user": "edge.2", "password": "second"}
     assert json.loads(file.read_text())["jetstream"]["max_file"] == 1 << 40
 
@@ -113,12 +116,12 @@ def test_what_a_version_without_accounts_made_is_given_them_and_its_stream_is_mo
     (tmp_path / "s/nats").mkdir(parents=True)
     (tmp_path / "s/nats/server.conf").write_text(json.dumps(older))
     credentials.main([str(tmp_path / "s"), "--nats-data", str(data)])
-    made = files(tmp_path / "s")
-    assert "authorization" not in json.loads(made["nats/server.conf"])
-    users = users_of(made["nats/server.conf"])
+    contents = files(tmp_path / "s")
+    assert "authorization" not in json.loads(contents["nats/server.conf"])
+    users = users_of(contents["nats/server.conf"])
     assert users["edge"]["password"] == "edge's"
     assert users["edge"]["permissions"] == nats_permissions.USERS["edge"].permissions
-    assert users["events"]["password"] in made["metrics/events_nats_url"]
+    assert users["events"]["password"] in contents["metrics/events_nats_url"]
     assert (data / "jetstream/EVENTS/streams/TALLYSTICK_EVENTS/meta.inf").exists()
     assert not stream.exists()
     stream.mkdir(parents=True)
@@ -132,15 +135,15 @@ def test_services_are_added_and_removed(tmp_path: Path):
         return files(tmp_path)
 
     run_again()
-    made = run_again("--service", "mailer", "--service", "shop")
-    login = users_of(made["nats/server.conf"])["mailer"]
+    contents = run_again("--service", "mailer", "--service", "shop")
+    login = users_of(contents["nats/server.conf"])["mailer"]
     assert login["permissions"] == nats_permissions.service_user("mailer").permissions
-    assert made["services/mailer/nats_url"] == f"tls://mailer:{login['password']}@nats:4222\n"
-    assert made["services/mailer/authority.pem"] == made["edge/authority.pem"]
-    assert run_again("--service", "mailer") == made
+    assert contents["services/mailer/nats_url"] == f"tls://mailer:{login['password']}@nats:4222\n"
+    assert contents["services/mailer/authority.pem"] == contents["edge/authority.pem"]
+    assert run_again("--service", "mailer") == contents
     credentials.main([str(tmp_path), "--remove-service", "mailer"])
     left = files(tmp_path)
-    assert {name for name in made if name not in left} == {
+    assert {name for name in contents if name not in left} == {
         "services/mailer/nats_url",
         "services/mailer/authority.pem",
     }
@@ -154,24 +157,24 @@ async def test_with_certificates_each_part_is_spoken_to_encrypted_only(tmp_path:
     port = free_port()
     server = f"127.0.0.1:{port}"
     assert credentials.make(tmp_path, nats=server, postgres="db:5432", certificates=CERTIFICATES)
-    made = files(tmp_path)
-    assert urlsplit(made["tokens/database_url"].strip()).query == (
+    contents = files(tmp_path)
+    assert urlsplit(contents["tokens/database_url"].strip()).query == (
         "sslmode=verify-full&sslrootcert=/secrets/authority.pem"
     )
-    authority = made["authority/authority.pem"]
+    authority = contents["authority/authority.pem"]
     for part in ("edge", "tokens", "metrics", "operator", "service", "nats", "prometheus", "proxy"):
-        assert made[f"{part}/authority.pem"] == authority
+        assert contents[f"{part}/authority.pem"] == authority
     keys = [
-        name for name, text in made.items() if "PRIVATE KEY" in text and not name.startswith("authority/")
+        name for name, text in contents.items() if "PRIVATE KEY" in text and not name.startswith("authority/")
     ]
     assert sorted(keys) == [f"{part}/certificate.pem.key" for part in sorted(CERTIFICATES)]
     # HAProxy finds a key beside its certificate by this name.
     ssl.create_default_context().load_cert_chain(tmp_path / "proxy/certificate.pem", tmp_path / keys[-1])
-    settings = made["nats/server.conf"].replace("/secrets/", f"{tmp_path}/nats/")
+    settings = contents["nats/server.conf"].replace("/secrets/", f"{tmp_path}/nats/")
     settings = settings.replace("0.0.0.0:4222", server).replace("/data", f"{tmp_path}/data")
     (tmp_path / "server.conf").write_text(settings)
     process = await embedded_nats.start(tmp_path / "server.conf", port, tmp_path / "log")
-    url = made["operator/nats_url"].strip()
+    url = contents["operator/nats_url"].strip()
     async with bus.connect(url, "operator", wait_s=5, authority=authority) as client:
         assert client.is_connected
     process.kill()
@@ -186,7 +189,7 @@ def test_certificates_are_new_for_other_hosts_and_near_their_end(tmp_path: Path)
         return {name for name in after if before.get(name) != after[name] and "certificate" in name}
 
     credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=CERTIFICATES)
-    made = files(tmp_path)
+    contents = files(tmp_path)
     assert changed(CERTIFICATES) == set()
     moved = CERTIFICATES | {"proxy": "api.example"}
     assert changed(moved) == {"proxy/certificate.pem", "proxy/certificate.pem.key"}
@@ -198,15 +201,15 @@ def test_certificates_are_new_for_other_hosts_and_near_their_end(tmp_path: Path)
     assert changed(moved) == {
         f"{part}/certificate.pem{end}" for part in ("nats", "postgres") for end in ("", ".key")
     }
-    assert files(tmp_path)["edge/authority.pem"] == made["edge/authority.pem"]
+    assert files(tmp_path)["edge/authority.pem"] == contents["edge/authority.pem"]
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_encryption_is_chosen_at_the_first_start(tmp_path: Path, first: bool):
     words = [["--certificate", "nats=nats"], []]
-    for each, status in zip(words if first else words[::-1], (0, 1), strict=True):
+    for arguments, status in zip(words if first else words[::-1], (0, 1), strict=True):
         ended = subprocess.run(
-            [sys.executable, "-m", "tallystick_server.cli.credentials", str(tmp_path / "s"), *each],
+            [sys.executable, "-m", "tallystick_server.cli.credentials", str(tmp_path / "s"), *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,

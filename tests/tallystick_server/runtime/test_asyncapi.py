@@ -28,10 +28,10 @@ def references(part: Any) -> Iterator[str]:
 
 
 def resolve(reference: str) -> Any:
-    found: Any = API
+    value: Any = API
     for key in reference.removeprefix("#/").split("/"):
-        found = found[key]
-    return found
+        value = value[key]
+    return value
 
 
 def test_the_document_is_valid_by_the_schema_of_asyncapi():

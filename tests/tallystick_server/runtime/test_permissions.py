@@ -113,11 +113,11 @@ async def test_an_operator_reads_what_the_nats_command_asks_for(
     info = await ask(f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{STREAM_CONSUMER}")
     assert info["name"] == STREAM_CONSUMER
 
-    found = await ask("$SRV.INFO")
-    assert found["name"] == "tallystick-tokens"
+    info = await ask("$SRV.INFO")
+    assert info["name"] == "tallystick-tokens"
     for verb in ("PING", "INFO", "STATS"):
-        answer = await ask(f"$SRV.{verb}.{found['name']}.{found['id']}")
-        assert (answer["name"], answer["id"]) == (found["name"], found["id"])
+        answer = await ask(f"$SRV.{verb}.{info['name']}.{info['id']}")
+        assert (answer["name"], answer["id"]) == (info["name"], info["id"])
 
 
 CHANGES = {

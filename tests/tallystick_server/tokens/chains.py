@@ -63,16 +63,16 @@ class Caller:
     async def create(self, *scopes: str, by: Held | None = None, **fields: Any) -> Any:
         """A token that was created; or the failure's code."""
         secret = token_format.new_secret()
-        wanted = NewToken(scopes=scopes or ("*",), **fields)
-        made = await self.ask(
-            CREATE_TOKEN, CreateToken, by, token=wanted, digest=secret.digest, hint=secret.hint
+        new_token = NewToken(scopes=scopes or ("*",), **fields)
+        reply = await self.ask(
+            CREATE_TOKEN, CreateToken, by, token=new_token, digest=secret.digest, hint=secret.hint
         )
-        return _held(made, secret.digest)
+        return _held(reply, secret.digest)
 
     async def rotate(self, token: Held, *, by: Held | None = None, grace: int = 3600) -> Any:
         """The successor; or the failure's code."""
         secret = token_format.new_secret()
-        made = await self.ask(
+        reply = await self.ask(
             ROTATE_TOKEN,
             RotateToken,
             by,
@@ -81,7 +81,7 @@ class Caller:
             digest=secret.digest,
             hint=secret.hint,
         )
-        return _held(made, secret.digest)
+        return _held(reply, secret.digest)
 
     async def edit(self, token: Held, *, by: Held | None = None, **changes: Any) -> Any:
         """The edited token; or the failure's code."""
@@ -96,11 +96,11 @@ class Caller:
     async def valid(self, *tokens: Held) -> list[bool]:
         """Of each token whether it is valid now."""
         valid: list[bool] = []
-        for each in tokens:
-            verdict: Any = await call(self._edge, VERIFY, VerifyToken(digest=each.digest))
+        for token in tokens:
+            verdict: Any = await call(self._edge, VERIFY, VerifyToken(digest=token.digest))
             valid.append(verdict.code == "active")
         return valid
 
 
-def _held(made: Any, digest: str) -> Any:
-    return made.code if isinstance(made, Failure) else Held(made.token.id, digest, made.token)
+def _held(reply: Any, digest: str) -> Any:
+    return reply.code if isinstance(reply, Failure) else Held(reply.token.id, digest, reply.token)

@@ -153,7 +153,7 @@ async def test_one_actor_fills_the_audit_no_faster_than_the_bound(
         while "tallystick_rejections_not_audited_total 15\n" not in await exposition(operator):
             await asyncio.sleep(0.1)
     log = await caller.ask(GET_LOG, GetLog, id=target.id)
-    assert [each.action for each in log.changes] == ["token.created"], "attempts displace no change"
+    assert [change.action for change in log.changes] == ["token.created"], "attempts displace no change"
     assert len(log.attempts) == MAX_REJECTIONS_PER_MINUTE + 1
     assert log.attempts[0] == RejectedAttempt(
         time=log.attempts[0].time,

@@ -35,7 +35,7 @@ LIMITS = Restrictions(addresses=("192.0.2.7",), rate_limit=RateLimit(max_request
 async def changes(caller, id_: str) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a token's log with their details, oldest first."""
     log = await caller.ask(GET_LOG, GetLog, id=id_)
-    return [(each.action, each.details) for each in reversed(log.changes)]
+    return [(change.action, change.details) for change in reversed(log.changes)]
 
 
 async def test_each_change_of_a_token_says_what_it_changed(caller):
@@ -120,14 +120,16 @@ async def test_an_account_s_log_outlives_it_and_has_who_tried(caller):
     ).code == "insufficient_scope"
     await caller.ask(DELETE_ACCOUNT, DeleteAccount, account="alice")
     log = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, account="alice")
-    assert [(each.action, each.details) for each in log.changes] == [
+    assert [(change.action, change.details) for change in log.changes] == [
         (
             "account.deleted",
             {"account": "alice", "tokens": 1, "changes": {"name": {"from": "Alice", "to": None}}},
         ),
         ("account.added", {"account": "alice", "changes": {"name": {"from": None, "to": "Alice"}}}),
     ]
-    assert [(each.action, each.actor) for each in log.attempts] == [("account.delete.rejected", lesser.id)]
+    assert [(attempt.action, attempt.actor) for attempt in log.attempts] == [
+        ("account.delete.rejected", lesser.id)
+    ]
     assert log.next is None
 
 
@@ -146,7 +148,7 @@ async def test_who_may_not_see_an_account_does_not_see_its_log(caller):
         reply = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, by, account=account)
         assert reply.code == code, (by, account)
     log = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, bound, account="alice")
-    assert [each.action for each in log.changes] == ["account.added"]
+    assert [change.action for change in log.changes] == ["account.added"]
 
 
 async def test_a_log_of_rows_without_details_is_read(caller, connection):
@@ -186,5 +188,5 @@ async def test_a_token_that_was_revoked_before_its_record_said_by_whom_says_so(c
     await connection.execute("update token set revoked_by = null")
     sql = (files("tallystick_server.tokens") / "migrations" / "0009_lists.sql").read_text()
     await connection.execute(sql.partition("add column revoked_by text;")[2].partition("create index")[0])
-    found = await connection.fetch("select id, revoked_by from token where revoked_by is not null")
-    assert [tuple(row) for row in found] == [(token.id, maker.id)]
+    records = await connection.fetch("select id, revoked_by from token where revoked_by is not null")
+    assert [tuple(row) for row in records] == [(token.id, maker.id)]

@@ -64,16 +64,18 @@ async def replicas(operator) -> dict[str, int]:
     inbox = operator.new_inbox()
     subscription = await operator.subscribe(inbox)
     await operator.publish("$SRV.STATS.tallystick-tokens", reply=inbox)
-    found = {}
+    counts = {}
     try:
         while True:
             message = await subscription.next_msg(timeout=0.3)
             stats = msgspec.json.decode(message.data)
-            found[stats["id"]] = next(
-                each["num_requests"] for each in stats["endpoints"] if each["name"] == "tokens-verify"
+            counts[stats["id"]] = next(
+                endpoint["num_requests"]
+                for endpoint in stats["endpoints"]
+                if endpoint["name"] == "tokens-verify"
             )
     except TimeoutError:
-        return found
+        return counts
     finally:
         await subscription.unsubscribe()
 
@@ -118,10 +120,10 @@ async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, ope
             for _ in range(8)
         )
     )
-    made = [reply for reply in replies if isinstance(reply, CreatedToken)]
-    assert len(made) == 8
-    assert len({reply.token.id for reply in made}) == 1
-    assert sum(not reply.replayed for reply in made) == 1
+    created = [reply for reply in replies if isinstance(reply, CreatedToken)]
+    assert len(created) == 8
+    assert len({reply.token.id for reply in created}) == 1
+    assert sum(not reply.replayed for reply in created) == 1
 
 
 async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator, edge_client):
@@ -219,7 +221,7 @@ async def test_the_schema_is_what_the_migrations_make(connection, database: Data
     assert await tokens_schema.bring_up_to_date(connection) == []
     applied = await connection.fetch("select number, checksum from migration order by number")
     assert [tuple(row) for row in applied] == [
-        (each.number, each.checksum) for each in tokens_schema.wanted_migrations()
+        (migration.number, migration.checksum) for migration in tokens_schema.wanted_migrations()
     ]
 
 

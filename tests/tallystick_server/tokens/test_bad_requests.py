@@ -147,8 +147,8 @@ async def test_each_is_told_what_is_wrong(tokens_service, metrics_service, opera
         operation = each.by_operator if each in ADMINISTRATIVE else each
         client = edge_client if ".edge." in operation.subject else operator
         answer = await client.request(operation.subject, raw, timeout=10)
-        found = json.loads(answer.data)
-        assert found.get("code") == code, (operation.subject, payload, found)
+        failure = json.loads(answer.data)
+        assert failure.get("code") == code, (operation.subject, payload, failure)
         assert answer.headers["Nats-Service-Error"] == code
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

@@ -228,22 +228,22 @@ async def test_descendants_are_listed_and_revoked(caller, duty):
     leaked = await caller.create("api", "orders")
     child = await caller.create("api", "orders", by=leaked)
     grandchild = await caller.create("orders", by=child)
-    taken = await caller.create("orders")
-    rotated = await caller.rotate(taken, by=leaked)
+    replaced = await caller.create("orders")
+    rotated = await caller.rotate(replaced, by=leaked)
     other = await caller.create("orders")
-    below = {child.id, grandchild.id, taken.id, rotated.id}
+    below = {child.id, grandchild.id, replaced.id, rotated.id}
 
     revoked = await caller.revoke(leaked, by=duty)
     assert (revoked.covered, revoked.living_descendants) == ((leaked.id,), 4)
-    assert await caller.valid(child, grandchild, taken, rotated, other) == [True] * 5
+    assert await caller.valid(child, grandchild, replaced, rotated, other) == [True] * 5
     listed = await caller.revoke(leaked, by=duty, descendants=True, dry_run=True)
     assert (listed.deleted, set(listed.descendants)) == (False, below)
-    assert await caller.valid(child, grandchild, taken, rotated, other) == [True] * 5
+    assert await caller.valid(child, grandchild, replaced, rotated, other) == [True] * 5
     revoked = await caller.revoke(leaked, by=duty, descendants=True)
     assert (set(revoked.descendants), revoked.living_descendants) == (below, 0)
-    assert await caller.valid(child, grandchild, taken, rotated, other) == [False] * 4 + [True]
-    found = await caller.ask(LIST_TOKENS, ListTokens, created_by=leaked.id, state="revoked")
-    assert {each.id for each in found.tokens} == {child.id, rotated.id}
+    assert await caller.valid(child, grandchild, replaced, rotated, other) == [False] * 4 + [True]
+    token_page = await caller.ask(LIST_TOKENS, ListTokens, created_by=leaked.id, state="revoked")
+    assert {token.id for token in token_page.tokens} == {child.id, rotated.id}
 
 
 async def test_revoking_descendants_needs_the_scope_also_of_one_s_own(caller, duty):

@@ -146,10 +146,10 @@ async def test_missing_accounts_are_created_with_their_tokens_or_not_at_all(toke
 
 async def test_no_account_is_created_for_a_record_that_is_rejected(tokens_service, operator):
     await imported(operator, record(1))
-    taken = {**record(2, account="a"), "id": record(1)["id"]}
+    duplicate = {**record(2, account="a"), "id": record(1)["id"]}
     reply = await imported(
         operator,
-        taken,
+        duplicate,
         record(3, account="no name", scopes=["api"]),
         create_accounts=True,
         skip_rejected=True,

@@ -202,12 +202,12 @@ async def test_a_rotated_token_neither_is_active_nor_expires(tokens_service, ope
 
 async def rotate(operator, id_: str) -> None:
     secret = token_format.new_secret()
-    made = await call(
+    created = await call(
         operator,
         ROTATE_TOKEN.by_operator,
         RotateToken(id=id_, digest=secret.digest, hint=secret.hint, grace=3600, actor=Actor(name="test")),
     )
-    assert isinstance(made, CreatedToken), made
+    assert isinstance(created, CreatedToken), created
 
 
 async def test_only_tokens_in_use_that_were_made_for_longer_are_a_reason_to_act(

@@ -94,12 +94,12 @@ async def state(connection: asyncpg.Connection) -> list[Any]:
 def question(operation: Operation[Any, Any], token: Token, digest: str) -> dict[str, Any]:
     """What somebody would ask who wants to change or see this token, with a digest of their own."""
     fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
-    asked = dict(QUESTIONS[operation.subject])
+    request = dict(QUESTIONS[operation.subject])
     if "id" in fields:
-        asked["id"] = token.id
-    if ("digest" in fields and "id" not in asked) or operation is ROTATE_TOKEN:
-        asked["digest"] = digest
-    return asked
+        request["id"] = token.id
+    if ("digest" in fields and "id" not in request) or operation is ROTATE_TOKEN:
+        request["digest"] = digest
+    return request
 
 
 async def test_without_a_token_an_edge_changes_and_sees_nothing(

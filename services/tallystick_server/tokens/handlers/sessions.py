@@ -1,6 +1,5 @@
-"""The dashboard's sessions. A session is a secret that only the browser holds, and acts for a token: the answer to every
-question about it is what that token is at that moment. It ends for good with its token, and with every change that takes
-something away from that.
+"""The dashboard's sessions. A session is a secret that only the browser holds, and acts for a token: its verdict is that
+of its token at that moment. It ends for good with its token, and with every change that narrows the token.
 """
 
 from tallystick.contracts.messages import Ack

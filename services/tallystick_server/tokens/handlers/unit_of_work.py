@@ -54,8 +54,8 @@ _KEY = re.compile(rf"[\x21-\x7e]{{1,{rules.MAX_IDEMPOTENCY_KEY}}}", re.ASCII)
 
 class UnitOfWork:
     """Args:
-    store: where tokens are.
-    leases: who has to be notified when they change.
+    store: the tokens.
+    leases: the edges to notify of changes.
     announced: called after a change was committed, so that its event is sent at once.
     recorder: where rejected attempts are counted that the audit does not take.
     """
@@ -98,7 +98,7 @@ class UnitOfWork:
         return reply
 
     async def read(self, actor: Actor, work: Callable[[Authority], Awaitable[R | Failure]]) -> R | Failure:
-        """Answers a question of somebody who may ask it."""
+        """Runs a query for an actor who is authorized for it."""
         try:
             return await work(await self.store.authority(actor))
         except Rejected as rejected:
@@ -153,7 +153,7 @@ def on_both_subjects(handlers: Mapping[Operation[Any, Any], Handler]) -> Handler
 
 
 class DryRun(Exception):
-    """Leaves a transaction so that nothing of it is kept, with what it would have answered."""
+    """Rolls a transaction back, with the reply that it would have given."""
 
     def __init__(self, reply: msgspec.Struct) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def undo_dry_run(*, dry_run: bool, reply: msgspec.Struct) -> None:
 
 
 def _rejection(holder: StoredToken, rule: Rule, request: Any, code: str) -> Rejection:
-    """What the audit keeps of a rejected attempt."""
+    """The audit's record of a rejected attempt."""
     token_id: str | None = getattr(request, "id", None)
     new: NewToken | None = getattr(request, "token", None)
     account: str | None = new.account if new is not None else getattr(request, "account", None)
@@ -195,7 +195,7 @@ async def _once(
     request: Any,
     work: Callable[[Transaction], Awaitable[R]],
 ) -> R:
-    """What the work answers, or answered to the same Idempotency-Key before."""
+    """The reply of the work, or the stored reply to the same Idempotency-Key."""
     key: str | None = request.idempotency_key
     if key is None:
         return await work(change)
@@ -226,7 +226,7 @@ async def _once(
 
 
 def _fingerprint(request: Any) -> bytes:
-    """What makes two requests the same: everything but the fresh secret's traces and who asks over which way."""
+    """The fingerprint of a request: of everything but the new secret's traces and the actor."""
     fields: Mapping[str, Any] = msgspec.structs.asdict(request)
     ignored = {"digest", "hint", "actor", "idempotency_key"}
     # What is left out of a request is left out here, so that a new field does not make an older request another.

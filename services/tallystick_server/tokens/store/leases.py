@@ -22,7 +22,7 @@ class LeaseRows:
         self._pool = pool
 
     async def grant(self, edge: str, seconds: float, seq: int) -> int:
-        """Grants or renews a lease. Answers the latest change."""
+        """Grants or renews a lease. Returns the latest change."""
         # Two statements, each its own transaction: a change committed before the second is seen here, and a change
         # committed after the first sees this lease.
         await self._pool.execute(

@@ -103,7 +103,7 @@ class Store:
             return Authority(actor, await holder(connection, actor))
 
     async def audit_rejection(self, rejection: Rejection) -> bool:
-        """Stores a rejected attempt in the audit, unless the actor has too many of them; answers whether it did."""
+        """Stores a rejected attempt in the audit, unless the actor has too many of them. Returns whether it did."""
         actor = rejection.holder.token.id
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
             # Counted and added by one transaction at a time for each actor, over all replicas.

@@ -12,5 +12,5 @@ def wanted_migrations() -> list[Migration]:
 
 
 async def bring_up_to_date(connection: Connection) -> list[Migration]:
-    """Migrates this service's schema and answers what that applied."""
+    """Migrates this service's schema and returns the migrations that it applied."""
     return await migrate(connection, SCHEMA, wanted_migrations())

@@ -63,7 +63,7 @@ class Transaction:
         self._numbered: dict[str, None] = {}
         self._announced: list[tuple[str, msgspec.Struct]] = []
         self.changed: list[TokenChange] = []
-        """What the edges have to forget once this is committed."""
+        """The changes to announce to the edges after the commit."""
 
     @property
     def authority(self) -> Authority:
@@ -74,7 +74,7 @@ class Transaction:
     # Who acts
 
     async def authenticate(self) -> Authority:
-        """Finds out who acts. Without a lock: `lock` does it again.
+        """Authenticates the actor, without a lock: `lock` does it again.
 
         Raises:
             Rejected: the actor's credential is not valid.
@@ -111,8 +111,7 @@ class Transaction:
     # Idempotency
 
     async def replay(self, operation: str, key: str, request: bytes) -> str | None:
-        """What was answered to this key before, as JSON; None the first time. A request with the same key that
-        is under way elsewhere is waited for.
+        """The stored reply to this key, as JSON; None the first time. Waits for a concurrent request with the same key.
 
         Raises:
             KeyReused: that was another request.
@@ -276,7 +275,7 @@ class Transaction:
         return {row["digest"].hex(): KnownToken(row["id"], row["revoked"]) for row in records}
 
     async def existing_ids(self, ids: Sequence[str]) -> set[str]:
-        """Those of these ids that tokens have."""
+        """The ids, of these, that tokens have."""
         return {
             row["id"] for row in await self._connection.fetch("select id from token where id = any($1)", ids)
         }
@@ -408,7 +407,7 @@ class Transaction:
     # Sessions
 
     async def begin_session(self, session: str, link: str | None) -> bool:
-        """Begins a session of the token that acts, and uses up the link it came with; answers whether that was there.
+        """Begins a session of the token that acts, and uses up the link it came with. Returns whether the link was valid.
 
         Args:
             session: the digest of the session's secret.
@@ -438,7 +437,7 @@ class Transaction:
         return True
 
     async def make_link(self, id: str, link: str, seconds: int) -> bool:  # noqa: A002  # the field's name
-        """Stores a link that signs in as a token; answers whether the token is active."""
+        """Stores a link that signs in as a token. Returns whether the token is active."""
         is_active = await self._connection.fetchval(
             f"""
             insert into sign_in_link (digest, token, expires)
