@@ -293,7 +293,7 @@ def _in_time(receive: Receive) -> Receive:
             raise ProblemError("request_timeout", headers=request_limits.CLOSE) from None
         # Before the body's end this is a client that left or one whose chunks cannot be read.
         if message["type"] == "http.disconnect":
-            raise ProblemError("bad_request", "the body ended before its end", headers=request_limits.CLOSE)
+            raise ProblemError("bad_request", "the request body is incomplete", headers=request_limits.CLOSE)
         return message
 
     return receiving
