@@ -1,4 +1,4 @@
-"""What goes on: the same facts as `/metrics` has, and the stored counts of the last hour."""
+"""The overview page: the metrics of `/metrics`, and the stored counts of the last hour."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,30 +18,34 @@ MINUTES = 60
 
 
 class Facts:
-    """What `/metrics` shows, by name; a counter's without its ``_total``."""
+    """The metrics of `/metrics` by name; those of counters without ``_total``."""
 
     def __init__(self, exposition: str) -> None:
         self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
         for family in text_string_to_metric_families(exposition):
             for sample in family.samples:
-                # The parser gives every counter the ending that the original's do not have.
+                # The parser appends _total to every counter, also to those of the original, which have no such suffix.
                 name = family.name if sample.name == f"{family.name}_total" else sample.name
                 self._samples.setdefault(name, []).append((sample.labels, sample.value))
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of what has these labels."""
-        return sum(value for found, value in self._samples.get(name, ()) if labels.items() <= found.items())
+        """The sum of the samples with these labels."""
+        return sum(
+            value
+            for sample_labels, value in self._samples.get(name, ())
+            if labels.items() <= sample_labels.items()
+        )
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """The sums by one label, the greatest first."""
+        """The sums by one label, largest first."""
         sums: dict[str, float] = {}
         for labels, value in self._samples.get(name, ()):
             if label in labels:
                 sums[labels[label]] = sums.get(labels[label], 0) + value
-        return dict(sorted(sums.items(), key=lambda each: -each[1]))
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
     def quantile(self, name: str, share: float) -> float | None:
-        """An upper bound of a histogram's quantile, in seconds; None where nothing was measured."""
+        """An upper bound of a histogram's quantile, in seconds; None without observations."""
         total = self.value(f"{name}_count")
         for labels, count in self._samples.get(f"{name}_bucket", ()):
             if total and count >= share * total:
@@ -50,23 +54,23 @@ class Facts:
 
 
 class Checks(NamedTuple):
-    """Judged requests of the last hour, by minute and by result."""
+    """Token checks of the last hour, by minute and by result."""
 
     accepted: Sequence[int]
     rejected: Sequence[int]
     reasons: dict[str, int]
 
     def per_second(self, minutes: Sequence[int]) -> float:
-        """Over the last whole minute."""
+        """The rate over the last whole minute."""
         return minutes[-2] / 60
 
 
 @shows("/admin")
 async def overview(request: HTMXRequest) -> Page:
-    """What goes on, or the part of it that is fetched again and again.
+    """The overview page, or for htmx its refreshed part.
 
-    Where the metrics service does not answer, the whole page says so and shows the rest; the part is rejected, so
-    that the browser keeps the one it has and says how old that is.
+    If the metrics service does not reply, the page says so and shows the rest. A refresh fails instead, so that the
+    browser keeps the previous values and shows their age.
     """
     try:
         exposition, history = await asyncio.gather(
@@ -99,7 +103,7 @@ def _checks(history: History) -> Checks:
     accepted = by_result.pop("ok", (0,) * MINUTES)
     rejected = [sum(column) for column in zip((0,) * MINUTES, *by_result.values(), strict=True)]
     reasons = {name: sum(counts) for name, counts in by_result.items() if sum(counts)}
-    return Checks(accepted, rejected, dict(sorted(reasons.items(), key=lambda each: -each[1])))
+    return Checks(accepted, rejected, dict(sorted(reasons.items(), key=lambda item: -item[1])))
 
 
 HANDLERS: Handlers = [overview, unknown]

@@ -61,11 +61,11 @@ def shown(exposition: str) -> dict[str, str]:
 
 
 def test_the_overview_warns_and_claims_nothing_that_was_not_measured():
-    assert shown(EXPOSITION)["Edges"] == "warn 3 2 hold a lease"
-    assert shown(EXPOSITION)["A revocation takes"] == "under 100 milliseconds 99 of 100"
-    assert shown(SLOW)["A revocation takes"] == "– 99 of 100"
-    assert shown(UNUSED)["A revocation takes"] == "– none yet"
-    assert shown(EXPOSITION.replace("lease 2", "lease 3"))["Edges"] == "3 all hold a lease"
-    assert shown("")["Not counted yet"] == "0 events"
-    assert shown("tallystick_stream_lag_events 10001")["Not counted yet"] == "warn 10,001 events"
+    assert shown(EXPOSITION)["Edges"] == "warn 3 2 with a lease"
+    assert shown(EXPOSITION)["Revocation p99"] == "under 100 milliseconds"
+    assert shown(SLOW)["Revocation p99"] == "–"
+    assert shown(UNUSED)["Revocation p99"] == "– no data"
+    assert shown(EXPOSITION.replace("lease 2", "lease 3"))["Edges"] == "3 all have a lease"
+    assert shown("")["Event backlog"] == "0 events"
+    assert shown("tallystick_stream_lag_events 10001")["Event backlog"] == "warn 10,001 events"
     assert shown("unresponsive_workers 1")["Threads"] == "warn 0 1 unresponsive"
