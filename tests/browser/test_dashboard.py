@@ -383,7 +383,5 @@ def test_without_script_everything_works_as_well(visit, up: Up):
     page.get_by_role("link", name="no script").click()
     page.get_by_role("link", name="Revoke").click()
     page.get_by_role("button", name="Revoke").click()
-    expect(page.get_by_role("status")).to_contain_text(
-        "1 secret of its rotation chain is rejected on 1 edge"
-    )
+    expect(page.get_by_role("status")).to_contain_text("1 secret of its rotation chain is rejected on 1 edge")
     assert status(up, secret) == 401
