@@ -183,15 +183,15 @@ async def test_a_renewed_certificate_is_used_without_a_restart(certificates: Pat
     ("kind", "content", "says"),
     [
         ("key", "nats.key", "is not the key of"),
-        ("key", "text", "is no key"),
-        ("key", "empty", "is no key"),
-        ("key", "edge.pem", "is no key"),
+        ("key", "text", "is not a PEM private key"),
+        ("key", "empty", "is not a PEM private key"),
+        ("key", "edge.pem", "is not a PEM private key"),
         ("key", "encrypted", "without a pass phrase"),
         ("key", "missing", "cannot be read: No such file"),
         ("key", "folder", "cannot be read: Is a directory"),
-        ("pem", "text", "is no certificate"),
-        ("pem", "empty", "is no certificate"),
-        ("pem", "edge.key", "is no certificate"),
+        ("pem", "text", "is not a PEM certificate"),
+        ("pem", "empty", "is not a PEM certificate"),
+        ("pem", "edge.key", "is not a PEM certificate"),
         ("pem", "missing", "cannot be read: No such file"),
     ],
 )
@@ -249,7 +249,7 @@ async def alive(client: httpx.AsyncClient, base: str) -> bool:
 def test_a_certificate_needs_its_key(certificates: Path):
     ended = run("serve", "edge", nats_url="nats://127.0.0.1:1", tls_cert_file=f"{certificates}/edge.pem")
     assert ended.returncode == 78
-    assert "belong together" in ended.stderr
+    assert "must be set together" in ended.stderr
 
 
 @pytest.mark.parametrize("logs", ["text", "json"])

@@ -1,4 +1,4 @@
-"""The edge as an ASGI application: connects to NATS when it starts, and answers 503 until that is there."""
+"""The edge as an ASGI application. It connects to NATS when it starts, and responds with 503 until it is connected."""
 
 import os
 import re
@@ -50,7 +50,7 @@ _TYPE = re.compile(r":\w+(?=})")  # of a path parameter
 
 
 def create_app(settings: Settings) -> ASGIApp:
-    """The whole edge: the routes behind the authentication middleware, and around that what is configured."""
+    """The whole edge: the routes, the authentication middleware, and around it CORS and the access log if configured."""
     app: ASGIApp = authenticated(settings, routes(settings))
     if origins := settings.allowed_origins():
         app = Cors(app, origins)
@@ -68,8 +68,8 @@ def authenticated(settings: Settings, app: Litestar) -> AuthenticationMiddleware
     return AuthenticationMiddleware(app, verifier, proxies, public_paths(app), counter)
 
 
-def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
-    """The edge's routes, and others, to be served behind the authentication middleware."""
+def routes(settings: Settings, *extra: HTTPRouteHandler) -> Litestar:
+    """The edge's routes and extra ones, to be served behind the authentication middleware."""
 
     @asynccontextmanager
     async def connected(app: Litestar) -> AsyncIterator[None]:
@@ -97,7 +97,7 @@ def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
         *prometheus_route.HANDLERS,
         *(reference.HANDLERS if settings.docs else ()),
         *(DASHBOARD if settings.dashboard else ()),
-        *others,
+        *extra,
     ]
     app = Litestar(
         [_options(handlers), *handlers],
@@ -106,7 +106,7 @@ def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
         lifespan=[connected],
         exception_handlers={Exception: errors.answer},
         template_config=TEMPLATES,
-        openapi_config=None,  # ours says more: see `tallystick_server.edge.api`
+        openapi_config=None,  # replaced by a more detailed one, see `tallystick_server.edge.api.openapi`
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
@@ -119,7 +119,7 @@ def routes(settings: Settings, *others: HTTPRouteHandler) -> Litestar:
 
 
 def _report(producer: Producer, verifier: Verifier, counter: RequestCounter) -> None:
-    """Has reported what this edge counts and measures."""
+    """Registers the edge's gauges, and reports its counters with the producer's reports."""
 
     def count_decisions() -> None:
         usage = verifier.usage
@@ -138,34 +138,36 @@ def _report(producer: Producer, verifier: Verifier, counter: RequestCounter) -> 
 
 
 def _options(handlers: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
-    """Answers OPTIONS on every path that does not do so itself, with no data and to anyone.
+    """A route that responds to OPTIONS on every path without a handler for it. It needs no token and returns no data.
 
-    Litestar's own answer names the methods of one handler only where a path has several.
+    Litestar's own response lists the methods of only one handler, even if a path has several.
     """
     methods: dict[str, set[str]] = {}
     for handler in handlers:
         for path in handler.paths:
-            offered = methods.setdefault(_TYPE.sub("", path), {"OPTIONS"})
-            offered |= handler.http_methods
-            offered |= {"HEAD"} if "GET" in offered else set()
-    answered = {path for each in handlers if "OPTIONS" in each.http_methods for path in each.paths}
+            allowed = methods.setdefault(_TYPE.sub("", path), {"OPTIONS"})
+            allowed |= handler.http_methods
+            allowed |= {"HEAD"} if "GET" in allowed else set()
+    with_options = {
+        path for handler in handlers if "OPTIONS" in handler.http_methods for path in handler.paths
+    }
 
     @route(
-        sorted({path for each in handlers for path in each.paths} - answered),
+        sorted({path for handler in handlers for path in handler.paths} - with_options),
         http_method=HttpMethod.OPTIONS,
         requires=PUBLIC,
         status_code=204,
         include_in_schema=False,
     )
     async def options(request: HttpRequest) -> Response[None]:
-        offered = methods[request.scope["path_template"]]
-        return Response(None, status_code=204, headers={"allow": ", ".join(sorted(offered))})
+        allowed = methods[request.scope["path_template"]]
+        return Response(None, status_code=204, headers={"allow": ", ".join(sorted(allowed))})
 
     return options
 
 
 class _StopThisWorker(Shutdown):
-    """Ends a worker whose NATS connection is closed for good. Its supervisor starts another one."""
+    """Stops a worker whose NATS connection is permanently closed. The supervisor starts a new one."""
 
     def __call__(self, *, exit_code: int = 0) -> None:
         super().__call__(exit_code=exit_code)

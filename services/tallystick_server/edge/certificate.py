@@ -1,4 +1,4 @@
-"""The edge's own certificate: checked before it is used, and followed when it is renewed."""
+"""The edge's TLS certificate: validated before it is used, and reloaded when it is renewed."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from tallystick_server.runtime.settings import SettingsError, variable
 
 log = logging.getLogger(__name__)
 
-WATCHED_S = 1.0
+POLL_INTERVAL_S = 1.0
 _NOT_YET_VALID, _EXPIRED = 9, 10
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
@@ -20,11 +20,11 @@ State = tuple[tuple[int, int, int], ...] | None
 
 
 class Pair(NamedTuple):
-    """A certificate chain and its key that belong together, as files in memory, whatever becomes of those on disk.
+    """A certificate chain and its matching key, copied into memory so that changes on disk do not affect them.
 
     Args:
-        chain: its descriptor, inherited by forked processes.
-        key: likewise.
+        chain: the file descriptor of the chain, inherited by forked processes.
+        key: the file descriptor of the key, likewise.
     """
 
     chain: int
@@ -40,16 +40,16 @@ class Pair(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """Files in PEM: the chain, this server's certificate first, and its key."""
+    """The PEM files of a certificate chain, with the server's certificate first, and of its key."""
 
     chain: Path
     key: Path
 
     def load(self) -> Pair:
-        """Logs a warning if the certificate is not valid now: it is served nevertheless, until it is renewed.
+        """Reads the files. Logs a warning if the certificate is currently not valid; it is served nevertheless.
 
         Raises:
-            SettingsError: the files cannot be read, hold no certificate and key, or do not belong together.
+            SettingsError: the files cannot be read, are not a certificate and a key, or do not match.
         """
         chain, key = _read("tls_cert_file", self.chain), _read("tls_key_file", self.key)
         pair = Pair(_in_memory(chain), _in_memory(key))
@@ -70,30 +70,30 @@ class Certificate(NamedTuple):
             client.load_verify_locations(chain)
         except ssl.SSLError:
             raise SettingsError(
-                f"{variable('tls_cert_file')}: {self.chain} is no certificate (PEM)"
+                f"{variable('tls_cert_file')}: {self.chain} is not a PEM certificate"
             ) from None
         try:
-            # Without a pass phrase OpenSSL would ask for one at the terminal.
+            # Without a password callback, OpenSSL would prompt at the terminal.
             server.load_cert_chain(chain, key, password=lambda: "")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 fault = f"{self.key} is not the key of {self.chain}"
             else:
-                fault = f"{self.key} is no key (PEM, without a pass phrase)"
+                fault = f"{self.key} is not a PEM private key without a passphrase"
             raise SettingsError(f"{variable('tls_key_file')}: {fault}") from None
-        if reason := _fault_in_time(server, client):
+        if reason := _validity_fault(server, client):
             log.warning("%s: %s; clients will reject it", self.chain, reason)
 
     def watch(self, renewed: Callable[[Pair], None]) -> None:
         """Calls ``renewed`` whenever the files have changed and can be used. Never returns."""
-        used = seen = self._state()
+        loaded = current = self._state()
         while True:
-            time.sleep(WATCHED_S)
-            # The two are seldom replaced in the same moment: they are read when they have come to rest.
-            before, seen = seen, self._state()
-            if seen == used or seen != before:
+            time.sleep(POLL_INTERVAL_S)
+            # The two files are rarely replaced at the same moment, so they are read once they stop changing.
+            previous, current = current, self._state()
+            if current == loaded or current != previous:
                 continue
-            used = seen
+            loaded = current
             try:
                 pair = self.load()
             except SettingsError as error:
@@ -104,10 +104,10 @@ class Certificate(NamedTuple):
 
     def _state(self) -> State:
         try:
-            found = (self.chain.stat(), self.key.stat())
+            stats = (self.chain.stat(), self.key.stat())
         except OSError:
             return None
-        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in found)
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
 def _read(name: str, path: Path) -> bytes:
@@ -124,13 +124,13 @@ def _in_memory(content: bytes) -> int:
     return descriptor
 
 
-def _fault_in_time(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
-    """What a client that trusts this very certificate finds wrong with its time."""
+def _validity_fault(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
+    """Why a client that trusts this certificate rejects its validity period; None if it accepts it."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    theirs = server.wrap_bio(to_server, to_client, server_side=True)
-    ours = client.wrap_bio(to_client, to_server)
+    server_side = server.wrap_bio(to_server, to_client, server_side=True)
+    client_side = client.wrap_bio(to_client, to_server)
     for _ in range(4):
-        for side in (ours, theirs):
+        for side in (client_side, server_side):
             try:
                 side.do_handshake()
             except ssl.SSLWantReadError:

@@ -1,4 +1,4 @@
-"""The HTTP server around the edge: granian, in as many worker processes as asked for."""
+"""The edge's HTTP server: granian with the configured number of worker processes."""
 
 import asyncio
 import multiprocessing
@@ -29,21 +29,23 @@ from tallystick_server.runtime.settings import load
 
 HEADER_TIMEOUT_MS = 8_000
 BACKLOG = 4096
-"""How many connections wait to be accepted, as far as the system allows."""
+"""Maximum number of connections that wait to be accepted; the system may allow less."""
 UNREAD_MS = 15_000
-"""How long a client may let what it asked for lie: with requests sent ahead, it would occupy its connection for ever."""
+"""Maximum time a response may stay unread before the connection is closed. Otherwise a client that pipelines requests and
+reads nothing would occupy a connection for ever.
+"""
 DRAIN_S = 0.5
-"""How long a worker that ends waits for requests on the connections it has just accepted."""
-KEPT_PAIRS = 2
-"""How many certificates stay open: a worker that is being started may still read the one before."""
+"""How long a stopping worker waits for requests on the connections it has just accepted."""
+MAX_OPEN_PAIRS = 2
+"""How many certificates stay open: a worker that is starting may still read the previous one."""
 OTHER_FILES = 200
-"""What a process has open besides its connections, at most."""
+"""Maximum number of files that a process opens besides its connections."""
 
 
 class _Server(MPServer):
-    """granian with one listening socket for all workers, and a certificate that can be replaced.
+    """granian with one listening socket for all workers, and with a replaceable certificate.
 
-    By itself it opens a socket for each, and the connections that wait in it are reset when that worker is replaced.
+    By default granian opens a socket for each worker, and replacing a worker resets the connections waiting in its socket.
     """
 
     def __init__(self, listener: socket.socket, **options: Any) -> None:
@@ -56,14 +58,14 @@ class _Server(MPServer):
         self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[assignment, call-arg]
 
     def use(self, pair: Pair, oldest: SSLProtocols) -> None:
-        """The certificate of the workers that are started from now on."""
+        """Sets the certificate of the workers that start from now on."""
         self.ssl_ctx = (True, *pair.paths, None, str(oldest), None, [], False)  # type: ignore[assignment]
         self._pairs.append(pair)
-        if len(self._pairs) > KEPT_PAIRS:
+        if len(self._pairs) > MAX_OPEN_PAIRS:
             self._pairs.pop(0).close()
 
     def replace_workers(self) -> None:
-        """One after the other, each when its successor has had time to start."""
+        """Replaces the workers one by one, each after its successor has had time to start."""
         self.signal_handler_reload()  # type: ignore[no-untyped-call]
 
 
@@ -71,23 +73,23 @@ def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: the trusted proxies are no networks, the CORS origins are no origins, the access log cannot be
-            written, or the certificate cannot be used.
-        Unavailable: the address is taken, or not this machine's.
+        SettingsError: the trusted proxies or the CORS origins are invalid, the access log cannot be written, or the
+            certificate cannot be used.
+        Unavailable: the address is in use or does not belong to this machine.
     """
-    settings.trusted_networks()  # rejected here, not in each worker
+    settings.trusted_networks()  # validated here once, not in each worker
     settings.allowed_origins()
     settings.access_log_file()
     certificate = settings.certificate_files()
     listener = resolve(settings.host, settings.port).open()
-    # The connections inherit it: the kernel ends one whose client takes nothing any more.
+    # Connections inherit this: the kernel closes one whose client reads nothing.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
     listener.listen(BACKLOG)
     server = _Server(
         listener,
         workers=settings.workers,
-        # What granian calls so bounds the connections, idle ones too: its default of 1024 among all workers would let
-        # that many strangers keep everyone else out.
+        # granian's backpressure limits the connections, including idle ones. With its default of 1024 for all workers,
+        # as many idle connections would block all other clients.
         backpressure=_connections(settings.max_connections),
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
@@ -104,17 +106,19 @@ def run(settings: Settings) -> None:
             server.use(pair, oldest)
             server.replace_workers()
 
-        # Before it is read, so that no change is missed.
+        # Watched before it is read, so that no change is missed.
         threading.Thread(target=certificate.watch, args=(renewed,), daemon=True).start()
         server.use(certificate.load(), oldest)
-    # Its own loader imports from the current folder.
+    # granian's own loader would import from the current folder.
     server.serve(target_loader=worker, wrap_loader=False)
 
 
-def _connections(wanted: int) -> int:
-    """As many as wanted, or as the system lets a process have. The workers inherit the limit that is raised here."""
+def _connections(max_connections: int) -> int:
+    """The number of connections that the system allows, at most the given one. Raises the limit of open files, which
+    the workers inherit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = wanted + OTHER_FILES
+    files = max_connections + OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         files = min(files, hard)
     if soft != resource.RLIM_INFINITY:
@@ -132,35 +136,34 @@ def worker() -> ASGIApp:
         number = _worker_number(settings.workers)
         settings = msgspec.structs.replace(settings, thread=worker_thread(settings.thread, number))
     loop = asyncio.get_event_loop()
-    # Runs with the loop, when granian has set its own handlers.
+    # Runs once the loop runs, after granian has set its own handlers.
     loop.call_soon(loop.add_signal_handler, signal.SIGTERM, _retire, loop, settings.port)
     return create_app(settings)
 
 
 def _worker_number(workers: int) -> int:
-    """Which of the workers this process is, from 1; one that takes another's place has its number. granian itself tells
-    no application.
+    """The number of this worker, from 1; a replacement has the number of the worker it replaces. granian does not pass
+    it to applications.
     """
     started: int = multiprocessing.current_process()._identity[-1]  # noqa: SLF001
     return 1 + (started - 1) % workers
 
 
 def _retire(loop: asyncio.AbstractEventLoop, port: int) -> None:
-    """Stop accepting, and only then have granian end this worker: it closes connections whose request has not come
-    yet. The other workers, and the one that replaces this one, accept what waits in the common socket.
+    """Stops accepting connections, and then has granian stop this worker: granian closes connections without a request.
+    The other workers, and the replacement of this one, accept the connections that wait in the shared socket.
     """
-    nothing = socket.create_server(("127.0.0.1", 0))
-    nothing.setblocking(False)
+    idle = socket.create_server(("127.0.0.1", 0))
+    idle.setblocking(False)
     for file in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             if file.is_socket() and _listens(int(file.name), port):
-                # granian keeps it and waits for what comes in: from now on, nothing does.
-                os.dup2(nothing.fileno(), int(file.name))
+                # granian goes on accepting from this descriptor, which is now a socket without connections.
+                os.dup2(idle.fileno(), int(file.name))
     loop.call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGINT)
 
 
 def _listens(descriptor: int, port: int) -> bool:
-    with socket.socket(fileno=os.dup(descriptor)) as found:
-        return (
-            bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) and found.getsockname()[1] == port
-        )
+    with socket.socket(fileno=os.dup(descriptor)) as copy:
+        is_listening = bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        return is_listening and copy.getsockname()[1] == port

@@ -1,4 +1,4 @@
-"""What can be set about the edge."""
+"""The settings of the edge."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     trusted_proxies: Annotated[
         str,
         Meta(
-            description="networks of our own proxies, separated by commas: their X-Forwarded-For is believed"
+            description="networks of trusted proxies, separated by commas, whose X-Forwarded-* headers are used"
         ),
     ] = ""
     cors_origins: Annotated[
@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         int,
         Meta(
-            ge=1, le=1_000_000, description="how many connections each process keeps open; more have to wait"
+            ge=1, le=1_000_000, description="maximum number of open connections of each process; others wait"
         ),
     ] = 10_000
     access_log: Annotated[
@@ -75,27 +75,29 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def trusted_networks(self) -> tuple[Network, ...]:
         """Raises:
-        SettingsError: an entry is no network; ``*`` is none, since then anyone could choose their address.
+        SettingsError: an entry is not a network. ``*`` is rejected: any client could choose its address.
         """
         try:
             return tuple(network(text.strip()) for text in self.trusted_proxies.split(",") if text.strip())
         except ValueError:
-            raise SettingsError(f"{variable('trusted_proxies')}: not a list of networks") from None
+            raise SettingsError(
+                f"{variable('trusted_proxies')} must be a list of networks, such as 10.0.0.0/8"
+            ) from None
 
     def allowed_origins(self) -> frozenset[str]:
         """Raises:
-        SettingsError: an entry is no origin.
+        SettingsError: an entry is not an origin.
         """
         try:
             return cors.read_origins(self.cors_origins)
         except ValueError:
             raise SettingsError(
-                f"{variable('cors_origins')}: not a list of origins, as in https://app.example.com; or * alone"
+                f"{variable('cors_origins')} must be a list of origins, such as https://app.example.com, or * alone"
             ) from None
 
     def access_log_file(self) -> Path | None:
         """Raises:
-        SettingsError: it cannot be written to.
+        SettingsError: the file cannot be written.
         """
         if self.access_log == "off" or self.access_log_path is None:
             return None
@@ -108,10 +110,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def certificate_files(self) -> Certificate | None:
         """Raises:
-        SettingsError: only one of the two is set.
+        SettingsError: only one of the two files is set.
         """
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise SettingsError(f"{variable('tls_cert_file')} and {variable('tls_key_file')} belong together")
+            raise SettingsError(
+                f"{variable('tls_cert_file')} and {variable('tls_key_file')} must be set together"
+            )
         if self.tls_cert_file is None or self.tls_key_file is None:
             return None
         return Certificate(Path(self.tls_cert_file), Path(self.tls_key_file))

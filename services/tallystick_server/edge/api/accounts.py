@@ -20,7 +20,7 @@ class NewAccount(Struct, forbid_unknown_fields=True):
 
 @post("/v1/account", requires=Scope("api:accounts:write", account=AccountIn.BODY), status_code=200)
 async def add(request: HttpRequest, data: JSONBody[NewAccount]) -> c.AddedAccount:
-    """Adds an account. One that exists stays as it is, and the answer says so."""
+    """Add an account. An existing account is left unchanged, and `state` says so."""
     return await ask(
         request,
         c.ADD_ACCOUNT,
@@ -40,24 +40,25 @@ async def list_accounts(
     page: Page = 0,
     page_size: PageSize = 20,
     search: Annotated[
-        str | None, QueryParameter(name="query", description="only those with this in account or name")
+        str | None,
+        QueryParameter(name="query", description="only accounts whose id or name contains this text"),
     ] = None,
     after: After = None,
 ) -> c.AccountPage:
-    """Lists accounts by name."""
-    wanted = c.ListAccounts(page=page, page_size=page_size, query=search, after=after, actor=actor(request))
-    return await ask(request, c.LIST_ACCOUNTS, wanted)
+    """List accounts by name."""
+    query = c.ListAccounts(page=page, page_size=page_size, query=search, after=after, actor=actor(request))
+    return await ask(request, c.LIST_ACCOUNTS, query)
 
 
 @get("/v1/account/{account:str}", requires=Scope("api:accounts:read", account=AccountIn.PATH))
 async def show(request: HttpRequest, account: Account) -> records.Account:
-    """Shows one account."""
+    """Get an account."""
     return await ask(request, c.GET_ACCOUNT, c.GetAccount(account=account, actor=actor(request)))
 
 
 @get("/v1/account/{account:str}/log", requires=Scope("api:accounts:read", account=AccountIn.PATH))
 async def log(request: HttpRequest, account: Account, after: After = None) -> c.AccountLog:
-    """When an account was added and deleted, and rejected attempts to do so; a deleted account's too."""
+    """Get the log of an account: when it was added and deleted, and rejected attempts. Includes deleted accounts."""
     return await ask(
         request, c.GET_ACCOUNT_LOG, c.GetAccountLog(account=account, after=after, actor=actor(request))
     )
@@ -69,7 +70,7 @@ async def log(request: HttpRequest, account: Account, after: After = None) -> c.
     status_code=200,
 )
 async def remove(request: HttpRequest, account: Account) -> c.AccountDeleted:
-    """Deletes an account and revokes its tokens."""
+    """Delete an account and revoke its tokens."""
     deleted, _ = await change(
         request,
         c.DELETE_ACCOUNT,

@@ -1,5 +1,5 @@
-"""What the tokens service demands of the fields of request bodies, as JSON Schema: the types say less. The numbers and
-patterns are the ones that it judges by.
+"""The tokens service's constraints on the fields of request bodies, as JSON Schema. They are stricter than the types,
+and are derived from the constants of `tallystick.tokens`, which the service enforces.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from tallystick_server.edge.api.tokens import Rotation
 Object = dict[str, Any]
 
 MAX_BYTES = "x-maxBytes"
-"""The longest encoding of a value as JSON without white space, which JSON Schema cannot say."""
+"""The maximum size of a value as JSON without white space, which JSON Schema cannot express."""
 
 _NO_NUL = r"^[^\u0000]*$"
 _DESCRIPTION = {"maxLength": rules.MAX_DESCRIPTION, "pattern": _NO_NUL}
@@ -53,7 +53,7 @@ BOUNDS: Mapping[type[Struct], Mapping[str, Mapping[str, Object]]] = {
         "scopes": {"array": _SCOPES},
         "metadata": {"object": _METADATA},
     },
-    # Answers hold these as well: a stored token may have more referrers than a new one.
+    # Responses use this type too: a stored token may have more referrers than a new one.
     Restrictions: {"addresses": {"array": _ADDRESSES}, "referrers": {"array": {"minItems": 1}}},
     RateLimit: {"maxRequests": {"integer": _MAX_REQUESTS}, "timeWindow": {"integer": _TIME_WINDOW}},
     RestrictionsUpdate: {"addresses": {"array": _ADDRESSES}, "referrers": {"array": _REFERRERS}},
@@ -87,58 +87,60 @@ BOUNDS: Mapping[type[Struct], Mapping[str, Mapping[str, Object]]] = {
         }
     },
 }
-"""By type and field, the bounds of a value of each JSON type that the field may have."""
+"""The bounds of a field's values by type, field and JSON type."""
 
 REQUIRED: Mapping[type[Struct], tuple[str, ...]] = {NewToken: ("scopes",), EmailEngineToken: ("scopes",)}
-"""Fields that a type declares with a default which is rejected, so that their absence is reported with all other faults."""
+"""Required fields with a default. The tokens service rejects that default, so that it reports all faults together."""
 
 _YEARS = f"at most {rules.MAX_LIFETIME.days} days from now"
 _TIMES = {
-    "expires": f"when it ends, a time with its zone: in the future, after `notBefore`, and {_YEARS}.",
-    "notBefore": f"when it begins, a time with its zone: not before 1970, and {_YEARS}.",
+    "expires": f"when the token expires: a time with a time zone, in the future, after `notBefore`, and {_YEARS}.",
+    "notBefore": f"when the token becomes valid: a time with a time zone, not before 1970, and {_YEARS}.",
 }
 _METADATA_TEXT = (
-    f"an object of your own: at most {rules.MAX_METADATA} bytes as JSON in UTF-8 without white space, nested at most "
-    f"{input_limits.MAX_DEPTH} deep, and without NUL characters."
+    f"a JSON object of any content: at most {rules.MAX_METADATA} bytes in UTF-8 without white space, at most "
+    f"{input_limits.MAX_DEPTH} levels deep, without NUL characters."
 )
-_ADDRESSES_TEXT = "where it works from: IP addresses and CIDR networks without host bits."
+_ADDRESSES_TEXT = "allowed IP addresses and CIDR networks, without host bits."
 _REFERRERS_TEXT = (
-    f"where it works from: patterns of visible ASCII characters, with at most {rules.MAX_WILDCARDS} `*`."
+    f"allowed referrers: patterns of visible ASCII characters with at most {rules.MAX_WILDCARDS} `*`."
 )
 _RESTRICTIONS_TEXTS = {"addresses": _ADDRESSES_TEXT, "referrers": _REFERRERS_TEXT}
 DESCRIPTIONS: Mapping[type[Struct], Mapping[str, str]] = {
     NewToken: {
         **_TIMES,
         "metadata": _METADATA_TEXT,
-        "account": "the account that it is bound to, which exists.",
+        "account": "the account that the token is bound to. It must exist.",
     },
-    TokenUpdate: {**_TIMES, "metadata": f"{_METADATA_TEXT} It is merged into what is there."},
+    TokenUpdate: {**_TIMES, "metadata": f"{_METADATA_TEXT} It is merged into the stored object."},
     Restrictions: _RESTRICTIONS_TEXTS,
     RestrictionsUpdate: _RESTRICTIONS_TEXTS,
     RateLimit: {"timeWindow": "in seconds."},
     RateLimitUpdate: {"timeWindow": "in seconds."},
-    Rotation: {"grace": "seconds. A token that rotates itself may be allowed less, by default one day."},
+    Rotation: {
+        "grace": "seconds for which the old secret stays valid. Self-rotation may have a lower limit, by default one day."
+    },
     EmailEngineToken: {
-        "description": f"at most {rules.MAX_DESCRIPTION} characters; white space around it is removed.",
+        "description": f"at most {rules.MAX_DESCRIPTION} characters; leading and trailing white space is removed.",
         "metadata": (
-            "a JSON text, or an object. A JSON text that is no object is kept under the key `emailengine`. "
+            "a JSON object, or JSON in a string. JSON other than an object is stored under the key `emailengine`. "
             f"At most {rules.MAX_METADATA} bytes as JSON."
         ),
         "notBefore": _TIMES["notBefore"],
         "expires": (
-            f"a date or a time with its zone, in the future. A later one than {LONGEST.days} days from now becomes that."
+            f"a date, or a time with a time zone, in the future. It is capped at {LONGEST.days} days from now."
         ),
     },
     EmailEngineRestrictions: {
-        "addresses": "IP addresses and networks, or one; host bits are ignored.",
-        "referrers": f"patterns of visible ASCII characters, with at most {rules.MAX_WILDCARDS} `*`, or one.",
+        "addresses": "one or more IP addresses and networks; host bits are ignored.",
+        "referrers": f"one or more patterns of visible ASCII characters with at most {rules.MAX_WILDCARDS} `*`.",
     },
 }
-"""What the bounds cannot say, by type and field."""
+"""Descriptions by type and field, for what the bounds do not express."""
 
 
 def add_bounds(schemas: Mapping[str, Object]) -> None:
-    """Adds the bounds to the schemas of these types, by name."""
+    """Adds the bounds and descriptions to the schemas, which are given by name."""
     for kind, fields in BOUNDS.items():
         for name, by_type in fields.items():
             field = schemas[kind.__name__]["properties"][name]

@@ -1,5 +1,5 @@
-"""The routes that EmailEngine's clients manage tokens by. They take its request bodies and its ids and give its answers,
-with further members; docs/tokens.md lists what is different.
+"""The routes with which EmailEngine's clients manage tokens. They accept its request bodies and ids, and return its
+responses with additional members; docs/tokens.md lists the differences.
 """
 
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from tallystick_server.edge.authorization.requirements import AccountIn, Scope
 from tallystick_server.edge.http.errors import ProblemError
 
 AS_EMAILENGINE: dict[str, Any] = {"other_parameters": "ignored"}
-"""EmailEngine answers a request with query parameters that it does not know."""
+"""EmailEngine accepts requests with unknown query parameters."""
 NO_FIELDS = EmailEngineToken()
 MAX_LISTED = 1000
 PART_SIZES = (MAX_LISTED, 500, 250, 125, 25, 5, 1)
@@ -36,15 +36,15 @@ MAX_PARTS = 24
 
 
 class Deletion(msgspec.Struct, rename="camel"):
-    """Whether this request revoked a token. Without further members if it did not.
+    """Whether this request revoked a token. The other members are present only if it did.
 
     Args:
-        deleted: false if there is no such token, or if it and its rotation chain were revoked already.
+        deleted: false if the token does not exist, or if it and its rotation chain were already revoked.
         covered: the ids of the revoked tokens of the rotation chain, oldest first.
         living_descendants: how many tokens created with the covered ones, directly or not, are still valid.
-        settled: no edge accepts these tokens any more.
-        edges: how many edges have acknowledged that.
-        seconds: how long it took.
+        settled: whether every edge rejects these tokens.
+        edges: the number of edges that acknowledged the revocation.
+        seconds: how long the propagation took, in seconds.
     """
 
     deleted: bool
@@ -59,8 +59,8 @@ class AccountTokens(msgspec.Struct):
     """All tokens of an account, newest first.
 
     Args:
-        total: how many there are.
-        truncated: some are missing here, since one answer lists no more. `GET /v1/tokens?account=` has them by page.
+        total: the number of tokens of the account.
+        truncated: whether the list is incomplete. `GET /v1/tokens?account=` returns all tokens by page.
     """
 
     account: str
@@ -70,7 +70,7 @@ class AccountTokens(msgspec.Struct):
 
 
 async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[FieldError]:
-    """What is wrong with a body besides its types."""
+    """The faults of a body besides those of its types."""
     form = msgspec.convert(record_fields.valid(body, EmailEngineToken), EmailEngineToken)
     return [*form_problems(form, datetime.now(UTC)), *await account_faults(request, form.account)]
 
@@ -85,23 +85,23 @@ async def _other_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fiel
 async def create(
     request: HttpRequest, data: JSONBody[EmailEngineToken] = NO_FIELDS
 ) -> Response[TokenWithSecret]:
-    """Makes a token from EmailEngine's request body and shows its secret, once.
+    """Create a token from EmailEngine's request body. The secret is shown once.
 
-    A body that Tallystick cannot express exactly is rejected: the token is never wider than it would be at EmailEngine.
+    A body that Tallystick cannot express exactly is rejected: the token never allows more than it would at EmailEngine.
     """
     now = datetime.now(UTC)
     try:
-        wanted = new_token(data, now)
+        token = new_token(data, now)
     except ProblemError as error:
-        others = [*form_problems(data, now), *await account_faults(request, data.account)]
-        faults = validation.with_others(error.errors, others)
+        further = [*form_problems(data, now), *await account_faults(request, data.account)]
+        faults = validation.with_others(error.errors, further)
         raise ProblemError("bad_request", errors=tuple(faults)) from None
     try:
-        return await make(request, wanted, status=200)
+        return await make(request, token, status=200)
     except ProblemError as error:
-        # Only the account's name was rejected: it is not an account's.
-        if error.code == "bad_request" and [each.field for each in error.errors] == ["account"]:
-            raise ProblemError("not_found", "there is no such account", errors=error.errors) from None
+        # Only the account was rejected: it does not exist.
+        if error.code == "bad_request" and [fault.field for fault in error.errors] == ["account"]:
+            raise ProblemError("not_found", "account not found", errors=error.errors) from None
         raise
 
 
@@ -122,16 +122,16 @@ async def revoke(
         ),
     ],
 ) -> Deletion:
-    """Revokes a token and its rotation chain for good. Once this returns they are rejected everywhere.
+    """Revoke a token and its rotation chain permanently. When this returns, every edge rejects them.
 
-    The token itself then stands in URLs and logs on the way here: prefer an id. 64 hexadecimal digits may be a token or
-    EmailEngine's id of another one. If they are both, nothing is revoked and the answer is 409: use the public id.
+    Prefer an id: a token in the path may end up in the logs of proxies. 64 hexadecimal digits may be a token or
+    EmailEngine's id of another token. If they are both, nothing is revoked and the response is 409; use the public id.
     """
     del token  # the framework has joined its slashes
     name = _named_in_path(request)
     revoked = await _revoke(request, name, _digest(name))
     if revoked is None and name.startswith("tok_"):
-        # An imported token may begin as our ids do.
+        # An imported token may begin like a public id.
         revoked = await _revoke(request, name, token_format.digest(name))
     if revoked is None or not revoked[0].changed:
         return Deletion(deleted=False)
@@ -150,7 +150,7 @@ def _named_in_path(request: HttpRequest) -> str:
     """The last segment of the path as it was sent, decoded once.
 
     Raises:
-        ProblemError: it is missing, or there is another segment behind it.
+        ProblemError: it is missing, or another segment follows it.
     """
     segment = request.scope["raw_path"].removeprefix(b"/v1/token/")
     if not segment or b"/" in segment:
@@ -161,7 +161,7 @@ def _named_in_path(request: HttpRequest) -> str:
 async def _revoke(
     request: HttpRequest, name: str, digest: str | None
 ) -> tuple[Revoked, propagation.Propagation] | None:
-    """Revokes the token with this digest, or else with this name as its id; None if there is none."""
+    """Revokes the token with this digest, or without one the token with this id; None if it does not exist."""
     try:
         return await revoke_everywhere(
             request,
@@ -191,7 +191,7 @@ def _digest(name: str) -> str | None:
     **AS_EMAILENGINE,
 )
 async def list_of_account(request: HttpRequest, account: Account) -> AccountTokens:
-    """Lists an account's tokens, newest first and up to 1,000, in one answer."""
+    """List up to 1,000 tokens of an account, newest first, in one response."""
     sizes = iter(PART_SIZES)
     size, total = next(sizes), 0
     tokens: list[Token] = []
@@ -201,7 +201,7 @@ async def list_of_account(request: HttpRequest, account: Account) -> AccountToke
             size = next(sizes)
             continue
         if tokens and part.total != total:
-            tokens = []  # one was added or revoked in between, so that the parts do not fit together
+            tokens = []  # a token was added or revoked meanwhile, so the parts are inconsistent
             total = part.total
             continue
         tokens += part.tokens
@@ -214,12 +214,12 @@ async def list_of_account(request: HttpRequest, account: Account) -> AccountToke
 
 
 async def _part(request: HttpRequest, account: str, page: int, size: int) -> TokenPage | None:
-    """A part of an account's list; None where it is more than one NATS message holds."""
-    wanted = ListTokens(page=page, page_size=size, account=account, actor=actor(request))
+    """A part of an account's list; None if it exceeds a NATS message."""
+    query = ListTokens(page=page, page_size=size, account=account, actor=actor(request))
     try:
-        return await ask(request, LIST_TOKENS, wanted)
+        return await ask(request, LIST_TOKENS, query)
     except ProblemError as error:
-        if size > 1 and [each.field for each in error.errors] == ["pageSize"]:
+        if size > 1 and [fault.field for fault in error.errors] == ["pageSize"]:
             return None
         raise
 

@@ -1,5 +1,5 @@
-"""EmailEngine's request body for a new token. What Tallystick cannot express exactly is rejected, as by the import: the
-rules are those of `tallystick.tokens.emailengine_record`.
+"""EmailEngine's request body for a new token. What Tallystick cannot express exactly is rejected, by the same rules as
+in the import: `tallystick.tokens.emailengine_record`.
 """
 
 import re
@@ -17,25 +17,25 @@ from tallystick_server.edge.http.bodies import is_too_large
 from tallystick_server.edge.http.errors import ProblemError
 
 LONGEST = timedelta(days=3652)
-"""The longest lifetime that is asked for: the tokens service allows a day more, so the clocks may differ."""
+"""The longest lifetime that is requested. The tokens service allows one day more, so clocks may differ."""
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NO_COUNTERPART = (
-    "narrows the token in a way that Tallystick's scopes cannot express: leave permissions out and name the scopes that "
-    "the token is to have, as in api:stats:read"
+    "narrows the token in a way that Tallystick's scopes cannot express: omit permissions and list the scopes instead, "
+    "such as api:stats:read"
 )
-_TIME = "not a date (2030-01-31) or a time with its zone (2030-01-31T09:00:00Z)"
+_TIME = "must be a date (2030-01-31) or a time with a time zone (2030-01-31T09:00:00Z)"
 
 
 _List = tuple[str, ...] | str | bool | None
 
 
 class EmailEngineRestrictions(Struct, rename="camel", forbid_unknown_fields=True):
-    """Where and how often a token works. ``false``, null and, of the lists, the empty string restrict nothing.
+    """The restrictions of a token. ``false`` and null mean no restriction; so does an empty string for the lists.
 
     Args:
-        addresses: IP addresses and networks, or one; host bits are ignored.
-        referrers: patterns, or one.
+        addresses: one or more IP addresses and networks; host bits are ignored.
+        referrers: one or more patterns.
     """
 
     addresses: _List = None
@@ -47,17 +47,17 @@ _Restrictions = EmailEngineRestrictions | bool | None
 
 
 class EmailEngineToken(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What EmailEngine's clients send to make a token.
+    """EmailEngine's request to create a token.
 
     Args:
-        description: white space around it is removed.
-        scopes: the scopes, or one.
+        description: leading and trailing white space is removed.
+        scopes: one or more scopes.
         account: the account that the token is bound to.
-        metadata: a JSON text, or an object. A JSON text that is no object is kept under the key ``emailengine``.
-        restrictions: where and how often the token works.
-        permissions: EmailEngine's narrowing of the scopes. It becomes scopes if those express it exactly.
-        not_before: a time with its zone.
-        expires: a date or a time with its zone. A later one than ten years from now becomes ten years from now.
+        metadata: a JSON object, or JSON in a string. JSON other than an object is stored under the key ``emailengine``.
+        restrictions: restrictions by address, referrer and rate.
+        permissions: EmailEngine's restriction of the scopes. It is converted if scopes express it exactly.
+        not_before: a time with a time zone.
+        expires: a date, or a time with a time zone. It is capped at ten years from now.
         ip: ignored.
         remote_address: ignored.
     """
@@ -75,10 +75,10 @@ class EmailEngineToken(Struct, frozen=True, rename="camel", forbid_unknown_field
 
 
 def new_token(form: EmailEngineToken, now: datetime) -> NewToken:
-    """The token that a form asks for, to be judged further as any other.
+    """The token that a form describes. The tokens service validates it like any other.
 
     Raises:
-        ProblemError: it cannot be expressed without becoming wider; with every field that is wrong.
+        ProblemError: Tallystick cannot express it exactly. The error lists all such fields.
     """
     token, problems = _read(form, now)
     if problems:
@@ -87,15 +87,15 @@ def new_token(form: EmailEngineToken, now: datetime) -> NewToken:
 
 
 def form_problems(form: EmailEngineToken, now: datetime) -> list[FieldError]:
-    """Everything that is wrong with a form, as far as it can be told without the database."""
+    """All faults of a form that can be detected without the database."""
     token, problems = _read(form, now)
     fields = {problem.field.partition("[")[0] for problem in problems}
     limits = token.restrictions
     if "restrictions.addresses" in fields:
-        limits = msgspec.structs.replace(limits, addresses=None)  # only what was readable is left of them
+        limits = msgspec.structs.replace(limits, addresses=None)  # incomplete: only the readable ones
     judged = msgspec.structs.replace(
         token,
-        # Those that the permissions would leave cannot be told.
+        # The scopes that the permissions leave are unknown.
         scopes=_scopes_of(form) if "permissions" in fields else token.scopes,
         restrictions=limits,
     )
@@ -103,7 +103,7 @@ def form_problems(form: EmailEngineToken, now: datetime) -> list[FieldError]:
 
 
 def _read(form: EmailEngineToken, now: datetime) -> tuple[NewToken, list[FieldError]]:
-    """The token that a form asks for, as far as it can be expressed; and why the rest cannot."""
+    """The token that a form describes, as far as Tallystick can express it, and the faults of the rest."""
     problems: list[FieldError] = []
     token = NewToken(
         description=form.description.strip(),
@@ -118,7 +118,7 @@ def _read(form: EmailEngineToken, now: datetime) -> tuple[NewToken, list[FieldEr
 
 
 def _with_advice(problem: FieldError) -> FieldError:
-    """The problem, with what the client can do about it."""
+    """The problem, with advice on how to fix it."""
     advice = ""
     if problem.message.endswith(emailengine_record.ALLOWS_NOTHING):
         advice = ": leave it out, or name what the token is to be allowed"
@@ -152,10 +152,12 @@ def _metadata(value: dict[str, Any] | str | None, problems: list[FieldError]) ->
     try:
         decoded = msgspec.json.decode(value)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        problems.append(FieldError(field="metadata", message="the text is not JSON"))
+        problems.append(FieldError(field="metadata", message="must be an object, or JSON in a string"))
         return None
     if is_too_large(decoded):
-        problems.append(FieldError(field="metadata", message="a number beyond 64 bits"))
+        problems.append(
+            FieldError(field="metadata", message="contains a number that does not fit in 64 bits")
+        )
     return emailengine_record.metadata(value)
 
 
@@ -179,7 +181,7 @@ def _restrictions(form: _Restrictions, problems: list[FieldError]) -> Restrictio
 
 
 def _list(value: _List, field: str, problems: list[FieldError]) -> tuple[str, ...] | None:
-    """A list, or a single value as a list of one; None where it restricts nothing."""
+    """The values as a tuple; None if they restrict nothing."""
     if isinstance(value, tuple):
         return value
     if isinstance(value, str):
@@ -190,9 +192,7 @@ def _list(value: _List, field: str, problems: list[FieldError]) -> tuple[str, ..
 
 def _require_false(value: object, field: str, problems: list[FieldError]) -> None:
     if value is True:
-        problems.append(
-            FieldError(field=field, message="true says nothing: leave it out, or name what is allowed")
-        )
+        problems.append(FieldError(field=field, message="must not be true: omit it, or list what is allowed"))
 
 
 def _expires(text: str | None, now: datetime, problems: list[FieldError]) -> datetime | None:
@@ -203,6 +203,6 @@ def _expires(text: str | None, now: datetime, problems: list[FieldError]) -> dat
     except msgspec.ValidationError:
         problems.append(FieldError(field="expires", message=_TIME))
         return None
-    # A whole day, so that a request that is repeated with its Idempotency-Key asks for the same.
+    # Rounded to a day, so that a retry with the same Idempotency-Key is the same request.
     latest = datetime.combine(now.astimezone(UTC).date() + LONGEST, time(), UTC)
     return min(expires, latest)

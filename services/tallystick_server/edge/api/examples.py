@@ -1,4 +1,4 @@
-"""One example of each thing that requests and answers hold."""
+"""One example of each type in requests and responses."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ _CREATED = datetime(2026, 11, 1, 9, tzinfo=UTC)
 _EXPIRES = datetime(2030, 1, 31, tzinfo=UTC)
 _ID = "tok_01m843q3qr6w1ap6798pcsndkt"
 _NEXT_ID = "tok_01m84fk2c0r1nv9y5bq1d3h7ze"
-# Well-formed to the eye, with a checksum that is wrong: it can be no one's.
+# It looks like a token, but its checksum is wrong, so it cannot be valid.
 _SECRET = "tly_" + "EXAMPLE" * 7
 _RESTRICTIONS = Restrictions(
     addresses=("192.0.2.0/24",),
@@ -187,7 +187,7 @@ _ALL: tuple[Struct, ...] = (
     ),
     Health(),
     Problem(
-        title="The request is not as it should be",
+        title="Invalid request",
         status=400,
         code="bad_request",
         errors=(FieldError(field="scopes", message="at least one scope"),),

@@ -1,4 +1,6 @@
-"""Whether this edge can decide about tokens now, asked at most twice a second however often a stranger asks."""
+"""The readiness check: whether this edge can authenticate tokens now. The result is reused for half a second, so that
+frequent checks cause no load.
+"""
 
 import asyncio
 import time
@@ -14,6 +16,8 @@ FRESH_S = 0.5
 
 
 class Readiness:
+    """Whether the tokens service replies."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lock = asyncio.Lock()
@@ -22,7 +26,7 @@ class Readiness:
 
     async def check(self) -> None:
         """Raises:
-        ProblemError: it cannot.
+        ProblemError: the edge is not ready.
         """
         async with self._lock:
             if time.monotonic() - self._asked > FRESH_S:

@@ -1,4 +1,4 @@
-"""Decides about a token for a resource server (RFC 7662), by the same rules as about a request to the edge."""
+"""Authorizes a token for a resource server (RFC 7662), by the same rules as a request to the edge."""
 
 from typing import NamedTuple
 
@@ -19,14 +19,14 @@ SHOW = "show"
 
 
 class Question(NamedTuple):
-    """What a resource server asks about a token.
+    """A resource server's question about a token.
 
     Args:
         scopes: the scopes that the token must cover, all of them.
         account: the account that the resource server's request names.
         address: the address of the resource server's client.
         referrer: the Referer header of the resource server's client.
-        show: the caller checks the restrictions for which it gives no value.
+        show: whether the caller checks the restrictions for which it gives no value.
     """
 
     scopes: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ def read_question(form: dict[str, str]) -> Question:
     """The question in a form's fields.
 
     Raises:
-        ProblemError: a value is invalid. An empty ``account`` or ``referrer`` is valid: the request had none.
+        ProblemError: a value is invalid. An empty ``account`` or ``referrer`` is valid and means that there is none.
     """
     scope, restrictions = form.get("scope"), form.get("restrictions")
     address = addresses.address(form["address"]) if "address" in form else None
@@ -63,7 +63,7 @@ def read_question(form: dict[str, str]) -> Question:
     return Question(
         required,
         form.get("account"),
-        # Without a zone, which may be of any length.
+        # Without the zone of an IPv6 address, which may have any length.
         str(address) if address is not None else None,
         form.get("referrer"),
         show=restrictions == SHOW,
@@ -71,10 +71,10 @@ def read_question(form: dict[str, str]) -> Question:
 
 
 def rejection(token: Token, question: Question) -> DenyReason | None:
-    """The first rule that rejects the token, the rate limit aside; None if there is none.
+    """The first rule that rejects the token, apart from the rate limit; None if none does.
 
-    A restriction for which the question gives no value rejects the token, unless the caller checks it. The account is
-    required where scopes are.
+    A restriction for which the question gives no value rejects the token, unless the caller checks it. If the question
+    has scopes, an account-bound token also needs its account.
     """
     if question.show:
         limits = token.restrictions
@@ -96,13 +96,13 @@ def rejection(token: Token, question: Question) -> DenyReason | None:
 
 
 async def introspect(request: HttpRequest, value: str, question: Question) -> Token | None:
-    """The token if it is active, and None if it is not, for whatever reason.
+    """The token if it is active, else None.
 
     A question about a request counts as a use of the token: it uses up one request of its rate limit, and a rejection
     appears in the token's log.
 
     Raises:
-        Unavailable: this cannot be decided now.
+        Unavailable: the tokens service does not reply.
     """
     verifier = verifier_of(request)
     try:
@@ -122,7 +122,7 @@ async def _active(verifier: Verifier, value: str, question: Question) -> Token:
 
     Raises:
         AuthError: it is not active.
-        Unavailable: this cannot be decided now.
+        Unavailable: the tokens service does not reply.
     """
     token = (await verifier.authenticate(value)).token
     if reason := rejection(token, question):

@@ -1,4 +1,4 @@
-"""What others ask by standards: proxies (forward-auth), introspection (RFC 7662), revocation (RFC 7009)."""
+"""The standard interfaces: forward-auth for proxies, introspection (RFC 7662), and revocation (RFC 7009)."""
 
 from typing import Annotated, Any, Literal
 
@@ -22,13 +22,13 @@ from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, ProblemError
 
 
 class TokenForm(Struct, kw_only=True):
-    """The token in question.
+    """The token to revoke.
 
     Args:
         token: the token.
-        token_type_hint: accepted and ignored: there is one type.
-        client_id: accepted and ignored: the client's token says who the client is.
-        client_secret: the client's token, if neither a header nor the query string has it.
+        token_type_hint: accepted and ignored; there is only one type.
+        client_id: accepted and ignored; the client's token identifies the client.
+        client_secret: the client's own token, unless it is in a header or the query string.
     """
 
     token: str
@@ -38,18 +38,18 @@ class TokenForm(Struct, kw_only=True):
 
 
 class IntrospectionForm(TokenForm, kw_only=True):
-    """The token in question, and the request that the token came with.
+    """The token to introspect, and the request that presented it.
 
     Args:
         token: the token.
-        token_type_hint: accepted and ignored: there is one type.
-        client_id: accepted and ignored: the client's token says who the client is.
-        client_secret: the client's token, if neither a header nor the query string has it.
+        token_type_hint: accepted and ignored; there is only one type.
+        client_id: accepted and ignored; the client's token identifies the client.
+        client_secret: the client's own token, unless it is in a header or the query string.
         scope: the scopes that the token must cover, separated by spaces.
         account: the account that the request is about.
         address: the IP address that the request came from.
         referrer: the Referer header of the request.
-        restrictions: `show` if you check the token's restrictions yourself, as far as you leave out what they need.
+        restrictions: `show` to receive the token's restrictions and check those whose fields you omit yourself.
     """
 
     scope: str | UnsetType = UNSET
@@ -60,16 +60,16 @@ class IntrospectionForm(TokenForm, kw_only=True):
 
 
 class Introspection(Struct, kw_only=True):
-    """What a token is (RFC 7662). A token that is not active has no other member than ``active``.
+    """The state of a token (RFC 7662). A token that is not active has only the member ``active``.
 
     Args:
-        active: whether the token is valid, and may do what was asked about.
-        scope: the scopes that were asked about, else those of the token, separated by spaces.
+        active: whether the token is valid and allows the given request.
+        scope: the requested scopes, or all scopes of the token if none was requested, separated by spaces.
         client_id: the token's public id.
-        sub: the account it is bound to.
-        iat: when it was made; this and the other times in seconds since the epoch.
-        nbf: before when it is not valid.
-        exp: when it expires.
+        sub: the account that the token is bound to.
+        iat: when the token was created, in seconds since the epoch.
+        nbf: when the token becomes valid, in seconds since the epoch.
+        exp: when the token expires, in seconds since the epoch.
         jti: the token's public id.
         restrictions: the token's restrictions, if the request has `restrictions=show`.
     """
@@ -101,22 +101,22 @@ class Introspection(Struct, kw_only=True):
 )
 async def auth(
     request: HttpRequest,
-    wanted: Annotated[str, QueryParameter(name="scope", description="what the token has to cover")],
+    wanted: Annotated[str, QueryParameter(name="scope", description="the scope that the token must cover")],
     account: Annotated[
         str | None, QueryParameter(description="the account that the request is about")
     ] = None,
 ) -> Response[None]:
-    """May this request pass? For a proxy that asks before it lets one through.
+    """Authorize a request on behalf of a proxy (forward-auth).
 
-    A path that begins with `/auth/` is answered too, for Envoy, which appends the client's target. There the scope and
-    the account are read from the headers `X-Tallystick-Scope` and `X-Tallystick-Account` and never from the query.
+    Paths that begin with `/auth/` are served too, for Envoy, which appends the client's request target. There the scope
+    and the account are read from the headers `X-Tallystick-Scope` and `X-Tallystick-Account`, never from the query.
 
-    A rejection has its body in `X-Token-Problem` too, for proxies that pass on headers only.
+    A rejection also has its body in the header `X-Token-Problem`, for proxies that pass on headers only.
     """
     if not is_scope(wanted):
-        raise ProblemError("bad_request", "the query has to name one scope")
+        raise ProblemError("bad_request", "`scope` must be one valid scope")
     token = await admit(request, access_to(request, wanted, account))
-    # As JSON it would have a body, which the answers given without this route have not.
+    # A JSON response would have a body; responses from the cache have none.
     return Response(None, status_code=200, headers=forward_auth.headers(token), media_type=MediaType.TEXT)
 
 
@@ -128,11 +128,11 @@ async def auth(
     status_code=200,
 )
 async def introspect(request: HttpRequest) -> Introspection:
-    """Tells what a token is (RFC 7662).
+    """Introspect a token (RFC 7662).
 
-    With any of `scope`, `account`, `address` and `referrer`, the token is judged as `/auth` judges a request, and one
-    request of its rate limit is used up. A token with a restriction that cannot be checked, because the field it needs
-    is absent, is not active, unless you send `restrictions=show` and check it yourself.
+    With any of `scope`, `account`, `address` and `referrer`, the token is checked as `/auth` checks a request, and one
+    request of its rate limit is consumed. If a restriction cannot be checked because its field is absent, the token is
+    not active, unless you send `restrictions=show` and check that restriction yourself.
     """
     value, question = _token_parameter(request), read_question(form_of(request))
     token = await introspection.introspect(request, value, question)
@@ -160,7 +160,10 @@ async def introspect(request: HttpRequest) -> Introspection:
     status_code=200,
 )
 async def revoke(request: HttpRequest) -> Response[None]:
-    """Revokes a token (RFC 7009): oneself, or any with scope ``api:tokens:delete``. Unknown ones are no error."""
+    """Revoke a token (RFC 7009).
+
+    A token may revoke itself; to revoke others it needs scope ``api:tokens:delete``. An unknown token is not an error.
+    """
     of_token = digest(_token_parameter(request))
     if of_token is not None:
         try:

@@ -1,9 +1,10 @@
-"""The OpenAPI document, made from the routes: what they require, their parameters and bodies, their responses and rejections.
+"""Generates the OpenAPI document from the routes: their requirements, parameters, bodies, responses and errors.
 
-What a route declares beside its signature is in `tallystick_server.edge.authorization.routes`. Only this document reads:
+`tallystick_server.edge.authorization.routes` lists what a route declares besides its signature. Two declarations are for
+this document only:
 
-- ``codes``: further codes with which the route rejects.
-- ``media_types``: those of a response that is not JSON.
+- ``codes``: further error codes of the route.
+- ``media_types``: the media types of a response that is not JSON.
 """
 
 from collections.abc import Iterator
@@ -40,10 +41,10 @@ REFERENCE = "#/components/schemas/{name}"
 Object = dict[str, Any]
 
 DESCRIPTION = (
-    "Tallystick checks access tokens and counts what happens.\n\n"
-    "Every request carries a token, as `Authorization: Bearer ...` or, where a client cannot set headers, as "
-    "`?access_token=...`. What it has to cover stands at each operation. Errors are RFC 9457 problems with a "
-    "`code`; a method that a path does not offer is rejected with 405 `method_not_allowed`. HEAD is answered "
+    "Tallystick authenticates access tokens and counts events.\n\n"
+    "Every request carries a token as `Authorization: Bearer ...` or, for clients that cannot set headers, as "
+    "`?access_token=...`. Each operation lists the scope that it requires. Errors are RFC 9457 problem details with a "
+    "`code`. A method that a path does not support is rejected with 405 `method_not_allowed`. HEAD is supported "
     "wherever GET is."
 )
 SCHEMES = {
@@ -52,7 +53,7 @@ SCHEMES = {
         "type": "apiKey",
         "in": "query",
         "name": "access_token",
-        "description": "For clients that cannot set headers: a URL is kept in histories and logs.",
+        "description": "For clients that cannot set headers. URLs are stored in histories and logs, so prefer the header.",
     },
 }
 CLIENT_SCHEMES = {
@@ -60,24 +61,27 @@ CLIENT_SCHEMES = {
         "type": "http",
         "scheme": "basic",
         "description": (
-            "OAuth 2 client authentication (RFC 6749, 2.3.1): any user name, and an access token as the password. "
-            "The same token as `client_secret` in the form is accepted too."
+            "OAuth 2 client authentication (RFC 6749, section 2.3.1): any user name, and an access token as the "
+            "password. The token is also accepted as `client_secret` in the form."
         ),
     },
 }
-"""Schemes of the routes under ``/oauth2/``, besides the others."""
+"""Additional schemes of the routes under ``/oauth2/``."""
 HEADERS = {
-    "X-Request-Id": ("string", "This request's own id, as logs and audits show it."),
-    "WWW-Authenticate": ("string", "The challenge of RFC 6750; under `/oauth2/` one for Basic too."),
-    "Retry-After": ("integer", "Seconds until it makes sense to try again."),
-    "RateLimit": ("string", 'What is left of the token\'s limit: `"token";r=remaining;t=seconds`.'),
-    "RateLimit-Policy": ("string", 'The token\'s limit: `"token";q=requests;w=seconds`.'),
-    "Location": ("string", "Where the new token's record is."),
+    "X-Request-Id": ("string", "The id of this request, as in logs and the audit."),
+    "WWW-Authenticate": ("string", "The challenge of RFC 6750; under `/oauth2/` a second one for Basic."),
+    "Retry-After": ("integer", "Seconds to wait before retrying."),
+    "RateLimit": (
+        "string",
+        'The remaining requests of the token\'s rate limit: `"token";r=remaining;t=seconds`.',
+    ),
+    "RateLimit-Policy": ("string", 'The token\'s rate limit: `"token";q=requests;w=seconds`.'),
+    "Location": ("string", "The URL of the new token."),
 }
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes the change once, however often the request is repeated within a day.",
+    "description": "Makes retries safe: requests with the same key within a day make the change only once.",
     "schema": {
         "type": "string",
         "minLength": 1,
@@ -107,8 +111,8 @@ class TokenRequirement(NamedTuple):
     """What a route requires of a token.
 
     Args:
-        text: for people.
-        codes: with which codes a token may be rejected; none if the route needs no token.
+        text: the description for readers.
+        codes: the error codes with which a token may be rejected; none if the route needs no token.
         scope: the scope that the token must cover, if it is the same for all requests.
     """
 
@@ -124,14 +128,14 @@ def token_requirement(handler: HTTPRouteHandler) -> TokenRequirement:
     of_a_scope = of_an_account | {"insufficient_scope"}
     match required:
         case Public():
-            return TokenRequirement("Needs no token.", frozenset())
+            return TokenRequirement("Requires no token.", frozenset())
         case AnyToken():
             codes = _OF_A_TOKEN if required == SELF else of_an_account
-            return TokenRequirement("Needs a token; any will do.", codes)
+            return TokenRequirement("Requires a token with any scope.", codes)
         case ScopeInQuery():
-            return TokenRequirement("Needs a token that covers the scope in the query.", of_a_scope)
+            return TokenRequirement("Requires a token that covers the scope in the query.", of_a_scope)
         case Scope(scope) | Session(scope):
-            return TokenRequirement(f"Needs a token of scope `{scope}`.", of_a_scope, scope)
+            return TokenRequirement(f"Requires scope `{scope}`.", of_a_scope, scope)
 
 
 def document(app: Litestar) -> Object:
@@ -177,7 +181,7 @@ def document(app: Litestar) -> Object:
 
 
 def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
-    """The routes that the document has to hold."""
+    """The routes in the document."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             yield from (
@@ -186,7 +190,7 @@ def documented(app: Litestar) -> Iterator[tuple[HTTPRoute, HTTPRouteHandler]]:
 
 
 def codes(route: HTTPRoute, handler: HTTPRouteHandler, method: str) -> set[str]:
-    """Every code with which a route may reject a request."""
+    """All error codes with which a route may reject a request."""
     rules = rules_of(handler)
     expected = {*_OF_ANY_REQUEST, *token_requirement(handler).codes, *handler.opt.get("codes", ())}
     if rules.form:
@@ -246,11 +250,11 @@ def _parameters(handler: HTTPRouteHandler) -> Iterator[Object]:
 
 def _parameter_schema(field: FieldDefinition, declared: KwargDefinition) -> Object:
     schema = msgspec.json.schema(field.annotation)
-    # A query has no null: a parameter that may be null may be left out.
+    # A query string has no null: a nullable parameter is optional.
     options = [option for option in schema.pop("anyOf", ()) if option != {"type": "null"}]
     schema |= options[0] if options else {}
     if "enum" in schema:
-        # An empty value is the same as none.
+        # An empty value means that the parameter is absent.
         schema["enum"] = [value for value in schema["enum"] if value]
     limits = {
         "minimum": declared.ge,
@@ -263,7 +267,7 @@ def _parameter_schema(field: FieldDefinition, declared: KwargDefinition) -> Obje
 
 def _successes(handler: HTTPRouteHandler, *, needs_token: bool) -> dict[str, Object]:
     kind = _success_type(handler)
-    response: Object = {"description": "Done.", "headers": _headers("X-Request-Id")}
+    response: Object = {"description": "OK.", "headers": _headers("X-Request-Id")}
     if needs_token:
         response["headers"] |= _headers("RateLimit", "RateLimit-Policy")
     if kind is bytes:
@@ -274,10 +278,13 @@ def _successes(handler: HTTPRouteHandler, *, needs_token: bool) -> dict[str, Obj
     if kind is not TokenWithSecret:
         return {str(handler.status_code): response}
     created = {**response, "headers": response["headers"] | _headers("Location")}
-    replayed = {**response, "description": "Made by this Idempotency-Key before: without the secret."}
+    replayed = {
+        **response,
+        "description": "Already created with this Idempotency-Key. The secret is not returned again.",
+    }
     unknown = {
         **response,
-        "description": "The outcome is unknown: the token may exist, and this is its secret.",
+        "description": "The outcome is unknown: the token may exist. If so, this is its secret.",
         "content": {"application/json": _content(UnknownOutcome)},
     }
     return {"200": replayed, str(handler.status_code): created, "202": unknown}

@@ -1,4 +1,4 @@
-"""Parameters that several routes take, with what the documentation says about them."""
+"""Parameters that several routes share, with their descriptions in the OpenAPI document."""
 
 from typing import Annotated
 
@@ -16,11 +16,9 @@ TokenIdOrDigest = Annotated[
 Account = Annotated[str, PathParameter(description="the account's name")]
 After = Annotated[
     str | None,
-    QueryParameter(
-        description="where to go on: the `next` of the answer before, whose filters have to be the same"
-    ),
+    QueryParameter(description="cursor: the `next` of the previous response; the filters must be the same"),
 ]
-Page = Annotated[int, QueryParameter(ge=0, le=MAX_PAGE, description="which page; the first is 0")]
+Page = Annotated[int, QueryParameter(ge=0, le=MAX_PAGE, description="page number, from 0")]
 PageSize = Annotated[
-    int, QueryParameter(name="pageSize", ge=1, le=MAX_PAGE_SIZE, description="how many on a page")
+    int, QueryParameter(name="pageSize", ge=1, le=MAX_PAGE_SIZE, description="entries per page")
 ]

@@ -1,4 +1,4 @@
-"""For those who run it: statistics, metrics, health; and the answer to unknown paths."""
+"""Statistics, metrics and health checks; and the response to unknown paths."""
 
 import asyncio
 import platform
@@ -35,12 +35,12 @@ class Health(Struct):
 
 
 class Stats(Struct):
-    """What runs here, and what was counted.
+    """Versions of the components, and counters.
 
     Args:
-        accounts: how many there are.
-        connections: accounts by the state they reported last. EmailEngine's states are always there.
-        counters: what happened in the last seconds, by kind.
+        accounts: the number of accounts.
+        connections: the number of accounts by their latest reported state. EmailEngine's states are always present.
+        counters: the number of events in the given period, by kind.
     """
 
     version: str
@@ -57,10 +57,13 @@ class Stats(Struct):
 async def stats(
     request: HttpRequest,
     seconds: Annotated[
-        int, QueryParameter(ge=0, le=MAX_STATS_SECONDS, description="how far back the counters reach")
+        int,
+        QueryParameter(
+            ge=0, le=MAX_STATS_SECONDS, description="length of the period that the counters cover, in seconds"
+        ),
     ] = 3600,
 ) -> Stats:
-    """What runs here, and what it counted in the last seconds."""
+    """Get versions and counters of recent events."""
     tokens, metrics = await asyncio.gather(
         ask(request, TOKENS_STATS, AskTokensStats()),
         ask(request, METRICS_STATS, AskMetricsStats(seconds=seconds)),
@@ -92,7 +95,7 @@ def _nats_version(client: Client) -> str:
     media_type=TEXT_FORMAT,
 )
 async def metrics(request: HttpRequest) -> Response[bytes]:
-    """The counters in Prometheus' text format 0.0.4, or in OpenMetrics for clients that do not accept that."""
+    """Get the metrics in Prometheus' text format 0.0.4, or in OpenMetrics if the client accepts only that."""
     accept = ",".join(request.headers.getall("accept", []))
     # Prometheus prefers OpenMetrics and accepts both. In OpenMetrics a counter's samples end in `_total`, so it would
     # store `thread_starts`, `api_call` and `events` without their type.
@@ -111,19 +114,19 @@ async def metrics(request: HttpRequest) -> Response[bytes]:
 
 @get("/health/live", requires=PUBLIC)
 async def live() -> Response[Health]:
-    """Whether this process runs."""
+    """Check whether this process is alive."""
     return _up()
 
 
 @get("/health/ready", requires=PUBLIC, codes=["unavailable"])
 async def ready(request: HttpRequest) -> Response[Health]:
-    """Whether this edge can decide about tokens now."""
+    """Check whether this edge can authenticate tokens."""
     await request.app.state.readiness.check()
     return _up()
 
 
 def _up() -> Response[Health]:
-    # A cache in front would answer for an edge that is down.
+    # A cache in front must not respond for an edge that is down.
     return Response(Health(), headers={"cache-control": "no-store"})
 
 
@@ -134,8 +137,8 @@ def _up() -> Response[Health]:
     include_in_schema=False,
 )
 async def unknown() -> None:
-    """There is nothing here. The middleware has requests to paths that lead nowhere answered as this one, where they
-    need no token: OPTIONS, and methods that no route offers.
+    """Responds with 404. The middleware routes requests here that need no token and whose path does not exist: OPTIONS,
+    and methods that no route offers.
     """
     raise ProblemError("not_found")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document and a page to try it. They need no token and hold no data."""
+"""Serves the OpenAPI document and the API reference. They need no token and contain no data."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -27,7 +27,7 @@ MEDIA_TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css
 
 @lru_cache(1)
 def load_docs(openapi: bytes) -> dict[str, StaticFile]:
-    """What these routes serve, by file name."""
+    """The files that these routes serve, by name."""
     pages = {
         name: static_file(FOLDER.joinpath(name).read_bytes(), media_type, HEADERS)
         for name, media_type in MEDIA_TYPES.items()
@@ -37,25 +37,25 @@ def load_docs(openapi: bytes) -> dict[str, StaticFile]:
 
 @get("/docs", requires=PUBLIC, include_in_schema=False)
 async def page(request: HttpRequest) -> Response[bytes]:
-    """Shows every operation, with a form to try it."""
+    """The API reference, with a form to try each operation."""
     return _answer(request, "page.html")
 
 
 @get("/docs/page.js", requires=PUBLIC, include_in_schema=False)
 async def script(request: HttpRequest) -> Response[bytes]:
-    """What the page does."""
+    """The script of the page."""
     return _answer(request, "page.js")
 
 
 @get("/docs/page.css", requires=PUBLIC, include_in_schema=False)
 async def style(request: HttpRequest) -> Response[bytes]:
-    """How the page looks."""
+    """The style sheet of the page."""
     return _answer(request, "page.css")
 
 
 @get("/docs/openapi.json", requires=PUBLIC, include_in_schema=False)
 async def openapi(request: HttpRequest) -> Response[bytes]:
-    """Every operation, as OpenAPI 3.1."""
+    """The OpenAPI 3.1 document."""
     return _answer(request, "openapi.json")
 
 

@@ -1,4 +1,4 @@
-"""Access tokens: make, list, show, edit, rotate, revoke."""
+"""The routes of access tokens: create, list, get, edit, rotate and revoke."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -52,14 +52,14 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 class TokenWithSecret(Token, frozen=True, kw_only=True):
-    """A new token, with its secret for the only time.
+    """A new token with its secret, which is returned only once.
 
     Args:
-        token: the secret. Left out when the request repeats an earlier one with the same Idempotency-Key: nobody
-            kept it.
+        token: the secret. Absent if the request repeats an earlier one with the same Idempotency-Key, since secrets
+            are not stored.
         code: ``already_created`` in that case.
-        settled: whether every edge has confirmed the change; false means that an edge may accept the old secret, or
-            reject the new one, until its lease ends.
+        settled: whether every edge has acknowledged the change. If false, an edge may accept the old secret or reject
+            the new one until its lease expires.
     """
 
     token: str | UnsetType = UNSET
@@ -68,10 +68,10 @@ class TokenWithSecret(Token, frozen=True, kw_only=True):
 
 
 class UnknownOutcome(msgspec.Struct, kw_only=True):
-    """The secret of a token that may exist: a part of Tallystick was away before it could confirm.
+    """The secret of a token that may exist: a service became unavailable before it confirmed the change.
 
     Args:
-        token: the secret. Try it: if it is valid, the token exists.
+        token: the secret. If it is valid, the token exists.
         committed: always ``unknown``.
     """
 
@@ -80,17 +80,17 @@ class UnknownOutcome(msgspec.Struct, kw_only=True):
 
 
 class Revocation(msgspec.Struct, rename="camel"):
-    """What a revocation covers; the same again when it is repeated.
+    """The tokens that a revocation covers. Repeating it returns the same tokens.
 
     Args:
-        deleted: whether the tokens are revoked; not by a dry run.
+        deleted: whether the tokens are revoked; false for a dry run.
         covered: the ids of the revoked tokens of the rotation chain, oldest first.
         descendants: the ids of the descendants that were revoked with it.
-        own_chain: the ids among these that belong to the caller's own chain.
-        living_descendants: how many tokens created with the covered ones, directly or not, are still valid.
-        settled: no edge accepts these tokens any more.
-        edges: how many edges have acknowledged that.
-        seconds: how long it took.
+        own_chain: the ids among these that belong to the caller's own rotation chain.
+        living_descendants: the number of valid tokens that were created with the covered ones, directly or indirectly.
+        settled: whether every edge rejects these tokens.
+        edges: the number of edges that acknowledged the revocation.
+        seconds: how long the propagation took, in seconds.
     """
 
     deleted: bool
@@ -104,14 +104,14 @@ class Revocation(msgspec.Struct, rename="camel"):
 
 
 class AccountRevocation(msgspec.Struct, rename="camel"):
-    """All tokens of an account are rejected everywhere.
+    """The revocation of all tokens of an account.
 
     Args:
-        tokens: how many were revoked.
-        living_descendants: how many tokens created with these, directly or not, are still valid.
-        settled: no edge accepts these tokens any more.
-        edges: how many edges have acknowledged that.
-        seconds: how long it took.
+        tokens: the number of revoked tokens.
+        living_descendants: the number of valid tokens that were created with these, directly or indirectly.
+        settled: whether every edge rejects these tokens.
+        edges: the number of edges that acknowledged the revocation.
+        seconds: how long the propagation took, in seconds.
     """
 
     account: str
@@ -123,7 +123,7 @@ class AccountRevocation(msgspec.Struct, rename="camel"):
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``grace``: for how many seconds the old secret lives on."""
+    """``grace``: for how many seconds the old secret stays valid."""
 
     grace: int = 0
 
@@ -132,13 +132,13 @@ NO_GRACE = Rotation()
 NO_FIELDS = NewToken()
 
 
-async def make(request: HttpRequest, wanted: NewToken, *, status: int) -> Response[TokenWithSecret]:
+async def make(request: HttpRequest, token: NewToken, *, status: int) -> Response[TokenWithSecret]:
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
         CREATE_TOKEN,
         CreateToken(
-            token=wanted,
+            token=token,
             digest=secret.digest,
             hint=secret.hint,
             actor=actor(request),
@@ -169,17 +169,17 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Tok
 async def end(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
 ) -> Revocation:
-    """Revokes a token. ``options``: of `RevokeToken`."""
+    """Revokes a token. ``options`` are further fields of `RevokeToken`."""
     return revocation(*await revoke_everywhere(request, token_id=token_id, digest=digest, **options))
 
 
 async def revoke_everywhere(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
 ) -> tuple[Revoked, Propagation]:
-    """Revokes a token, named by its id or its digest, and returns when no edge accepts it.
+    """Revokes a token by its id or its digest, and returns when every edge rejects it.
 
     Args:
-        request: on whose behalf.
+        request: the request that revokes it.
         token_id: the token's public id.
         digest: the token's digest.
         options: further fields of `RevokeToken`.
@@ -205,7 +205,7 @@ async def revoke_everywhere(
 
 
 def revocation(revoked: Revoked, everywhere: Propagation) -> Revocation:
-    """What HTTP answers to a revocation."""
+    """The response to a revocation."""
     return Revocation(
         deleted=revoked.deleted,
         covered=revoked.covered,
@@ -224,7 +224,7 @@ async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fi
 
 @post("/v1/tokens", requires=Scope("api:tokens:write", account=AccountIn.BODY), more_faults=_account_faults)
 async def create(request: HttpRequest, data: JSONBody[NewToken] = NO_FIELDS) -> Response[TokenWithSecret]:
-    """Makes a token and shows its secret, once."""
+    """Create a token. The secret is returned only once."""
     return await make(request, data, status=201)
 
 
@@ -238,51 +238,53 @@ async def list_tokens(
         str | None,
         QueryParameter(
             name="query",
-            description="only those with this in id, description or account, with this `hint`, or with EmailEngine's id",
+            description="only tokens whose id, description or account contains this text, or whose `hint` or EmailEngine id it is",
         ),
     ] = None,
-    account: Annotated[str | None, QueryParameter(description="only those bound to this account")] = None,
+    account: Annotated[str | None, QueryParameter(description="only tokens bound to this account")] = None,
     in_state: Annotated[
         Literal[TokenState, ""],  # not None, which "null" would be read as
-        QueryParameter(name="state", description="only those in this state; without it all but revoked ones"),
+        QueryParameter(
+            name="state", description="only tokens in this state; without it all except revoked ones"
+        ),
     ] = "",
     granted: Annotated[
         str | None,
         QueryParameter(
             name="scope",
-            description="only those that were given this scope or one below it: `orders` finds `orders:read` too",
+            description="only tokens with this scope or one below it: `orders` also finds `orders:read`",
         ),
     ] = None,
     created_by: Annotated[
         str | None,
-        QueryParameter(name="createdBy", description="only those that the token with this id created"),
+        QueryParameter(name="createdBy", description="only tokens created by the token with this id"),
     ] = None,
     unused_since: Annotated[
         datetime | None,
         QueryParameter(
             name="unusedSince",
-            description="only those that were neither used nor created since this time, as in 2027-01-31T00:00:00Z",
+            description="only tokens neither used nor created since this time, such as 2027-01-31T00:00:00Z",
         ),
     ] = None,
     order: Annotated[
         TokenOrder,
         QueryParameter(
-            description="`created`: newest first; `used`: last used first; `expires`: next to expire first, then tokens that never "
-            "expire, then expired ones, the latest first; `description`"
+            description="`created`: newest first; `used`: most recently used first; `expires`: next to expire first, then "
+            "tokens that never expire, then expired ones, most recent first; `description`: alphabetically"
         ),
     ] = "created",
     after: After = None,
 ) -> TokenPage:
-    """Lists tokens, newest first unless `order` says otherwise.
+    """List tokens, by default newest first.
 
-    Pages move when tokens are created or revoked in between. To see every token once, follow the cursors: send `next` of
-    each answer as `after` of the next request, with the same filters, until it is null.
+    Page numbers shift when tokens are created or revoked meanwhile. To read every token exactly once, use the cursor:
+    send `next` of each response as `after` of the next request, with the same filters, until `next` is null.
     """
     if unused_since is not None and unused_since.tzinfo is None:
         raise ProblemError(
-            "bad_request", errors=(FieldError(field="unusedSince", message="a time with its zone"),)
+            "bad_request", errors=(FieldError(field="unusedSince", message="must have a time zone"),)
         )
-    wanted = ListTokens(
+    query = ListTokens(
         page=page,
         page_size=page_size,
         query=search,
@@ -295,15 +297,15 @@ async def list_tokens(
         after=after,
         actor=actor(request),
     )
-    return await ask(request, LIST_TOKENS, wanted)
+    return await ask(request, LIST_TOKENS, query)
 
 
 @get("/v1/tokens/{token_id:str}", requires=Scope("api:tokens:read", account=AccountIn.TOKEN))
 async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[Token]:
-    """Shows one token, a revoked one too. Its ETag is its revision."""
+    """Get a token, including a revoked one. Its ETag is its revision."""
     public_id, key = _named(token_id)
-    wanted = GetToken(id=public_id, key=key, revoked=True, actor=actor(request))
-    return _record(await ask(request, GET_TOKEN, wanted))
+    query = GetToken(id=public_id, key=key, revoked=True, actor=actor(request))
+    return _record(await ask(request, GET_TOKEN, query))
 
 
 @patch(
@@ -313,12 +315,12 @@ async def show(request: HttpRequest, token_id: TokenIdOrDigest) -> Response[Toke
     codes=("stale",),
 )
 async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[TokenUpdate]) -> Response[EditedToken]:
-    """Changes a token.
+    """Update a token.
 
-    The body is merged into the record as RFC 7396 does, at every depth: an absent member keeps its value, null removes
-    it. What the token was and what it becomes must not exceed the caller's own token. ``disabled`` needs scope
-    ``api:tokens:delete`` to become true, which covers the whole rotation chain, and ``api:tokens:write`` to become false.
-    With If-Match the change is made only if the token still has that revision.
+    The body is a JSON merge patch (RFC 7396), applied at every depth: an absent member keeps its value, null removes it.
+    Neither the current nor the new version of the token may exceed the caller's own token. Setting ``disabled`` to true
+    needs scope ``api:tokens:delete`` and disables the whole rotation chain; setting it to false needs scope
+    ``api:tokens:write``. With If-Match, the token is updated only if it still has that revision.
     """
     edited, _ = await change(
         request,
@@ -342,7 +344,7 @@ async def edit(request: HttpRequest, token_id: TokenId, data: JSONBody[TokenUpda
 async def rotate(
     request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation] = NO_GRACE
 ) -> Response[TokenWithSecret]:
-    """Makes the token's successor; the old secret lives on for the grace period at most."""
+    """Rotate a token: create its successor. The old secret stays valid for at most the grace period."""
     return await renew(request, token_id, data.grace)
 
 
@@ -359,34 +361,37 @@ async def revoke(
     only: Annotated[
         Literal["predecessors", ""],
         QueryParameter(
-            description="`predecessors` revokes only the older secrets: it ends their grace period"
+            description="`predecessors` revokes only the older secrets and so ends their grace period"
         ),
     ] = "",
     descendants: Annotated[
         bool,
-        QueryParameter(description="revoke every token that was created with it, directly or not, as well"),
+        QueryParameter(description="also revoke every token created with it, directly or indirectly"),
     ] = False,
     dry_run: Annotated[
-        bool, QueryParameter(name="dryRun", description="change nothing, and list what would be revoked")
+        bool,
+        QueryParameter(
+            name="dryRun", description="only list what would be revoked, without changing anything"
+        ),
     ] = False,
 ) -> Revocation:
-    """Revokes a token and its rotation chain for good. Once this returns they are rejected everywhere."""
+    """Revoke a token and its rotation chain permanently. When this returns, every edge rejects them."""
     return await end(request, token_id=token_id, only=only or None, descendants=descendants, dry_run=dry_run)
 
 
 @get("/v1/tokens/{token_id:str}/log", requires=Scope("api:tokens:read", account=AccountIn.TOKEN))
 async def log(request: HttpRequest, token_id: TokenIdOrDigest, after: After = None) -> TokenLog:
-    """The latest changes of a token with what they changed, and which of its requests were rejected.
+    """Get the log of a token: its latest changes with the old and new values, and its rejected requests.
 
-    With `after`, the `next` of the answer before, the entries that came before those.
+    For older entries, send `next` of the previous response as `after`.
     """
     public_id, key = _named(token_id)
     return await ask(request, GET_LOG, GetLog(id=public_id, key=key, after=after, actor=actor(request)))
 
 
 def _named(name: str) -> tuple[str | None, str | None]:
-    """The public id and the key of a token, of which one is given. EmailEngine's id is a digest, with which one could act
-    for the token, so only its hash is sent on.
+    """The public id and the key of a token, one of which is None. EmailEngine's id is a digest that authenticates the
+    token over NATS, so only its hash is sent on.
     """
     return (None, notice_key(bytes.fromhex(name))) if token_format.is_hex(name) else (name, None)
 
@@ -397,7 +402,7 @@ def _named(name: str) -> tuple[str | None, str | None]:
     status_code=200,
 )
 async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRevocation:
-    """Revokes all tokens of an account, which itself stays."""
+    """Revoke all tokens of an account. The account itself is kept."""
     revoked, everywhere = await change(
         request,
         REVOKE_ALL,
@@ -408,26 +413,26 @@ async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRe
     )
 
 
-# With the token itself
+# The request's own token
 
 
 @get("/v1/self", requires=SELF)
 async def show_self(request: HttpRequest) -> Response[Token]:
-    """What am I?"""
-    # What let the request in may be older than its last use.
+    """Get the current token."""
+    # The cached token may be older than its last use.
     own = GetToken(id=token_of(request).id, actor=actor(request))
     return _record(await ask(request, GET_TOKEN, own))
 
 
 @post("/v1/self/rotate", requires=SELF)
 async def rotate_self(request: HttpRequest, data: JSONBody[Rotation] = NO_GRACE) -> Response[TokenWithSecret]:
-    """Renew me."""
+    """Rotate the current token."""
     return await renew(request, token_of(request).id, data.grace)
 
 
 @delete("/v1/self", requires=SELF, status_code=200)
 async def revoke_self(request: HttpRequest) -> Revocation:
-    """Revoke me."""
+    """Revoke the current token."""
     return await end(request, token_id=token_of(request).id)
 
 

@@ -1,4 +1,4 @@
-"""What all routes need to ask the other services on behalf of a request."""
+"""Calls the other services on behalf of a request."""
 
 import re
 from typing import Any, TypeVar
@@ -28,10 +28,10 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> R:
-    """The reply.
+    """The service's reply.
 
     Raises:
-        ProblemError: the service said no, or nothing.
+        ProblemError: the service rejects the call or does not reply.
     """
     client: Client = request.app.state.client
     reply = await call(client, operation, question)
@@ -41,24 +41,24 @@ async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> 
 
 
 async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) -> tuple[R, Propagation]:
-    """The reply to a change that is true at every edge by now.
+    """The service's reply to a change, once the change has propagated to every edge.
 
     Raises:
-        ProblemError: the service said no, or nothing.
+        ProblemError: the service rejects the change or does not reply.
     """
-    done = await propagation.call_and_wait(request.app.state.client, operation, question)
-    if isinstance(done, Failure):
-        raise ProblemError.of(done)
-    return done
+    reply = await propagation.call_and_wait(request.app.state.client, operation, question)
+    if isinstance(reply, Failure):
+        raise ProblemError.of(reply)
+    return reply
 
 
 async def create(
     request: HttpRequest, operation: Operation[Any, CreatedToken], question: CreateToken | RotateToken
 ) -> Creation:
-    """A new token, whose secret has to be shown from here on.
+    """A new token. The caller must show its secret, even if a later step fails.
 
     Raises:
-        ProblemError: there is no new token.
+        ProblemError: no token was created.
     """
     created = await propagation.create(request.app.state.client, operation, question)
     if isinstance(created, Failure):
@@ -67,8 +67,8 @@ async def create(
 
 
 async def account_faults(request: HttpRequest, account: object) -> list[FieldError]:
-    """What is wrong with the account of a new token whose other fields are not valid. Empty if that cannot be decided
-    now: the other faults are reported anyway.
+    """The faults of a new token's account, for a request whose other fields are invalid. Empty if the tokens service
+    does not reply: the other faults are reported anyway.
     """
     # The rules report a malformed name themselves.
     if not isinstance(account, str) or not rules.is_account(account):
@@ -80,7 +80,7 @@ async def account_faults(request: HttpRequest, account: object) -> list[FieldErr
 
 
 def actor(request: HttpRequest) -> Actor:
-    """The credential that the client presented, and where it comes from: the tokens service judges it."""
+    """The actor of a request: its credential and where it comes from. The tokens service authorizes it."""
     context = context_of(request)
     is_session = context.credential.kind == "session"
     referrer = None if token_of(request).restrictions.referrers is None else context.referrer
@@ -94,23 +94,23 @@ def actor(request: HttpRequest) -> Actor:
 
 
 def bounded_referrer(referrer: str | None) -> str | None:
-    """The header if it can match a pattern at all: one that is too long matches none, as none does."""
+    """The Referer header; None if it is too long to match any pattern."""
     return referrer if referrer is not None and len(referrer) <= MAX_REFERRER_BYTES else None
 
 
 def revisions(request: HttpRequest) -> tuple[int, ...] | None:
-    """The revisions that If-Match names; None where it is absent or ``*``.
+    """The revisions in If-Match; None if the header is absent or ``*``.
 
     Raises:
-        ProblemError: it is not a list of entity tags.
+        ProblemError: the header is not a list of entity tags.
     """
     fields = request.headers.getall("if-match", [])
     if not fields or [field.strip() for field in fields] == ["*"]:
         return None
     tags = [_ENTITY_TAG.fullmatch(part.strip()) for field in fields for part in field.split(",")]
     if len(tags) > MAX_TAGS or not all(tags):
-        raise ProblemError("bad_request", f'If-Match: "*" or up to {MAX_TAGS} entity tags, as in "3"')
-    # A tag that is no number is none of ours, and matches no revision.
+        raise ProblemError("bad_request", f'If-Match must be * or 1 to {MAX_TAGS} entity tags, such as "3"')
+    # A tag that is not a number was not issued by Tallystick, and matches no revision.
     return tuple(int(tag[1]) if _REVISION.fullmatch(tag[1]) else -1 for tag in tags if tag)
 
 
@@ -118,9 +118,9 @@ def idempotency_key(request: HttpRequest) -> str | None:
     """The Idempotency-Key header.
 
     Raises:
-        ProblemError: there are several.
+        ProblemError: the header is repeated.
     """
     keys = request.headers.getall("idempotency-key", [])
     if len(keys) > 1:
-        raise ProblemError("bad_request", "one Idempotency-Key at most")
+        raise ProblemError("bad_request", "Idempotency-Key must not be repeated")
     return keys[0] if keys else None

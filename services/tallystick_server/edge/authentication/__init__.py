@@ -1,1 +1,1 @@
-"""Who asks: the credential of a request, and the middleware that takes it off."""
+"""Authentication: the credential of a request, and the middleware that removes and checks it."""

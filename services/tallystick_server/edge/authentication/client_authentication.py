@@ -1,6 +1,6 @@
 """Authenticates the clients of ``/oauth2/*``. Besides the bearer token that every route accepts, these routes accept
 the token as the password of HTTP Basic, and as ``client_secret`` in the form (RFC 6749, section 2.3.1). The client id
-is ignored: the token says who the client is.
+is ignored: the token identifies the client.
 """
 
 import binascii
@@ -33,11 +33,11 @@ _ENCODED = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*", re.DOTALL)
 
 
 def with_basic(headers: Headers, credential: Credential) -> Credential:
-    """The credential of a request under `OAUTH2_PATHS`, where HTTP Basic is one too.
+    """The credential of a request under `OAUTH2_PATHS`, where HTTP Basic is accepted too.
 
     Args:
-        headers: the header fields, with the credential.
-        credential: what they and the query hold for every other route.
+        headers: the header fields, including Authorization.
+        credential: the bearer credential in the headers and the query string.
     """
     values = [value for name, value in headers if name == b"authorization"]
     basic = _BASIC.fullmatch(values[0]) if len(values) == 1 else None
@@ -51,17 +51,17 @@ def with_basic(headers: Headers, credential: Credential) -> Credential:
 
 
 def read_passwords(encoded: bytes) -> tuple[str, ...] | None:
-    """The password of Basic credentials, in each reading that may be a token; None if they are malformed.
+    """The password of Basic credentials, in every reading that may be a token; None if they are malformed.
 
-    RFC 6749 has clients encode the password as a form value first; many send it as it is. A value with ``%`` or ``+``
-    can be meant either way. Our own tokens and 64-hex values hold neither, so for those one reading is well-formed,
-    unless the client encoded more than it had to (``tly%5F...``).
+    RFC 6749 requires clients to form-encode the password first, but many send it unencoded. A password with ``%`` or
+    ``+`` is therefore ambiguous. Tallystick's tokens and 64-hex values contain neither, so they have one reading, unless
+    the client encoded more than necessary (``tly%5F...``).
 
     Args:
-        encoded: what follows ``Basic``: Base64 of ``user:password``.
+        encoded: the value after ``Basic``: Base64 of ``user:password``.
 
     Returns:
-        One or two readings; of a password that is no token in any reading, the password as it was sent.
+        One or two readings. If no reading is a token, the password as it was sent.
     """
     try:
         decoded = binascii.a2b_base64(encoded)
@@ -86,12 +86,12 @@ def may_be_in_body(method: str, path: str, headers: Headers) -> bool:
 async def authenticate_client(request: HttpRequest, rules: RouteRules) -> None:
     """Authenticates and authorizes a request to a route under `OAUTH2_PATHS`.
 
-    A credential in the header or the query string is checked before the body is read, without using up its rate
-    limit. The decision is made after the body was read, since a client may send that slowly.
+    A credential in the header or the query string is checked before the body is read, without consuming its rate limit.
+    The decision is made after the body was read, since a client may send it slowly.
 
     Raises:
-        AuthError: the request has no credential, several, an invalid one, or one that may not use this route.
-        Unavailable: this cannot be decided now.
+        AuthError: the request has no credential or several, or its token is invalid or does not allow this route.
+        Unavailable: the tokens service does not reply.
     """
     context = context_of(request)
     access = access_to(request, rules.scope, any_account=rules.account is AccountIn.TOKEN)

@@ -1,4 +1,4 @@
-"""What a request carries from the middleware to its handler, each part under one name."""
+"""The state that a request carries from the middleware to its handler."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NotRequired, Required, TypedDict
@@ -18,13 +18,13 @@ HttpRequest = Request[Any, Any, Any]
 
 
 class RequestContext(Struct, frozen=True, gc=False):
-    """Who sends a request, as far as that is known without its body.
+    """The sender of a request, as far as it is known without the body.
 
     Args:
-        request_id: as in ``X-Request-Id``.
-        credential: what it presents.
-        cached: the valid token that the credential stands for. None on a public route, and until the form or the
-            cookie with the credential has been read.
+        request_id: the id in ``X-Request-Id``.
+        credential: the credential that the request presents.
+        cached: the valid token of the credential. None on a public route, and until a credential in a form or a cookie
+            has been read.
         address: the client's address.
         headers: the raw header fields, without the credential.
         traceparent: the trace that the request belongs to (W3C Trace Context).
@@ -47,10 +47,10 @@ class RequestState(TypedDict, total=False):
     """The ASGI state of a request.
 
     Args:
-        context: who sends it.
-        decision: whether they may; missing while that is not decided, and on a public route.
-        code: the code of an error answer, for the access log.
-        form: the fields of its form that the route declares.
+        context: the sender of the request.
+        decision: the decision on the request; absent until it is made, and on a public route.
+        code: the code of an error response, for the access log.
+        form: the declared fields of its form.
     """
 
     context: Required[RequestContext]
@@ -60,7 +60,7 @@ class RequestState(TypedDict, total=False):
 
 
 class HttpScope(TypedDict):
-    """What is used of an ASGI connection scope of type ``http``."""
+    """The used keys of an ASGI connection scope of type ``http``."""
 
     type: str
     http_version: str
@@ -76,10 +76,10 @@ class HttpScope(TypedDict):
 
 
 class Accepted(NamedTuple):
-    """A request that its token allows.
+    """The decision to accept a request.
 
     Args:
-        token: that token.
+        token: the token of the request.
         quota: the state of its rate limit, if it has one.
     """
 
@@ -91,7 +91,7 @@ Decision = Accepted | AuthError
 
 
 def state_of(request: HttpRequest) -> RequestState:
-    state: RequestState = request.scope["state"]  # type: ignore[assignment]  # what the middleware has put there
+    state: RequestState = request.scope["state"]  # type: ignore[assignment]  # set by the middleware
     return state
 
 
@@ -114,28 +114,28 @@ def token_of(request: HttpRequest) -> Token:
     """The token of an accepted request.
 
     Raises:
-        RuntimeError: the request was not accepted: its route is public.
+        RuntimeError: the route is public, so the request has no token.
     """
     decision = accepted(request)
     if decision is None:
-        raise RuntimeError("a public route asks for the token")
+        raise RuntimeError("a public route has no token")
     return decision.token
 
 
 def decide(request: HttpRequest, decision: Decision) -> None:
-    """Leaves the decision for the middleware, which records it as the answer starts."""
+    """Sets the decision. The middleware records it when the response starts."""
     state_of(request)["decision"] = decision
 
 
 def set_error(request: HttpRequest, code: str, error: Exception) -> None:
-    """Leaves the code of an error answer for the access log; and where the credential is rejected, the decision."""
+    """Sets the code of an error response for the access log and, if the credential is rejected, the decision."""
     state_of(request)["code"] = code
     if isinstance(error, AuthError):
         decide(request, error)
 
 
 def form_of(request: HttpRequest) -> dict[str, str]:
-    """The fields of this request's form that its route declares."""
+    """The declared fields of this request's form."""
     return state_of(request)["form"]
 
 

@@ -1,5 +1,5 @@
-"""Takes the bearer token off a request: out of the headers and the query string, so that nothing after this can
-log or repeat it (RFC 6750, sections 2.1 and 2.3).
+"""Extracts the bearer token from a request (RFC 6750, sections 2.1 and 2.3). It is removed from the headers and the query
+string, so that no later code can log or repeat it.
 """
 
 import re
@@ -23,12 +23,12 @@ Kind = Literal["none", "ambiguous", "bearer", "query", "basic", "form", "session
 
 
 class Credential(Struct, frozen=True, gc=False):
-    """What a request presents.
+    """The credential of a request.
 
     Args:
-        kind: where it stands: ``bearer`` and ``basic`` in the Authorization header, ``query`` in ``?access_token=``,
-            ``form`` in ``client_secret``, ``session`` in the dashboard's cookie. A request has ``none``; or it is
-            ``ambiguous``: there are two, or the syntax leaves open what is meant.
+        kind: where it was sent: ``bearer`` and ``basic`` in the Authorization header, ``query`` in ``?access_token=``,
+            ``form`` in ``client_secret``, ``session`` in the dashboard's cookie. ``none`` means that there is no
+            credential, ``ambiguous`` that there are several or that its syntax is ambiguous.
         value: the token, unchecked, or the secret of a session. Empty for ``none`` and ``ambiguous``.
         readings: every reading of the password of HTTP Basic that may be a token.
     """
@@ -50,8 +50,8 @@ NONE = Credential("none")
 AMBIGUOUS = Credential("ambiguous")
 
 
-class Taken(NamedTuple):
-    """The credential, and the request without it."""
+class ExtractedCredential(NamedTuple):
+    """The credential, and the headers and query string without it."""
 
     credential: Credential
     headers: Headers
@@ -59,12 +59,12 @@ class Taken(NamedTuple):
 
 
 def session_digest(secret: str) -> str:
-    """By what the tokens service knows a session or a login link: the SHA-256 digest of its secret."""
+    """The SHA-256 digest of the secret of a session or a login link, by which the tokens service knows it."""
     return sha256(secret.encode()).hexdigest()
 
 
 def plain_bearer(headers: Headers, fields: dict[bytes, bytes], query: bytes) -> bytes | None:
-    """The token of a bearer credential that is certainly the only one; None where `take` has to find out.
+    """The token of a bearer credential that is certainly the only one; None if only `take` can decide that.
 
     Args:
         headers: the raw header fields.
@@ -77,35 +77,35 @@ def plain_bearer(headers: Headers, fields: dict[bytes, bytes], query: bytes) -> 
     return plain[1] if plain else None
 
 
-def take(headers: Headers, query: bytes) -> Taken:
+def take(headers: Headers, query: bytes) -> ExtractedCredential:
     """Separates the credential from a request's raw headers (names in lower case) and query string."""
     in_headers = [value for name, value in headers if name == b"authorization"]
     in_query: list[bytes] = []
     if in_headers:
         headers = [(name, value) for name, value in headers if name != b"authorization"]
-    # Any part that decodes to the name counts, however it is written: `access%5Ftoken=`.
+    # Any parameter whose name decodes to access_token counts: `access%5Ftoken=`.
     if b"access" in query or b"%" in query:
         in_query, query = _split_query(query)
-    return Taken(_credential(in_headers, in_query), headers, query)
+    return ExtractedCredential(_credential(in_headers, in_query), headers, query)
 
 
 def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
-    """The token in the query of the request that a proxy asks about, as ``X-Forwarded-Uri`` (Traefik, Caddy) or
-    ``X-Original-URI`` (nginx) names it.
+    """The token in the query string of the original request in forward-auth, which ``X-Forwarded-Uri`` (Traefik, Caddy)
+    or ``X-Original-URI`` (nginx) contains.
 
-    The sender of such a header has the token in it, so the proxy need not be trusted. Two of them, or two
-    tokens in them, leave open which is meant.
+    Whoever sends such a header has the token, so the proxy need not be trusted. Headers with different tokens are
+    ambiguous.
     """
     uris = [value for name, value in headers if name in (b"x-forwarded-uri", b"x-original-uri")]
-    found = [_split_query(uri.partition(b"#")[0].partition(b"?")[2])[0] for uri in uris]
-    # Several such headers may agree; one that names several tokens does not.
-    tokens = max(found, key=len, default=[])
-    different = {token for each in found for token in each}
-    return _credential([], tokens if len(different) <= 1 else [*different])
+    tokens_by_uri = [_split_query(uri.partition(b"#")[0].partition(b"?")[2])[0] for uri in uris]
+    # Several headers may contain the same token; one header with several tokens is ambiguous.
+    tokens = max(tokens_by_uri, key=len, default=[])
+    distinct = {token for uri_tokens in tokens_by_uri for token in uri_tokens}
+    return _credential([], tokens if len(distinct) <= 1 else [*distinct])
 
 
 def token_parts(query: bytes) -> list[bytes]:
-    """The parts of a query string that hold a token, as they were written."""
+    """The parts of a query string that contain a token, as they were sent."""
     return [part for part in query.split(b"&") if _is_token(part.partition(b"=")[0])]
 
 
@@ -122,7 +122,7 @@ def _credential(in_headers: list[bytes], in_query: list[bytes]) -> Credential:
         return AMBIGUOUS if rest or not token else Credential("bearer", token.decode("latin-1"))
     if in_query:
         return Credential("query", in_query[0].decode("latin-1")) if in_query[0] else AMBIGUOUS
-    return NONE  # another scheme is as if nothing was sent
+    return NONE  # other authentication schemes are ignored
 
 
 def _is_token(name: bytes) -> bool:

@@ -1,10 +1,10 @@
-"""Answers a proxy's question, "may this request pass?", for tokens that are known here: without the framework, and
-where the token has no restrictions, from what was answered to the same question before.
+"""The fast path of forward-auth: responds to a proxy's check for a cached token without the framework. For a token
+without restrictions, the response to an earlier check with the same query is reused.
 
-Whatever is unusual about a question is left to the route in `tallystick_server.edge.api.oauth`, which says the same.
+Unusual checks are left to the route in `tallystick_server.edge.api.oauth`, which decides in the same way.
 
-Envoy appends the target of the client's request to the path of its check, so there the question is read from headers
-that Envoy sets: the target, with its query string, is the client's and decides nothing.
+Envoy appends the target of the client's request to the path of its check. Scope and account are then read from headers
+that Envoy sets, since the client controls the target and its query string.
 """
 
 import re
@@ -28,29 +28,29 @@ from tallystick_server.edge.http.errors import (
 )
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
-REFUSED_METHODS = {"CONNECT", "TRACE"}
-REMEMBERED = 32
-"""Answers kept with each token."""
+REJECTED_METHODS = {"CONNECT", "TRACE"}
+MAX_CACHED_RESPONSES = 32
+"""Maximum number of responses that are cached with a token."""
 BEFORE_TARGET = f"{FORWARD_AUTH_PATH}/"
-"""A check whose path begins with this is one of Envoy's, and the rest of it is the client's request target."""
+"""The prefix of the path of Envoy's checks. The rest of the path is the client's request target."""
 QUESTION_HEADERS = {b"x-tallystick-scope": b"scope=", b"x-tallystick-account": b"account="}
 
 _QUESTION = re.compile(rb"scope=([a-z0-9_.:-]{1,128})(?:&account=([A-Za-z0-9._~@-]{1,128}))?")
 _UNRESTRICTED = Restrictions()
 
 
-class Answered(NamedTuple):
-    """A check that is answered from the cache."""
+class CachedResponse(NamedTuple):
+    """The decision on a check and its response."""
 
     decision: Decision
     answer: Answer
 
 
 def read_question(headers: Headers, query: bytes) -> bytes:
-    """The query of a check under `BEFORE_TARGET`, as one at `FORWARD_AUTH_PATH` has it.
+    """Translates a check under `BEFORE_TARGET` into the query string of a check at `FORWARD_AUTH_PATH`.
 
-    Scope and account are taken from `QUESTION_HEADERS`. One that comes twice is a repeated parameter, which is rejected.
-    Of the client's query string only the token is kept.
+    Scope and account are read from `QUESTION_HEADERS`. A repeated header becomes a repeated parameter, which is rejected.
+    Only the token of the client's query string is kept.
 
     Args:
         headers: the header fields of the check.
@@ -66,20 +66,22 @@ def read_question(headers: Headers, query: bytes) -> bytes:
 
 
 def method_of_check(method: str) -> str:
-    """The method to treat a check under `BEFORE_TARGET` as: the decision is the same for all, made-up ones too."""
-    return method if method in METHODS | REFUSED_METHODS else "GET"
+    """The method of a check under `BEFORE_TARGET`. Unknown methods count as GET: the decision does not depend on them."""
+    return method if method in METHODS | REJECTED_METHODS else "GET"
 
 
-def answer_from_cache(verifier: Verifier, cached: CachedToken, method: str, query: bytes) -> Answered | None:
-    """The answer; None where the route has to give it."""
+def answer_from_cache(
+    verifier: Verifier, cached: CachedToken, method: str, query: bytes
+) -> CachedResponse | None:
+    """The decision and its response; None if the route has to decide."""
     if method not in METHODS:
         return None
-    known: Answered | None = cached.answers.get(query)
-    return known or _decide(verifier, cached, query)
+    response: CachedResponse | None = cached.answers.get(query)
+    return response or _decide(verifier, cached, query)
 
 
 def headers(token: Token) -> dict[str, str]:
-    """What a proxy hands on; each is always there, so that none can be spoofed."""
+    """The headers that a proxy passes on. All are always set, so that clients cannot spoof them."""
     return {
         "x-token-id": token.id,
         "x-token-account": token.account or "",
@@ -88,7 +90,7 @@ def headers(token: Token) -> dict[str, str]:
     }
 
 
-def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> Answered | None:
+def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> CachedResponse | None:
     question = _QUESTION.fullmatch(query)
     token = cached.token
     if question is None or token.restrictions != _UNRESTRICTED:
@@ -98,10 +100,12 @@ def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> Answered |
         return None
     try:
         verifier.check(token, AccessRequest(scope, account))
-        answered = Answered(Accepted(token), complete_answer(200, headers(token)))
+        response = CachedResponse(Accepted(token), complete_answer(200, headers(token)))
     except AuthError as error:
-        # Kept, so without the frames that it came through.
-        answered = Answered(error.with_traceback(None), error_answer(as_problem(error), FORWARD_AUTH_PATH))
-    if len(cached.answers) < REMEMBERED:
-        cached.answers[query] = answered
-    return answered
+        # Cached without the traceback, which would keep its frames alive.
+        response = CachedResponse(
+            error.with_traceback(None), error_answer(as_problem(error), FORWARD_AUTH_PATH)
+        )
+    if len(cached.answers) < MAX_CACHED_RESPONSES:
+        cached.answers[query] = response
+    return response

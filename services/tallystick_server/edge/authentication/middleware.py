@@ -1,4 +1,4 @@
-"""The outermost ASGI application: bounds each request, authenticates it once, and records the decision on it."""
+"""The outermost ASGI application: limits each request, authenticates it once, and records the decision on it."""
 
 import asyncio
 import itertools
@@ -39,21 +39,21 @@ from tallystick_server.edge.http.rate_limit import rate_limit_fields
 from tallystick_server.edge.http.request_counter import UNROUTED, RequestCounter, Routes
 
 BODY_TIMEOUT_S = 10.0
-"""How long a client may take to send its body."""
-OFFERED = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
-"""The methods that some route offers, apart from OPTIONS."""
+"""Maximum time in which a client must send its body."""
+ROUTED_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+"""The methods of all routes, apart from OPTIONS."""
 
 
 class AuthenticationMiddleware:
-    """Answers by itself what needs no route: requests that exceed a limit or have no valid token, and most checks of
-    proxies. All others reach the application with a `RequestContext`, and with their credential removed.
+    """Rejects requests that exceed a limit or have no valid token, and responds to most checks of proxies. All other
+    requests reach the application, with a `RequestContext` and without their credential.
 
     Args:
         app: the application.
-        verifier: decides about tokens.
-        proxies: whose word counts about the client's address.
+        verifier: authenticates and authorizes tokens.
+        proxies: the proxies that are trusted to report the client's address.
         public_paths: the templates of the paths that need no token.
-        counter: counts the answers.
+        counter: counts the responses.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AuthenticationMiddleware:
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         if scope["type"] != "http":
             return self._app(scope, receive, send)
-        # What can be decided at once is decided without a coroutine for each step.
+        # The fast path needs no coroutine for each step.
         headers, query = scope["headers"], scope["query_string"]
         fields = dict(headers)
         client = scope["client"]
@@ -92,7 +92,7 @@ class AuthenticationMiddleware:
             query = forward_auth.read_question(headers, query)
             scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
             scope["method"], scope["query_string"] = forward_auth.method_of_check(scope["method"]), query
-        # The usual case, in which all there is to do is to look the token up in the cache.
+        # The common case: a bearer token, which is looked up in the cache.
         token = plain_bearer(headers, fields, query)
         if token is None:
             credential, cached = _take(scope), None
@@ -104,15 +104,15 @@ class AuthenticationMiddleware:
         if cached is None:
             return self._without_cached(scope, receive, send, context)
         if scope["path"] == FORWARD_AUTH_PATH:
-            answered = forward_auth.answer_from_cache(self._verifier, cached, scope["method"], query)
-            if answered is not None:
-                return self._answer(scope, send, context, answered.answer, answered.decision)
+            response = forward_auth.answer_from_cache(self._verifier, cached, scope["method"], query)
+            if response is not None:
+                return self._answer(scope, send, context, response.answer, response.decision)
         return self._serve(scope, receive, send, context)
 
     def _without_cached(
         self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext
     ) -> Coroutine[Any, Any, None]:
-        """Any other request: its token is not in the cache, or it has none, or two."""
+        """Handles a request whose token is not in the cache, or which has no token or several."""
         if not self._requires_token(scope):
             return self._serve(scope, receive, send, context)
         fault = context.credential.fault()
@@ -137,22 +137,22 @@ class AuthenticationMiddleware:
             await self._serve(scope, receive, send, context)
 
     def _requires_token(self, scope: HttpScope) -> bool:
-        """Whether a request is rejected here if it has no valid token. A path that leads nowhere requires one too:
-        which paths there are is for those with a token only.
+        """Whether a request without a valid token is rejected. A path that does not exist requires a token too, so that
+        clients without one cannot find out which paths exist.
         """
         method, path = scope["method"], scope["path"]
-        if method in OFFERED:
+        if method in ROUTED_METHODS:
             return self._routes.template(path) not in self._public_paths
         return method == "OPTIONS" and path == FORWARD_AUTH_PATH
 
     async def _serve(self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext) -> None:
-        """Has the application answer, and records its decision as the answer starts."""
+        """Calls the application, and records its decision when the response starts."""
         state: RequestState = {"context": context}
         scope["state"] = state
         tracing.serve(context.request_id, context.traceparent)
         method = scope["method"]
-        if method not in OFFERED and self._routes.template(scope["path"]) == UNROUTED:
-            # OPTIONS, or a method that no route offers, is answered as at a path that exists.
+        if method not in ROUTED_METHODS and self._routes.template(scope["path"]) == UNROUTED:
+            # OPTIONS, and methods without a route, get the same response as at a path that exists.
             scope["path"], scope["raw_path"] = "/", b"/"
         is_head = method == "HEAD"
         if is_head:
@@ -172,7 +172,7 @@ class AuthenticationMiddleware:
                     if decision.quota is not None:
                         headers += rate_limit_fields(decision.quota)
                 if context.credential.kind == "query" and message["status"] < 300:
-                    headers = [*_without_cache_control(headers), *_NOT_TO_BE_KEPT]
+                    headers = [*_without_cache_control(headers), *_NO_STORE]
                 message["headers"] = headers
             elif is_head and message["type"] == "http.response.body":
                 message["body"] = b""
@@ -216,7 +216,7 @@ class AuthenticationMiddleware:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _record(self, context: RequestContext, decision: Decision, route: str) -> None:
-        """Counts the decision, which is final. A rejected token that exists also has a line in its log."""
+        """Counts the final decision. The rejection of an existing token is also written to its log."""
         usage = self._verifier.usage
         if isinstance(decision, Accepted):
             usage.record_accepted(decision.token.id, context.address)
@@ -227,9 +227,9 @@ class AuthenticationMiddleware:
 FAULTS: Mapping[DenyReason, AuthError] = {
     reason: AuthError(reason) for reason in ("missing_token", "invalid_request", "invalid_token")
 }
-"""The rejections of credentials that are none by their looks."""
-_NOT_TO_BE_KEPT = ((b"cache-control", b"private, no-store"), (b"referrer-policy", b"no-referrer"))
-"""A token in a URL stays in histories and caches; the answer at least must not (RFC 6750, section 5.3)."""
+"""The rejections of credentials that need no lookup."""
+_NO_STORE = ((b"cache-control", b"private, no-store"), (b"referrer-policy", b"no-referrer"))
+"""Headers of responses to a request with a token in its URL, which must not be stored (RFC 6750, section 5.3)."""
 
 
 def _take(scope: HttpScope) -> Credential:
@@ -248,7 +248,7 @@ def _without_cache_control(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[t
 
 
 def _area(path: str) -> str:
-    """The prefix of a path that decides about members and headers of its error answers."""
+    """The prefix of a path that determines the members and headers of its error responses."""
     if path == FORWARD_AUTH_PATH or path.startswith(forward_auth.BEFORE_TARGET):
         return FORWARD_AUTH_PATH
     if path.startswith(API_PATHS):
@@ -262,25 +262,25 @@ def _answer_to(area: str, reason: DenyReason, detail: str) -> Answer:
 
 
 def _request_ids() -> Iterator[str]:
-    """Told apart from those of every other process, and cheap: one is joined out of two parts."""
+    """Request ids: a random prefix for this process and a counter, which is cheap and unique."""
     process = new_id("req_")
     last = [f"{number:03x}" for number in range(4096)]
     for number in itertools.count():
         first = f"{process}{number:05x}"
-        for each in last:
-            yield first + each
+        for suffix in last:
+            yield first + suffix
 
 
 def _may_lack_host(scope: HttpScope) -> bool:
-    """Whether HTTP/1.0 lets this request do without Host. Load balancers check health so, HAProxy by OPTIONS."""
-    # granian calls HTTP/1.0 "1".
+    """Whether this HTTP/1.0 request may lack Host. Load balancers send such health checks; HAProxy sends OPTIONS."""
+    # granian reports HTTP/1.0 as "1".
     return scope["http_version"] in {"1", "1.0"} and (
         scope["path"].startswith("/health") or scope["method"] == "OPTIONS"
     )
 
 
 def _in_time(receive: Receive) -> Receive:
-    """A body that does not come is given up: the server itself would wait for ever."""
+    """Limits the time to receive a body. The server itself would wait for ever."""
     deadline: float | None = None
 
     async def receiving() -> Any:
@@ -291,9 +291,9 @@ def _in_time(receive: Receive) -> Receive:
             message = await asyncio.wait_for(receive(), max(0.0, deadline - loop.time()))
         except TimeoutError:
             raise ProblemError("request_timeout", headers=request_limits.CLOSE) from None
-        # Before the body's end this is a client that left or one whose chunks cannot be read.
+        # Before the end of the body: the client has disconnected, or its chunks are malformed.
         if message["type"] == "http.disconnect":
-            raise ProblemError("bad_request", "the body ended before its end", headers=request_limits.CLOSE)
+            raise ProblemError("bad_request", "the request body is incomplete", headers=request_limits.CLOSE)
         return message
 
     return receiving

@@ -1,1 +1,1 @@
-"""Whether it may: the check of a request against its token, and the guard of every route."""
+"""Authorization: the requirements that routes declare, and the guard that enforces them."""

@@ -1,5 +1,5 @@
-"""What every request passes before its handler, in this order: syntax, token, scope, account, addresses, referrers,
-rate limit, body. The middleware has authenticated the sender; the guard authorizes the request.
+"""The guard, which runs before every handler. It checks in this order: query, token, scope, account, address, referrer,
+rate limit, body. The middleware has authenticated the token; the guard authorizes the request.
 """
 
 from msgspec import structs
@@ -30,12 +30,12 @@ _UNRESTRICTED = Restrictions()
 
 
 async def authorize(request: HttpRequest) -> None:
-    """Runs before every route's handler, and holds the request to what the route declares.
+    """Checks a request against the rules of its route.
 
     Raises:
         AuthError: the credential is rejected.
-        ProblemError: the query or the body does not fit.
-        Unavailable: this cannot be decided now.
+        ProblemError: the query or the body is invalid.
+        Unavailable: the tokens service does not reply.
     """
     scope = request.scope
     rules = rules_of(scope["route_handler"])
@@ -43,7 +43,7 @@ async def authorize(request: HttpRequest) -> None:
     state = state_of(request)
     cached = state["context"].cached
     if cached is not None and rules.scope in cached.admitted and not rules.reads_body:
-        # What was found for this unrestricted token before.
+        # This unrestricted token was authorized for the scope before.
         state["decision"] = Accepted(cached.token)
         if not faults:
             return
@@ -66,11 +66,11 @@ async def authorize(request: HttpRequest) -> None:
 
 
 async def authenticate_again(request: HttpRequest) -> RequestContext:
-    """Looks the token up again: sending the body may have taken long, and the token may have been revoked meanwhile.
+    """Looks the token up again after the body was read: it may have been revoked while a slow client sent the body.
 
     Raises:
-        AuthError: the token is not valid any more.
-        Unavailable: this cannot be decided now.
+        AuthError: the token is no longer valid.
+        Unavailable: the tokens service does not reply.
     """
     context = context_of(request)
     credential, cached = await authenticate(verifier_of(request), context.credential)
@@ -80,11 +80,11 @@ async def authenticate_again(request: HttpRequest) -> RequestContext:
 
 
 async def admit(request: HttpRequest, access: AccessRequest) -> Token:
-    """Checks what the request's token allows, uses up one request of its rate limit, and accepts the request.
+    """Authorizes a request, consumes one request of the token's rate limit, and records the decision.
 
     Raises:
-        AuthError: the token does not allow it, or its rate limit is used up.
-        Unavailable: this cannot be decided now.
+        AuthError: the token does not allow the request, or its rate limit is exceeded.
+        Unavailable: the tokens service does not reply.
     """
     token = cached_of(request).token
     quota = await verifier_of(request).authorize(token, access)
@@ -93,10 +93,10 @@ async def admit(request: HttpRequest, access: AccessRequest) -> Token:
 
 
 def cached_of(request: HttpRequest) -> CachedToken:
-    """The token that the request's credential stands for.
+    """The token of the request's credential.
 
     Raises:
-        AuthError: it presents none.
+        AuthError: the request presents no valid credential.
     """
     context = context_of(request)
     if context.cached is None:
@@ -107,22 +107,21 @@ def cached_of(request: HttpRequest) -> CachedToken:
 def access_to(
     request: HttpRequest, scope: str | None, account: str | None = None, *, any_account: bool = False
 ) -> AccessRequest:
-    """What a request asks of its token, with where it comes from."""
+    """The access request of an HTTP request, with the address and the referrer it comes from."""
     context = context_of(request)
     return AccessRequest(scope, account, any_account, context.address, context.referrer)
 
 
 async def _authorize_token(request: HttpRequest, rules: RouteRules, faults: tuple[FieldError, ...]) -> None:
-    """Holds a request to the scope that its route declares, and remembers that an unrestricted token covers it.
+    """Authorizes a request for the scope that its route declares, and caches the result for an unrestricted token.
 
-    Only these scopes are remembered with a token: there are as many as routes, while a proxy's client may ask
-    ``/auth`` about ever new ones.
+    Only scopes of routes are cached, since their number is bounded. Requests to ``/auth`` may name any scope.
     """
     place = rules.account
     any_account = place is AccountIn.TOKEN
     try:
         if rules.reads_body:
-            # Before the body, which may take its time, and after it, when the token may have ended.
+            # Checked before the body is read, and again after it: a slow body may outlast the token.
             account = None if place is AccountIn.BODY else await _named_account(request, place)
             unnamed = any_account or place is AccountIn.BODY
             access = access_to(request, _scope_for(request, rules), account, any_account=unnamed)
@@ -133,7 +132,7 @@ async def _authorize_token(request: HttpRequest, rules: RouteRules, faults: tupl
         scope = _scope_for(request, rules)
         token = await admit(request, access_to(request, scope, account, any_account=any_account))
     except AuthError as error:
-        # The request names two accounts, so none can be called the wrong one.
+        # The request names two accounts, so the error is the repetition, not a mismatch.
         if error.reason == "account_mismatch" and any(fault.field == "account" for fault in faults):
             raise ProblemError("bad_request", errors=faults) from None
         raise
@@ -148,7 +147,7 @@ async def _authorize_token(request: HttpRequest, rules: RouteRules, faults: tupl
 
 
 def _scope_for(request: HttpRequest, rules: RouteRules) -> str | None:
-    """The scope to require: the route's alternative, of a token that covers only that."""
+    """The scope to require: the route's alternative if the token covers only that."""
     scope, alternative = rules.scope, rules.alternative
     if scope is None or alternative is None:
         return scope
@@ -159,12 +158,12 @@ def _scope_for(request: HttpRequest, rules: RouteRules) -> str | None:
 async def _named_account(request: HttpRequest, place: AccountIn | None) -> str | None:
     match place:
         case AccountIn.PATH:
-            named = request.path_params.get("account")
+            account = request.path_params.get("account")
         case AccountIn.QUERY:
             values = request.query_params.getall("account", [])
-            named = values[0] if len(values) == 1 else None
+            account = values[0] if len(values) == 1 else None
         case AccountIn.BODY:
-            named = bodies.loosely(await request.body()).get("account")
+            account = bodies.loosely(await request.body()).get("account")
         case _:
-            named = None
-    return named if isinstance(named, str) else None
+            account = None
+    return account if isinstance(account, str) else None

@@ -1,22 +1,22 @@
-"""What a route requires of its requests, as values that it declares: ``requires=Scope("metrics")``."""
+"""The requirements that routes declare, as values: ``requires=Scope("metrics")``."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class AccountIn(Enum):
-    """Where a request names the account that it is about. An account-bound token is for its own account only."""
+    """Where a request names its account. An account-bound token is accepted for its own account only."""
 
     PATH = "path"
     QUERY = "query"
     BODY = "body"
     TOKEN = "token"  # noqa: S105  # a place
-    """It names a token, whose account the tokens service knows."""
+    """The request names a token; the tokens service knows its account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Public:
-    """No token."""
+    """No token is required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Scope:
     Args:
         name: the scope.
         account: where the account is named; without it, an account-bound token is rejected.
-        alternative: another scope that is sufficient; the tokens service then decides by what the request changes.
+        alternative: another sufficient scope; the tokens service then decides by the fields that the request changes.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class ScopeInQuery:
-    """A token that covers the scope that the query names; the handler checks it, since it knows the question."""
+    """A token that covers the scope in the query. The handler checks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +65,4 @@ Requirement = Public | AnyToken | Scope | ScopeInQuery | Session
 
 PUBLIC = Public()
 SELF = AnyToken(AccountIn.TOKEN)
-"""A route about the request's own token: any token will do, an account-bound one too."""
+"""A route about the request's own token. It accepts any token, including account-bound ones."""

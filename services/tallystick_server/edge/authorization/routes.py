@@ -1,4 +1,4 @@
-"""What a route declares about its requests, read once as the edge starts."""
+"""The rules that routes declare for their requests, read once when the edge starts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,9 +22,9 @@ from tallystick_server.edge.http.bodies import JSON
 from tallystick_server.edge.http.parameters import Query, query_of
 
 MoreFaults = Callable[[HttpRequest, dict[str, Any]], Awaitable[list[FieldError]]]
-"""Finds faults that a body's type does not show, in what could be decoded of it."""
+"""Finds faults in a decoded body that its type does not reveal."""
 Authenticate = Callable[[HttpRequest, "RouteRules"], Awaitable[None]]
-"""Authenticates and authorizes a request whose credential is not only a bearer token.
+"""Authenticates and authorizes a request whose credential need not be a bearer token.
 
 Raises:
     AuthError: the request is rejected.
@@ -32,17 +32,17 @@ Raises:
 
 
 class RouteRules(Struct, frozen=True, kw_only=True):
-    """What a route declares. All of it can be given to a handler's decorator, except for ``query`` and ``body``.
+    """The rules of a route. A handler's decorator declares them, except ``query`` and ``body``.
 
     Args:
-        requires: what its requests need; ``scope``, ``account`` and ``alternative`` are its parts.
+        requires: the requirement; ``scope``, ``account`` and ``alternative`` are its parts.
         authenticate: how a request is authenticated, if not by a bearer token alone.
-        query: its query parameters. None may come twice, and no other at all.
+        query: its query parameters. They must not be repeated, and others are rejected.
         body: the type of its JSON body.
         body_required: whether a request must have a body.
         json_types: the media types of that body.
-        more_faults: adds to the faults of a body that does not fit its type.
-        form: the type of its form body, whose fields the handler gets by `form_of`. None may come twice.
+        more_faults: finds further faults of a body that does not fit its type.
+        form: the type of its form body, whose fields `form_of` returns. They must not be repeated.
         reads_body: whether the decision may have to wait for the body.
     """
 
@@ -71,11 +71,11 @@ def declare_rules(app: Litestar, before_request: object) -> None:
 
     Args:
         app: the application.
-        before_request: the guard that has to run before each handler.
+        before_request: the guard that must run before each handler.
 
     Raises:
-        RuntimeError: a route requires nothing, not even `Public`; or the guard does not run before it; or what it
-            declares contradicts itself.
+        RuntimeError: a route declares no requirement, not even `Public`; the guard does not run before it; or its
+            declarations contradict each other.
     """
     for route in app.routes:
         if isinstance(route, HTTPRoute):
@@ -88,12 +88,12 @@ def declare_rules(app: Litestar, before_request: object) -> None:
 def _read(path: str, handler: HTTPRouteHandler) -> RouteRules:
     opt = handler.opt
     if not isinstance(requires := opt.get("requires"), Requirement):
-        raise RuntimeError(f"{path} requires nothing")  # noqa: TRY004  # a fault of ours, like the others here
+        raise RuntimeError(f"{path} declares no requirement")  # noqa: TRY004  # a programming error, like the others
     body = handler.parsed_fn_signature.parameters.get("data")
     if body is not None and not body.has_default and "POST" in handler.http_methods:
-        needs_nothing = not any(field.required for field in structs.fields(body.annotation))
-        if needs_nothing:
-            raise RuntimeError(f"{path} needs no field of its body, so its body needs a default")
+        is_optional = not any(field.required for field in structs.fields(body.annotation))
+        if is_optional:
+            raise RuntimeError(f"{path} requires no field of its body, so its body needs a default")
     authenticate, form = opt.get("authenticate"), opt.get("form")
     rules = RouteRules(
         requires=requires,
@@ -115,8 +115,8 @@ def _read(path: str, handler: HTTPRouteHandler) -> RouteRules:
 
 
 def public_paths(app: Litestar) -> frozenset[str]:
-    """The templates of the paths whose requests need no token from the middleware: those of public routes, and those
-    of the dashboard, which has sessions.
+    """The path templates for which the middleware requires no token: those of public routes, and those of the dashboard,
+    which uses sessions.
 
     Raises:
         RuntimeError: one path is public for one method, and not for another.
@@ -128,6 +128,6 @@ def public_paths(app: Litestar) -> frozenset[str]:
                 if handler.http_methods != {"OPTIONS"}:
                     is_public = isinstance(rules_of(handler).requires, Public | Session)
                     kinds.setdefault(route.path_format, set()).add(is_public)
-    if mixed := [path for path, found in kinds.items() if len(found) > 1]:
+    if mixed := [path for path, is_public in kinds.items() if len(is_public) > 1]:
         raise RuntimeError(f"{mixed} are public for some methods only")
-    return frozenset(path for path, found in kinds.items() if found == {True})
+    return frozenset(path for path, is_public in kinds.items() if is_public == {True})

@@ -1,4 +1,4 @@
-"""Accounts: the list, adding one, deleting one with its tokens."""
+"""The pages of accounts: the list, and adding and deleting accounts."""
 
 from typing import Annotated
 from urllib.parse import urlencode
@@ -35,45 +35,47 @@ async def list_accounts(
     search: Annotated[str, QueryParameter(name="query", max_length=256)] = "",
     at: Annotated[int, QueryParameter(name="page", ge=0, le=MAX_PAGE)] = 0,
 ) -> Page:
-    """Every account there is."""
+    """The list of all accounts."""
     return await _list(request, search, at)
 
 
 @changes("/admin/accounts")
 async def add(request: HttpRequest) -> Page:
     """Adds an account."""
-    sent = await sessions.form(request)
-    account = sent.get("account", "").strip()
+    form = await sessions.form(request)
+    account = form.get("account", "").strip()
     try:
         added = await ask(
             request,
             ADD_ACCOUNT,
-            AddAccount(account=account, name=sent.get("name", "").strip(), actor=actor(request)),
+            AddAccount(account=account, name=form.get("name", "").strip(), actor=actor(request)),
         )
     except ProblemError as error:
         if error.code != "bad_request":
             raise
-        return await _list(request, "", 0, form=sent, problems=error.errors)
+        return await _list(request, "", 0, form=form, problems=error.errors)
     return done(request, "/admin/accounts", Flash("added" if added.state == "new" else "existing"))
 
 
 @shows("/admin/accounts/{account:str}/delete")
 async def ask_delete(request: HttpRequest, account: Account) -> Page:
-    """Says what goes with it, and asks whether that is meant."""
-    found = await ask(request, GET_ACCOUNT, GetAccount(account=account, actor=actor(request)))
+    """Asks for confirmation, and shows which tokens will be revoked."""
+    record = await ask(request, GET_ACCOUNT, GetAccount(account=account, actor=actor(request)))
     tokens = await ask(request, LIST_TOKENS, ListTokens(account=account, page_size=5, actor=actor(request)))
-    return page(request, "accounts/delete.html", account=found, tokens=tokens, deleted=None, everywhere=None)
+    return page(
+        request, "accounts/delete.html", account=record, tokens=tokens, deleted=None, propagation=None
+    )
 
 
 @changes("/admin/accounts/{account:str}/delete")
 async def delete(request: HttpRequest, account: Account) -> Page:
-    """Deletes it and revokes its tokens."""
-    deleted, everywhere = await change(
+    """Deletes an account and revokes its tokens."""
+    deleted, propagation = await change(
         request, DELETE_ACCOUNT, DeleteAccount(account=account, actor=actor(request))
     )
-    verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+    verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, propagation.seconds)
     return page(
-        request, "accounts/delete.html", account=None, tokens=None, deleted=deleted, everywhere=everywhere
+        request, "accounts/delete.html", account=None, tokens=None, deleted=deleted, propagation=propagation
     )
 
 
@@ -85,8 +87,8 @@ async def _list(
     form: dict[str, str] | None = None,
     problems: tuple[FieldError, ...] = (),
 ) -> Page:
-    wanted = ListAccounts(page=at, page_size=PAGE_SIZE, query=search or None, actor=actor(request))
-    listing = await ask(request, LIST_ACCOUNTS, wanted)
+    query = ListAccounts(page=at, page_size=PAGE_SIZE, query=search or None, actor=actor(request))
+    listing = await ask(request, LIST_ACCOUNTS, query)
     if at >= listing.pages > 0:
         return redirect(f"/admin/accounts?{urlencode({'query': search, 'page': listing.pages - 1})}")
     return page(

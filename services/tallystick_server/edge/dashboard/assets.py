@@ -1,4 +1,4 @@
-"""What the pages load: all of it from here."""
+"""Serves the style sheet, the scripts and the icon of the pages."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -22,14 +22,14 @@ _FOLDER = files("tallystick_server.edge.dashboard") / "assets"
 
 @lru_cache(1)
 def load_assets() -> dict[str, StaticFile]:
-    """What this route serves, by file name."""
+    """The files that this route serves, by name."""
     return {
         name: static_file(_FOLDER.joinpath(name).read_bytes(), media_type, HEADERS)
         for name, media_type in MEDIA_TYPES.items()
     }
 
 
-# A path for each file: any other path is one that leads nowhere, and needs a token.
+# One path for each file: any other path does not exist, and requires a token.
 @shows_all(*(f"/admin/assets/{name}" for name in MEDIA_TYPES))
 async def asset(request: HttpRequest) -> Response[bytes]:
     """A style, a script or a picture."""

@@ -1,4 +1,4 @@
-"""How values are shown to people: pure functions, which the templates know as filters."""
+"""Formats values for display: pure functions that templates use as filters."""
 
 import json
 import unicodedata
@@ -18,21 +18,21 @@ UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 def relative(time: datetime, now: datetime) -> str:
     """``3 days from now``, ``2 hours ago``. Days are counted up to a year: an expiry "in a month" is too vague."""
     if abs(time - now) < timedelta(seconds=10):
-        return "just now"  # the clocks of two machines differ: nothing was used a second from now
-    # A distance: humanize turns times into local ones, which jump when the clocks change, and none after 9999.
+        return "just now"  # clocks of two machines differ, and a use must not be shown in the future
+    # By the distance alone: humanize converts times to local ones, which jump at daylight saving, and fail after 9999.
     distance = humanize.naturaldelta(abs(time - now), months=False)
     return f"{distance} from now" if time > now else f"{distance} ago"
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit that fits; between one and two years, in years and days."""
+    """A duration in the largest unit that fits; between one and two years, in years and days."""
     if seconds < 0.001:
         return "under 1 millisecond"
     return humanize.naturaldelta(seconds, months=False, minimum_unit="milliseconds")
 
 
 def moment(time: datetime) -> str:
-    """For those without script; with it, their own zone is shown instead."""
+    """A time in UTC. The script replaces it with local time."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -59,17 +59,17 @@ def size(number_of_bytes: float) -> str:
 
 
 def state(token: Token, now: datetime) -> str:
-    """What a token is at this moment, the most important first; `tokens.statistics` counts in the same order."""
-    ends, begins = token.expires, token.not_before
-    found = {
+    """The state of a token: the most important that applies. `tokens.statistics` counts in the same order."""
+    expires, not_before = token.expires, token.not_before
+    states = {
         "revoked": token.revoked is not None,
-        "expired": ends is not None and ends <= now,
+        "expired": expires is not None and expires <= now,
         "disabled": token.disabled,
-        "not yet valid": begins is not None and begins > now,
+        "not yet valid": not_before is not None and not_before > now,
         "rotated": token.rotated_to is not None,
-        "expiring": ends is not None and ends <= now + timedelta(days=EXPIRING_DAYS),
+        "expiring": expires is not None and expires <= now + timedelta(days=EXPIRING_DAYS),
     }
-    return next((name for name, applies in found.items() if applies), "active")
+    return next((name for name, applies in states.items() if applies), "active")
 
 
 def limit(rate: RateLimit) -> str:
@@ -79,45 +79,48 @@ def limit(rate: RateLimit) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with each character that would not be seen, or would turn its surroundings, as its code point."""
-    return "".join(f"[U+{ord(each):04X}]" if _is_hidden(each) else each for each in text)
+    """The text with the code points of characters that are invisible or change the text direction."""
+    return "".join(f"[U+{ord(character):04X}]" if _is_hidden(character) else character for character in text)
 
 
 def _is_hidden(character: str) -> bool:
-    # Controls, formats (which turn the direction of text, or have no width), surrogates and separators of lines.
+    # Control and format characters (which change the text direction or have no width), surrogates, line separators.
     return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in _JOINERS
 
 
 _JOINERS = {"\u200c", "\u200d"}
-"""Formats that words and emoji are spelt with."""
+"""Format characters that words and emoji need."""
 
 
 def pretty(value: object) -> str:
-    """JSON for people: as it was sent but for its layout."""
+    """Indented JSON, with hidden characters escaped."""
     text = msgspec.json.format(msgspec.json.encode(value)).decode()
-    return "".join(json.dumps(each)[1:-1] if each != "\n" and _is_hidden(each) else each for each in text)
+    return "".join(
+        json.dumps(character)[1:-1] if character != "\n" and _is_hidden(character) else character
+        for character in text
+    )
 
 
 ACTIONS = {
     "token.created": "Created",
-    "token.updated": "Changed",
+    "token.updated": "Updated",
     "token.rotated": "Rotated",
     "token.revoked": "Revoked",
     "session.started": "Signed in to the dashboard",
-    "session.link_made": "Sign-in link made",
+    "session.link_made": "Login link created",
 }
 
 REASONS = {
-    "revoked": "it was revoked",
-    "disabled": "it was disabled",
-    "replaced": "it was replaced by a rotation",
-    "expired": "it had expired",
-    "not_yet_valid": "it was not valid yet",
-    "insufficient_scope": "its scopes do not cover this",
-    "account_mismatch": "it is bound to another account",
-    "address_not_allowed": "it does not work from this address",
-    "referrer_not_allowed": "it does not work from this page",
-    "rate_limited": "its rate limit was used up",
+    "revoked": "Token revoked",
+    "disabled": "Token disabled",
+    "replaced": "Token replaced by rotation",
+    "expired": "Token expired",
+    "not_yet_valid": "Token not yet valid",
+    "insufficient_scope": "Insufficient scope",
+    "account_mismatch": "Bound to another account",
+    "address_not_allowed": "IP address not allowed",
+    "referrer_not_allowed": "Referrer not allowed",
+    "rate_limited": "Rate limit exceeded",
 }
 
 
@@ -144,34 +147,34 @@ def bars(series: Mapping[str, Sequence[int]], width: int, height: int) -> list[B
     """A chart of stacked bars.
 
     Args:
-        series: what each is made of, from the bottom up; all of one length.
-        width: of the chart.
-        height: of its highest bar.
+        series: the values by kind, from the bottom up, all of the same length.
+        width: the width of the chart.
+        height: the height of the highest bar.
     """
     columns = list(zip(*series.values(), strict=True))
     highest = max((sum(column) for column in columns), default=0)
     if highest == 0:
         return []
     step = width / len(columns)
-    made = []
+    rectangles = []
     for place, column in enumerate(columns):
         top = float(height)
         for kind, value in zip(series, column, strict=True):
             if value:
-                # What happened at all is seen.
-                tall = max(1.0, value / highest * height)
-                top -= tall
-                made.append(
+                # Even the smallest value is visible.
+                bar_height = max(1.0, value / highest * height)
+                top -= bar_height
+                rectangles.append(
                     Bar(
                         round(place * step, 2),
                         round(max(0.0, top), 2),
                         round(step * 0.8, 2),
-                        round(tall, 2),
+                        round(bar_height, 2),
                         kind,
                         value,
                     )
                 )
-    return made
+    return rectangles
 
 
 FILTERS: Mapping[str, Callable[..., Any]] = {

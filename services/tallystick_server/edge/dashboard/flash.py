@@ -1,6 +1,6 @@
-"""What a change has done, said once: on the page that the browser is led to, and not again when that is reloaded.
+"""Flash messages: the result of a change, shown once on the page after it, and not again when that page is reloaded.
 
-The message travels in a cookie that the session signs, so no link and no other site can make the dashboard claim it.
+A flash message is stored in a cookie signed by the session, so no link or other site can forge it.
 """
 
 import hmac
@@ -17,15 +17,15 @@ from tallystick_server.edge.dashboard.sessions import cookie, cookies_of, csrf_o
 
 NAME = "tallystick-flash"
 LASTS_S = 60
-"""For how long the browser keeps a message for which no page came."""
+"""How long the browser keeps a message that no page has shown."""
 _MAX_BYTES = 1024
 
 
 class Flash(msgspec.Struct, frozen=True):
     """Args:
-    done: what was done; the templates have the words.
-    edges: how many edges confirmed it; None where that is not asked.
-    seconds: how long that took.
+    done: the kind of the change; the templates have its text.
+    edges: the number of edges that acknowledged it; None for a change that edges need not acknowledge.
+    seconds: how long the propagation took.
     """
 
     done: Literal["changed", "disabled", "enabled", "added", "existing"]
@@ -33,9 +33,9 @@ class Flash(msgspec.Struct, frozen=True):
     seconds: float = 0
 
     @classmethod
-    def of(cls, done: str, everywhere: Propagation) -> "Flash":
+    def of(cls, done: str, propagation: Propagation) -> "Flash":
         return msgspec.convert(
-            {"done": done, "edges": everywhere.edges, "seconds": everywhere.seconds}, type=cls
+            {"done": done, "edges": propagation.edges, "seconds": propagation.seconds}, type=cls
         )
 
 
@@ -48,7 +48,7 @@ def set_by(request: HttpRequest, flash: Flash) -> Cookie:
 
 
 def taken_by(request: HttpRequest) -> Flash | None:
-    """The message for this page; None where there is none that this session has signed."""
+    """The message for this page; None without a message that this session has signed."""
     text = cookies_of(request).get(of_this_host(request, NAME), "").strip('"')  # as Set-Cookie quotes it
     encoded, _, signature = text.partition(".")
     if len(text) > _MAX_BYTES:
@@ -63,7 +63,7 @@ def taken_by(request: HttpRequest) -> Flash | None:
 
 
 def forgotten(request: HttpRequest) -> Cookie:
-    """What makes the browser forget a message that it has shown."""
+    """The cookie that deletes a message after it was shown."""
     return cookie(request, of_this_host(request, NAME), "", 0)
 
 

@@ -1,4 +1,4 @@
-"""A token's fields as a form has them, and back."""
+"""Converts between a token and the fields of its form."""
 
 import re
 from collections.abc import Mapping
@@ -18,44 +18,44 @@ Form = Mapping[str, str]
 
 class Suggestion(NamedTuple):
     scope: str
-    what: str
+    purpose: str
 
 
 SUGGESTED = (
-    Suggestion("api", "everything under /v1: tokens, accounts, statistics"),
-    Suggestion("api:tokens:read", "list and show tokens"),
-    Suggestion("api:tokens:write", "make, edit and rotate tokens"),
-    Suggestion("api:accounts:read", "list and show accounts"),
-    Suggestion("metrics", "scrape /metrics, for Prometheus"),
-    Suggestion("introspect", "ask about other tokens (RFC 7662)"),
+    Suggestion("api", "manage tokens and accounts, read statistics"),
+    Suggestion("api:tokens:read", "list and view tokens"),
+    Suggestion("api:tokens:write", "create, edit and rotate tokens"),
+    Suggestion("api:accounts:read", "list and view accounts"),
+    Suggestion("metrics", "scrape /metrics with Prometheus"),
+    Suggestion("introspect", "introspect other tokens (RFC 7662)"),
     Suggestion("admin", "use this dashboard"),
-    Suggestion("*", "everything, always"),
+    Suggestion("*", "full access"),
 )
 EXPIRIES = (
-    ("7", "in 7 days"),
-    ("30", "in 30 days"),
-    ("90", "in 90 days"),
-    ("365", "in one year"),
-    ("never", "never"),
-    ("at", "at a time of my choice"),
+    ("7", "7 days"),
+    ("30", "30 days"),
+    ("90", "90 days"),
+    ("365", "1 year"),
+    ("never", "Never"),
+    ("at", "Custom date"),
 )
 WINDOWS = (("1", "second"), ("60", "minute"), ("3600", "hour"), ("86400", "day"))
 
 
 class Filled(NamedTuple):
-    """What a form says, or what is wrong with it."""
+    """The token that a form describes, and the faults of the form."""
 
     token: NewToken
     problems: tuple[FieldError, ...]
 
 
-def empty(**given: str) -> Form:
-    """A new form."""
-    return {"expires": "30", "window": "60", **given}
+def empty(**fields: str) -> Form:
+    """A new form, with some fields filled."""
+    return {"expires": "30", "window": "60", **fields}
 
 
 def of(token: Token) -> Form:
-    """The form that says what a token is now."""
+    """The form of an existing token."""
     return {**_fields(token), "revision": str(token.revision)}
 
 
@@ -80,13 +80,13 @@ def _fields(token: Token | NewToken) -> Form:
 
 
 def read(form: Form, now: datetime, stored: Token | None = None) -> Filled:
-    """What a form says. If some of it cannot be read, the rules judge the rest, so that all is reported at once; else the
-    tokens service does.
+    """Reads a form. If a field cannot be read, the other fields are validated here, so that all faults are reported at
+    once; otherwise the tokens service validates them.
 
     Args:
         form: the form.
-        now: the time.
-        stored: the token that is edited.
+        now: the current time.
+        stored: the token that is edited; None for a new one.
     """
     problems: list[FieldError] = []
 
@@ -113,29 +113,29 @@ def read(form: Form, now: datetime, stored: Token | None = None) -> Filled:
         expires=attempt("expires", _expires),
     )
     if problems:
-        # An expiry that is kept may have passed.
-        is_kept = stored is not None and _local(token.expires) == _local(stored.expires)
-        judged = structs.replace(token, expires=None) if is_kept else token
-        problems += rules.problems(rules.in_utc(judged), now, stored=stored.restrictions if stored else None)
+        # An unchanged expiry may be in the past.
+        is_unchanged = stored is not None and _local(token.expires) == _local(stored.expires)
+        checked = structs.replace(token, expires=None) if is_unchanged else token
+        problems += rules.problems(rules.in_utc(checked), now, stored=stored.restrictions if stored else None)
     return Filled(token, tuple(problems))
 
 
-def changes(token: Token, wanted: NewToken) -> TokenUpdate:
-    """The edit that makes a token what its form says. A field that stays as the form showed it is left out: the form
-    shows neither line ends nor fractions of a second.
+def changes(token: Token, edited: NewToken) -> TokenUpdate:
+    """The update that turns a token into the edited one. A field that was not edited is left out: the form shows neither
+    line breaks nor fractions of a second, so sending it back would change it.
     """
-    shown = read(of(token), token.created).token
+    original = read(of(token), token.created).token
     fields = {
         name: value
-        for name, value in structs.asdict(wanted).items()
-        if name not in {"account", "restrictions", "metadata"} and value != getattr(shown, name)
+        for name, value in structs.asdict(edited).items()
+        if name not in {"account", "restrictions", "metadata"} and value != getattr(original, name)
     }
-    if wanted.metadata != shown.metadata:
-        fields["metadata"] = _merge_patch(shown.metadata, wanted.metadata)
+    if edited.metadata != original.metadata:
+        fields["metadata"] = _merge_patch(original.metadata, edited.metadata)
     restrictions = {
         name: value
-        for name, value in structs.asdict(wanted.restrictions).items()
-        if value != getattr(shown.restrictions, name)
+        for name, value in structs.asdict(edited.restrictions).items()
+        if value != getattr(original.restrictions, name)
     }
     limit = restrictions.get("rate_limit")
     if limit is not None:
@@ -150,23 +150,23 @@ class Difference(NamedTuple):
 
     name: str
     current: str
-    wanted: str
+    edited: str
 
 
-def differences(current: Token, wanted: NewToken) -> list[Difference]:
-    """The fields in which a filled form differs from the token."""
+def differences(current: Token, edited: NewToken) -> list[Difference]:
+    """The fields in which an edited token differs from the current one."""
     names = {
         "description": "Description",
         "scope": "Scopes",
         "metadata": "Metadata",
-        "addresses": "Addresses",
-        "referrers": "Pages",
+        "addresses": "Allowed IP addresses",
+        "referrers": "Allowed referrers",
         "requests": "Requests",
-        "window": "Window in seconds",
+        "window": "Time window (seconds)",
         "expires_at": "Expires",
-        "not_before": "Not before",
+        "not_before": "Valid from",
     }
-    theirs, yours = of(current), _fields(wanted)
+    theirs, yours = of(current), _fields(edited)
     return [
         Difference(label, theirs.get(name, ""), yours.get(name, ""))
         for name, label in names.items()
@@ -175,7 +175,7 @@ def differences(current: Token, wanted: NewToken) -> list[Difference]:
 
 
 def _merge_patch(before: Any, after: Any) -> Any:
-    """What RFC 7396 merges into one value to get the other."""
+    """The merge patch (RFC 7396) that turns one value into the other."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return after
     removed = dict.fromkeys(before.keys() - after.keys())
@@ -187,35 +187,35 @@ def _merge_patch(before: Any, after: Any) -> Any:
 
 
 def by_field(problems: tuple[FieldError, ...], form: Form) -> dict[str, list[str]]:
-    """Problems by the field of the form at which they are shown, in the order of the page; under an empty name those of
-    no field.
+    """Messages by the form field at which they are shown, in the order of the page. Those of no field are under an empty
+    name.
     """
-    shown: dict[str, list[str]] = {field: [] for field in ("", *_FIELDS)}
+    messages: dict[str, list[str]] = {field: [] for field in ("", *_FIELDS)}
     for problem in problems:
         path = problem.field.removeprefix("restrictions.")
         name = re.split(r"[.\[]", path)[0]
         if name not in _FIELDS:
-            shown[""].append(f"{problem.field}: {problem.message}".removeprefix(": "))
+            messages[""].append(f"{problem.field}: {problem.message}".removeprefix(": "))
         elif place := re.fullmatch(r"\w+\[([0-9]+)\]", path):
-            shown[name].append(f"{_place(form, name, int(place[1]))}: {problem.message}")
+            messages[name].append(f"{_place(form, name, int(place[1]))}: {problem.message}")
         else:
-            shown[name].append(problem.message)
+            messages[name].append(problem.message)
     return {
         field: [*texts[:MAX_SHOWN], *([f"{len(texts) - MAX_SHOWN} more"] if len(texts) > MAX_SHOWN else [])]
-        for field, texts in shown.items()
+        for field, texts in messages.items()
         if texts
     }
 
 
 MAX_SHOWN = 10
-"""Problems that are shown at one field."""
+"""The number of messages that one field shows."""
 _FIELDS = (
     "description", "scopes", "account", "expires", "addresses", "referrers", "rateLimit", "notBefore", "metadata",
 )  # fmt: skip
 
 
 def _place(form: Form, field: str, index: int) -> str:
-    """Where an item of a list stands in the form; blank lines count."""
+    """The position of a list item in the form. Blank lines count."""
     filled = [number for number, line in enumerate(form.get(field, "").splitlines(), 1) if line.strip()]
     return f"line {filled[index]}" if index < len(filled) else f"{field.removesuffix('s')} {index + 1}"
 
@@ -231,7 +231,7 @@ def _metadata(form: Form, _: datetime) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.MsgspecError, RecursionError):
-        raise ValueError('a JSON object, as in {"team": "billing"}') from None
+        raise ValueError('must be a JSON object, such as {"team": "billing"}') from None
 
 
 def _rate_limit(form: Form, _: datetime) -> RateLimit | None:
@@ -239,7 +239,7 @@ def _rate_limit(form: Form, _: datetime) -> RateLimit | None:
     if not requests:
         return None
     if not (_whole(requests) and _whole(window)):
-        raise ValueError("a whole number of requests")
+        raise ValueError("must be a whole number")
     return RateLimit(max_requests=int(requests), time_window=int(window))
 
 
@@ -254,23 +254,23 @@ def _expires(form: Form, now: datetime) -> datetime | None:
     if chosen == "at":
         time = _time(form, "expires_at")
         if time is None:
-            raise ValueError("a time, or choose another expiry")
+            raise ValueError("enter a date and time, or choose another option")
         return time
     if chosen not in {value for value, _ in EXPIRIES}:
-        raise ValueError("one of the choices")
+        raise ValueError("choose one of the options")
     return (now + timedelta(days=int(chosen))).replace(microsecond=0)
 
 
 def _time(form: Form, name: str) -> datetime | None:
-    """With script the browser adds the time with its zone; without it, what was typed is UTC."""
+    """The time in a field. The script adds the time with its time zone; without script, the input is in UTC."""
     text = form.get(f"{name}_utc", "").strip() or form.get(name, "").strip()
     if not text:
         return None
     try:
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # an instant before year 1 or after year 9999 has no name in UTC
-        raise ValueError("a date and a time") from None
+    except (ValueError, OverflowError):  # a time before year 1 or after year 9999 cannot be converted to UTC
+        raise ValueError("must be a date and time") from None
 
 
 def _local(time: datetime | None) -> str:

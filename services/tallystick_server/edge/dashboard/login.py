@@ -20,37 +20,39 @@ from tallystick_server.edge.dashboard.pages import (
 from tallystick_server.edge.dashboard.sessions import Attempts
 from tallystick_server.edge.http.errors import KINDS, ProblemError, as_problem
 
-WRONG = "This token is not valid: it is unknown, mistyped, expired, disabled or revoked."
-ENDED = "Your session has ended. A form that you sent just now was not carried out."
-USED = "This link was used already, or its time is over. Sign in with a token instead."
+INVALID_CREDENTIAL = "Invalid token: it is unknown, mistyped, expired, disabled or revoked."
+SESSION_ENDED = "Your session has ended. If you were submitting a form, it was not saved."
+LINK_USED = "This link has expired or was already used. Sign in with a token instead."
 
 
 @shows_all("/admin/sign-in")
 async def ask(
     request: HttpRequest,
     link: Annotated[str, QueryParameter(max_length=128)] = "",
-    wanted: Annotated[str, QueryParameter(name="next", max_length=2048)] = "",
+    target: Annotated[str, QueryParameter(name="next", max_length=2048)] = "",
     *,
     ended: Annotated[bool, QueryParameter()] = False,
 ) -> Page:
-    """Asks for a token, or for a click where a link has brought one here: what merely follows links uses none up."""
-    return page(request, "sign_in.html", link=link, next=local(wanted), problem=ENDED if ended else "")
+    """The login form. A login link also needs a click, so that programs which only follow links do not use it up."""
+    return page(
+        request, "sign_in.html", link=link, next=local(target), problem=SESSION_ENDED if ended else ""
+    )
 
 
 @takes_from_all("/admin/sign-in")
 async def begin(request: HttpRequest) -> Page:
-    """Begins a session."""
+    """Starts a session."""
     attempts: Attempts = request.app.state.attempts
     address = context_of(request).address
-    sent = await sessions.form(request)
-    link = sent.get("link", "")
-    wanted = local(sent.get("next", ""))
-    is_counted = not link  # which cannot be guessed
+    form = await sessions.form(request)
+    link = form.get("link", "")
+    target = local(form.get("next", ""))
+    is_counted = not link  # a link cannot be guessed
     if is_counted:
         attempts.start(address)
     try:
         cookie = await sessions.sign_in(
-            request, token=None if link else sent.get("token", ""), link=link or None
+            request, token=None if link else form.get("token", ""), link=link or None
         )
     except (AuthError, ProblemError) as error:
         code = as_problem(error).code
@@ -59,11 +61,11 @@ async def begin(request: HttpRequest) -> Page:
                 attempts.refund(address)
             raise
         set_error(request, code, error)
-        problem = (USED if link else WRONG) if code == "invalid_token" else _denied(code)
-        return page(request, "sign_in.html", status=KINDS[code].status, link="", next=wanted, problem=problem)
+        problem = (LINK_USED if link else INVALID_CREDENTIAL) if code == "invalid_token" else _denied(code)
+        return page(request, "sign_in.html", status=KINDS[code].status, link="", next=target, problem=problem)
     if is_counted:
         attempts.refund(address)
-    answer = redirect(wanted)
+    answer = redirect(target)
     answer.cookies.append(cookie)
     return answer
 
@@ -78,7 +80,7 @@ async def end(request: HttpRequest) -> Page:
 
 def _denied(code: str) -> str:
     if code == "insufficient_scope":
-        return "This token is valid, but the dashboard needs one with the scope “admin” or “*”."
+        return "This token is valid, but the dashboard requires scope “admin” or “*”."
     return f"{KINDS[code].title}."
 
 

@@ -1,5 +1,5 @@
-"""One-time links that sign in to the dashboard as a token. Their maker keeps the secret to show, and sends on the
-digest.
+"""Login links, which sign in to the dashboard once for a token. The creator of a link shows its secret, and sends only
+the digest to the tokens service.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ class Link(NamedTuple):
 
 
 def new(token_id: str, actor: Actor, *, seconds: int) -> Link:
-    """A new link for a token, and the request that makes the tokens service honour it."""
+    """A new link for a token, and the request with which the tokens service accepts it."""
     secret = secrets.token_urlsafe(24)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     return Link(secret, MakeSignInLink(id=token_id, link=digest, actor=actor, seconds=seconds))
 
 
 def path(secret: str) -> str:
-    """Where it leads, without the edge's address."""
+    """The path and query of the link, without the edge's address."""
     return f"/admin/sign-in?link={secret}"

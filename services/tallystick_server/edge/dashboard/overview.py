@@ -1,4 +1,4 @@
-"""The overview: the metrics of `/metrics`, and the stored counts of the last hour."""
+"""The overview page: the metrics of `/metrics`, and the stored counts of the last hour."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -71,23 +71,23 @@ class Facts:
 
 
 class Checks(NamedTuple):
-    """Judged requests of the last hour, by minute and by result."""
+    """Token checks of the last hour, by minute and by result."""
 
     accepted: Sequence[int]
     rejected: Sequence[int]
     reasons: dict[str, int]
 
     def per_second(self, minutes: Sequence[int]) -> float:
-        """Over the last whole minute."""
+        """The rate over the last whole minute."""
         return minutes[-2] / 60
 
 
 @shows("/admin")
 async def overview(request: HTMXRequest) -> Page:
-    """What goes on, or the part of it that is fetched again and again.
+    """The overview page, or for htmx its refreshed part.
 
-    Where the metrics service does not answer, the whole page says so and shows the rest; the part is rejected, so
-    that the browser keeps the one it has and says how old that is.
+    If the metrics service does not reply, the page says so and shows the rest. A refresh fails instead, so that the
+    browser keeps the previous values and shows their age.
     """
     try:
         snapshot, history = await asyncio.gather(
@@ -120,7 +120,7 @@ def _checks(history: History) -> Checks:
     accepted = by_result.pop("ok", (0,) * MINUTES)
     rejected = [sum(column) for column in zip((0,) * MINUTES, *by_result.values(), strict=True)]
     reasons = {name: sum(counts) for name, counts in by_result.items() if sum(counts)}
-    return Checks(accepted, rejected, dict(sorted(reasons.items(), key=lambda each: -each[1])))
+    return Checks(accepted, rejected, dict(sorted(reasons.items(), key=lambda item: -item[1])))
 
 
 HANDLERS: Handlers = [overview, unknown]

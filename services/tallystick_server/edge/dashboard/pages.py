@@ -1,4 +1,4 @@
-"""What all pages have in common: routing, rendering, and error pages."""
+"""Routing, rendering and error pages of the dashboard."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -32,14 +32,14 @@ from tallystick_server.edge.http import errors
 from tallystick_server.edge.http.errors import ProblemError
 
 HEADERS = {
-    # Nothing from elsewhere, nothing inline: a description that holds script is shown as text.
+    # Nothing from other origins and nothing inline: script in a description does not run.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # Not no-referrer: a token may be restricted to the pages that use it.
+    # Not no-referrer: the session's token may be restricted by referrer.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
@@ -67,11 +67,11 @@ TEMPLATES = TemplateConfig(instance=JinjaTemplateEngine.from_environment(_enviro
 
 
 def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) -> Template:
-    """A page, or with htmx a part of one."""
+    """A page, or for htmx a part of one."""
     csrf, decision = csrf_of(request), accepted(request)
-    said = flash.taken_by(request) if csrf else None
+    message = flash.taken_by(request) if csrf else None
     common = {
-        "said": said,
+        "flash": message,
         "me": decision.token if decision else None,
         "csrf": csrf,
         "path": request.scope["path"],
@@ -82,7 +82,7 @@ def page(request: HttpRequest, name: str, *, status: int = 200, **context: Any) 
         context={**common, **context},
         status_code=status,
         headers=HEADERS,
-        cookies=[flash.forgotten(request)] if said else [],
+        cookies=[flash.forgotten(request)] if message else [],
         media_type="text/html",
     )
 
@@ -91,13 +91,13 @@ def redirect(path: str, *cookies: Cookie) -> Redirect:
     return Redirect(path, status_code=303, headers=HEADERS, cookies=list(cookies))
 
 
-def done(request: HttpRequest, path: str, said: Flash) -> Redirect:
-    """Leads to a page that says once what was done."""
-    return redirect(path, flash.set_by(request, said))
+def done(request: HttpRequest, path: str, message: Flash) -> Redirect:
+    """Redirects to a page that shows the message once."""
+    return redirect(path, flash.set_by(request, message))
 
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a URL that a client sent; all empty where it is none."""
+    """The parts of a URL that a client sent; all empty if it is invalid."""
     try:
         return urlsplit(url)
     except ValueError:  # brackets that hold no IPv6 address
@@ -105,11 +105,11 @@ def split_url(url: str) -> SplitResult:
 
 
 def local(path: str) -> str:
-    """A page of the dashboard, with its query, as a link named it; the first page where it named anything else."""
+    """The path and query if they belong to the dashboard; otherwise the path of its first page."""
     target = split_url(path)
     segments = target.path.split("/")
     is_ours = not target.scheme and not target.netloc and segments[1:2] == ["admin"]
-    # The browser resolves dots, and takes a backslash for a slash.
+    # The browser resolves dot segments, and treats a backslash as a slash.
     leads_out = not {".", ".."}.isdisjoint(map(unquote, segments)) or "\\" in path or "//" in target.path
     if not is_ours or leads_out or not path.isprintable():
         return "/admin"
@@ -125,10 +125,10 @@ def _error_page(request: HttpRequest, error: Exception) -> Page:
             return _to_sign_in(request)
         case Forged():
             set_error(request, "forged", error)
-            return _error(request, 403, "This did not come from a page of this dashboard", str(error))
+            return _error(request, 403, "Form rejected", str(error))
         case TooManyAttempts():
             set_error(request, "too_many_attempts", error)
-            answer = _error(request, 429, "Too many attempts to sign in", "Try again in a minute.")
+            answer = _error(request, 429, "Too many sign-in attempts", "Try again in a minute.")
             answer.headers["retry-after"] = "60"
             return answer
     problem = errors.as_problem(error)
@@ -146,40 +146,39 @@ def _error(request: HttpRequest, status: int, title: str, detail: str = "") -> T
 def _advice(problem: ProblemError) -> str:
     match problem.code:
         case "insufficient_scope":
-            return "The dashboard needs a token with the scope “admin” or “*”."
+            return "The dashboard requires a token with scope “admin” or “*”."
         case "account_mismatch":
-            return "A token that is bound to an account cannot use the dashboard."
+            return "Account-bound tokens cannot be used in the dashboard."
         case "unavailable" | "overloaded":
-            return "The tokens or metrics service did not answer. Nothing was lost; try again in a moment."
+            return "The tokens or metrics service is not responding. Try again in a moment."
         case "not_found":
-            return "What you are looking for is not here, or not any more."
-    return "; ".join([problem.detail, *(f"{each.field}: {each.message}" for each in problem.errors)]).strip(
-        "; "
-    )
+            return "This page or record does not exist."
+    faults = (f"{fault.field}: {fault.message}" for fault in problem.errors)
+    return "; ".join([problem.detail, *faults]).strip("; ")
 
 
 def _to_sign_in(request: HttpRequest) -> Page:
-    """Leads there, and from there back to where the browser was."""
+    """Redirects to the login page, which then leads back to the current page."""
     scope = request.scope
     if request.headers.get("hx-request") == "true":
-        # A part of a page cannot hold the form: the browser goes there.
-        shown = split_url(request.headers.get("hx-current-url", ""))
+        # A part of a page cannot contain the login form, so htmx loads the whole login page.
+        current = split_url(request.headers.get("hx-current-url", ""))
         return Response(
             None,
             status_code=204,
-            headers={**HEADERS, "hx-redirect": _sign_in(shown.path, shown.query, ended=True)},
+            headers={**HEADERS, "hx-redirect": _sign_in(current.path, current.query, ended=True)},
         )
     if request.method == "GET":
         return redirect(_sign_in(scope["path"], scope["query_string"].decode("latin-1")))
-    # The page with the form; an action without one of its own has it on its token's page.
+    # The page with the form: actions without a page of their own are on the token's page.
     page_of_form = scope["path"].removesuffix("/enable").removesuffix("/end-grace").removesuffix("/disable")
     return redirect(_sign_in(page_of_form, ended=True))
 
 
 def _sign_in(path: str, query: str = "", *, ended: bool = False) -> str:
-    wanted = local(f"{path}?{query}" if query else path)
+    target = local(f"{path}?{query}" if query else path)
     parameters = ["ended=true"] if ended else []
-    parameters += [f"next={quote(wanted)}"] if wanted != "/admin" else []
+    parameters += [f"next={quote(target)}"] if target != "/admin" else []
     return "?".join(["/admin/sign-in", *(["&".join(parameters)] if parameters else [])])
 
 
@@ -191,22 +190,22 @@ _COMMON: dict[str, Any] = {
 
 
 def shows(path: str) -> Decorator:
-    """A page for who is signed in."""
+    """Declares a page that requires a session."""
     return get(path, requires=Session(ADMIN), authenticate=authenticate_session, **_COMMON)
 
 
 def changes(path: str) -> Decorator:
-    """What a form of such a page asks for."""
+    """Declares the action of a form that requires a session."""
     return post(path, requires=Session(ADMIN), authenticate=authenticate_session, status_code=200, **_COMMON)
 
 
 def shows_all(*paths: str) -> Decorator:
-    """A page for everyone."""
+    """Declares a public page."""
     return get(list(paths), requires=PUBLIC, **_COMMON)
 
 
 def takes_from_all(path: str) -> Decorator:
-    """What a form for everyone asks for."""
+    """Declares the action of a public form."""
     return post(path, requires=PUBLIC, status_code=200, **_COMMON)
 
 

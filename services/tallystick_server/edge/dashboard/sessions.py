@@ -1,7 +1,7 @@
-"""Who may use the dashboard: a browser with a session, which acts for a token of scope ``admin``.
+"""Authenticates the users of the dashboard: a browser has a session, which acts for a token with scope ``admin``.
 
-The browser holds a random secret in a cookie that no script can read; the tokens service holds its digest. Nothing
-about it is remembered here, so a session ends with its token, everywhere at once.
+The browser stores a random secret in a cookie that scripts cannot read; the tokens service stores its digest. The edge
+caches no sessions, so a session ends with its token, at every edge at once.
 """
 
 import hmac
@@ -46,29 +46,29 @@ ADMIN = "admin"
 """The scope that a session's token needs."""
 COOKIE = "tallystick"
 LASTS_S = 12 * 3600
-"""How long the browser keeps the cookie; the tokens service ends the session by then."""
+"""How long the browser keeps the cookie. The tokens service ends the session after the same time."""
 
 
 class SignInNeeded(Exception):
-    """There is no session, or none any more."""
+    """The request has no session, or the session has ended."""
 
 
 class Forged(Exception):
-    """A change that did not come from a page of this session. Its text says what to do."""
+    """A form was not sent by a page of this session. The text says what to do."""
 
 
 class TooManyAttempts(Exception):
-    """Somebody at this address guesses."""
+    """Too many failed attempts to sign in from one address."""
 
 
 async def authenticate_session(request: HttpRequest, rules: RouteRules) -> None:
     """Authenticates and authorizes a request of a session.
 
     Raises:
-        SignInNeeded: it has none.
-        Forged: it changes something and was not sent by a page of this session.
-        AuthError: the token may not use the dashboard, or not from there.
-        Unavailable: this cannot be decided now.
+        SignInNeeded: the request has no session.
+        Forged: the form was not sent by a page of this session.
+        AuthError: the token does not allow the request.
+        Unavailable: the tokens service does not reply.
     """
     secret = await _secret(request)
     if secret is None:
@@ -76,12 +76,12 @@ async def authenticate_session(request: HttpRequest, rules: RouteRules) -> None:
     credential = Credential("session", secret)
     cached = await _resume(request, secret)
     if request.method == "POST":
-        # Before the form, which may take its time, and after it, when the session may have ended.
+        # Checked before the form is read, and again after it: a slow form may outlast the session.
         verifier_of(request).check(cached.token, access_to(request, rules.scope))
-        sent = (await form(request)).get("csrf", "")
+        csrf_token = (await form(request)).get("csrf", "")
         _check_origin(request)
-        if not hmac.compare_digest(sent.encode(), csrf(secret).encode()):
-            raise Forged("The form belongs to another session. Open the page again.")
+        if not hmac.compare_digest(csrf_token.encode(), csrf(secret).encode()):
+            raise Forged("The form belongs to another session. Reload the page and try again.")
         cached = await _resume(request, secret)
     context = structs.replace(context_of(request), credential=credential, cached=cached)
     set_context(request, context)
@@ -89,15 +89,15 @@ async def authenticate_session(request: HttpRequest, rules: RouteRules) -> None:
 
 
 async def sign_in(request: HttpRequest, *, token: str | None = None, link: str | None = None) -> Cookie:
-    """Begins a session for a token, or by a link's secret.
+    """Starts a session with a token or with the secret of a login link.
 
     Raises:
-        Forged: another site sent this.
-        AuthError: the token is not valid, or may not use the dashboard.
-        ProblemError: this cannot be decided now.
+        Forged: another site sent the form.
+        AuthError: the token is not valid, or does not allow the use of the dashboard.
+        ProblemError: the tokens service does not reply.
     """
     _check_origin(request)
-    name = await _name(request)  # before a link is used up
+    name = await _name(request)  # may fail, so before the login link is used up
     token = None if token is None else token_format.digest(token.strip())
     if token is None and link is None:
         raise AuthError("invalid_token")
@@ -122,7 +122,7 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
 
 def _rejection(verdict: Verdict) -> AuthError:
     if verdict.code == "active":
-        raise RuntimeError("the tokens service accepts a token and does not name it")
+        raise RuntimeError("the tokens service accepted a token without returning it")
     refused = verdict.refused
     return AuthError(
         verdict.code,
@@ -134,66 +134,66 @@ def _rejection(verdict: Verdict) -> AuthError:
 
 
 async def sign_out(request: HttpRequest) -> Cookie:
-    """Ends the session, and answers what makes the browser forget it."""
+    """Ends the session, and returns the cookie that removes it from the browser."""
     name, secret = await _name(request), await _secret(request)
     if secret is not None:
         client: Client = request.app.state.client
-        ended = await call(client, SIGN_OUT, SignOut(session=session_digest(secret)))
-        if isinstance(ended, Failure):
-            raise ProblemError.of(ended)
+        reply = await call(client, SIGN_OUT, SignOut(session=session_digest(secret)))
+        if isinstance(reply, Failure):
+            raise ProblemError.of(reply)
     return cookie(request, name, "", 0)
 
 
 def csrf_of(request: HttpRequest) -> str:
-    """What the forms of this request's session hold; empty without a session that may use the dashboard."""
+    """The CSRF token of this request's session; empty without a session that is authorized for the dashboard."""
     credential = context_of(request).credential
     return csrf(credential.value) if credential.kind == "session" and accepted(request) else ""
 
 
 def csrf(secret: str) -> str:
-    """What every form of a session holds; nobody can tell it who cannot read the session's pages."""
+    """The CSRF token of a session, which every form contains. Other sites cannot read it."""
     return hmac.new(secret.encode(), b"csrf", sha256).hexdigest()
 
 
 def _check_origin(request: HttpRequest) -> None:
-    """Rejects what a page of another site sent, as far as the browser says (Fetch Metadata, or Origin).
+    """Rejects a form from another site, by what the browser sends: Fetch Metadata, or else Origin.
 
     Raises:
-        Forged: another site sent it, or the edge does not know by which name the browser addressed it.
+        Forged: another site sent the form, or the edge does not know the host that the browser addressed.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         if site not in {"same-origin", "none"}:
-            raise Forged("Another site sent this form. Open the page here and send it again.")
+            raise Forged("Another site sent this form. Open the page in the dashboard and try again.")
         return
     origin = request.headers.get("origin")
     hosts = proxies_of(request).hosts(_peer(request), context_of(request).headers)
     if origin is None or _is_origin_of(origin, hosts):
         return
     raise Forged(
-        f"The browser sent this form from a page of {origin}, but asked this edge as {' or '.join(hosts)}. If that is one "
-        "site behind a reverse proxy, have the proxy pass on the host that the browser names (nginx: proxy_set_header Host "
-        "$http_host), or send it as X-Forwarded-Host and list the proxy in TALLYSTICK_TRUSTED_PROXIES."
+        f"The browser sent this form from {origin}, but the request's host is {' or '.join(hosts)}. If a reverse proxy is in "
+        "front of the dashboard, configure it to pass on the original Host header (nginx: proxy_set_header Host "
+        "$http_host), or to send X-Forwarded-Host, and list the proxy in TALLYSTICK_TRUSTED_PROXIES."
     )
 
 
 def _is_origin_of(origin: str, hosts: tuple[str, ...]) -> bool:
     scheme, _, authority = origin.lower().partition("://")
     default_port = {"http": ":80", "https": ":443"}.get(scheme)
-    # Browsers leave the default port out of the Origin, proxies not always.
+    # Browsers omit the default port from Origin; proxies do not always omit it from the host.
     return default_port is not None and authority in {
         host.lower().removesuffix(default_port) for host in hosts
     }
 
 
 async def form(request: HttpRequest) -> dict[str, str]:
-    """The fields of a form; of several with one name, all values, a line each.
+    """The fields of a form. Several values of one field are joined by line breaks.
 
     Raises:
-        ProblemError: the body is no form.
+        ProblemError: the body is not a form.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != FORM:
-        raise ProblemError("unsupported_media_type", "a form is needed")
+        raise ProblemError("unsupported_media_type", f"the body must be {FORM}")
     fields: dict[str, list[str]] = {}
     for name, value in form_fields(await request.body()):
         fields.setdefault(name, []).append(value)
@@ -205,7 +205,7 @@ async def _resume(request: HttpRequest, secret: str) -> CachedToken:
 
     Raises:
         SignInNeeded: the session has ended.
-        ProblemError: this cannot be told now.
+        ProblemError: the tokens service does not reply.
     """
     client: Client = request.app.state.client
     verdict = await call(client, RESUME_SESSION, ResumeSession(session=session_digest(secret)))
@@ -217,7 +217,7 @@ async def _resume(request: HttpRequest, secret: str) -> CachedToken:
 
 
 def cookies_of(request: HttpRequest) -> dict[str, str]:
-    """The cookies, as they were sent. The framework's own parser would keep them, with the secrets they hold."""
+    """The cookies as sent. The framework's parser is not used: it caches its input, including secrets."""
     cookies = {}
     for header in request.headers.getall("cookie", []):
         for pair in header.split(";"):
@@ -228,14 +228,14 @@ def cookies_of(request: HttpRequest) -> dict[str, str]:
 
 async def _secret(request: HttpRequest) -> str | None:
     cookies = cookies_of(request)
-    # Who has no cookie is led to signing in even if the tokens service does not answer.
+    # Without a cookie, the login page must be reachable even if the tokens service does not reply.
     if not any(COOKIE in name for name in cookies):
         return None
     return cookies.get(await _name(request))
 
 
 def cookie(request: HttpRequest, name: str, value: str, lasts_s: int) -> Cookie:
-    """A cookie that no script can read, and that other sites' forms do not send."""
+    """A cookie that scripts cannot read and that forms of other sites do not send."""
     return Cookie(
         key=name,
         value=value,
@@ -248,12 +248,12 @@ def cookie(request: HttpRequest, name: str, value: str, lasts_s: int) -> Cookie:
 
 
 def of_this_host(request: HttpRequest, name: str) -> str:
-    """The name of a cookie that, over HTTPS, browsers take from nobody but this very host."""
+    """The name of a cookie that, over HTTPS, only this host can set."""
     return f"__Host-{name}" if is_encrypted(request) else name
 
 
 def is_encrypted(request: HttpRequest) -> bool:
-    """Whether the browser speaks HTTPS, as far as the proxies in between are trusted."""
+    """Whether the browser uses HTTPS, by the socket or by the headers of trusted proxies."""
     scheme, headers = request.scope["scheme"], context_of(request).headers
     return proxies_of(request).is_encrypted(scheme, _peer(request), headers)
 
@@ -270,12 +270,12 @@ async def _name(request: HttpRequest) -> str:
 
 
 class CookieNames:
-    """The name of the cookie. It has the installation in it: cookies are shared by all ports of a host, and another
-    installation there would replace this one's session.
+    """The name of the session cookie. It contains the installation: all ports of a host share cookies, so another
+    installation on the host would overwrite the session.
     """
 
     FRESH_S = 60.0
-    """After a restore it is another database; see `tallystick.contracts.TokensStats`."""
+    """A restore may change the installation; see `tallystick.contracts.TokensStats`."""
 
     def __init__(self) -> None:
         self._name = COOKIE
@@ -283,7 +283,7 @@ class CookieNames:
 
     async def get(self, client: Client) -> str:
         """Raises:
-        ProblemError: the tokens service does not answer.
+        ProblemError: the tokens service does not reply.
         """
         if boot_time() >= self._ends:
             stats = await call(client, TOKENS_STATS, AskTokensStats())
@@ -295,40 +295,40 @@ class CookieNames:
 
 
 class Attempts:
-    """Bounds how often an address may try to sign in: by this edge, and for a bounded number of addresses."""
+    """Limits the failed attempts to sign in by address. Each edge counts for itself, for a bounded number of addresses."""
 
     MAX_ATTEMPTS = 10
     WINDOW_S = 60.0
     ADDRESSES = 10_000
 
     def __init__(self) -> None:
-        self._counted: OrderedDict[Any, tuple[int, float]] = OrderedDict()
+        self._counts: OrderedDict[Any, tuple[int, float]] = OrderedDict()
 
     def start(self, address: str | None) -> None:
-        """Counts an attempt before it is judged, so that many at once are not judged all.
+        """Counts an attempt before it is checked, so that concurrent attempts are limited too.
 
         Raises:
-            TooManyAttempts: this address has made as many in the last minute as it may.
+            TooManyAttempts: the address has reached the limit of the current window.
         """
-        key = _whose(address)
-        count, ends = self._counted.pop(key, (0, 0.0))
+        key = _client_key(address)
+        count, ends = self._counts.pop(key, (0, 0.0))
         if boot_time() >= ends:
             count, ends = 0, boot_time() + self.WINDOW_S
-        self._counted[key] = (min(count + 1, self.MAX_ATTEMPTS), ends)
-        if len(self._counted) > self.ADDRESSES:
-            self._counted.popitem(last=False)
+        self._counts[key] = (min(count + 1, self.MAX_ATTEMPTS), ends)
+        if len(self._counts) > self.ADDRESSES:
+            self._counts.popitem(last=False)
         if count >= self.MAX_ATTEMPTS:
             raise TooManyAttempts
 
     def refund(self, address: str | None) -> None:
-        """Takes back an attempt that was no wrong guess."""
-        key = _whose(address)
-        count, ends = self._counted.get(key, (0, 0.0))
+        """Uncounts an attempt that was not a wrong guess."""
+        key = _client_key(address)
+        count, ends = self._counts.get(key, (0, 0.0))
         if count:
-            self._counted[key] = (count - 1, ends)
+            self._counts[key] = (count - 1, ends)
 
 
-def _whose(address: str | None) -> Any:
-    """An IPv6 client has as many addresses as it likes within its network."""
-    found = addresses.address(address or "")
-    return IPv6Network((found, 64), strict=False) if isinstance(found, IPv6Address) else found
+def _client_key(address: str | None) -> Any:
+    """The address, or the network of an IPv6 address: an IPv6 client can use any address of its network."""
+    parsed = addresses.address(address or "")
+    return IPv6Network((parsed, 64), strict=False) if isinstance(parsed, IPv6Address) else parsed

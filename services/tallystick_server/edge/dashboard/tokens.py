@@ -1,4 +1,4 @@
-"""Access tokens: the list, making one, and one token's pages."""
+"""The pages of access tokens: the list, the form for a new token, and the pages of one token."""
 
 import asyncio
 import math
@@ -63,14 +63,14 @@ from tallystick_server.edge.http.errors import ProblemError
 
 PAGE_SIZE = 25
 PARTS = 5
-"""In how many answers a page comes that one cannot hold: the largest tokens there may be fit these."""
-GRACES = ((0, "ends at once"), (3600, "one hour"), (86400, "one day"), (604800, "one week"))
-STATES = tuple((state, state.replace("_", " ")) for state in get_args(TokenState))
+"""The number of replies into which a page is split if one reply cannot hold it. Even the largest tokens fit."""
+GRACES = ((0, "Expire now"), (3600, "1 hour"), (86400, "1 day"), (604800, "1 week"))
+STATES = tuple((state, state.replace("_", " ").capitalize()) for state in get_args(TokenState))
 ORDERS = (
-    ("created", "newest first"),
-    ("used", "last used first"),
-    ("expires", "next to expire"),
-    ("description", "by description"),
+    ("created", "Newest"),
+    ("used", "Last used"),
+    ("expires", "Expiring soon"),
+    ("description", "Description"),
 )
 Text = Annotated[str, QueryParameter(max_length=256)]
 
@@ -86,8 +86,8 @@ async def list_tokens(
     order: Text = "created",
     at: Annotated[int, QueryParameter(name="page", ge=0, le=MAX_PAGE)] = 0,
 ) -> Page:
-    """Every token there is, to search and filter."""
-    wanted: dict[str, Any] = {
+    """The list of all tokens, with search and filters."""
+    filters: dict[str, Any] = {
         "query": _without_secret(search.strip()) or None,
         "scope": granted.strip() or None,
         "account": account.strip() or None,
@@ -95,35 +95,35 @@ async def list_tokens(
         "order": order if order in get_args(TokenOrder) else "created",
     }
     listing = await _listing(
-        request, ListTokens(page=at, page_size=PAGE_SIZE, actor=actor(request), **wanted)
+        request, ListTokens(page=at, page_size=PAGE_SIZE, actor=actor(request), **filters)
     )
-    given = {name: value for name, value in wanted.items() if value}
+    active_filters = {name: value for name, value in filters.items() if value}
     if at >= listing.pages > 0:
-        return redirect(f"/admin/tokens?{urlencode({**given, 'page': listing.pages - 1})}")
-    used = await ask(
+        return redirect(f"/admin/tokens?{urlencode({**active_filters, 'page': listing.pages - 1})}")
+    usage = await ask(
         request, GET_USE, GetUse(ids=tuple(token.id for token in listing.tokens), actor=actor(request))
     )
-    # Going back, htmx wants the whole page again.
-    part = bool(request.htmx) and not request.htmx.history_restore_request
-    shown = page(
+    # When the user goes back, htmx needs the whole page again.
+    is_part = bool(request.htmx) and not request.htmx.history_restore_request
+    response = page(
         request,
-        "tokens/list.html" if part else "tokens/page.html",
+        "tokens/list.html" if is_part else "tokens/page.html",
         listing=listing,
-        uses=used.uses,
-        wanted={name: value or "" for name, value in wanted.items()},
+        uses=usage.uses,
+        filters={name: value or "" for name, value in filters.items()},
         secret=token_format.LOOKS_LIKE_ONE,
-        is_part=part,
+        is_part=is_part,
         states=STATES,
         orders=ORDERS,
     )
-    if part and _differs_in_search_only(request):
-        # Not each letter is a page to go back to.
-        shown.headers = {**shown.headers, "hx-replace-url": f"/admin/tokens?{request.url.query}"}
-    return shown
+    if is_part and _differs_in_search_only(request):
+        # While the user types, letters add no entries to the browser's history.
+        response.headers = {**response.headers, "hx-replace-url": f"/admin/tokens?{request.url.query}"}
+    return response
 
 
 def _differs_in_search_only(request: HttpRequest) -> bool:
-    """Whether the page in the browser is this one but for what is searched for."""
+    """Whether the page in the browser differs from this one only in the search text."""
     before, after = (
         {name: value for name, value in parse_qsl(query) if name != "query"}
         for query in (split_url(request.headers.get("hx-current-url", "")).query, request.url.query)
@@ -132,29 +132,29 @@ def _differs_in_search_only(request: HttpRequest) -> bool:
 
 
 def _without_secret(search: str) -> str:
-    """What to search for: of a secret its digest, or its first characters where it is mistyped."""
+    """The search text. A secret is replaced by its digest, or if it is mistyped, by its first characters."""
     if re.fullmatch(token_format.LOOKS_LIKE_ONE, search) is None:
         return search
     return token_format.digest(search) or search[: token_format.HINT_LENGTH]
 
 
-async def _listing(request: HttpRequest, wanted: ListTokens) -> TokenPage:
-    """A page of the list, in parts where it is more than one answer holds."""
+async def _listing(request: HttpRequest, query: ListTokens) -> TokenPage:
+    """A page of the list, requested in parts if one reply cannot hold it."""
     try:
-        return await ask(request, LIST_TOKENS, wanted)
+        return await ask(request, LIST_TOKENS, query)
     except ProblemError as error:
-        if [each.field for each in error.errors] != ["pageSize"]:
+        if [fault.field for fault in error.errors] != ["pageSize"]:
             raise
     replace = msgspec.structs.replace
-    first, size = wanted.page * PARTS, PAGE_SIZE // PARTS
+    first, size = query.page * PARTS, PAGE_SIZE // PARTS
     parts = [
-        await ask(request, LIST_TOKENS, replace(wanted, page=number, page_size=size))
+        await ask(request, LIST_TOKENS, replace(query, page=number, page_size=size))
         for number in range(first, first + PARTS)
     ]
     total = parts[0].total
     return TokenPage(
         total=total,
-        page=wanted.page,
+        page=query.page,
         pages=math.ceil(total / PAGE_SIZE),
         tokens=tuple(token for part in parts for token in part.tokens),
     )
@@ -168,12 +168,12 @@ async def ask_new(request: HttpRequest, account: Text = "") -> Page:
 
 @changes("/admin/tokens/new")
 async def make(request: HttpRequest) -> Page:
-    """Makes a token and shows its secret, once: sent again, the form makes no second one and shows nothing."""
-    sent = await sessions.form(request)
-    filled = forms.read(sent, datetime.now(UTC))
+    """Creates a token and shows its secret once. If the form is sent again, no second token is created."""
+    form = await sessions.form(request)
+    filled = forms.read(form, datetime.now(UTC))
     if filled.problems:
-        unknown = await account_faults(request, filled.token.account)
-        return _form(request, sent, (*filled.problems, *unknown))
+        account_problems = await account_faults(request, filled.token.account)
+        return _form(request, form, (*filled.problems, *account_problems))
     secret = token_format.new_secret()
     try:
         created = await create(
@@ -184,22 +184,22 @@ async def make(request: HttpRequest) -> Page:
                 digest=secret.digest,
                 hint=secret.hint,
                 actor=actor(request),
-                idempotency_key=sent.get("key") or None,
+                idempotency_key=form.get("key") or None,
             ),
         )
     except ProblemError as error:
         if error.code == "conflict":
             return page(
-                request, "tokens/made.html", made=None, secret="", settled=True, rotated=None, base=""
+                request, "tokens/created.html", token=None, secret="", settled=True, rotated=None, base=""
             )
-        return _form(request, sent, _problems(error))
+        return _form(request, form, _problems(error))
     return _reveal(request, created, secret.value)
 
 
 @shows("/admin/tokens/{token_id:str}")
 async def show(request: HttpRequest, token_id: TokenId) -> Page:
-    """One token: what it is, how it is used, and what happened to it."""
-    token, log, used, before = await asyncio.gather(
+    """The page of one token: its details, its usage and its log."""
+    token, log, usage, previous = await asyncio.gather(
         ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request))),
         ask(request, GET_LOG, GetLog(id=token_id, actor=actor(request))),
         ask(request, GET_USE, GetUse(ids=(token_id,), hours=MAX_USE_HOURS, actor=actor(request))),
@@ -210,28 +210,28 @@ async def show(request: HttpRequest, token_id: TokenId) -> Page:
         "tokens/token.html",
         token=token,
         log=log,
-        uses=used.uses.get(token_id, (0,) * MAX_USE_HOURS),
-        before=before.tokens[0] if before.tokens else None,
+        uses=usage.uses.get(token_id, (0,) * MAX_USE_HOURS),
+        previous=previous.tokens[0] if previous.tokens else None,
     )
 
 
 @shows("/admin/tokens/{token_id:str}/edit")
 async def ask_edit(request: HttpRequest, token_id: TokenId) -> Page:
-    """The form for an existing one."""
+    """The form for an existing token."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return _form(request, forms.of(token), token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/edit")
 async def edit(request: HttpRequest, token_id: TokenId) -> Page:
-    """Changes it, if nobody else did since the form was opened."""
+    """Updates a token, unless it has changed since the form was opened."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
-    sent = await sessions.form(request)
-    filled = forms.read(sent, datetime.now(UTC), token)
-    if sent.get("revision") != str(token.revision):
-        return _stale(request, sent, filled.token, token)
+    form = await sessions.form(request)
+    filled = forms.read(form, datetime.now(UTC), token)
+    if form.get("revision") != str(token.revision):
+        return _stale(request, form, filled.token, token)
     if filled.problems:
-        return _form(request, sent, filled.problems, token=token)
+        return _form(request, form, filled.problems, token=token)
     try:
         return await _update(
             request,
@@ -242,43 +242,43 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
         )
     except ProblemError as error:
         if error.current is not None:
-            return _stale(request, sent, filled.token, error.current)
-        return _form(request, sent, _problems(error), token=token)
+            return _stale(request, form, filled.token, error.current)
+        return _form(request, form, _problems(error), token=token)
 
 
 @shows("/admin/tokens/{token_id:str}/disable")
 async def ask_disable(request: HttpRequest, token_id: TokenId) -> Page:
-    """Asks for confirmation: sessions of this token end."""
+    """Asks for confirmation, since the sessions of the token end."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/disable.html", token=token)
 
 
 @changes("/admin/tokens/{token_id:str}/disable")
 async def disable(request: HttpRequest, token_id: TokenId) -> Page:
-    """Has its rotation chain rejected until it is enabled again."""
+    """Disables a token with its rotation chain."""
     return await _update(request, token_id, TokenUpdate(disabled=True), "disabled")
 
 
 @changes("/admin/tokens/{token_id:str}/enable")
 async def enable(request: HttpRequest, token_id: TokenId) -> Page:
-    """Makes it valid again."""
+    """Enables a token."""
     return await _update(request, token_id, TokenUpdate(disabled=False), "enabled")
 
 
 @shows("/admin/tokens/{token_id:str}/rotate")
 async def ask_rotate(request: HttpRequest, token_id: TokenId) -> Page:
-    """Asks for how long the old secret shall live on."""
+    """Asks for the grace period of the old secret."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/rotate.html", token=token, graces=GRACES, key=secrets.token_urlsafe(16))
 
 
 @changes("/admin/tokens/{token_id:str}/rotate")
 async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
-    """Makes its successor and shows that one's secret, once."""
-    sent = await sessions.form(request)
-    grace = sent.get("grace", "")
+    """Creates the token's successor and shows its secret once."""
+    form = await sessions.form(request)
+    grace = form.get("grace", "")
     if grace not in {str(seconds) for seconds, _ in GRACES}:
-        raise ProblemError("bad_request", "grace: one of the choices")
+        raise ProblemError("bad_request", "grace: choose one of the options")
     secret = token_format.new_secret()
     created = await create(
         request,
@@ -289,48 +289,48 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
             digest=secret.digest,
             hint=secret.hint,
             actor=actor(request),
-            idempotency_key=sent.get("key") or None,
+            idempotency_key=form.get("key") or None,
         ),
     )
     try:
-        old = await ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request)))
-    except ProblemError:  # the secret has to be shown all the same
-        old = None
-    return _reveal(request, created, secret.value, rotated=old)
+        rotated = await ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request)))
+    except ProblemError:  # the secret must be shown in any case
+        rotated = None
+    return _reveal(request, created, secret.value, rotated=rotated)
 
 
 @shows("/admin/tokens/{token_id:str}/revoke")
 async def ask_revoke(request: HttpRequest, token_id: TokenId) -> Page:
-    """Asks for confirmation, and says what goes with it."""
+    """Asks for confirmation, and shows what else will be revoked."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
-    return page(request, "tokens/revoke.html", token=token, revoked=None, everywhere=None)
+    return page(request, "tokens/revoke.html", token=token, revoked=None, propagation=None)
 
 
 @changes("/admin/tokens/{token_id:str}/revoke")
 async def revoke(request: HttpRequest, token_id: TokenId) -> Page:
-    """Revokes its rotation chain, with its descendants if the form says so."""
-    sent = await sessions.form(request)
-    return await _revoke(request, token_id, descendants=sent.get("descendants") == "true")
+    """Revokes a token with its rotation chain, and its descendants if the form says so."""
+    form = await sessions.form(request)
+    return await _revoke(request, token_id, descendants=form.get("descendants") == "true")
 
 
 @changes("/admin/tokens/{token_id:str}/end-grace")
 async def end_grace(request: HttpRequest, token_id: TokenId) -> Page:
-    """Revokes the older secrets that this token replaced."""
+    """Revokes the older secrets that the token replaced."""
     return await _revoke(request, token_id, only="predecessors")
 
 
 async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, revoked=True, actor=actor(request)))
-    revoked, everywhere = await change(
+    revoked, propagation = await change(
         request, REVOKE_TOKEN, RevokeToken(id=token_id, actor=actor(request), **options)
     )
-    verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
+    verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, propagation.seconds)
     return page(
         request,
         "tokens/revoke.html",
         token=token,
         revoked=revoked,
-        everywhere=everywhere,
+        propagation=propagation,
         only_predecessors=options.get("only") is not None,
     )
 
@@ -338,57 +338,62 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
 @shows("/admin/refusals")
 async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(max_length=128)] = "") -> Page:
     """Why was this request rejected?"""
-    asked = request_id.strip()
-    found = (
+    request_id = request_id.strip()
+    reply = (
         await ask(
-            request, FIND_REJECTED_REQUESTS, FindRejectedRequests(request_id=asked, actor=actor(request))
+            request, FIND_REJECTED_REQUESTS, FindRejectedRequests(request_id=request_id, actor=actor(request))
         )
-        if asked
+        if request_id
         else None
     )
-    return page(request, "refusals.html", asked=asked, refusals=found.refusals if found else ())
+    return page(
+        request,
+        "rejected_requests.html",
+        searched_id=request_id,
+        rejected_requests=reply.refusals if reply else (),
+    )
 
 
 async def _update(
     request: HttpRequest,
     token_id: str,
-    changed: TokenUpdate,
-    what: str,
+    update: TokenUpdate,
+    done_what: str,
     *,
     revisions: tuple[int, ...] | None = None,
 ) -> Page:
-    _, everywhere = await change(
+    _, propagation = await change(
         request,
         EDIT_TOKEN,
-        EditToken(id=token_id, changes=changed, revisions=revisions, actor=actor(request)),
+        EditToken(id=token_id, changes=update, revisions=revisions, actor=actor(request)),
     )
-    return done(request, f"/admin/tokens/{token_id}", Flash.of(what, everywhere))
+    return done(request, f"/admin/tokens/{token_id}", Flash.of(done_what, propagation))
 
 
-def _stale(request: HttpRequest, sent: Form, wanted: NewToken, current: Token) -> Page:
-    """Shows both versions of a token that somebody else has changed since the form was opened; nothing is written."""
+def _stale(request: HttpRequest, form: Form, edited: NewToken, current: Token) -> Page:
+    """Shows both versions of a token that has changed since its form was opened. Nothing is written."""
     return page(
         request,
         "tokens/stale.html",
         status=409,
-        form=sent,
+        form=form,
         token=current,
-        fields=forms.differences(current, wanted),
+        fields=forms.differences(current, edited),
     )
 
 
 def _form(
     request: HttpRequest, form: Form, problems: tuple[FieldError, ...] = (), token: Token | None = None
 ) -> Page:
-    shown = forms.by_field(problems, form)
-    first_wrong = next((field for field in shown if field), "")
+    messages = forms.by_field(problems, form)
+    first_invalid = next((field for field in messages if field), "")
     return page(
         request,
         "tokens/form.html",
         status=400 if problems else 200,
         form=form,
-        problems=shown,
-        focus=first_wrong or ("" if token else "description"),
+        problems=messages,
+        focus=first_invalid or ("" if token else "description"),
         token=token,
         suggested=forms.SUGGESTED,
         expiries=forms.EXPIRIES,
@@ -397,10 +402,10 @@ def _form(
 
 
 def _problems(error: ProblemError) -> tuple[FieldError, ...]:
-    """What was wrong with a form's fields.
+    """The faults of a form's fields.
 
     Raises:
-        ProblemError: it was something else.
+        ProblemError: the error is not about the form's fields.
     """
     if error.code not in {"bad_request", "exceeds_authority", "conflict"}:
         raise error
@@ -408,13 +413,13 @@ def _problems(error: ProblemError) -> tuple[FieldError, ...]:
 
 
 def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: Token | None = None) -> Page:
-    made = created.made
+    reply = created.made
     scheme = "https" if is_encrypted(request) else "http"
     return page(
         request,
-        "tokens/made.html",
-        made=made.token if made else None,
-        secret="" if made and made.replayed else secret,
+        "tokens/created.html",
+        token=reply.token if reply else None,
+        secret="" if reply and reply.replayed else secret,
         settled=created.everywhere is not None,
         rotated=rotated,
         base=f"{scheme}://{request.headers['host']}",

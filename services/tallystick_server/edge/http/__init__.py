@@ -1,1 +1,1 @@
-"""What every answer over HTTP has in common: bounds, errors, negotiation, the access log."""
+"""HTTP mechanics that all routes share: limits, errors, content negotiation, the access log."""

@@ -1,4 +1,4 @@
-"""Reads JSON and form bodies strictly, and reports everything that is wrong with one at once."""
+"""Reads JSON and form bodies strictly, and reports all faults of a body at once."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def problems(body: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
-    """Everything in a body that does not fit a type, by field; empty when it fits."""
+    """The faults of a body by field; empty if it fits the type."""
     try:
         raw = _decoded(body)
     except _Unreadable as error:
@@ -30,39 +30,39 @@ def problems(body: bytes, kind: type[msgspec.Struct]) -> list[FieldError]:
 
 
 class _Unreadable(Exception):
-    """A body holds no object that can be read; the text says why."""
+    """The body is not a readable JSON object. The text is the reason."""
 
 
 def _decoded(body: bytes) -> dict[str, Any]:
-    """The body's object.
+    """The JSON object in a body.
 
     Raises:
-        _Unreadable: there is none.
+        _Unreadable: the body is not a readable JSON object.
     """
     if body.startswith(_BYTE_ORDER_MARKS):
         raise _Unreadable(
-            "begins with a byte order mark: send JSON in UTF-8 without one (RFC 8259, section 8.1)"
+            "must not begin with a byte order mark: send JSON in UTF-8 without one (RFC 8259, section 8.1)"
         )
     if _NUL.search(body):
-        raise _Unreadable("a NUL character")
+        raise _Unreadable("must not contain a NUL character")
     try:
         raw = msgspec.json.decode(body)
         nested = too_deep(raw)
     except RecursionError:
         nested = True
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _Unreadable("not JSON in UTF-8") from None
+        raise _Unreadable("must be JSON in UTF-8") from None
     if nested:
         raise _Unreadable("nested too deeply")
     if not isinstance(raw, dict):
-        raise _Unreadable("not a JSON object")
+        raise _Unreadable("must be a JSON object")
     if is_too_large(raw):
-        raise _Unreadable("a number beyond 64 bits")
+        raise _Unreadable("contains a number that does not fit in 64 bits")
     return raw
 
 
 def loosely(body: bytes) -> dict[str, Any]:
-    """The body's object as far as it can be read; empty where it cannot."""
+    """The JSON object in a body, unchecked; empty if the body cannot be read."""
     try:
         raw = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -71,7 +71,7 @@ def loosely(body: bytes) -> dict[str, Any]:
 
 
 def is_too_large(value: object) -> bool:
-    """Whether a number in a decoded value is beyond 64 bits."""
+    """Whether a decoded value contains a number that does not fit in 64 bits."""
     match value:
         case bool():
             return False
@@ -99,14 +99,14 @@ async def check_json(
     Args:
         request: the request.
         kind: the type.
-        media_types: the media types it may have.
-        required: whether there must be a body.
-        more_faults: adds to the faults of a body that does not fit.
+        media_types: the accepted media types.
+        required: whether a body is required.
+        more_faults: finds further faults of a body that does not fit.
 
     Raises:
         ProblemError: the body does not fit.
     """
-    # Without a body the handler gets its default. Many clients then send the media type all the same.
+    # Without a body the handler gets its default. Many clients send the media type even then.
     if not required and not await request.body() and _is_json_or_absent(request):
         return
     _check_media_type(request, media_types)
@@ -121,7 +121,7 @@ async def read_form(request: HttpRequest, kind: type[msgspec.Struct]) -> dict[st
     """The fields of a form body that its type declares.
 
     Raises:
-        ProblemError: the body is no form, or one of these fields comes twice.
+        ProblemError: the body is not a form, or a declared field is repeated.
     """
     _check_media_type(request, (FORM,))
     declared = [field.encode_name for field in msgspec.structs.fields(kind)]
@@ -133,8 +133,8 @@ def _is_json_or_absent(request: HttpRequest) -> bool:
 
 
 def _check_media_type(request: HttpRequest, media_types: Sequence[str]) -> None:
-    found = _media_types(request)
-    if len(found) != 1 or found[0] not in media_types or not _is_uncoded(request):
+    actual = _media_types(request)
+    if len(actual) != 1 or actual[0] not in media_types or not _is_uncoded(request):
         detail = f"the body must be {' or '.join(media_types)}, without a content coding"
         raise ProblemError("unsupported_media_type", detail)
 

@@ -1,7 +1,7 @@
-"""Every error as HTTP says it: one status for each code, one body (RFC 9457), one challenge (RFC 6750).
+"""Maps every error to its HTTP response: one status for each code, one body (RFC 9457), one challenge (RFC 6750).
 
-The body has members for clients of older APIs as well: under ``/oauth2/`` the ``error`` of RFC 6749, and under ``/v1/``
-what EmailEngine's clients read. Under ``/oauth2/`` a 401 has a second challenge (RFC 7617).
+The body also has members for clients of older APIs: under ``/oauth2/`` the ``error`` of RFC 6749, and under ``/v1/``
+the members that EmailEngine's clients read. Under ``/oauth2/`` a 401 has a second challenge (RFC 7617).
 """
 
 import logging
@@ -32,7 +32,7 @@ BASIC_CHALLENGE = 'Basic realm="tallystick"'
 OAUTH2_PATHS = "/oauth2/"
 """Under this prefix clients may authenticate as OAuth 2 clients do; see `edge.authentication.client_authentication`."""
 API_PATHS = "/v1/"
-"""Under this prefix are the routes of EmailEngine's clients, among others."""
+"""The prefix of the management API, which includes the routes for EmailEngine's clients."""
 
 FORWARD_AUTH_PATH = "/auth"
 PROBLEM_HEADER = "x-token-problem"
@@ -51,30 +51,28 @@ class Kind(NamedTuple):
 
 
 KINDS: Mapping[str, Kind] = {
-    "missing_token": Kind(401, "An access token is needed", REALM),
-    "invalid_token": Kind(401, "The access token is not valid", f'{REALM}, error="invalid_token"'),
-    "invalid_request": Kind(400, "The credentials are ambiguous", f'{REALM}, error="invalid_request"'),
-    "insufficient_scope": Kind(
-        403, "The token's scopes do not cover this", f'{REALM}, error="insufficient_scope"'
-    ),
+    "missing_token": Kind(401, "Access token required", REALM),
+    "invalid_token": Kind(401, "Invalid access token", f'{REALM}, error="invalid_token"'),
+    "invalid_request": Kind(400, "Malformed or multiple credentials", f'{REALM}, error="invalid_request"'),
+    "insufficient_scope": Kind(403, "Insufficient scope", f'{REALM}, error="insufficient_scope"'),
     "account_mismatch": Kind(403, "The token is bound to an account that the request does not name"),
-    "address_not_allowed": Kind(403, "The token does not work from this address"),
-    "referrer_not_allowed": Kind(403, "The token does not work from this page"),
-    "exceeds_authority": Kind(403, "A token cannot give what it does not have"),
-    "rate_limited": Kind(429, "The token's rate limit is used up"),
-    "bad_request": Kind(400, "The request is not as it should be"),
+    "address_not_allowed": Kind(403, "IP address not allowed"),
+    "referrer_not_allowed": Kind(403, "Referrer not allowed"),
+    "exceeds_authority": Kind(403, "Cannot grant more than your token has"),
+    "rate_limited": Kind(429, "Rate limit exceeded"),
+    "bad_request": Kind(400, "Invalid request"),
     "not_found": Kind(404, "Not found"),
-    "method_not_allowed": Kind(405, "This method is not offered here"),
-    "request_timeout": Kind(408, "The body did not come in time"),
-    "conflict": Kind(409, "This clashes with what is there"),
+    "method_not_allowed": Kind(405, "Method not allowed"),
+    "request_timeout": Kind(408, "Timed out waiting for the request body"),
+    "conflict": Kind(409, "Conflict"),
     "stale": Kind(412, "The token has changed since it was read"),
-    "content_too_large": Kind(413, "The body is too large"),
-    "uri_too_long": Kind(414, "The request target is too long"),
-    "unsupported_media_type": Kind(415, "The media type of the body is not supported"),
-    "header_fields_too_large": Kind(431, "The header section is too large"),
-    "internal": Kind(500, "This should not have happened"),
-    "overloaded": Kind(503, "Too busy to decide now"),
-    "unavailable": Kind(503, "Cannot decide now"),
+    "content_too_large": Kind(413, "Request body too large"),
+    "uri_too_long": Kind(414, "Request target too long"),
+    "unsupported_media_type": Kind(415, "Unsupported media type"),
+    "header_fields_too_large": Kind(431, "Request header fields too large"),
+    "internal": Kind(500, "Internal server error"),
+    "overloaded": Kind(503, "Service overloaded"),
+    "unavailable": Kind(503, "Service unavailable"),
 }
 """Status, title and challenge by code. A code that is not here is a bug and answers 500."""
 
@@ -84,11 +82,11 @@ class ProblemError(Exception):
 
     Args:
         code: the error, of `KINDS`.
-        detail: what is wrong with this request; it never repeats what the request held.
-        errors: everything that is wrong with its fields.
-        scope: what the token would have to cover.
+        detail: what is wrong with this request. It never repeats input.
+        errors: all invalid fields.
+        scope: the scope that the token must cover.
         address: the client's address.
-        current: the token as it is now, of ``stale``.
+        current: the current version of the token, for ``stale``.
         headers: further headers of the answer.
     """
 
@@ -114,7 +112,7 @@ class ProblemError(Exception):
 
     @classmethod
     def of(cls, failure: Failure) -> "ProblemError":
-        """What a service's failure says to the client."""
+        """The error to send to the client for a service's failure."""
         return cls(
             failure.code,
             failure.message,
@@ -128,13 +126,13 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
     """Why a request was rejected (RFC 9457).
 
     Args:
-        code: what a program may act on.
-        detail: what was wrong with this request; never repeats what it held.
-        errors: everything that was wrong with its fields.
-        scope: what the token would have to cover.
-        address: where the request came from.
-        ttl: seconds until the rate limit admits the next request, of ``rate_limited``.
-        current: the token as it is now, of a ``stale`` change.
+        code: the machine-readable error code.
+        detail: what is wrong with this request. It never repeats input.
+        errors: all invalid fields.
+        scope: the scope that the token must cover.
+        address: the IP address that the request came from.
+        ttl: seconds until the rate limit admits the next request; only for ``rate_limited``.
+        current: the current version of the token; only for ``stale``.
         error: under ``/oauth2/`` the error code of RFC 6749, section 5.2, or RFC 6750, section 3.1; under ``/v1/`` the
             status in words, for EmailEngine's clients.
         message: the detail, else the title; under ``/v1/`` only, for EmailEngine's clients.
@@ -157,13 +155,13 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class Answer(NamedTuple):
-    """A whole answer as ASGI has it, but for the request's id.
+    """A complete ASGI response, except for the ``X-Request-Id`` header.
 
     Args:
-        status: its status.
-        headers: its header fields.
-        body: its body.
-        code: the code of an error.
+        status: the status code.
+        headers: the header fields.
+        body: the body.
+        code: the code of an error response.
     """
 
     status: int
@@ -173,7 +171,7 @@ class Answer(NamedTuple):
 
 
 class ErrorParts(NamedTuple):
-    """An error answer before it is sent: by the framework, or without it."""
+    """An error response before it is sent, with or without the framework."""
 
     status: int
     headers: dict[str, str]
@@ -181,12 +179,12 @@ class ErrorParts(NamedTuple):
 
 
 def parts(error: ProblemError, path: str = "") -> ErrorParts:
-    """The parts of an error answer.
+    """The parts of an error response.
 
     Args:
-        error: what is wrong with the request.
-        path: the path that it was sent to, which decides about the members for clients of older APIs, and about
-            `PROBLEM_HEADER`.
+        error: the error.
+        path: the path of the request. It decides whether the response has members for clients of older APIs, and
+            whether it has `PROBLEM_HEADER`.
     """
     kind = KINDS.get(error.code, KINDS["internal"])
     code = error.code if error.code in KINDS else "internal"
@@ -239,7 +237,7 @@ def _oauth2_error(code: str, status: int) -> str:
 
 
 def error_answer(error: ProblemError, path: str = "") -> Answer:
-    """An error answer that is sent without the framework."""
+    """An error response that is sent without the framework."""
     status, headers, body = parts(error, path)
     answer = complete_answer(status, headers, body)
     if status == 401 and path.startswith(OAUTH2_PATHS):
@@ -278,7 +276,7 @@ class _WithBasicChallenge(Response[bytes]):
 
 
 def as_problem(error: Exception) -> ProblemError:  # noqa: PLR0911  # one for each kind
-    """What an exception says to the client."""
+    """The error to send to the client for an exception."""
     match error:
         case ProblemError():
             return error
@@ -300,7 +298,7 @@ def as_problem(error: Exception) -> ProblemError:  # noqa: PLR0911  # one for ea
             code = next((code for code, kind in KINDS.items() if kind.status == status), "bad_request")
             return ProblemError("bad_request" if code == "invalid_request" else code)
         case _:
-            # The exception's own text may hold what the client sent; the type and the place say enough.
+            # The exception's text may repeat input, so only its type and traceback are logged.
             log.error("unexpected %s", type(error).__name__, exc_info=error)
             return ProblemError("internal")
 
@@ -324,7 +322,7 @@ _PARAMETERS = {
     "unused_since": "unusedSince",
     "dry_run": "dryRun",
 }
-"""Query parameters that handlers know by another name."""
+"""Query parameters by the names of the handlers' arguments, where the two differ."""
 
 
 def _field_errors(error: ValidationException) -> tuple[FieldError, ...]:

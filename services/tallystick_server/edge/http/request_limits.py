@@ -1,4 +1,4 @@
-"""What a request may be before anything of it is read: bounded, for one host, and in one transfer coding."""
+"""Limits of a request that are checked first: its size, its Host header, and its transfer coding."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 def is_plain(headers: Headers, fields: dict[bytes, bytes], raw_path: bytes, query: bytes) -> bool:
-    """Whether a request is within every limit, by a test that may reject a few that are. It takes a microsecond.
+    """Whether a request is certainly within every limit. The test takes a microsecond, and may miss some that are.
 
     Args:
         headers: the header fields.
@@ -42,8 +42,8 @@ def violation(headers: Headers, raw_path: bytes, query: bytes, *, may_lack_host:
     if len(raw_path) + len(query) > MAX_TARGET_BYTES:
         return ProblemError("uri_too_long")
     if len(hosts) > 1 or not (any(hosts) or may_lack_host):
-        return ProblemError("bad_request", "one Host header is needed", headers=CLOSE)
+        return ProblemError("bad_request", "exactly one Host header is required", headers=CLOSE)
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     if codings not in ([], [b"chunked"]):
-        return ProblemError("bad_request", "chunked is the only transfer coding", headers=CLOSE)
+        return ProblemError("bad_request", "chunked is the only supported transfer coding", headers=CLOSE)
     return None

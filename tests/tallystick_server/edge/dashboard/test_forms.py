@@ -68,10 +68,10 @@ def test_all_that_is_wrong_is_told_at_once():
     assert list(problems) == [
         *("metadata", "rateLimit", "notBefore", "expires", "scopes[0]", "restrictions.addresses[0]")
     ]
-    assert problems["metadata"].startswith("a JSON object")
-    assert problems["rateLimit"] == "a whole number of requests"
-    assert problems["notBefore"] == "a date and a time"
-    assert problems["expires"] == "one of the choices"
+    assert problems["metadata"].startswith("must be a JSON object")
+    assert problems["rateLimit"] == "must be a whole number"
+    assert problems["notBefore"] == "must be a date and time"
+    assert problems["expires"] == "choose one of the options"
 
 
 def test_what_a_stored_token_has_stays_allowed_beside_a_problem():

@@ -68,11 +68,11 @@ def shown(samples: list[Sample]) -> dict[str, str]:
 
 
 def test_the_overview_warns_and_claims_nothing_that_was_not_measured():
-    assert shown(snapshot())["Edges"] == "warn 3 2 hold a lease"
-    assert shown(snapshot())["A revocation takes"] == "under 100 milliseconds 99 of 100"
-    assert shown(SLOW)["A revocation takes"] == "– 99 of 100"
-    assert shown(UNUSED)["A revocation takes"] == "– none yet"
-    assert shown(snapshot(edges=2))["Edges"] == "2 all hold a lease"
-    assert shown([])["Not counted yet"] == "0 events"
-    assert shown([sample("tallystick_stream_lag_events", 10001)])["Not counted yet"] == "warn 10,001 events"
+    assert shown(snapshot())["Edges"] == "warn 3 2 with a lease"
+    assert shown(snapshot())["Revocation p99"] == "under 100 milliseconds"
+    assert shown(SLOW)["Revocation p99"] == "–"
+    assert shown(UNUSED)["Revocation p99"] == "– no data"
+    assert shown(snapshot(edges=2))["Edges"] == "2 all have a lease"
+    assert shown([])["Event backlog"] == "0 events"
+    assert shown([sample("tallystick_stream_lag_events", 10001)])["Event backlog"] == "warn 10,001 events"
     assert shown([sample("unresponsive_workers", 1)])["Threads"] == "warn 0 1 unresponsive"

@@ -404,7 +404,7 @@ def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pyt
     attempts.start("192.0.2.1")
     for number in range(Attempts.ADDRESSES):
         attempts.start(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert len(attempts._counted) == Attempts.ADDRESSES  # what is kept is bounded
+    assert len(attempts._counts) == Attempts.ADDRESSES  # what is kept is bounded
     for _ in range(Attempts.MAX_ATTEMPTS):
         attempts.start("192.0.2.1")  # the longest unheard of is forgotten
 
@@ -430,14 +430,14 @@ async def test_a_link_signs_in_once(edge, operator, services):
     link = login_link.new(token.id, OPERATOR, seconds=60)
     assert not isinstance(await call(operator, MAKE_SIGN_IN_LINK, link.request), Failure)
     path = login_link.path(link.secret)
-    assert "signs you in once" in (await edge.get(path)).text
+    assert "can be used once" in (await edge.get(path)).text
     assert (await edge.get(path)).status_code == 200
     assert not edge.cookies  # who merely looks is not signed in
     assert (await send(edge, "/admin/sign-in", path)).status_code == 303
     assert (await edge.get("/admin/tokens")).status_code == 200
     edge.cookies.clear()
     again = await send(edge, "/admin/sign-in", path)
-    assert (again.status_code, "was used already" in again.text) == (401, True)
+    assert (again.status_code, "was already used" in again.text) == (401, True)
     assert not edge.cookies
 
 
@@ -528,15 +528,15 @@ async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services
     # Whoever has such a token does not guess.
     for _ in range(Attempts.MAX_ATTEMPTS + 1):
         again = await sign_in(edge, value)
-        assert (again.status_code, "rate limit is used up" in again.text) == (429, True)
+        assert (again.status_code, "Rate limit exceeded" in again.text) == (429, True)
     for _ in range(Attempts.MAX_ATTEMPTS):
         assert (await sign_in(edge, token_format.mint())).status_code == 401
     # A link is no attempt, so it takes none back either.
     link = login_link.new(token.id, OPERATOR, seconds=60)
     await call(operator, MAKE_SIGN_IN_LINK, link.request)
     limited_again = await edge.post("/admin/sign-in", data={"link": link.secret})
-    assert (limited_again.status_code, "rate limit is used up" in limited_again.text) == (429, True)
-    assert "Too many attempts" in (await sign_in(edge, token_format.mint())).text
+    assert (limited_again.status_code, "Rate limit exceeded" in limited_again.text) == (429, True)
+    assert "Too many sign-in attempts" in (await sign_in(edge, token_format.mint())).text
 
 
 async def test_the_dashboard_can_be_switched_off(nats_server, services):

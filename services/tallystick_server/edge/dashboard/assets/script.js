@@ -1,4 +1,4 @@
-// Without script every page works, in UTC. With it: times in the viewer's zone, copying, and numbers that stay fresh.
+// Every page works without script, in UTC. The script adds local times, copy buttons and automatic refresh.
 "use strict";
 
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -16,31 +16,31 @@ function pad(number) {
   return String(number).padStart(2, "0");
 }
 
-// A time to choose is typed in the viewer's zone, and sent in UTC beside it.
+// The viewer enters a time in the local time zone; a hidden field sends it in UTC.
 function localTimes() {
   for (const input of document.querySelectorAll("input[data-utc]")) {
     if (input.value) {
       const date = new Date(input.value + "Z");
       input.value = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}T${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
     }
-    const sent = document.createElement("input");
-    sent.type = "hidden";
-    sent.name = input.name + "_utc";
-    input.form.append(sent);
-    const note = () => { sent.value = input.value ? new Date(input.value).toISOString() : ""; };
-    input.addEventListener("input", note);
-    note();
+    const utc = document.createElement("input");
+    utc.type = "hidden";
+    utc.name = input.name + "_utc";
+    input.form.append(utc);
+    const update = () => { utc.value = input.value ? new Date(input.value).toISOString() : ""; };
+    input.addEventListener("input", update);
+    update();
   }
   for (const zone of document.querySelectorAll("[data-zone]")) {
-    zone.textContent = zone.textContent.replace("(UTC)", "(your time)");
+    zone.textContent = zone.textContent.replace("(UTC)", "(local time)");
   }
 }
 
-// What is asked for only with one of several choices is shown only then.
+// Shows a field only while the option that needs it is selected.
 function dependents() {
   for (const select of document.querySelectorAll("select[data-shows]")) {
-    const shown = document.querySelector(`[data-shown="${select.dataset.shows}"]`);
-    const update = () => { shown.hidden = select.value !== "at"; };
+    const dependent = document.querySelector(`[data-shown="${select.dataset.shows}"]`);
+    const update = () => { dependent.hidden = select.value !== "at"; };
     select.addEventListener("change", update);
     update();
   }
@@ -54,7 +54,7 @@ function copying() {
       try {
         await navigator.clipboard.writeText(input.value);
       } catch {
-        document.execCommand("copy"); // pages that came over plain HTTP have no other way
+        document.execCommand("copy"); // without HTTPS the clipboard API is not available
       }
       button.textContent = "Copied";
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
@@ -65,8 +65,8 @@ function copying() {
   }
 }
 
-// A page with a secret is seen once: to reload it or to come back to it shows the token's own page. The browser may
-// keep a page that was left; the secret in it is not kept.
+// A secret is shown once: reloading the page or returning to it shows the token's page. The browser may cache a page that
+// was left, so the secret is removed from it.
 function onlyOnce() {
   const part = document.querySelector("[data-secret]");
   if (!part) return;
@@ -79,22 +79,22 @@ function onlyOnce() {
   });
 }
 
-// Numbers that are fetched again and again; and how old they are, once two fetches in a row brought nothing.
+// Refreshes the metrics, and shows their age after two failed refreshes in a row.
 function refreshing() {
   for (const part of document.querySelectorAll("[data-refresh]")) {
     const period = Number(part.dataset.refresh) * 1000;
     const notice = document.getElementById(`${part.id}-age`);
-    let shown = Date.now(), asked = 0;
+    let updated = Date.now(), pending = 0;
     part.addEventListener("htmx:afterSwap", () => {
-      shown = Date.now();
-      asked = 0;
+      updated = Date.now();
+      pending = 0;
       notice.hidden = true;
     });
     setInterval(() => {
       if (document.hidden) return;
-      notice.hidden = asked < 2;
-      notice.querySelector("[data-age]").textContent = `${Math.round((Date.now() - shown) / 1000)} seconds`;
-      asked += 1;
+      notice.hidden = pending < 2;
+      notice.querySelector("[data-age]").textContent = `${Math.round((Date.now() - updated) / 1000)} seconds`;
+      pending += 1;
       htmx.trigger(part, "refresh");
     }, period);
   }
