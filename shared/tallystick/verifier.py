@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
-from tallystick.coherence.cache import Cache, CachedToken, Known
+from tallystick.coherence.cache import Cache, CachedToken, CacheEntry
 from tallystick.coherence.clock import Clock, boot_time
 from tallystick.coherence.invalidation import CacheInvalidation
 from tallystick.coherence.lookup import TokenLookup
@@ -112,7 +112,7 @@ class Verifier:
         return quota
 
 
-def valid(cached: Known) -> CachedToken:
+def valid(cached: CacheEntry) -> CachedToken:
     """The token, if it is valid.
 
     Raises:

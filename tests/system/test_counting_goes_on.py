@@ -47,7 +47,7 @@ def test_an_older_copy_of_the_stream_is_counted_by_one_command(fresh: Up, folder
     until(lambda: metric(fresh, "tallystick_counting_refused") == 1, 20)
     stands = beats()
     status = fresh.command("counting", "status")
-    assert (status.returncode, status.stdout.startswith("counting: refused: the event stream is not")) == (
+    assert (status.returncode, status.stdout.startswith("counting: halted: the event stream is not")) == (
         69,
         True,
     )

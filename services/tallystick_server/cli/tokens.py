@@ -302,15 +302,15 @@ def inspect(file: Any) -> None:
 
 
 def _show_secret(created: Creation, value: str, *, as_json: bool) -> None:
-    token = created.made.token if created.made else None
+    token = created.reply.token if created.reply else None
     if as_json:
         record: dict[str, Any] = msgspec.to_builtins(token) if token else {"committed": "unknown"}
-        click.echo(as_ascii({**record, "settled": created.everywhere is not None, "token": value}))
+        click.echo(as_ascii({**record, "settled": created.propagation is not None, "token": value}))
     elif token and sys.stdout.isatty():
         click.echo(f"{token.id}  {', '.join(token.scopes)}\n\n  {value}\n\nIt is not shown again.")
     else:
         click.echo(value)
     if token is None:
         fail("the reply was lost, so the token may not exist: check it before you use it", EX_TEMPFAIL)
-    if created.everywhere is None:
+    if created.propagation is None:
         click.echo("not every edge has confirmed this yet; it takes a lease at most", err=True)

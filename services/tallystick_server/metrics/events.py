@@ -178,7 +178,7 @@ def _report_keys(data: object) -> list[str]:
         case ApiCalls(calls=calls):
             return [key for call in calls for key in (call.method, call.route)]
         case MetricsReported(counters=counters, gauges=gauges):
-            named = [(each.name, each.labels) for each in counters]
-            named += [(each.name, each.labels) for each in gauges]
+            named = [(counter.name, counter.labels) for counter in counters]
+            named += [(gauge.name, gauge.labels) for gauge in gauges]
             return [key for name, values in named for key in (name, *values, *values.values())]
     return []

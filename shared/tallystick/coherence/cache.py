@@ -50,7 +50,7 @@ class NegativeEntry(NamedTuple):
     ends: float
 
 
-Known = CachedToken | NegativeEntry
+CacheEntry = CachedToken | NegativeEntry
 
 
 class PendingLookup:
@@ -66,7 +66,7 @@ class PendingLookup:
     def __init__(self, key: Key, began: float) -> None:
         self.key = key
         self.began = began
-        self.joined: list[Future[Known | None]] = []
+        self.joined: list[Future[CacheEntry | None]] = []
         """Requests that share the answer."""
 
 
@@ -132,7 +132,7 @@ class Cache:
         self._by_notice[notice_key(key)] = key
         return lookup
 
-    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> Known | None:
+    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> CacheEntry | None:
         """Completes a lookup, and caches the answer unless a change arrived in between.
 
         Args:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tallystick.coherence.cache import Cache, Key, Known
+from tallystick.coherence.cache import Cache, CacheEntry, Key
 from tallystick.coherence.clock import Clock
 from tallystick.coherence.transport import Transport
 from tallystick.contracts.operation import Failure
@@ -24,7 +24,7 @@ class TokenLookup:
         self._clock = clock
         self._running = 0
 
-    async def resolve(self, value: str) -> Known:
+    async def resolve(self, value: str) -> CacheEntry:
         """Finds the token that a value stands for.
 
         Raises:
@@ -34,25 +34,25 @@ class TokenLookup:
         digest_hex = digest(value)
         if digest_hex is None:
             raise AuthError("invalid_token")
-        token = await self._known(bytes.fromhex(digest_hex))
+        token = await self._cached(bytes.fromhex(digest_hex))
         if token is None:
             raise Unavailable("the tokens service did not answer")
         return token
 
-    async def _known(self, key: Key) -> Known | None:
+    async def _cached(self, key: Key) -> CacheEntry | None:
         now = self._clock()
         known = self._cache.get(key, now) or self._cache.negative(key, now)
         if known is not None:
             return known
         if pending := self._cache.pending(key, now):
-            shared_result: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
+            shared_result: asyncio.Future[CacheEntry | None] = asyncio.get_running_loop().create_future()
             pending.joined.append(shared_result)
             return await shared_result
         if self._running >= MAX_LOOKUPS:
             raise Overloaded(f"{MAX_LOOKUPS} lookups wait for the tokens service")
         return await self._ask(key, now)
 
-    async def _ask(self, key: Key, now: float) -> Known | None:
+    async def _ask(self, key: Key, now: float) -> CacheEntry | None:
         pending = self._cache.start(key, now)
         token = None
         self._running += 1

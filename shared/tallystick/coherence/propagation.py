@@ -35,8 +35,8 @@ class Creation(NamedTuple):
         everywhere: None if some cache has not confirmed yet that the old secret has changed.
     """
 
-    made: CreatedToken | None
-    everywhere: Propagation | None
+    reply: CreatedToken | None
+    propagation: Propagation | None
 
 
 async def call_and_wait(
@@ -51,8 +51,8 @@ async def call_and_wait(
     reply = await call(client, operation, request)
     if isinstance(reply, Failure):
         return reply
-    everywhere = await _settle(client, operation, started)
-    return everywhere if isinstance(everywhere, Failure) else (reply, everywhere)
+    propagation = await _settle(client, operation, started)
+    return propagation if isinstance(propagation, Failure) else (reply, propagation)
 
 
 async def create(
@@ -80,8 +80,8 @@ async def create(
         created = None if result == "unknown" else result
     if not operation.settles:
         return Creation(created, Propagation(0, round(time.monotonic() - started, 6)))
-    everywhere = await _settle(client, operation, started)
-    return Creation(created, None if isinstance(everywhere, Failure) else everywhere)
+    propagation = await _settle(client, operation, started)
+    return Creation(created, None if isinstance(propagation, Failure) else propagation)
 
 
 async def _look_up(

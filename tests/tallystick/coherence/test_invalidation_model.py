@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tallystick.coherence.cache import Cache, CachedToken, Known, PendingLookup
+from tallystick.coherence.cache import Cache, CachedToken, CacheEntry, PendingLookup
 from tallystick.coherence.notices import notice_key
 from tallystick.contracts.propagation import TokenChange
 from tallystick.contracts.verification import Verdict
@@ -326,7 +326,7 @@ class KeepsLookups(Cache):
 class FillsLate(Cache):
     """Deletes on a change, fills on any answer."""
 
-    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> Known | None:
+    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> CacheEntry | None:
         self._pending.setdefault(lookup.key, lookup)
         return super().complete(lookup, verdict)
 
@@ -339,7 +339,7 @@ class JoinsLate(Cache):
         if key in self._pending:
             self._cut_off = (self._pending[key], key)
 
-    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> Known | None:
+    def complete(self, lookup: PendingLookup, verdict: Verdict | None) -> CacheEntry | None:
         landed = super().complete(lookup, verdict)
         if getattr(self, "_cut_off", (None, b""))[0] is lookup:
             self._entries.pop(lookup.key, None)

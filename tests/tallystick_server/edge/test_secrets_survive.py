@@ -140,5 +140,5 @@ async def test_an_operator_gets_the_secret_too(tokens_service, operator, monkeyp
     rotation = RotateToken(id=token.id, grace=0, digest=secret.digest, hint="", actor=OPERATOR)
     created = await propagation.create(operator, ROTATE_TOKEN.by_operator, rotation)
     assert isinstance(created, propagation.Creation)
-    assert created.made is not None
-    assert created.made.token.created_by == "test"
+    assert created.reply is not None
+    assert created.reply.token.created_by == "test"

@@ -101,7 +101,9 @@ class Introspection(Struct, kw_only=True):
 )
 async def auth(
     request: HttpRequest,
-    wanted: Annotated[str, QueryParameter(name="scope", description="the scope that the token must cover")],
+    required_scope: Annotated[
+        str, QueryParameter(name="scope", description="the scope that the token must cover")
+    ],
     account: Annotated[
         str | None, QueryParameter(description="the account that the request is about")
     ] = None,
@@ -113,9 +115,9 @@ async def auth(
 
     A rejection also has its body in the header `X-Token-Problem`, for proxies that pass on headers only.
     """
-    if not is_scope(wanted):
+    if not is_scope(required_scope):
         raise ProblemError("bad_request", "`scope` must be one valid scope")
-    token = await admit(request, access_to(request, wanted, account))
+    token = await admit(request, access_to(request, required_scope, account))
     # A JSON response would have a body; responses from the cache have none.
     return Response(None, status_code=200, headers=forward_auth.headers(token), media_type=MediaType.TEXT)
 

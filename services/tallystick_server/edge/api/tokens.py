@@ -441,18 +441,22 @@ def _record(token: T) -> Response[T]:
 
 
 def _shown(created: Creation, value: str, status: int) -> Response[TokenWithSecret]:
-    made = created.made
-    if made is None:
+    created_token = created.reply
+    if created_token is None:
         return Response(UnknownOutcome(token=value), status_code=202, headers=NO_STORE)  # type: ignore[arg-type]  # as the document says
-    record = msgspec.structs.asdict(made.token)
-    if made.replayed:
+    record = msgspec.structs.asdict(created_token.token)
+    if created_token.replayed:
         return Response(
             TokenWithSecret(code="already_created", **record),
             status_code=200,
-            headers={**NO_STORE, "etag": etag(made.token)},
+            headers={**NO_STORE, "etag": etag(created_token.token)},
         )
-    headers = {**NO_STORE, "location": f"/v1/tokens/{made.token.id}", "etag": etag(made.token)}
-    settled = created.everywhere is not None
+    headers = {
+        **NO_STORE,
+        "location": f"/v1/tokens/{created_token.token.id}",
+        "etag": etag(created_token.token),
+    }
+    settled = created.propagation is not None
     return Response(
         TokenWithSecret(token=value, settled=settled, **record), status_code=status, headers=headers
     )

@@ -413,14 +413,14 @@ def _problems(error: ProblemError) -> tuple[FieldError, ...]:
 
 
 def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: Token | None = None) -> Page:
-    reply = created.made
+    reply = created.reply
     scheme = "https" if is_encrypted(request) else "http"
     return page(
         request,
         "tokens/created.html",
         token=reply.token if reply else None,
         secret="" if reply and reply.replayed else secret,
-        settled=created.everywhere is not None,
+        settled=created.propagation is not None,
         rotated=rotated,
         base=f"{scheme}://{request.headers['host']}",
     )

@@ -91,15 +91,15 @@ def read_query(scope: Any, query: Query) -> tuple[FieldError, ...]:
         What is wrong with it: parameters that are repeated, unknown or in the wrong place. Names are compared decoded:
         ``acc%6funt`` is ``account``.
     """
-    kept = []
+    remaining = []
     counts: Counter[str] = Counter()
     for part in scope["query_string"].split(b"&"):
         name = unquote_plus(str(part.partition(b"=")[0], "latin-1"))
         if name in query.declared:
-            kept.append(part)
+            remaining.append(part)
         if part:
             counts[name] += 1
-    scope["query_string"] = b"&".join(kept)
+    scope["query_string"] = b"&".join(remaining)
     repeated = sorted(name for name in counts.keys() & query.declared if counts[name] > 1)
     misplaced = sorted(counts.keys() & query.misplaced)
     unknown = counts.keys() - query.declared if query.is_strict else ()

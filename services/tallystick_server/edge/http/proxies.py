@@ -30,23 +30,25 @@ class TrustedProxies:
 
     def is_encrypted(self, scheme: str, peer: str | None, headers: Headers) -> bool:
         """Whether the client speaks HTTPS."""
-        return scheme == "https" or self._said(peer, headers, b"x-forwarded-proto").lower() == "https"
+        return (
+            scheme == "https" or self._forwarded_value(peer, headers, b"x-forwarded-proto").lower() == "https"
+        )
 
     def hosts(self, peer: str | None, headers: Headers) -> tuple[str, ...]:
         """The names, with ports, by which the client may have addressed this site: Host; and the proxy's
         X-Forwarded-Host, alone and with X-Forwarded-Port.
         """
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-        if host := self._said(peer, headers, b"x-forwarded-host"):
+        if host := self._forwarded_value(peer, headers, b"x-forwarded-host"):
             hosts.append(host)
-            if port := self._said(peer, headers, b"x-forwarded-port"):
+            if port := self._forwarded_value(peer, headers, b"x-forwarded-port"):
                 hosts.append(f"{host}:{port}")
         return tuple(hosts)
 
-    def _said(self, peer: str | None, headers: Headers, name: bytes) -> str:
+    def _forwarded_value(self, peer: str | None, headers: Headers, name: bytes) -> str:
         """A header as the proxy next to us has set it: the last value of the list. Empty if that is not trusted."""
-        found = address(peer) if peer is not None else None
-        if found is None or not any(found in network for network in self._networks):
+        proxy = address(peer) if peer is not None else None
+        if proxy is None or not any(proxy in network for network in self._networks):
             return ""
         values = [value for field, value in headers if field == name]
         return values[-1].rpartition(b",")[2].strip().decode("latin-1") if values else ""
@@ -61,17 +63,17 @@ def client_address(peer: str | None, forwarded: Sequence[bytes], trusted: Iterab
         trusted: the networks of our own proxies.
     """
     trusted = tuple(trusted)
-    found = address(peer) if peer is not None else None
-    if found is None or not trusted or not any(found in network for network in trusted):
-        return str(found) if found else peer
-    direct = found
+    client = address(peer) if peer is not None else None
+    if client is None or not trusted or not any(client in network for network in trusted):
+        return str(client) if client else peer
+    direct = client
     hops = b",".join(forwarded).decode("latin-1").split(",") if forwarded else []
-    while hops and any(found in network for network in trusted):
+    while hops and any(client in network for network in trusted):
         hop = address(_without_port(hops.pop().strip()))
         if hop is None:
             return str(direct)  # unreadable: what is certain is the peer
-        found = hop
-    return str(found)
+        client = hop
+    return str(client)
 
 
 def _without_port(text: str) -> str:

@@ -7,10 +7,10 @@ from tallystick_server.runtime.postgres import Connection, Migration, migrate, m
 SCHEMA = "metrics"
 
 
-def wanted_migrations() -> list[Migration]:
+def available_migrations() -> list[Migration]:
     return migrations(files("tallystick_server.metrics") / "migrations")
 
 
 async def bring_up_to_date(connection: Connection) -> list[Migration]:
     """Migrates this service's schema and answers what that applied."""
-    return await migrate(connection, SCHEMA, wanted_migrations())
+    return await migrate(connection, SCHEMA, available_migrations())
