@@ -28,7 +28,7 @@ class Program(LazyGroup):
         name: Lazy(f"tallystick_server.cli.{name}", name, summary)
         for name, summary in (
             ("accounts", "List, add and delete accounts."),
-            ("counting", "Show whether events are counted, and decide what to do about another stream."),
+            ("counting", "Show whether events are counted, and resume counting."),
             ("psql", "Run psql on the database of the running 'tallystick up'."),
             ("services", "Give services of yours NATS users of their own."),
             ("tokens", "Create, list, edit and revoke access tokens."),

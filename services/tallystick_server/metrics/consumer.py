@@ -111,7 +111,7 @@ async def _ensure_stream(stream: JetStreamContext, max_bytes: int, replicas: int
 
 
 class Stream(NamedTuple):
-    """The messages of the stream. ``first_seq``: of the next message if there is none."""
+    """The messages of the stream. ``first_seq``: of the next message if the stream is empty."""
 
     first_seq: int
     last_seq: int

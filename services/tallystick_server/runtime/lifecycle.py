@@ -12,7 +12,7 @@ from pathlib import Path
 from tallystick.errors import Unavailable
 from tallystick.tasks import cancel_and_wait
 
-EX_DATAERR = 65  # the input was wrong: a token record that is none
+EX_DATAERR = 65  # the input was wrong, such as an invalid token record
 EX_UNAVAILABLE = 69  # NATS or PostgreSQL did not come
 EX_SOFTWARE = 70  # we are at fault
 EX_TEMPFAIL = 75  # the outcome is unknown

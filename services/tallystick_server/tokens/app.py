@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 async def run(settings: Settings, stop: Shutdown) -> None:
     """Raises:
     Unavailable: NATS or PostgreSQL did not come within ``settings.startup_timeout_s``.
-    NotARecord: the prepared token is none.
+    NotARecord: the prepared token is not a valid record.
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(

@@ -38,7 +38,7 @@ async def find_target(
         key: the key of its digest, as notices of changes have it.
 
     Raises:
-        Rejected: the actor may not do this to it, there is none, or the digest leads to one and the key to another.
+        Rejected: the token does not exist, the actor may not do this to it, or the digest and the key belong to two tokens.
     """
     target = None
     if digest is not None or (id is not None and rules.is_token_id(id)):

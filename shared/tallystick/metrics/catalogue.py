@@ -178,7 +178,7 @@ UNITS = {metric.name: metric.per for metric in ALL if isinstance(metric, Counter
 
 
 def series(name: str, labels: dict[str, str]) -> Metric | None:
-    """The metric that a reported series belongs to; None where there is none with these labels."""
+    """The metric of a reported series; None if no metric has this name and these labels."""
     for suffix in HISTOGRAM_PARTS:
         metric = BY_NAME.get(name.removesuffix(suffix))
         if name.endswith(suffix) and isinstance(metric, Histogram):

@@ -1,5 +1,5 @@
-"""What a process counts and measures about itself. `tallystick.producer.Producer` sends it as ``metrics.reported`` events
-with its heartbeats, and the metrics service adds each up once; `tallystick.metrics.catalogue` says what there is.
+"""Records the metrics of a process. `tallystick.producer.Producer` sends them as ``metrics.reported`` events with its
+heartbeats, and the metrics service adds each report once. `tallystick.metrics.catalogue` has all metrics.
 """
 
 from bisect import bisect_left
@@ -10,9 +10,9 @@ from tallystick.contracts.events import Counted, Measured, MetricsReported
 from tallystick.metrics.catalogue import MICRO, SECONDS, SERIES_DROPPED, Counter, Gauge, Histogram, Metric
 
 MAX_SERIES = 2000
-"""Counters kept at once; beyond it what is counted is dropped, and counted."""
+"""Maximum number of counters between two reports. Further ones are dropped, and counted."""
 MAX_LABEL = 256
-"""Characters of a label's value. A report with a longer one is none to the metrics service, and all of it would be lost."""
+"""Maximum length of a label's value, in characters. The metrics service rejects a whole report with a longer one."""
 
 _Labels = tuple[tuple[str, str], ...]
 
@@ -35,11 +35,11 @@ class MetricsRecorder:
         buckets.sum_s += seconds
 
     def gauge(self, metric: Gauge, read: Callable[[], float], **labels: str) -> None:
-        """Has a gauge read whenever there is a report."""
+        """Registers a gauge, which is read for each report."""
         self._gauges[metric.name, _labels(metric, labels)] = read
 
     def take(self) -> MetricsReported:
-        """What was counted since the last time, and what the gauges show now."""
+        """Takes the counters since the last report, and the present values of the gauges."""
         histograms, self._histograms = self._histograms, {}
         for metric, buckets in histograms.items():
             self._add_histogram(metric.name, buckets)

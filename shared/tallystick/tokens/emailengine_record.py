@@ -127,7 +127,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
         scopes: what a record gets whose own scopes and permissions cannot be expressed here.
 
     Raises:
-        NotARecord: it is none, or cannot be imported without becoming wider.
+        NotARecord: it is not a valid record, or cannot be imported without becoming wider.
     """
     raw = _unpack(text)
     problems = list(record_fields.problems(raw, _Record))
@@ -175,7 +175,7 @@ def loss(text: str, scopes: Sequence[str] = ()) -> Loss | None:
         scopes: what a record gets whose own scopes and permissions cannot be expressed here.
 
     Raises:
-        NotARecord: it is none.
+        NotARecord: it is not a valid record.
     """
     raw = _unpack(text)
     limits = raw.get("restrictions")

@@ -45,7 +45,7 @@ def read_question(form: dict[str, str]) -> Question:
     """The question in a form's fields.
 
     Raises:
-        ProblemError: a value is invalid. An empty ``account`` or ``referrer`` is valid and means that there is none.
+        ProblemError: a value is invalid. An empty ``account`` or ``referrer`` is valid, and means that the request has no account or referrer.
     """
     scope, restrictions = form.get("scope"), form.get("restrictions")
     address = addresses.address(form["address"]) if "address" in form else None

@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Struct)
 
 
 class NotACursor(Exception):
-    """The text is none, or one of a list with other filters."""
+    """The text is not a cursor, or belongs to a list with other filters."""
 
 
 class Place(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -56,7 +56,7 @@ def encode(place: Struct) -> str:
 
 def decode(text: str, kind: type[S]) -> S:
     """Raises:
-    NotACursor: the text is none of this kind.
+    NotACursor: the text is not a cursor of this kind.
     """
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
