@@ -84,8 +84,8 @@ def asking() -> Litestar:
 
     @get("/small")
     async def check(request: Request[Any, Any, Any]) -> dict[str, str]:
-        found = await request.app.state.client.request("tallystick.v1.tokens.bench", _digest(request))
-        if not found.data:
+        reply = await request.app.state.client.request("tallystick.v1.tokens.bench", _digest(request))
+        if not reply.data:
             raise NotAuthorizedException
         return {"status": "up"}
 

@@ -121,11 +121,11 @@ async def _listening(url: str) -> str:
 
 async def rounds(contenders: dict[str, tuple[str, str]], count: int = 5) -> dict[str, float]:
     """Requests per second of each, by turns; the medians. A contender is an address and a token."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    measured: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(count):
         for name, (url, token) in contenders.items():
-            found[name].append((await wrk(url, token=token)).rate)
-    return {name: statistics.median(rates) for name, rates in found.items()}
+            measured[name].append((await wrk(url, token=token)).rate)
+    return {name: statistics.median(rates) for name, rates in measured.items()}
 
 
 def say(what: str, ours: float, theirs: float, unit: str = "/s") -> None:
@@ -140,7 +140,7 @@ async def warm(running: Fleet) -> None:
         served("bare_asgi", running) as asgi,
         served("selecting", running) as selecting,
     ):
-        found = await rounds(
+        rates = await rounds(
             {
                 "small": (f"{edge}/small", token),
                 "bare small": (f"{litestar}/small", token),
@@ -153,11 +153,11 @@ async def warm(running: Fleet) -> None:
                 "select": (f"{selecting}/small", token),
             }
         )
-    say("warm check on a small JSON route : the route in bare Litestar", found["small"], found["bare small"])
-    say("warm forward-auth : a bare ASGI application", found["auth"], found["bare auth"])
-    say("401 by shape : a bare ASGI application", found["401"], found["bare 401"])
-    say("403 : a bare ASGI application", found["403"], found["bare 403"])
-    say("warm check : Litestar with one asyncpg select for each request", found["small"], found["select"])
+    say("warm check on a small JSON route : the route in bare Litestar", rates["small"], rates["bare small"])
+    say("warm forward-auth : a bare ASGI application", rates["auth"], rates["bare auth"])
+    say("401 by shape : a bare ASGI application", rates["401"], rates["bare 401"])
+    say("403 : a bare ASGI application", rates["403"], rates["bare 403"])
+    say("warm check : Litestar with one asyncpg select for each request", rates["small"], rates["select"])
 
 
 async def hex_tokens(running: Fleet) -> None:
@@ -175,25 +175,25 @@ async def hex_tokens(running: Fleet) -> None:
             for url, token in contenders.values():
                 answer = await client.get(url, headers={"authorization": f"Bearer {token}"})
                 assert answer.status_code == (403 if "other" in url else 200), url
-        found = await rounds(contenders)
+        rates = await rounds(contenders)
     for path, what in (
         ("/auth?scope=api", "warm forward-auth"),
         ("/auth?scope=other", "403"),
         ("/small", "warm check on a small JSON route"),
     ):
-        say(f"{what}, a 64-hex token : a tly_ token", found[f"{path} hex"], found[f"{path} ours"])
+        say(f"{what}, a 64-hex token : a tly_ token", rates[f"{path} hex"], rates[f"{path} ours"])
 
 
 async def cold(running: Fleet) -> None:
-    rounds_, each = 5, 20_000
-    tokens = await make_tokens(running, rounds_ * each)
+    rounds_, per_round = 5, 20_000
+    tokens = await make_tokens(running, rounds_ * per_round)
     responder = await spawn([sys.executable, "-m", "bench.apps"], environment=_environment(running))
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:
         async with served("edge", running) as edge, served("asking", running) as asking:
             for number in range(rounds_):
                 file = Path(folder) / f"{number}.tokens"
-                file.write_text("\n".join(tokens[number * each : (number + 1) * each]))
+                file.write_text("\n".join(tokens[number * per_round : (number + 1) * per_round]))
                 ours.append((await wrk(f"{edge}/small", tokens=file)).rate)
                 theirs.append((await wrk(f"{asking}/small", tokens=file)).rate)
     responder.terminate()
@@ -210,7 +210,7 @@ async def many(running: Fleet) -> None:
     taken out by what a bare application does beside it.
     """
     token = (await make_tokens(running, 1))[0]
-    found = {}
+    by_count = {}
     async with served("edge", running) as edge, served("bare_litestar", running) as litestar:
         for count in (10**3, 10**5, 10**6):
             await fill(running, count)
@@ -220,10 +220,10 @@ async def many(running: Fleet) -> None:
                 file.write_text("\n".join(fresh))
                 colds = (await wrk(f"{edge}/small", tokens=file, seconds=1)).rate
             warms = await rounds({"ours": (f"{edge}/small", token), "bare": (f"{litestar}/small", token)})
-            found[count] = warms["ours"] / warms["bare"], colds
+            by_count[count] = warms["ours"] / warms["bare"], colds
     for count in (10**5, 10**6):
-        say(f"warm : bare, with {count:,} tokens : with 1,000", found[count][0], found[10**3][0], "")
-        say(f"cold check with {count:,} tokens : with 1,000", found[count][1], found[10**3][1])
+        say(f"warm : bare, with {count:,} tokens : with 1,000", by_count[count][0], by_count[10**3][0], "")
+        say(f"cold check with {count:,} tokens : with 1,000", by_count[count][1], by_count[10**3][1])
 
 
 async def flood(running: Fleet) -> None:
@@ -268,13 +268,13 @@ async def peers(running: Fleet) -> None:
         "BENCH_HOST": database.query.removeprefix("host="),
     }
     folder = ROOT / "bench" / "peers"
-    made = await asyncio.create_subprocess_exec(
+    preparing = await asyncio.create_subprocess_exec(
         str(programs / "python"),
         str(folder / "django_knox.py"),
         stdout=subprocess.PIPE,
         env=environment() | settings,
     )
-    token = (await made.communicate())[0].decode()
+    token = (await preparing.communicate())[0].decode()
     port = free_port()
     gunicorn = await spawn(
         ["taskset", "-c", "0", str(programs / "gunicorn"), "--chdir", str(folder), "django_knox:application"]
@@ -284,17 +284,17 @@ async def peers(running: Fleet) -> None:
     theirs = await _listening(f"http://127.0.0.1:{port}")
     ours = (await make_tokens(running, 1))[0]
     async with served("edge", running) as edge:
-        found = []
+        pairs = []
         for _ in range(3):
             mine = await wrk(f"{edge}/small", token=ours)
             knox = await wrk(f"{theirs}/small", token=token, scheme="Token")
-            found.append((mine.rate, knox.rate))
+            pairs.append((mine.rate, knox.rate))
     gunicorn.terminate()
     await gunicorn.wait()
     say(
         "warm check : Django REST Knox under gunicorn",
-        statistics.median(mine for mine, _ in found),
-        statistics.median(knox for _, knox in found),
+        statistics.median(mine for mine, _ in pairs),
+        statistics.median(knox for _, knox in pairs),
     )
 
 
@@ -322,9 +322,9 @@ async def revoking() -> None:
 
 async def make_tokens(running: Fleet, count: int) -> list[str]:
     """New tokens of scope ``api``, straight into the database."""
-    found = [token_format.new_secret() for _ in range(count)]
-    await store_tokens(running, [secret.digest for secret in found])
-    return [secret.value for secret in found]
+    created = [token_format.new_secret() for _ in range(count)]
+    await store_tokens(running, [secret.digest for secret in created])
+    return [secret.value for secret in created]
 
 
 async def store_tokens(running: Fleet, digests: Sequence[str]) -> None:

@@ -141,12 +141,14 @@ async def compare(database: str, nats: str, kind: str) -> None:
     async with bus.connect(nats, "jetstream", wait_s=10) as client:
         await ensure_stream(client, max_bytes=1 << 30, replicas=1)
         await publish(client, kind)
-        found = [(await ours(database, nats, kind), await bare(database, nats, kind)) for _ in range(ROUNDS)]
+        seconds = [
+            (await ours(database, nats, kind), await bare(database, nats, kind)) for _ in range(ROUNDS)
+        ]
         await client.jetstream().delete_stream(EVENTS_STREAM)
     say(
         f"{kind} counted : a bare pull consumer that writes the same rows",
-        EVENTS / statistics.median(mine for mine, _ in found),
-        EVENTS / statistics.median(theirs for _, theirs in found),
+        EVENTS / statistics.median(mine for mine, _ in seconds),
+        EVENTS / statistics.median(theirs for _, theirs in seconds),
     )
 
 
