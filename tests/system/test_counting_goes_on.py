@@ -58,4 +58,4 @@ def test_an_older_copy_of_the_stream_is_counted_by_one_command(fresh: Up, folder
     until(lambda: beats() > stands, 20)
     assert metric(fresh, "tallystick_counting_refused") == 0
     assert fresh.command("counting", "status").returncode == 0
-    assert "nothing to decide" in fresh.command("counting", "resume", "--yes").stdout
+    assert "counting is not halted" in fresh.command("counting", "resume", "--yes").stdout
