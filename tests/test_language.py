@@ -6,7 +6,11 @@ import tokenize
 
 from tests.support.paths import ROOT
 
-CODE = [path for folder in ("shared", "services", "deploy", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+CODE = [
+    path
+    for folder in ("shared", "services", "deploy", "bench")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 TEXTS = [
     *CODE,
     *sorted((ROOT / "services").rglob("*.html")),

@@ -38,6 +38,8 @@ async def flush(edge) -> None:
     usage = front._verifier.usage
     async with asyncio.timeout(30):
         await usage.flush(NatsTransport(front._app.state.client))
-        while usage._uses or usage._rejected_requests:  # the services of a busy machine do not answer in time at first
+        while (
+            usage._uses or usage._rejected_requests
+        ):  # the services of a busy machine do not answer in time at first
             await asyncio.sleep(0.02)
             await usage.flush(NatsTransport(front._app.state.client))
