@@ -186,7 +186,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(certificates: Pat
         ("key", "text", "is not a PEM private key"),
         ("key", "empty", "is not a PEM private key"),
         ("key", "edge.pem", "is not a PEM private key"),
-        ("key", "encrypted", "without a pass phrase"),
+        ("key", "encrypted", "without a passphrase"),
         ("key", "missing", "cannot be read: No such file"),
         ("key", "folder", "cannot be read: Is a directory"),
         ("pem", "text", "is not a PEM certificate"),

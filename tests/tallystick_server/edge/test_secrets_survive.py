@@ -79,7 +79,7 @@ async def test_an_outcome_that_stays_unknown_gives_the_secret_and_says_so(admin,
     assert (answer.status_code, answer.json()["committed"]) == (202, "unknown")
     assert answer.headers["cache-control"] == "no-store"
     page = (await send(admin, "/admin/tokens/new", scope="api", expires="never")).text
-    assert "It is not known whether the token was created" in page
+    assert "did not confirm that the token was created" in page
     lose(SIGN_IN.subject, sent=False)
     for _ in range(Attempts.MAX_ATTEMPTS + 1):  # which is no guess
         assert (await sign_in(admin, value)).status_code == 503
@@ -111,7 +111,7 @@ async def test_the_dashboard_shows_the_secret_and_warns(admin, operator, lose, s
     lose(*subjects, sent=True)
     page = await send(admin, f"/admin/tokens/{made['id']}/rotate", grace="0")
     assert page.status_code == 200
-    assert "Not every edge has confirmed" in page.text
+    assert "Not all edges have acknowledged" in page.text
     secret = re.findall(r'id="secret" class="code" value="(tly_\w+)"', page.text)[0]
     assert (await admin.get("/v1/self", headers=bearer(secret))).status_code == 200
 
