@@ -8,7 +8,7 @@ local passed_on = {
 local unavailable = {
     status = 503,
     headers = { ["content-type"] = { [0] = "application/problem+json" }, ["retry-after"] = { [0] = "1" } },
-    body = '{"type":"about:blank","title":"Cannot decide now","status":503,"code":"unavailable"}',
+    body = '{"type":"about:blank","title":"Service unavailable","status":503,"code":"unavailable"}',
 }
 
 local function values(headers, name)

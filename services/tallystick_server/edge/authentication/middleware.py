@@ -262,7 +262,7 @@ def _answer_to(area: str, reason: DenyReason, detail: str) -> Answer:
 
 
 def _request_ids() -> Iterator[str]:
-    """Request ids: a random prefix for this process and a counter, which is cheap and unique."""
+    """Generates request ids from a prefix that is unique to this process and a counter, which is cheap."""
     process = new_id("req_")
     last = [f"{number:03x}" for number in range(4096)]
     for number in itertools.count():

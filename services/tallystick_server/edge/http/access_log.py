@@ -1,7 +1,7 @@
 """The access log: a JSON object for each request, or for each rejected one. Off unless it is configured.
 
-It never holds a token. A query string and the path and query of a referrer are left out, and of a path only what cannot be
-a token is shown, in whatever form one was sent.
+It never contains a token. Query strings and the path and query of referrers are omitted, and path segments that may be a
+token are hidden.
 """
 
 import re
@@ -18,33 +18,33 @@ from tallystick_server.edge.http.line_writer import LineWriter
 from tallystick_server.edge.http.request_counter import METHODS, OTHER, UNROUTED
 
 MAX_REJECTIONS_PER_S = 100
-"""Applies where only rejections are logged, so that guessing tokens does not fill the disk."""
+"""Applies if only rejections are logged, so that clients which guess tokens do not fill the disk."""
 SHORTEST_TOKEN = 16
-"""Characters of the shortest value that may be imported as a token."""
+"""The minimum length of an imported token."""
 HIDDEN = "*"
-"""Stands for a part of a path that may be a token, or hold one."""
+"""Replaces a path segment that may contain a token, and all that follows."""
 
 _PUBLIC_ID = re.compile(rb"tok_[0-9a-z]{26}")
 _HOST = re.compile(r"[a-z0-9.:_-]{1,253}", re.ASCII)
 
 
 class Record(NamedTuple):
-    """One request, as it is written.
+    """A line of the access log.
 
     Args:
-        time: when it came, in seconds since the epoch.
-        request: its id, as in ``X-Request-Id``.
-        token: the public id of its token, if that exists or existed.
+        time: when the request arrived, in seconds since the epoch.
+        request: the request's id, as in ``X-Request-Id``.
+        token: the public id of the token, if it exists or existed.
         account: the account that the token is bound to.
         address: the client's address.
-        referrer: the origin of the page that sent it.
-        method: its method; ``other`` for one that does not exist.
-        route: the template of its route.
-        path: its path, without what may be a token.
-        status: the status of its answer; None if it got none.
-        duration_s: until the answer was sent, in seconds.
-        bytes: how many the answer's body has.
-        reason: why it was rejected; more exactly than the client was told.
+        referrer: the origin of the referrer.
+        method: the method; ``other`` for an unknown one.
+        route: the template of the route.
+        path: the path, without segments that may be a token.
+        status: the status of the response; None without a response.
+        duration_s: the time until the response was sent, in seconds.
+        bytes: the size of the response's body.
+        reason: why the request was rejected, in more detail than in the response.
     """
 
     time: float
@@ -63,12 +63,12 @@ class Record(NamedTuple):
 
 
 class AccessLog:
-    """Wraps the whole application, so that every answer passes it.
+    """The outermost layer of the application, which every response passes.
 
     Args:
         app: the application.
-        writer: where the lines go.
-        rejected_only: only requests with an error as their answer are logged.
+        writer: writes the lines.
+        rejected_only: whether only requests with an error response are logged.
     """
 
     def __init__(self, app: ASGIApp, writer: LineWriter, *, rejected_only: bool) -> None:
@@ -87,7 +87,7 @@ class AccessLog:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
-        came, began, method = time.time(), time.perf_counter(), scope["method"]
+        arrived, started, method = time.time(), time.perf_counter(), scope["method"]
         status: int | None = None
         size = 0
 
@@ -102,7 +102,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, sending)
         finally:
-            if self._is_logged(status, int(came)):
+            if self._is_logged(status, int(arrived)):
                 context: RequestContext = scope["state"]["context"]
                 decision: Decision | None = scope["state"].get("decision")
                 token = decision.token if isinstance(decision, Accepted) else None
@@ -110,7 +110,7 @@ class AccessLog:
                 route = scope.get("path_template", UNROUTED)
                 self._writer.put(
                     Record(
-                        time=came,
+                        time=arrived,
                         request=context.request_id,
                         token=token.id if token else error.token_id if error else None,
                         account=token.account if token else None,
@@ -118,9 +118,9 @@ class AccessLog:
                         referrer=_origin(context.referrer),
                         method=method if method in METHODS else OTHER,
                         route=route,
-                        path=shown_path(scope["raw_path"], route),
+                        path=masked_path(scope["raw_path"], route),
                         status=status,
-                        duration_s=round(time.perf_counter() - began, 6),
+                        duration_s=round(time.perf_counter() - started, 6),
                         bytes=size,
                         reason=error.log_reason if error else scope["state"].get("code"),
                     )
@@ -140,19 +140,19 @@ class AccessLog:
         return True
 
 
-def shown_path(raw_path: bytes, route: str) -> str:
-    """A path without what may be a token, which has `SHORTEST_TOKEN` characters or more.
+def masked_path(raw_path: bytes, route: str) -> str:
+    """A path with `HIDDEN` in place of what may be a token, which has `SHORTEST_TOKEN` characters or more.
 
-    What matches a literal segment of the route's template is shown; and so is what stands for a parameter, if it is a
-    public id or too short for a token. Where no route is known, leading segments are shown that are too short together.
+    Segments that match a literal segment of the route's template are shown, and parameters that are a public id or too
+    short for a token. Without a route, leading segments are shown as long as they are too short together.
 
     Args:
-        raw_path: as it was sent, percent-encoded.
+        raw_path: the path as it was sent, percent-encoded.
         route: the template, such as ``/v1/tokens/{token_id}/log``; or `UNROUTED`.
     """
     segments = raw_path.split(b"/")[1:]
     templates = route.split("/")[1:] if route != UNROUTED else []
-    shown: list[str] = []
+    masked: list[str] = []
     length = 0
     for number, segment in enumerate(segments):
         text = quote(segment, safe="%!$&'()*+,;=:@~")
@@ -162,10 +162,10 @@ def shown_path(raw_path: bytes, route: str) -> str:
         else:
             is_shown = not templates and length < SHORTEST_TOKEN and _is_no_token(segment)
         if not is_shown:
-            shown.append(HIDDEN)
+            masked.append(HIDDEN)
             break
-        shown.append(text)
-    return "/" + "/".join(shown)
+        masked.append(text)
+    return "/" + "/".join(masked)
 
 
 def _is_no_token(segment: bytes) -> bool:
@@ -174,7 +174,7 @@ def _is_no_token(segment: bytes) -> bool:
 
 
 def _origin(referrer: str | None) -> str | None:
-    """The scheme, host and port of a referrer: its path, its query or its user may hold a token."""
+    """The scheme, host and port of a referrer. Its path, query and user may contain a token."""
     try:
         parts = urlsplit(referrer or "")
         port = f":{parts.port}" if parts.port is not None else ""

@@ -1,7 +1,7 @@
-"""Lets pages of other origins call the API from a browser (CORS, as the Fetch standard defines it).
+"""Allows pages of other origins to call the API from a browser (CORS, as the Fetch standard defines it).
 
-The application is wrapped only if origins are configured. The dashboard is never shared, and forward-auth answers proxies.
-Cookies are never sent along: a page authenticates with its token in a header.
+CORS is enabled only if origins are configured, and never for the dashboard and forward-auth. Cookies are not allowed: a
+page authenticates with a token in a header.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    # Not at runtime: every command reads the edge's settings, and the framework takes longer to load than the rest.
+    # Not at runtime: every command loads the edge's settings, and the framework is slow to import.
     from litestar.types import ASGIApp, Message, Receive, Send
 
 ANY_ORIGIN = "*"
@@ -46,15 +46,15 @@ _PREFLIGHT: Fields = (
 
 
 def read_origins(text: str) -> frozenset[str]:
-    """The origins in a list that is separated by commas; or `ANY_ORIGIN` alone.
+    """The origins in a comma-separated list, or `ANY_ORIGIN` alone.
 
     Raises:
-        ValueError: an entry is no origin as browsers send it, such as ``https://app.example.com``. ``null`` is not
-            accepted: any page can have it.
+        ValueError: an entry is not an origin as browsers send it, such as ``https://app.example.com``. ``null`` is
+            rejected, since any page can have that origin.
     """
     origins = frozenset(part.strip() for part in text.split(",") if part.strip())
     if ANY_ORIGIN in origins and len(origins) > 1:
-        raise ValueError("* stands alone")
+        raise ValueError("* must be the only entry")
     for origin in origins - {ANY_ORIGIN}:
         parts = urlsplit(origin)
         default_port = {"http": 80, "https": 443}.get(parts.scheme)
@@ -71,9 +71,9 @@ def read_origins(text: str) -> frozenset[str]:
 
 
 class Cors:
-    """Answers pre-flight requests, and names the allowed origin in every answer, errors included.
+    """Adds the CORS headers to every response, including errors and responses to pre-flight requests.
 
-    A request of another origin is served without these headers, so its browser does not show the answer to the page.
+    A response to another origin has no CORS headers, so the browser hides it from the page.
     """
 
     def __init__(self, app: "ASGIApp", origins: frozenset[str]) -> None:
@@ -92,7 +92,7 @@ class Cors:
         fields = _PREFLIGHT if is_preflight else _SHARED
         if self._any:
             return (*_ALLOW_ANY, *fields)
-        # A cache must not give the answer for one origin, or for none, to another.
+        # A cache must not reuse a response for another origin.
         origin = headers.get(b"origin", b"")
         if origin not in self._allowed:
             return _VARY

@@ -1,4 +1,4 @@
-"""Writes JSON lines to standard output or a file, in a thread of its own: the event loop never waits for a disk or a pipe."""
+"""Writes JSON lines to standard output or a file in a separate thread, so that the event loop never blocks on I/O."""
 
 import logging
 import os
@@ -16,19 +16,19 @@ import msgspec
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
-"""Lines that wait to be written. Further ones are dropped and counted."""
+"""Maximum number of buffered lines. Further lines are dropped and counted."""
 WRITE_INTERVAL_S = 0.2
 STOP_S = 2.0
 WARN_INTERVAL_S = 60.0
 PIPE_BUF = 4096
-"""Several processes write to one pipe or file: what is not larger is never mixed with what others write (POSIX)."""
+"""Several processes write to one pipe or file. Writes of at most this size are not interleaved (POSIX)."""
 
 
 class LineWriter:
-    """Takes records, and writes them as JSON objects, a line each.
+    """Writes records as JSON objects, one per line.
 
-    A file is opened again if it was moved or deleted, so it can be rotated by moving it. What is dropped, since lines come
-    faster than they can be written or writing fails, is counted in a line of its own: ``{"time": ..., "dropped": n}``.
+    The file is reopened if it was moved or deleted, so it can be rotated by moving it. Records are dropped if the buffer is
+    full or writing fails; a separate line then has their number: ``{"time": ..., "dropped": n}``.
 
     Args:
         path: the file to append to; None for standard output.
@@ -40,13 +40,13 @@ class LineWriter:
         self._waiting: deque[NamedTuple] = deque()
         self._stopped = threading.Event()
         self.dropped = 0
-        """Changed by the event loop's thread only, as `_failed` is by the writing thread."""
+        """Changed only by the event loop's thread; `_failed` only by the writing thread."""
         self._failed = 0
-        self._told = 0
+        self._reported = 0
         self._warned: float | None = None
 
     def put(self, record: NamedTuple) -> None:
-        """Has a record written, unless too many wait. ``time`` is in seconds since the epoch."""
+        """Queues a record, or drops it if the buffer is full. Its ``time`` is in seconds since the epoch."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(record)
         else:
@@ -54,7 +54,7 @@ class LineWriter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Writes for as long as the block runs, and what waits when it ends."""
+        """Writes lines while the block runs, and flushes the buffer when it ends."""
         thread = threading.Thread(target=self._run, name="access log", daemon=True)
         thread.start()
         try:
@@ -81,9 +81,9 @@ class LineWriter:
             count += 1
         if count:
             self._write(batch, count)
-        missing = self.dropped + self._failed - self._told
+        missing = self.dropped + self._failed - self._reported
         if missing and self._write(_line({"time": time.time(), "dropped": missing}), 0):
-            self._told += missing
+            self._reported += missing
 
     def _write(self, lines: bytes | bytearray, count: int) -> bool:
         try:
@@ -117,14 +117,14 @@ class LineWriter:
 
 
 def open_for_appending(path: Path) -> int:
-    """A file descriptor of the file, which others may not read: it has addresses in it.
+    """Opens a file for appending. Others cannot read it, since it contains IP addresses.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _line(fields: dict[str, Any]) -> bytes:
-    # JSON escapes control characters, so nobody adds a line of their own.
+    # JSON escapes control characters, so input cannot inject lines.
     return msgspec.json.encode({**fields, "time": datetime.fromtimestamp(fields["time"], UTC)}) + b"\n"

@@ -1,4 +1,4 @@
-"""Proactive content negotiation: how much a client wants what is offered (RFC 9110, section 12)."""
+"""Proactive content negotiation: the weights of a client's preferences (RFC 9110, section 12)."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 _WEIGHT = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 _IGNORED = {"charset", "escaping"}
-"""Parameters of a media range that do not tell our formats apart."""
+"""Parameters of a media range that do not distinguish the offered formats."""
 
 
 class _Preference(NamedTuple):
@@ -31,7 +31,7 @@ def media_type_weight(accept: str, media_type: str) -> float:
 
 
 def coding_weight(accept_encoding: str, coding: str) -> float:
-    """The same for an ``Accept-Encoding`` header and a content coding; an empty header accepts none."""
+    """The weight that an ``Accept-Encoding`` header gives a content coding, 0 to 1. An empty header accepts none."""
     weights = {value: weight for value, _, weight in _preferences(accept_encoding)}
     return weights.get(coding, weights.get("*", 0.0))
 

@@ -1,9 +1,8 @@
-"""Reads query strings and forms (``application/x-www-form-urlencoded``). A parameter that a route declares may come once:
-where it came twice, a proxy in front and the route could each decide by another one. One that a route does not declare is
-rejected: a misspelled filter would return everything.
+"""Reads query strings and forms (``application/x-www-form-urlencoded``). Repeated parameters are rejected, since a proxy
+and the route could each use a different value. Unknown parameters are rejected, since a misspelled filter would return
+everything.
 
-Nothing is kept of what was read, unlike by the framework, whose caches of parsed query strings and forms hold a
-thousand of each, up to 64 KiB, secrets included.
+The framework's parser is not used: it caches up to a thousand parsed query strings and forms, including secrets.
 """
 
 from collections import Counter
@@ -22,8 +21,8 @@ from tallystick_server.edge.http.errors import ProblemError
 REPEATED = "given more than once"
 MISPLACED = "belongs in the form, not in the query"
 MAX_UNKNOWN = 10
-"""Unknown parameters that one answer names."""
-ACCESS_TOKEN = "access_token"  # noqa: S105  # the parameter's name; every route knows it
+"""Maximum number of unknown parameters in one response."""
+ACCESS_TOKEN = "access_token"  # noqa: S105  # the name of a parameter that every route accepts
 
 
 def declared_query(handler: HTTPRouteHandler) -> frozenset[str]:
@@ -48,9 +47,9 @@ class Query(NamedTuple):
     """The query parameters of a route.
 
     Args:
-        declared: those it takes. Each may come once.
-        misplaced: the fields of its form, which decide nothing in the query.
-        is_strict: whether a request with any other is rejected.
+        declared: the names of its parameters, which must not be repeated.
+        misplaced: the fields of its form, which are rejected in the query.
+        is_strict: whether other parameters are rejected.
     """
 
     declared: frozenset[str]
@@ -59,13 +58,13 @@ class Query(NamedTuple):
 
 
 def query_of(handler: HTTPRouteHandler, *, is_public: bool) -> Query:
-    """What a route takes in its query.
+    """The query parameters of a route.
 
-    Unknown parameters are rejected by every documented route that needs a token: one that is mistyped would filter or
-    decide nothing. They are ignored by
+    Every documented route that needs a token rejects unknown parameters, since a mistyped one would have no effect. They
+    are ignored by
 
-    - public routes and pages: checks of a load balancer and links that people share carry parameters of others;
-    - routes with a form, as OAuth 2 demands (RFC 6749, section 3.2), except for the names of the form's fields;
+    - public routes and pages: load balancers and shared links add parameters of their own;
+    - routes with a form, as OAuth 2 requires (RFC 6749, section 3.2), except for the names of the form's fields;
     - routes that declare ``other_parameters="ignored"``.
 
     Raises:
@@ -124,7 +123,7 @@ def unique_fields(body: bytes, declared: Iterable[str]) -> dict[str, str]:
     """The declared fields of a form's body.
 
     Raises:
-        ProblemError: one of them comes more than once.
+        ProblemError: a declared field is repeated.
     """
     names = frozenset(declared)
     fields = [(name, value) for name, value in form_fields(body) if name in names]
@@ -135,7 +134,7 @@ def unique_fields(body: bytes, declared: Iterable[str]) -> dict[str, str]:
 
 
 def repetition(names: Iterable[str]) -> ProblemError:
-    """The rejection of a request that has declared fields more than once."""
+    """The error for repeated fields."""
     return ProblemError(
         "bad_request", errors=tuple(FieldError(field=name, message=REPEATED) for name in names)
     )

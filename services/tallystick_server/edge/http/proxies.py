@@ -1,4 +1,4 @@
-"""Whose request it is, and how the client addressed this site: as the socket says, or as trusted proxies do."""
+"""The client's address, scheme and host: from the socket, or from the headers of trusted proxies."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -10,7 +10,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 class TrustedProxies:
     """Args:
-    networks: the networks of our own proxies. Headers from other peers are ignored.
+    networks: the networks of trusted proxies. Headers from other peers are ignored.
     """
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
@@ -35,8 +35,8 @@ class TrustedProxies:
         )
 
     def hosts(self, peer: str | None, headers: Headers) -> tuple[str, ...]:
-        """The names, with ports, by which the client may have addressed this site: Host; and the proxy's
-        X-Forwarded-Host, alone and with X-Forwarded-Port.
+        """The hosts that the client may have addressed, with ports: Host, and the proxy's X-Forwarded-Host with and
+        without X-Forwarded-Port.
         """
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if host := self._forwarded_value(peer, headers, b"x-forwarded-host"):

@@ -1,4 +1,4 @@
-"""The state of a rate limit, as answers say it."""
+"""The response headers that describe a rate limit."""
 
 import math
 
@@ -6,7 +6,7 @@ from tallystick.contracts.quotas import Quota
 
 
 def rate_limit_fields(quota: Quota) -> list[tuple[bytes, bytes]]:
-    """The IETF's RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers), and the older ones that
+    """The RateLimit and RateLimit-Policy fields (draft-ietf-httpapi-ratelimit-headers), and the X-RateLimit fields that
     EmailEngine's clients read.
     """
     resets_in = max(1, math.ceil(quota.resets_in))

@@ -1,7 +1,7 @@
-"""Counts the requests this edge answered, by method, status and route template; reported in batches.
+"""Counts the requests of this edge by method, status and route template, and reports them in batches.
 
-Requests to the API are reported as the original counts them. All others (health checks, scrapes, the API reference, the
-dashboard, what led to no route) are reported apart, so that nobody's API calls include them.
+API requests are reported in EmailEngine's counters. All others (health checks, scrapes, the API reference, the dashboard,
+unknown paths) are reported separately, so that they do not inflate the number of API calls.
 """
 
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ from tallystick.rpc import batches
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "other"
-"""Any other method, which a client may have made up; and any route beyond MAX_KINDS."""
+"""The label of any other method, since clients may invent methods; and of the route beyond MAX_KINDS."""
 UNROUTED = "unrouted"
-"""The route of a request that was answered before one was looked for."""
+"""The route of a request to an unknown path."""
 MAX_KINDS = 2000
-"""More than the routes there are have methods and statuses. Beyond it the route is not told apart, and nothing is lost."""
+"""Maximum number of distinct counts, more than all routes have. Beyond it, requests are counted without their route."""
 HANDLERS = {
     "health": "health",
     "metrics": "metrics",
@@ -34,18 +34,18 @@ HANDLERS = {
     UNROUTED: UNROUTED,
     "": UNROUTED,
 }
-"""Who answers requests that are not for the API, by the first segment of their route."""
+"""The handlers of requests other than API requests, by the first segment of the route."""
 _EMPTY_BYTES = len(msgspec.json.encode(ApiCalls(calls=())))
 _PARAMETER = object()
 _TEMPLATE = object()
 _MAX_SEGMENTS = 16
-"""More than any route has: a long path takes no longer than a wrong one."""
+"""More than any route has, which limits the time that a long path takes."""
 _MAX_PATH = 1024
 _CACHED = 1024
 
 
 class Routes:
-    """Finds the template of the route that a path leads to as Litestar does, for requests that are answered before."""
+    """Finds the route template of a path as Litestar does, for responses that are sent without Litestar."""
 
     def __init__(self, routes: Iterable[BaseRoute]) -> None:
         self._plain: set[str] = set()
@@ -63,7 +63,7 @@ class Routes:
         self.template = lru_cache(_CACHED)(self._template)
 
     def _template(self, path: str) -> str:
-        """The route's template, whichever methods it has; `UNROUTED` where no route is."""
+        """The template of the path's route, for any method; `UNROUTED` if there is no route."""
         if path in self._plain:
             return path
         if len(path) > _MAX_PATH:
@@ -82,7 +82,7 @@ class Routes:
 
 
 class RequestCounter:
-    """Keyed by closed sets only: the methods above, the statuses the edge answers with and its own routes."""
+    """Counts requests. Its keys are from closed sets only: the methods above, the edge's statuses and its routes."""
 
     def __init__(self, recorder: MetricsRecorder) -> None:
         self._recorder = recorder
@@ -91,14 +91,14 @@ class RequestCounter:
     def answered(self, method: str, status: int, route: str) -> None:
         counts = self._counts
         kind = (method, status, route)
-        if kind not in counts:  # the first of its kind, or of a method that is counted as another
+        if kind not in counts:  # the first of its kind, or an unknown method
             kind = (method if method in METHODS else OTHER, status, route)
             if kind not in counts and len(counts) >= MAX_KINDS:
                 kind = (kind[0], status, OTHER)
         counts[kind] = counts.get(kind, 0) + 1
 
     def report(self, producer: Producer) -> None:
-        """Reports what was answered since the last time. Methods are in lower case, as the original has them."""
+        """Reports the requests since the last report. Methods are in lower case, as in EmailEngine."""
         counts, self._counts = self._counts, {}
         calls = []
         for (method, status, route), count in counts.items():

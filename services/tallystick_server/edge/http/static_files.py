@@ -1,7 +1,7 @@
-"""Files that the edge serves unchanged: read, hashed and compressed once, when the application is created.
+"""Static files, which are read, hashed and compressed once, when the application is created.
 
-Only these are compressed. A compressed answer that holds a secret beside text of a client's own choice tells the secret
-by its length (BREACH).
+Responses with secrets are never compressed: together with text chosen by the client, the compressed length would reveal
+the secret (BREACH).
 """
 
 import gzip
@@ -14,11 +14,11 @@ from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.http.negotiation import coding_weight
 
 CACHE_CONTROL = "no-cache"
-"""A client asks each time whether the file has changed: its name is the same in every version."""
+"""Clients revalidate the file on every use, since its name is the same in every version."""
 
 
 class StaticFile(NamedTuple):
-    """A file, with the headers that all its answers have."""
+    """A file, with the headers of all its responses."""
 
     content: bytes
     compressed: bytes
@@ -35,9 +35,9 @@ def static_file(content: bytes, media_type: str, headers: dict[str, str]) -> Sta
 
 
 def answer(request: HttpRequest, file: StaticFile) -> Response[bytes]:
-    """The file, compressed if the client accepts gzip; or 304 if the client has it."""
+    """The file, compressed if the client accepts gzip; or 304 if the client has the current version."""
     compressed = coding_weight(",".join(request.headers.getall("accept-encoding", [])), "gzip") > 0
-    # A strong entity tag stands for these very bytes, so each coding has its own (RFC 9110, section 8.8.3.3).
+    # A strong entity tag identifies the exact bytes, so each coding has its own (RFC 9110, section 8.8.3.3).
     tag = f'"{file.tag}-gzip"' if compressed else f'"{file.tag}"'
     headers = {**file.headers, "etag": tag}
     if _matches(tag, request.headers.getall("if-none-match", [])):
@@ -49,6 +49,6 @@ def answer(request: HttpRequest, file: StaticFile) -> Response[bytes]:
 
 
 def _matches(tag: str, fields: list[str]) -> bool:
-    """Whether If-None-Match names the tag: compared weakly, since proxies weaken it (RFC 9110, section 13.1.2)."""
+    """Whether If-None-Match contains the tag, by weak comparison, since proxies weaken tags (RFC 9110, section 13.1.2)."""
     names = [name.strip().removeprefix("W/") for field in fields for name in field.split(",")]
     return names == ["*"] or tag in names

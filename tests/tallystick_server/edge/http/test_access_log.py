@@ -23,7 +23,7 @@ from tallystick_server.edge.app import create_app
 from tallystick_server.edge.authentication.middleware import AuthenticationMiddleware
 from tallystick_server.edge.dashboard.sessions import Attempts
 from tallystick_server.edge.http import line_writer
-from tallystick_server.edge.http.access_log import MAX_REJECTIONS_PER_S, AccessLog, shown_path
+from tallystick_server.edge.http.access_log import MAX_REJECTIONS_PER_S, AccessLog, masked_path
 from tallystick_server.edge.http.line_writer import LineWriter
 from tallystick_server.edge.http.request_counter import UNROUTED
 from tallystick_server.edge.settings import Settings
@@ -227,7 +227,7 @@ ROUTES = (
 @example("a/b/c/d/e/f/g/h/i", "/{path}", "/", "", "/")
 def test_a_path_shows_no_token(value: str, route: str, before: str, after: str, safe: str):
     raw = (before + quote(value, safe=safe) + after).encode()
-    shown = shown_path(raw, route)
+    shown = masked_path(raw, route)
     assert value not in shown
     assert quote(value, safe="") not in shown
     assert shown.isascii()
@@ -249,7 +249,7 @@ def test_a_path_shows_no_token(value: str, route: str, before: str, after: str, 
     ],
 )
 def test_a_path_shows_where_it_led(raw: bytes, route: str, shown: str | None):
-    assert shown_path(raw, route).lower() == (shown or raw.decode()).lower()
+    assert masked_path(raw, route).lower() == (shown or raw.decode()).lower()
 
 
 class Line(NamedTuple):

@@ -1,4 +1,4 @@
-// Shows every operation and schema of openapi.json, and a form to try each operation. Text is set as text, never as markup.
+// Renders the operations and schemas of openapi.json, with a form to try each operation. Text is never set as markup.
 "use strict";
 
 let api;
@@ -13,17 +13,17 @@ const element = (name, text, ...children) => {
   return node;
 };
 
-// Text in which `this` is code.
+// Text in which parts in backticks are code.
 const prose = (name, text) => element(name, "", ...text.split("`").map(
-  (part, place) => (place % 2 ? element("code", part) : document.createTextNode(part))));
+  (part, index) => (index % 2 ? element("code", part) : document.createTextNode(part))));
 
 const table = (rows) => element("table", "", ...rows.map((cells) => element("tr", "", ...cells)));
 
-// The type of a value, with links to the schemas that it holds.
+// The type of a value, with links to its schemas.
 function type(schema) {
   const name = schema.$ref?.split("/").pop();
   if (name) return [Object.assign(element("a", name), { href: `#${name}` })];
-  if (schema.anyOf) return schema.anyOf.flatMap((option, place) => [...(place ? [" or "] : []), ...type(option)]);
+  if (schema.anyOf) return schema.anyOf.flatMap((option, index) => [...(index ? [" or "] : []), ...type(option)]);
   if (schema.enum) return [schema.enum.join(", ")];
   if (schema.items) return ["list of ", ...type(schema.items)];
   return [schema.format ? `${schema.type} (${schema.format})` : schema.type ?? "anything"];
@@ -46,13 +46,14 @@ const field = (parent, label, control) => {
 };
 
 function parameters(parent, operation) {
-  return operation.parameters.map((each) => {
+  return operation.parameters.map((parameter) => {
     const control = element("input");
-    if (each.schema.default !== undefined) control.placeholder = each.schema.default;
-    const where = each.in === "query" ? "" : ` (${each.in})`;
-    const required = each.required ? ", required" : "";
-    parent.append(element("label", "", prose("span", `${each.name}${where}${required}: ${each.description} `), control));
-    return { ...each, control };
+    if (parameter.schema.default !== undefined) control.placeholder = parameter.schema.default;
+    const where = parameter.in === "query" ? "" : ` (${parameter.in})`;
+    const required = parameter.required ? ", required" : "";
+    const label = `${parameter.name}${where}${required}: ${parameter.description} `;
+    parent.append(element("label", "", prose("span", label), control));
+    return { ...parameter, control };
   });
 }
 
@@ -60,37 +61,36 @@ function body(parent, operation) {
   if (!operation.requestBody) return null;
   const [[mediaType, { schema }]] = Object.entries(operation.requestBody.content);
   const [example] = resolve(schema).examples;
-  parent.append(element("p", "Schema of the body: ", ...type(schema)));
+  parent.append(element("p", "Request body: ", ...type(schema)));
   const control = field(parent, `Body (${mediaType}) `, element("textarea"));
   control.value = mediaType === "application/json" ? JSON.stringify(example, null, 2) : new URLSearchParams(example);
   return { mediaType, control };
 }
 
-function request(path, sent, given) {
+function request(path, requestBody, values) {
   const query = new URLSearchParams();
   const headers = {};
   const token = document.getElementById("token").value.trim();
   if (token) headers.Authorization = `Bearer ${token}`;
-  for (const { name, in: where, control } of given) {
+  for (const { name, in: where, control } of values) {
     if (where === "path") path = path.replace(`{${name}}`, encodeURIComponent(control.value));
     else if (control.value && where === "query") query.append(name, control.value);
     else if (control.value) headers[name] = control.value;
   }
-  if (sent) headers["Content-Type"] = sent.mediaType;
-  // Without cookies: what a signed-in browser may do elsewhere is not tried from here.
-  return [query.size ? `${path}?${query}` : path, { headers, body: sent?.control.value, credentials: "omit" }];
+  if (requestBody) headers["Content-Type"] = requestBody.mediaType;
+  // Without cookies, so that requests from this page do not use a dashboard session.
+  return [query.size ? `${path}?${query}` : path, { headers, body: requestBody?.control.value, credentials: "omit" }];
 }
 
-async function answer(target, [url, options]) {
+async function send(target, [url, options]) {
   try {
-    const got = await fetch(url, options);
-    const text = await got.text();
-    const fields = [...got.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
-    let shown = text;
-    try { shown = JSON.stringify(JSON.parse(text), null, 2); } catch { /* not JSON: as it is */ }
-    target.textContent = `${got.status} ${got.statusText}\n${fields}\n\n${shown}`;
+    const response = await fetch(url, options);
+    let text = await response.text();
+    const fields = [...response.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
+    try { text = JSON.stringify(JSON.parse(text), null, 2); } catch { /* not JSON: shown unchanged */ }
+    target.textContent = `${response.status} ${response.statusText}\n${fields}\n\n${text}`;
   } catch (error) {
-    target.textContent = `No answer: ${error.message}`;
+    target.textContent = `Request failed: ${error.message}`;
   }
 }
 
@@ -106,16 +106,16 @@ function show(method, path, operation) {
   const details = element("details");
   details.append(element("summary", "", element("code", `${method.toUpperCase()} ${path}`), prose("span", operation.summary)));
   details.append(Object.assign(prose("p", operation.description), { className: "text" }));
-  const given = parameters(details, operation);
-  const sent = body(details, operation);
+  const values = parameters(details, operation);
+  const requestBody = body(details, operation);
   const button = element("button", "Send");
   const target = element("pre");
   target.hidden = true;
   button.addEventListener("click", () => {
     target.hidden = false;
     target.textContent = "...";
-    const [url, options] = request(path, sent, given);
-    answer(target, [url, { ...options, method: method.toUpperCase() }]);
+    const [url, options] = request(path, requestBody, values);
+    send(target, [url, { ...options, method: method.toUpperCase() }]);
   });
   details.append(button, target, responses(operation));
   return details;
