@@ -143,8 +143,8 @@ class AccessLog:
 def masked_path(raw_path: bytes, route: str) -> str:
     """A path with `HIDDEN` in place of what may be a token, which has `SHORTEST_TOKEN` characters or more.
 
-    Segments that match a literal segment of the route's template are shown, and parameters that are a public id or too
-    short for a token. Without a route, leading segments are shown as long as they are too short together.
+    Segments that match a literal segment of the route's template are shown, and public ids. Other segments are shown if
+    they are too short for a token together with the slashes around them, which a token may contain too.
 
     Args:
         raw_path: the path as it was sent, percent-encoded.
@@ -153,24 +153,18 @@ def masked_path(raw_path: bytes, route: str) -> str:
     segments = raw_path.split(b"/")[1:]
     templates = route.split("/")[1:] if route != UNROUTED else []
     masked: list[str] = []
-    length = 0
+    length = 1  # since the last segment that is no part of a token
     for number, segment in enumerate(segments):
         text = quote(segment, safe="%!$&'()*+,;=:@~")
+        is_beyond = number >= len(templates)
         length += len(text) + 1
-        if number < len(templates):
-            is_shown = text == templates[number] or _is_no_token(segment)
-        else:
-            is_shown = not templates and length < SHORTEST_TOKEN and _is_no_token(segment)
-        if not is_shown:
+        if (not is_beyond and text == templates[number]) or _PUBLIC_ID.fullmatch(segment):
+            length = 1
+        elif length >= SHORTEST_TOKEN or segment.startswith(PREFIX.encode()) or (is_beyond and templates):
             masked.append(HIDDEN)
             break
         masked.append(text)
     return "/" + "/".join(masked)
-
-
-def _is_no_token(segment: bytes) -> bool:
-    short = len(segment) < SHORTEST_TOKEN and not segment.startswith(PREFIX.encode())
-    return short or _PUBLIC_ID.fullmatch(segment) is not None
 
 
 def _origin(referrer: str | None) -> str | None:

@@ -225,6 +225,8 @@ ROUTES = (
 )
 @example("abcdefgh/ijklmnop", UNROUTED, "/", "", "/")
 @example("a/b/c/d/e/f/g/h/i", "/{path}", "/", "", "/")
+@example("a" * 15 + "/", "/admin/{path}", "/admin/", "", "/")
+@example("/" + "a" * 14 + "/", "/v1/account/{account}", "/v1/account/", "", "/")
 def test_a_path_shows_no_token(value: str, route: str, before: str, after: str, safe: str):
     raw = (before + quote(value, safe=safe) + after).encode()
     shown = masked_path(raw, route)
