@@ -28,7 +28,7 @@ def label_text(labels: Mapping[str, str], names: Iterable[str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    # A tenth of the time of str.translate.
+    # With str.translate a line takes more than twice as long.
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

@@ -1,4 +1,4 @@
-"""Counts the stream a second time, slowly, some way behind and with a position of its own, and compares the results.
+"""Counts the stream a second time, slowly, some way behind and with a separate position, and compares the results.
 
 The position and the counters are written in one transaction, so reading them together yields the counters at exactly
 this position. The recount continues to the same position and compares every counter that depends on the events alone,

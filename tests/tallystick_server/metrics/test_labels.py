@@ -1,4 +1,4 @@
-"""Labels are data: what is reported is counted, stored and shown as it is, whatever its characters and order."""
+"""Labels are data: they are counted, stored and shown unchanged, with any characters and in any order."""
 
 import random
 from typing import Any
