@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from tallystick_server.edge.app import authenticated, routes
 from tallystick_server.edge.authentication.forward_auth import headers
 from tallystick_server.edge.authorization.requirements import Scope
-from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, ProblemError, complete_answer, error_answer
+from tallystick_server.edge.http.errors import FORWARD_AUTH_PATH, ProblemError, error_response, raw_response
 from tallystick_server.edge.settings import Settings
 from tallystick_server.runtime.settings import load
 from tests.support.examples import TOKEN
@@ -48,9 +48,9 @@ def bare_asgi() -> ASGIApp:
     """The same answers as the edge's, byte for byte, from no framework and without a check."""
     request_id = {"x-request-id": "req_" + "0" * 34}
     answers = {
-        "/auth": complete_answer(200, {**headers(TOKEN), **request_id}),
-        "/401": error_answer(ProblemError("invalid_token", headers=request_id), "/v1/self"),
-        "/403": error_answer(
+        "/auth": raw_response(200, {**headers(TOKEN), **request_id}),
+        "/401": error_response(ProblemError("invalid_token", headers=request_id), "/v1/self"),
+        "/403": error_response(
             ProblemError("insufficient_scope", scope="other", headers=request_id), FORWARD_AUTH_PATH
         ),
     }

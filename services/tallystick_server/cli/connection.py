@@ -1,4 +1,4 @@
-"""Finds the running Tallystick, and asks its services on behalf of the operator."""
+"""Connects to the running Tallystick, and sends requests on behalf of the operator."""
 
 import asyncio
 import getpass
@@ -85,7 +85,7 @@ def change(operation: Operation[Q, R], request: Q) -> tuple[R, Propagation]:
 
 
 def create(operation: Operation[Any, CreatedToken], request: CreateToken | RotateToken) -> Creation:
-    """Creates a token. Its secret must be shown, whatever happens after this returns."""
+    """Creates a token. The caller must show its secret even if a later step fails."""
 
     async def once(client: Client) -> Creation | Failure:
         return await propagation.create(client, operation.by_operator, request)

@@ -1,12 +1,13 @@
-"""Makes the passwords and configuration that a deployment needs: a folder for each part, so that none sees another's.
+"""Creates the passwords and the configuration of a deployment, in a folder for each service, so that no service can read
+those of another.
 
     python -m tallystick_server.cli.credentials FOLDER [--nats nats:4222] [--postgres postgres:5432]
         [--nodes nats-0,nats-1,nats-2]
         [--certificate nats=nats --certificate postgres=postgres --certificate edge=edge]
         [--service NAME] [--remove-service NAME] [--nats-data FOLDER]
 
-Run again, it leaves the passwords as they are, gives NATS' users what this version needs, and makes new certificates.
-The NATS URL of a service that is added is in FOLDER/services/NAME/nats_url.
+If it is run again, it keeps the passwords, gives the NATS users the permissions of this version, and creates new
+certificates. The NATS URL of an added service is in FOLDER/services/NAME/nats_url.
 """
 
 import argparse
@@ -31,18 +32,18 @@ from tallystick_server.local.postgres import DATABASE, ROLES, roles_sql
 from tallystick_server.runtime import AUTHORITY_SCRIPT, nats_permissions
 
 SERVICES = "services"
-"""The folder with a folder for each service that was added."""
+"""The folder that has a folder for each added service."""
 EVENTS_USERS = {"events": "metrics", "events-operator": "operator"}
-"""Second users of a part, in the account of the event stream."""
+"""NATS users in the account of the event stream, by user, with the service that also has a user in the other account."""
 SEEN_AT = Path("/secrets")
-"""Where each part finds its folder."""
+"""Where each service's folder is mounted."""
 TLS = nats_permissions.Tls(
     SEEN_AT / "certificate.pem", SEEN_AT / "certificate.pem.key", authority=SEEN_AT / "authority.pem"
 )
 
 
 class Unfit(Exception):
-    """What is there was made another way."""
+    """The folder was created with other options."""
 
 
 def make(
@@ -57,28 +58,28 @@ def make(
     remove: Sequence[str] = (),
     nats_data: Path | None = None,
 ) -> bool:
-    """Writes what is not there yet.
+    """Creates the files that do not exist yet.
 
     Args:
-        folder: where to.
-        nats: where the servers will be, ``host:port``, several separated by commas.
-        postgres: where PostgreSQL will be, ``host:port``, several separated by commas.
-        nodes: the hosts of a NATS cluster, as they see each other.
+        folder: the folder to write to.
+        nats: the addresses of the NATS servers, ``host:port``, separated by commas.
+        postgres: the addresses of PostgreSQL, ``host:port``, separated by commas.
+        nodes: the hosts of a NATS cluster, as they reach each other.
         options: of the PostgreSQL URLs, such as ``sslmode=verify-full&sslrootcert=/secrets/authority.pem``.
-        certificates: for which parts, and for which hosts each, separated by commas. NATS and PostgreSQL are spoken
-            to encrypted only where they have one.
-        add: services that are to have a NATS user each.
-        remove: services whose NATS user is to go.
-        nats_data: JetStream's folder; where a version before kept the event stream in it, the stream is moved to the
-            account it has now. NATS must not run then.
+        certificates: for each service that gets a certificate, its hosts, separated by commas. Connections to NATS and
+            to PostgreSQL use TLS only if they have one.
+        add: services that get a NATS user each.
+        remove: services whose NATS user is removed.
+        nats_data: JetStream's folder. If an earlier version kept the event stream in another account, the stream is moved.
+            NATS must not run then.
 
     Returns:
-        Whether there was nothing yet.
+        Whether the credentials were created, and not only updated.
 
     Raises:
         Unavailable: the event stream cannot be moved.
-        Unfit: NATS was set with TLS before, and is to be without it, or the other way round.
-        subprocess.CalledProcessError: openssl cannot make such a certificate.
+        Unfit: NATS was set up with TLS before and now has none, or the other way round.
+        subprocess.CalledProcessError: openssl cannot create such a certificate.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     certificates = certificates or {}
@@ -125,7 +126,7 @@ def _password() -> str:
 
 
 def _write_nats_urls(folder: Path, users: Mapping[str, str], scheme: str, nats: str) -> None:
-    """Where each user finds NATS, for those that have no such file yet."""
+    """Writes the NATS URL of each user that has no such file yet."""
     for user, password in users.items():
         path = _nats_url_file(folder, user)
         if "." not in user and not path.exists():
@@ -140,7 +141,7 @@ def _nats_url_file(folder: Path, user: str) -> Path:
 
 
 def _cluster(nodes: Sequence[str]) -> nats_permissions.Cluster | None:
-    """All nodes share this; what tells them apart is ``nats-server --name``."""
+    """The configuration that all nodes share; each has its own ``nats-server --name``."""
     if not nodes:
         return None
     password = secrets.token_hex(24)
@@ -152,7 +153,7 @@ def _grant(configuration: dict[str, Any], add: Sequence[str], remove: Sequence[s
     """Gives the users the permissions of this version, and new users a password; other settings stay.
     Returns the passwords by user.
     """
-    # Before there were accounts, all users stood together.
+    # Before there were accounts, all users were in one list.
     parts = [configuration.pop("authorization", {}), *configuration.get("accounts", {}).values()]
     passwords = {user["user"]: user["password"] for part in parts for user in part.get("users", ())}
     users = {
@@ -169,7 +170,7 @@ def _grant(configuration: dict[str, Any], add: Sequence[str], remove: Sequence[s
 
 
 def _certify(folder: Path, certificates: Mapping[str, str]) -> None:
-    """New certificates by the authority that is there, or a new one; its own key is nobody else's."""
+    """Creates certificates, signed by the CA in the folder, or by a new one. The CA's key is copied to no service."""
     if not certificates:
         return
     own = folder / "authority"
@@ -184,7 +185,7 @@ def _certify(folder: Path, certificates: Mapping[str, str]) -> None:
 
 
 def _metrics_token(folder: Path) -> None:
-    """A token for Prometheus, and its record for the tokens service, which imports it at its start."""
+    """Creates a token for Prometheus, and its record, which the tokens service imports at startup."""
     secret = token_format.new_secret()
     record = token_record.TokenRecord(
         id=new_id("tok_"),
@@ -197,7 +198,9 @@ def _metrics_token(folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Who may see the folder may read its files: PostgreSQL, Prometheus and Grafana run as users of their own."""
+    """Writes a file that every user may read who may enter its folder: PostgreSQL, Prometheus and Grafana run as users of
+    their own.
+    """
     path.parent.mkdir(exist_ok=True, parents=True)
     temporary = path.with_name(path.name + ".new")
     temporary.write_text(text.rstrip("\n") + "\n")
@@ -217,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="PART=HOST[,HOST]",
-        help="for nats or postgres, then spoken to encrypted only, or for another part",
+        help="for nats or postgres, whose connections then use TLS, or for another service",
     )
     parser.add_argument(
         "--service", action="append", default=[], metavar="NAME", help="add a NATS user for a service"
@@ -248,10 +251,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     except Unfit:
         sys.exit(
-            "the credentials that are there were made with TLS and this start is without it, or the other way round: "
-            "start as before, or make new ones as docs/backup.md says"
+            "the existing credentials were created with TLS and this start is without it, or the other way round: "
+            "start as before, or create new ones as described in docs/backup.md"
         )
-    print("credentials were made" if is_new else "credentials are there")
+    print("credentials created" if is_new else "credentials exist")
 
 
 if __name__ == "__main__":

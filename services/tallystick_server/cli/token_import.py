@@ -48,13 +48,13 @@ class Line(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What the lines of a file hold.
+    """The records of a file.
 
     Args:
-        records: those that may be imported, as far as that can be told here.
-        rejected: what is wrong with the others, by the number of the line.
-        notices: what is to be said besides, by the number of the line.
-        accounts: the accounts that rejected records name, with their lines.
+        records: the records to send to the tokens service.
+        rejected: the faults of the others, by the number of the line.
+        notices: further messages, by the number of the line.
+        accounts: the accounts of rejected records, with their lines.
     """
 
     records: list[tuple[Line, TokenRecord]]
@@ -77,9 +77,9 @@ class Parsed(NamedTuple):
     type=click.Choice(["require", "create"]),
     default="require",
     show_default=True,
-    help="reject a token whose account does not exist, or create the account",
+    help="whether to reject a token whose account does not exist, or to create the account",
 )
-@click.option("--skip-rejected", is_flag=True, help="import the rest where some records are rejected")
+@click.option("--skip-rejected", is_flag=True, help="import the other records if some are rejected")
 @click.option("--dry-run", is_flag=True, help="check everything and import nothing")
 @click.option(
     "--reconcile",
@@ -101,7 +101,7 @@ def import_tokens(
     if apply and not reconcile:
         raise click.UsageError("--apply needs --reconcile")
     if reconcile and (skip_rejected or dry_run or accounts == "create"):
-        raise click.UsageError("with --reconcile nothing is imported: only --scope and --apply go with it")
+        raise click.UsageError("--reconcile imports nothing: combine it only with --scope and --apply")
     lines = read_lines(file)
     if reconcile:
         reconciliation.run([(line.number, line.text) for line in lines], scopes, apply=apply)
@@ -190,7 +190,7 @@ def _import(parsed: Parsed, *, create_accounts: bool, skip_rejected: bool, dry_r
 
 
 def _ask(parsed: Parsed, request: ImportTokens) -> Imported | None:
-    """Has the records imported, and notes what is said about them; None where some are rejected and so all are."""
+    """Imports the records, and stores the messages about them; None if none was imported since some are rejected."""
     lines = [line for line, _ in parsed.records]
     size = len(msgspec.json.encode(request))
     if size > MAX_IMPORT_BYTES:
@@ -219,7 +219,7 @@ def _print_imported(imported: Imported) -> None:
 
 
 def _add_problems(parsed: Parsed, lines: Sequence[Line], errors: Iterable[FieldError]) -> bool:
-    """Puts what the service says about records to their lines; whether it is about records at all."""
+    """Stores the service's errors by line. Returns False if none of them is about a record."""
     about_records = False
     for error in errors:
         if named := _RECORD.match(error.field):
@@ -254,7 +254,7 @@ def _add_notices(parsed: Parsed, lines: Sequence[Line], notices: Iterable[Import
 
 
 def _print_lines(*parts: dict[int, list[str]]) -> None:
-    """What is to be said about each line, in the order of the file."""
+    """Prints the messages about each line, in the order of the file."""
     for number in sorted({number for part in parts for number in part}):
         for text in (text for part in parts for text in part.get(number, ())):
             click.echo(f"line {number}: {text}", err=True)

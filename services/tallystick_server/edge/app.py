@@ -104,7 +104,7 @@ def routes(settings: Settings, *extra: HTTPRouteHandler) -> Litestar:
         before_request=authorize,
         response_class=JsonResponse,
         lifespan=[connected],
-        exception_handlers={Exception: errors.answer},
+        exception_handlers={Exception: errors.handle_exception},
         template_config=TEMPLATES,
         openapi_config=None,  # replaced by a more detailed one, see `tallystick_server.edge.api.openapi`
         request_max_body_size=MAX_BODY_BYTES,

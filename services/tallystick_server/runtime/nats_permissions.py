@@ -1,11 +1,11 @@
-"""How every NATS server of ours is configured, embedded, in containers or in a cluster: accounts that keep JetStream
-away from requests, and users with the least they need.
+"""The configuration of every NATS server, embedded, in containers or in a cluster: accounts that keep JetStream away from
+requests, and users with the least permissions they need.
 
-JetStream acts with the rights of its account, not with those of the user who asked it: it sends a pushed, pulled,
-republished or read message, and the acknowledgement of a publish, to any subject that the request named. The event stream
-therefore has a separate account. Other accounts send events into it; only the acknowledgements of events come back.
+JetStream acts with the permissions of its account, not with those of the user who sent the request: it sends a pushed,
+pulled, republished or read message, and the acknowledgement of a publish, to any subject that the request names. The event
+stream therefore has a separate account. Other accounts send events into it; only the acknowledgements of events come back.
 
-python -m tallystick_server.runtime.nats_permissions        prints the table of permissions that docs/permissions.md holds
+python -m tallystick_server.runtime.nats_permissions        prints the table of permissions in docs/permissions.md
 """
 
 import sys
@@ -29,10 +29,10 @@ CORE = "TALLYSTICK"
 EVENTS = "EVENTS"
 """The account of the event stream."""
 SERVICES = "SERVICES"
-"""The account of everybody else's services: they verify tokens and publish events."""
+"""The account of services that are not part of Tallystick: they verify tokens and publish events."""
 
 SYSTEM = "$SYS"
-"""The account in which NATS servers answer about themselves. Nobody logs in to it."""
+"""The account in which NATS servers report about themselves. No user logs in to it."""
 
 _CONSUMERS = (STREAM_CONSUMER, RECONCILIATION_CONSUMER)
 """The metrics service's consumers of the stream."""
@@ -48,18 +48,18 @@ STREAM_READS = [
     f"$JS.API.CONSUMER.LIST.{EVENTS_STREAM}",
     f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.*",
 ]
-"""What `nats stream` and `nats consumer` ask for `ls`, `info` and `report`. Stored messages are not among it: JetStream
-sends them wherever the request says, here to a subject of the account of the requests.
+"""Requests that `nats stream` and `nats consumer` send for `ls`, `info` and `report`. Reading stored messages is not
+allowed: JetStream sends them to whatever subject the request names, here one of the account of the requests.
 """
 SERVER_READS = [
     "$SYS.REQ.SERVER.PING",
     *(f"$SYS.REQ.SERVER.PING.{what}" for what in ("VARZ", "JSZ", "ROUTEZ")),
 ]
-"""What `nats server` asks for `ping`, `ls`, `info` and `report`. Every server of a cluster answers. ``HEALTHZ`` is left
-out: its response contains text of the request, and goes to the reply subject that the request names.
+"""Requests that `nats server` sends for `ping`, `ls`, `info` and `report`. Every server of a cluster answers. ``HEALTHZ``
+is left out: its response contains text of the request, and goes to the reply subject that the request names.
 """
 CONNECTIONS_READ = "$SYS.REQ.SERVER.PING.CONNZ"
-"""What `nats server report connections` asks. Every account may, and gets the connections of that account."""
+"""The request of `nats server report connections`. Every account may send it, and gets its own connections."""
 _MAX_MEMORY_BYTES = 64 << 20
 _MAX_FILE_BYTES = 4 << 30
 
@@ -91,10 +91,10 @@ ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
 
 
 class User(NamedTuple):
-    """What one NATS user may do.
+    """The permissions of a NATS user.
 
     Args:
-        account: the account it belongs to; subjects of another account are out of its reach.
+        account: the account it belongs to; it cannot reach subjects of another account.
         publish: subjects it may publish to.
         subscribe: subjects it may subscribe to.
         deny: subjects it may not publish to, although ``publish`` covers them.
@@ -107,7 +107,7 @@ class User(NamedTuple):
 
     @property
     def permissions(self) -> dict[str, dict[str, list[str]]]:
-        """As nats-server's configuration has them."""
+        """The permissions in the format of nats-server's configuration."""
         return {
             "publish": {"allow": list(self.publish), "deny": list(self.deny)},
             "subscribe": {"allow": list(self.subscribe)},
@@ -115,7 +115,7 @@ class User(NamedTuple):
 
 
 def inbox_prefix(name: str) -> str:
-    """Where the replies to one user's requests go; no other user may listen below it."""
+    """The prefix of the subjects that receive a user's replies; no other user may subscribe to them."""
     return f"_INBOX.{name}"
 
 
@@ -132,7 +132,7 @@ def _on_consumers(verb: str) -> list[str]:
 
 
 def service_user(name: str) -> User:
-    """A service that is not one of Tallystick's: it verifies tokens and publishes events as itself."""
+    """A service that is not part of Tallystick: it verifies tokens, and publishes events under its own name."""
     return User(
         SERVICES,
         publish=[*_VERIFICATION, f"{EVENTS_PREFIX}{name}.>"],
@@ -189,7 +189,7 @@ USERS: Mapping[str, User] = {
         ],
         subscribe=[_inbox("events")],
     ),
-    # What a person does with the stream: read it, back it up and restore it, or start with a new one.
+    # For a person who reads the stream, backs it up and restores it, or replaces it.
     "events-operator": User(
         EVENTS,
         publish=[
@@ -199,7 +199,7 @@ USERS: Mapping[str, User] = {
             f"$JS.ACK.{EVENTS_STREAM}.>",
         ],
         subscribe=[_inbox("events-operator")],
-        # What the metrics service has not counted is not for others to acknowledge.
+        # Only the metrics service may acknowledge an event: one that it has not counted would be lost.
         deny=[f"$JS.ACK.{EVENTS_STREAM}.{consumer}.>" for consumer in _CONSUMERS],
     ),
     "operator": User(
@@ -215,27 +215,27 @@ USERS: Mapping[str, User] = {
         ],
         subscribe=[_inbox("operator")],
     ),
-    # `tallystick up`, about the processes that it starts and sees end.
+    # `tallystick up` publishes events about the processes that it starts.
     "up": User(CORE, publish=_own_events("up"), subscribe=[_inbox("up")]),
     "service": service_user("service"),
 }
 """The users of an installation that `tallystick up` runs."""
 DEPLOYED = tuple(user for user in USERS if user != "up")
-"""Those of any other."""
+"""The users of any other installation."""
 
 
 def user(name: str) -> User:
-    """What a user of this name may do: one of `USERS`, or somebody else's service.
+    """The permissions of the user with this name: one of `USERS`, or a service that is not part of Tallystick.
 
-    While passwords are replaced a user has a second name with another password, which is the first name, a dot and
-    more: ``edge.2`` may do what ``edge`` may.
+    While passwords are replaced, a user has a second name with another password: the first name, a dot and a suffix.
+    ``edge.2`` has the permissions of ``edge``.
     """
     role = name.partition(".")[0]
     return USERS.get(role) or service_user(role)
 
 
 class Tls(NamedTuple):
-    """Files in PEM: this server's certificate and key, and the authority that signed it."""
+    """Files in PEM: the server's certificate and key, and the certificate of the CA that signed it."""
 
     certificate: Path
     key: Path
@@ -244,9 +244,9 @@ class Tls(NamedTuple):
 
 class Cluster(NamedTuple):
     """Args:
-    listen: where this node listens for the others.
-    routes: where the others listen, credentials included.
-    password: what the nodes show each other, as the user ``route``.
+    listen: ``host:port`` at which this node accepts the other nodes.
+    routes: the URLs of the other nodes, with credentials.
+    password: the password of the user ``route``, with which the nodes authenticate to each other.
     """
 
     listen: str
@@ -264,15 +264,15 @@ def settings(
     tls: Tls | None = None,
     cluster: Cluster | None = None,
 ) -> dict[str, Any]:
-    """One server's configuration; as JSON it is what nats-server reads, whose own format is a superset.
+    """A server's configuration. nats-server reads it as JSON, of which its own format is a superset.
 
     Args:
         passwords: by user.
         name: the server's name.
         listen: ``host:port`` for clients.
         store: JetStream's folder.
-        extra: what some of these users may do, instead of what `user` says.
-        tls: for the clients and between the nodes; None for plain connections.
+        extra: permissions of some of these users that replace those of `user`.
+        tls: the certificate for clients and between the nodes; None for connections without TLS.
         cluster: the other nodes; None for a single server.
     """
     extra = extra or {}
@@ -289,7 +289,7 @@ def settings(
             "store_dir": store,
             "max_mem": _MAX_MEMORY_BYTES,
             "max_file": _MAX_FILE_BYTES,
-            # What was acknowledged survives a loss of power.
+            # An acknowledged event survives a loss of power.
             "sync_interval": "always",
         },
         "accounts": accounts(
@@ -309,16 +309,16 @@ def settings(
             "listen": cluster.listen,
             "routes": list(cluster.routes),
             "authorization": {"user": "route", "password": cluster.password},
-            # Clients are told all nodes; an address found out here would come without their credentials.
+            # Clients are configured with all nodes; an advertised address would lack their credentials.
             "no_advertise": True,
-            # Between the nodes both sides show a certificate.
+            # Nodes authenticate each other by their certificates.
             **({"tls": {**encryption, "verify": True}} if encryption else {}),
         }
     return configuration
 
 
 class Login(NamedTuple):
-    """A user as a server's configuration has it."""
+    """A user of a server's configuration."""
 
     name: str
     password: str
@@ -342,7 +342,7 @@ def accounts(logins: Iterable[Login]) -> dict[str, Any]:
 
 
 def subjects() -> list[str]:
-    """Every subject there is, from the contracts: requests, notices, events, and what NATS itself offers."""
+    """The subjects of the table: those of the contracts (requests, notices, events) and those of NATS itself."""
     operations = [operation.subject for operation in registry.operations()]
     kinds = (
         "thread.started",
@@ -417,7 +417,7 @@ def _covers(pattern: str, subject: str) -> bool:
 
 
 def table() -> str:
-    """Who may do what, in Markdown."""
+    """The permissions of each user by subject, as a Markdown table."""
     lines = [
         "| subject | " + " | ".join(f"{name} ({user.account})" for name, user in USERS.items()) + " |",
         "|---" * (len(USERS) + 1) + "|",

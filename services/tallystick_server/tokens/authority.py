@@ -33,7 +33,7 @@ class Authority:
 
     Args:
         actor: who asks, as the edge or the operator says.
-        holder: the token that the actor's credential leads to; None for an operator, who may do everything.
+        holder: the token of the actor's credential; None for an operator, who may do everything.
 
     Raises:
         Rejected: the token is not active.

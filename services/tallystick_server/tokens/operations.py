@@ -1,7 +1,7 @@
-"""Every administrative operation, once: the scope it requires, what it is bounded by, and what it writes and announces.
-HTTP, NATS, the dashboard, the command line and self-service run through the same rule.
+"""Every administrative operation: the scope it requires, its bounds, and the audit rows and events that it writes. HTTP,
+NATS, the dashboard, the command line and self-service apply the same rule.
 
-python -m tallystick_server.tokens.operations        prints the table that docs/security-model.md holds
+python -m tallystick_server.tokens.operations        prints the table in docs/security-model.md
 """
 
 import sys
@@ -20,13 +20,13 @@ class Rule(NamedTuple):
 
     Args:
         name: the operation.
-        scopes: the token that acts has to cover one of them. None: only an operator may do this.
+        scopes: the acting token must cover one of them. None: only an operator may do this.
         is_self_service: a token needs no scope to do this to itself.
         bound: what an account-bound token may do, and how far any token may go.
         checked: what else is checked in the transaction.
         audit: the actions in the audit table, one row for each token changed; those about tokens and accounts are
             announced as events of the same type.
-        ways: where it is asked for: HTTP routes, dashboard pages, commands.
+        ways: the HTTP routes, dashboard pages and commands that run it.
         is_bound_to_itself: an account-bound token may do this to itself and to no other token.
     """
 
@@ -243,7 +243,7 @@ RULES: Sequence[Rule] = (
 def table() -> str:
     """The rules, in Markdown."""
     lines = [
-        "| operation | asked for by | scope | an account-bound token | checked in the transaction | audit |",
+        "| operation | routes, pages, commands | scope | an account-bound token | checked in the transaction | audit |",
         "|---|---|---|---|---|---|",
     ]
     for rule in RULES:

@@ -1,4 +1,4 @@
-"""What can be set about the tokens service."""
+"""The settings of the tokens service."""
 
 from typing import Annotated
 
@@ -18,15 +18,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 60
     prepared_token: Annotated[
         str | None,
-        Meta(description="a token record, ours or EmailEngine's, imported at the start unless it is there"),
+        Meta(
+            description="a token record, ours or EmailEngine's, imported at startup unless the token exists"
+        ),
     ] = None
     cache_lease_s: Annotated[
         float,
         Meta(
             ge=0.5,
             le=300,
-            description="how long an edge may rely on its cache without hearing from us, in seconds: it rides out"
-            " outages as long, and a revocation waits as long for an edge that died",
+            description="how long an edge may use its cache without renewing its lease, in seconds: for so long it"
+            " survives an outage of this service, and for so long a revocation waits for an edge that has died",
         ),
     ] = 5
     nats_ca: Annotated[
@@ -50,8 +52,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=60,
-            description="how far the clocks of machines may differ, in seconds: so much later than its"
-            " deadline a change is still carried out",
+            description="maximum difference between the clocks of machines, in seconds: a change is still made so long"
+            " after its deadline",
         ),
     ] = 2
     self_rotation_max_grace_s: Annotated[
@@ -59,7 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=30 * 24 * 3600,
-            description="the longest grace period, in seconds, with which a token may rotate itself",
+            description="maximum grace period, in seconds, with which a token may rotate itself",
         ),
     ] = 24 * 3600
     max_tokens_per_creator: Annotated[
@@ -67,6 +69,6 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(
             ge=1,
             le=10_000_000,
-            description="how many tokens that are still valid one token may have created",
+            description="maximum number of valid tokens that one token may have created",
         ),
     ] = 100_000

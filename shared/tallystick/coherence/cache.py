@@ -32,15 +32,15 @@ MAX_OUT_OF_ORDER = 10_000
 class CachedToken:
     """A valid token. It expires at `ends`, in seconds on the caller's clock."""
 
-    __slots__ = ("admitted", "answers", "ends", "token")
+    __slots__ = ("admitted", "check_results", "ends", "token")
 
     def __init__(self, token: Token, ends: float) -> None:
         self.token = token
         self.ends = ends
         self.admitted: set[str] = set()
         """Scopes of routes that it covers without any further check; never a scope that a request names."""
-        self.answers: dict[bytes, Any] = {}
-        """Answers to forward-auth checks, by query string."""
+        self.check_results: dict[bytes, Any] = {}
+        """Results of forward-auth checks, by query string."""
 
 
 class NegativeEntry(NamedTuple):

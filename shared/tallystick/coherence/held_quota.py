@@ -1,16 +1,15 @@
-"""The part of one token's rate limit that this edge holds: no clock, no message, no await.
+"""The part of a token's rate limit that this edge holds. It has no clock, sends no message and never awaits.
 
-No window admits more than its limit, and nothing that was handed out is lost while everybody answers. That rests on
-these rules and on those of `tallystick_server.tokens.store.limits`; `tests/tallystick/coherence/test_quota_model.py` shows that each is
-needed:
+No window admits more than its limit, and no quota is lost while all services respond. That rests on these rules and on
+those of `tallystick_server.tokens.store.limits`. `tests/tallystick/coherence/test_quota_model.py` shows that each is needed:
 
-- A quota is spent only until its window ends, counted from before the take was requested.
+- A quota is spent only until its window ends, measured from before the take was requested.
 - A quota is spent only for a token that was looked up before the take was requested. After an edit of the limit the
-  token is looked up again, so an older quota is given back first.
-- What is given back is not spent any more, from before the message is sent.
-- A take that was not answered is repeated under its own number, and then gets the same quota.
-- A recall also applies to a quota that arrives after it: only what requests wait for is kept. An older notice never
-  replaces a newer one.
+  token is looked up again, so an older quota is returned first.
+- A returned quota is no longer spent, from before the message is sent.
+- A take without a reply is repeated under its own number, and then gets the same quota.
+- A recall also applies to a quota that arrives after it: only as much as pending requests need is kept. An older notice
+  never replaces a newer one.
 """
 
 from tallystick.contracts.quotas import Quota, RecallQuota, ReturnQuota, TakeQuota
@@ -24,7 +23,7 @@ _NEVER = float("-inf")
 
 
 def latest_recall(latest: RecallQuota | None, notice: RecallQuota) -> RecallQuota:
-    """The recall that applies now, of two of the same windows; notices come in any order."""
+    """The later of two recalls of the same family and window length; notices arrive in any order."""
     if latest is not None and (latest.starts, latest.limit) > (notice.starts, notice.limit):
         return latest
     return notice
@@ -33,7 +32,7 @@ def latest_recall(latest: RecallQuota | None, notice: RecallQuota) -> RecallQuot
 class HeldQuota:
     """Args:
     token: the token, as it was last looked up.
-    now: the current time in seconds, on a clock that is never set back.
+    now: the current time in seconds, on a monotonic clock.
     """
 
     __slots__ = (
@@ -61,17 +60,17 @@ class HeldQuota:
         self.token = token
         self.known_since = now
         self.waiting = 0
-        """Requests that wait for a take to be answered."""
+        """The number of requests that wait for a take."""
         self.pending_since: float | None = None
         """When the latest take was first requested; None once it was answered."""
         self.quota: Quota | None = None
         self.left = 0
         self.returning = 0
-        """Given back, and not acknowledged yet."""
+        """How much was returned and is not acknowledged yet."""
         self.returning_from = 0
-        """The take that was given back last."""
+        """The number of the take that was returned last."""
         self.returns = False
-        """Whether the tokens service can still take back what is left of the latest take."""
+        """Whether the tokens service still accepts a return of the latest take."""
         self.requested_at = _NEVER
         """When the take that brought the quota was first requested."""
         self.ends = _NEVER
@@ -81,13 +80,13 @@ class HeldQuota:
         """Requests taken back by the tokens service, until they are counted."""
 
     def update(self, token: Token, now: float) -> None:
-        """Notes that the token was looked up again: what is held may be from before an edit of its limit."""
+        """Replaces the token after a new lookup: the quota may be from before an edit of its limit."""
         if token is not self.token:
             self.token = token
             self.known_since = now
 
     def spend(self, now: float) -> Quota | None:
-        """Uses up one request; ``granted`` is 0 if the window is used up. None if a take has to tell."""
+        """Consumes one request; ``granted`` is 0 if the window is exhausted. None if a take is needed."""
         if self.quota is None or now >= self.ends or self.requested_at < self.known_since:
             return None
         if self.left:
@@ -108,7 +107,7 @@ class HeldQuota:
     # Taking
 
     def start_take(self, now: float) -> TakeQuota:
-        """The take to request now: a new one, or the latest one again if that was not answered."""
+        """The take to request now: a new one, or the latest one again if it has no reply."""
         wanted = self.wanted(now)
         if self.pending_since is None:
             self._end_quota()
@@ -124,7 +123,7 @@ class HeldQuota:
         )
 
     def wanted(self, now: float) -> int:
-        """How many requests will come soon, going by how fast the last ones came."""
+        """The number of requests expected soon, from the rate of the last ones."""
         if self.quota is None:
             return 1
         spent = self.quota.granted - self.left - self.returning
@@ -143,7 +142,7 @@ class HeldQuota:
             recall: the latest recall of the token's family.
 
         Returns:
-            What a recall wants back of it at once.
+            The return that a recall requires at once; None if it requires none.
         """
         self.settle_return(self.take - 1, quota.returned)
         self.requested_at = requested if self.pending_since is None else self.pending_since
@@ -157,7 +156,7 @@ class HeldQuota:
         return None
 
     def cancel_take(self) -> None:
-        """The token does not exist any more."""
+        """Cancels the pending take: the token no longer exists."""
         self.pending_since = None
 
     # Giving back
@@ -171,8 +170,8 @@ class HeldQuota:
         )
 
     def give_back(self, *, keep: int = 0) -> ReturnQuota | None:
-        """Stops spending what is left, except ``keep``, and says what to send. None if the tokens service cannot take
-        it back. A return of nothing tells it that there is no more to wait for.
+        """Stops spending what is left, except ``keep``, and returns the message to send. None if the tokens service does not
+        accept a return. A return of 0 tells it not to wait for this holder.
         """
         quota = self.quota
         if quota is None or quota.family is None or quota.starts is None or not self.returns:
@@ -190,7 +189,7 @@ class HeldQuota:
         )
 
     def settle_return(self, take: int, counted: int) -> None:
-        """Notes how much of what was given back of a take the tokens service counted; the rest is lost."""
+        """Records how much of a return the tokens service counted; the rest is lost."""
         if take != self.returning_from:
             return
         self.returned += min(counted, self.returning)
@@ -198,15 +197,15 @@ class HeldQuota:
         self.returning = 0
 
     def end_window(self, now: float) -> None:
-        """Once the window has ended: whatever was not spent in it is lost."""
+        """Counts what is left as lost, once the window has ended."""
         if now >= self.ends:
             self.lost += self.left + self.returning
             self.left = self.returning = 0
             self.returns = False
 
     def _end_quota(self) -> None:
-        """Before a new take, which gives back what is left of the latest one."""
-        if self.returns:  # the tokens service tells whether its window has ended
+        """Prepares a new take, which also returns what is left of the latest one."""
+        if self.returns:  # the tokens service decides whether its window has ended
             self.returning, self.returning_from = self.left, self.take
         else:
             self.lost += self.left

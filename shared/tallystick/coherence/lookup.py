@@ -25,11 +25,11 @@ class TokenLookup:
         self._running = 0
 
     async def resolve(self, value: str) -> CacheEntry:
-        """Finds the token that a value stands for.
+        """Looks up a token by its value.
 
         Raises:
             AuthError: the value is malformed.
-            Unavailable: this cannot be decided now.
+            Unavailable: the tokens service did not answer.
         """
         digest_hex = digest(value)
         if digest_hex is None:

@@ -1,5 +1,5 @@
-"""Spends rate limits at the edge, out of quotas of the current window that the tokens service hands out: never more than
-the limit over any number of edges, and exactly the limit as long as they all answer.
+"""Spends rate limits at the edge, from quotas of the current window that the tokens service hands out: never more than the
+limit over any number of edges, and exactly the limit while all of them respond.
 
 `HeldQuota` has the rules; this module has the messages.
 """
@@ -23,16 +23,16 @@ from tallystick.tasks import cancel_and_wait
 MAX_TOKENS = 100_000
 MAX_RECALLS = 10_000
 EXPIRE_S = 5.0
-"""How often quotas of windows that are over are counted as lost and removed."""
+"""How often quotas of past windows are counted as lost and removed."""
 RETRY_S = 0.2
 CLOSE_S = 1.0
-"""How long an edge that stops waits until what it held is given back."""
+"""How long an edge that stops waits for its returns to be acknowledged."""
 
 
 class RateLimiter:
     """Args:
-    transport: how the tokens service is asked.
-    recorder: where quotas handed out, given back and lost are counted.
+    transport: sends requests to the tokens service.
+    recorder: counts quotas handed out, returned and lost.
     """
 
     def __init__(self, transport: Transport, recorder: MetricsRecorder, clock: Clock) -> None:
@@ -47,7 +47,7 @@ class RateLimiter:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Answers recalls for as long as the block runs, and then gives back everything that is held."""
+        """Answers recalls while the block runs, and then returns all held quotas."""
         tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._expire())]
         try:
             yield
@@ -57,12 +57,12 @@ class RateLimiter:
             await self.close()
 
     async def spend(self, token: Token) -> Quota | None:
-        """Uses up one request of a token's limit; ``granted`` is 0 if its window is used up. None for a token without a
+        """Consumes one request of a token's limit; ``granted`` is 0 if the window is exhausted. None for a token without a
         limit.
 
         Raises:
-            AuthError: the token does not exist any more.
-            Unavailable: the tokens service does not answer.
+            AuthError: the token no longer exists.
+            Unavailable: the tokens service did not answer.
         """
         if token.restrictions.rate_limit is None:
             return None
@@ -73,7 +73,7 @@ class RateLimiter:
         return await self._wait(held) if quota is None else quota
 
     async def close(self) -> None:
-        """Gives back everything that is held; what is not acknowledged in time counts as lost."""
+        """Returns all held quotas; a return that is not acknowledged in time counts as lost."""
         for held in list(self._held.values()):
             self._drop(held)
         if self._returns:
@@ -89,12 +89,12 @@ class RateLimiter:
                 if task is None:
                     task = self._takes[held.holder] = asyncio.create_task(self._take(held))
                     task.add_done_callback(_retrieve_exception)
-                # Shared by all who wait for it, so none of them may end it.
+                # Shared by all waiting requests, so none of them may cancel it.
                 await asyncio.shield(task)
         finally:
             held.waiting -= 1
             if held.left > held.waiting and self._is_recalled(held):
-                # The request that this was taken for has gone.
+                # The request that this was taken for was cancelled.
                 self._give_back(held)
         return quota
 
@@ -119,7 +119,7 @@ class RateLimiter:
         if returns is not None:
             self._start(self._return(held, returns))
         if self._held.get(token.id) is not held:
-            # It had to make room while this was under way.
+            # It was dropped to make room during this take.
             self._give_back(held)
         elif quota.family is not None:
             self._by_family[quota.family].add(token.id)
@@ -146,7 +146,7 @@ class RateLimiter:
         task.add_done_callback(self._returns.discard)
 
     def _drop(self, held: HeldQuota) -> None:
-        """Forgets what is held of a token, and gives it back."""
+        """Removes a token's quota, and returns it."""
         del self._held[held.token.id]
         family = held.quota.family if held.quota is not None else None
         if family is not None:
@@ -206,7 +206,7 @@ class RateLimiter:
             self.expire(self._clock())
 
     def expire(self, moment: float) -> None:
-        """Counts what is left of windows that are over as lost, and forgets what has not been used since."""
+        """Counts what is left of past windows as lost, and removes quotas that have not been used since."""
         for held in list(self._held.values()):
             if moment >= held.ends and not held.waiting and held.holder not in self._takes:
                 held.end_window(moment)
@@ -221,6 +221,6 @@ class RateLimiter:
 
 
 def _retrieve_exception(task: "asyncio.Task[None]") -> None:
-    """The requests that waited may all have gone; then nobody else takes note of how the take ended."""
+    """Retrieves a take's exception even if all waiting requests were cancelled: asyncio warns otherwise."""
     if not task.cancelled():
         task.exception()

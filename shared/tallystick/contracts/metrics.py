@@ -88,7 +88,7 @@ class Sample(Message, frozen=True):
 
 
 class Snapshot(Message, frozen=True):
-    """The series of the metrics asked for, as they are now. A series that was never counted is left out: it is 0."""
+    """The current series of the requested metrics. A series that was never counted is left out: it is 0."""
 
     samples: tuple[Sample, ...]
 

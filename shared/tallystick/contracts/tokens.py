@@ -204,7 +204,7 @@ class TokenPage(Message, frozen=True):
     """A page of a list.
 
     Args:
-        total: how many tokens match; with a cursor, how many matched when the first page was asked for.
+        total: how many tokens match; with a cursor, how many matched when the first page was read.
         page: the page's number, from 0.
         pages: how many pages there are.
         tokens: the tokens.

@@ -37,16 +37,16 @@ COUNTERPARTS: dict[Permission, dict[str, str]] = {
     ("read", "account"): {"api": "api:accounts:read"},
     ("read", "diagnostics"): {"api": "api:stats:read", "metrics": "metrics"},
 }
-"""The permissions that Tallystick's scopes express exactly: for each, the scope it becomes by the scope that it
-narrows. A test compares the routes behind them.
+"""The permissions that Tallystick's scopes express exactly: for each, the resulting scope by the scope that it narrows. A
+test compares the routes behind them.
 """
 
 NO_COUNTERPART = (
-    "narrows the token in a way that Tallystick's scopes cannot express: give --scope with the scopes it is to have, "
+    "narrows the token in a way that Tallystick's scopes cannot express: set its scopes with --scope, "
     "or leave the record out (--skip-rejected)"
 )
 UNKNOWN_SCOPE = (
-    "EmailEngine has no such scope, so it allows nothing there: give --scope with the scopes the token is to have, "
+    "EmailEngine has no such scope, so it allows nothing there: set the token's scopes with --scope, "
     "or leave the record out (--skip-rejected)"
 )
 ALLOWS_NOTHING = "allows nothing at EmailEngine"
@@ -67,13 +67,13 @@ _REFERRER = re.compile(REFERRER, re.DOTALL)
 
 
 class Reading(NamedTuple):
-    """A record as it is imported.
+    """A record to import.
 
     Args:
         digest: the token's digest.
-        token: what it may do here.
+        token: its fields here.
         created: when it was created at EmailEngine.
-        replaced_scopes: its scopes are those the operator gave instead of permissions that cannot be expressed.
+        replaced_scopes: whether the operator's scopes replace permissions that cannot be expressed.
     """
 
     digest: str
@@ -83,7 +83,7 @@ class Reading(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What versions up to 0.1 dropped when they imported a record.
+    """The restrictions that versions up to 0.1 dropped when they imported a record.
 
     Args:
         digest: the token's digest.
@@ -168,7 +168,7 @@ def read(text: str, scopes: Sequence[str] = ()) -> Reading:
 
 
 def loss(text: str, scopes: Sequence[str] = ()) -> Loss | None:
-    """What versions up to 0.1 dropped when they imported this record; None where they dropped nothing.
+    """The restrictions that versions up to 0.1 dropped when they imported this record; None if they dropped none.
 
     Args:
         text: the record.
@@ -239,10 +239,9 @@ def _with_advice(problem: FieldError) -> FieldError:
 
 
 def granted(scopes: tuple[str, ...], permissions: Any) -> tuple[str, ...] | FieldError | None:
-    """The scopes that allow here what scopes and permissions allow at EmailEngine; None where there are none.
+    """The scopes that allow here what scopes and permissions allow at EmailEngine; None if no scopes do.
 
-    A token that allows nothing, or whose permissions EmailEngine cannot read (it denies everything then), is a
-    problem.
+    Returns a problem if the token allows nothing, or if EmailEngine cannot read its permissions: it denies everything then.
     """
     if not scopes:
         return FieldError(field="scopes", message=f"an empty list {ALLOWS_NOTHING}")
@@ -265,9 +264,9 @@ def granted(scopes: tuple[str, ...], permissions: Any) -> tuple[str, ...] | Fiel
 
 
 def _pairs(permissions: Any) -> set[Permission] | None:
-    """The pairs of action and group that permissions name; None where EmailEngine cannot read them.
+    """The pairs of action and group in permissions; None if EmailEngine cannot read them.
 
-    A missing axis stands for all of it, an empty one for none. ``grants`` names pairs and stands alone.
+    A missing list stands for all actions or groups, an empty one for none. ``grants`` lists pairs, and allows no other key.
     """
     if not isinstance(permissions, dict) or not permissions:
         return None

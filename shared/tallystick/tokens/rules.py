@@ -1,4 +1,4 @@
-"""What a token and an account may be. Pure: no clock and no database; the caller brings the time."""
+"""The validation of tokens and accounts. Pure: no clock and no database; the caller passes the time."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ MAX_IDEMPOTENCY_KEY = 255  # characters
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_LIFETIME = timedelta(days=3653)  # ten years with their leap days
 
-# An account's name becomes a path segment, a header value and a metric-free log word.
+# An account's name is used as a path segment, as a header value and in logs.
 MAX_ACCOUNT = 128  # characters
 ACCOUNT = rf"(?!\.{{1,2}}$)[A-Za-z0-9._~!$&'()*+,;=:@-]{{1,{MAX_ACCOUNT}}}"
 """The pattern of an account's name. It means the same in JSON Schema (ECMA-262)."""
@@ -54,13 +54,13 @@ def is_account(name: str) -> bool:
 
 
 def problems(token: NewToken, now: datetime, *, stored: Restrictions | None = None) -> list[FieldError]:
-    """Everything that is wrong with a token someone wants to make, by JSON field; empty when it may be.
+    """All faults of a token to create or edit, by JSON field; empty if it is valid.
 
     Args:
-        token: what is wanted.
-        now: the time.
-        stored: the restrictions of the token that is edited. Referrers that stay as they are stay valid: they may have
-            been stored under wider limits.
+        token: the token's fields.
+        now: the current time.
+        stored: the restrictions of the token that is edited. Unchanged referrers stay valid: they may have been stored
+            under wider limits.
     """
     faults = [FieldError(field="description", message=text) for text in _description(token.description)]
     faults += _scopes(token.scopes)
@@ -93,12 +93,12 @@ def canonical_token(token: NewToken) -> NewToken:
 
 
 def is_past(time: datetime | None, now: datetime) -> bool:
-    """Whether a token may have been made then; unknown is well too."""
+    """Whether a token can have been created at this time; an unknown time is accepted."""
     return time is None or EPOCH <= time <= now + timedelta(days=1)  # the other clock may differ
 
 
 def may_be_logged(rejected_request: RejectedRequest) -> bool:
-    """Whether a token's log has room for it."""
+    """Whether each text of a rejected request fits into a token's log."""
     texts = (
         rejected_request.id,
         rejected_request.reason,
@@ -147,7 +147,7 @@ def _restrictions(restrictions: Restrictions, stored: Restrictions | None) -> It
 
 
 def _named(value: str, text: str) -> str:
-    """What is wrong with a value, which is repeated where that gives nothing away."""
+    """The message about a value, which is repeated in it unless it may be secret."""
     shown = shown_value(value)
     return f"{shown}: {text}" if shown else text
 
@@ -201,8 +201,8 @@ def _holds_nul(value: object) -> bool:
 
 
 def utc(time: datetime | None) -> datetime | None:
-    """The same instant in UTC, as PostgreSQL stores it and JSON shows it; one that UTC cannot name stays as it is,
-    for `problems` to tell.
+    """The same instant in UTC, as PostgreSQL stores it and JSON shows it. A time that UTC cannot express is returned
+    unchanged; `problems` reports it.
     """
     try:
         return time.astimezone(UTC) if time else None

@@ -12,7 +12,7 @@ from litestar import _parsers
 
 import shared
 import tallystick_server.edge
-from tallystick_server.edge.authentication.forward_auth import MAX_CACHED_RESPONSES
+from tallystick_server.edge.authentication.forward_auth import MAX_CACHED_CHECKS
 from tallystick_server.edge.http.request_counter import METHODS
 from tests.support.coherence import leased, make_cold
 from tests.support.dashboard import ready, sign_in, sign_in_at_last
@@ -85,7 +85,7 @@ async def test_ever_new_questions_of_a_proxy_take_no_more_memory(
             assert len(verifier.cache._entries) <= 1
             for entry in verifier.cache._entries.values():
                 assert entry.admitted == set()
-                assert len(entry.answers) <= MAX_CACHED_RESPONSES
+                assert len(entry.check_results) <= MAX_CACHED_CHECKS
 
 
 async def test_routes_with_a_scope_of_their_own_are_remembered_with_a_token(edge, operator, verifier):

@@ -132,10 +132,10 @@ async def test_the_warm_answers_come_from_the_cache(edge, tokens):
     make_cold(edge, tokens["orders"])
     assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
     (entry,) = cache_of(edge)._entries.values()
-    assert list(entry.answers) == []
+    assert list(entry.check_results) == []
     assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
     assert (await edge.get("/auth?scope=orders:", headers=headers)).status_code == 400
-    assert list(entry.answers) == [b"scope=orders"]
+    assert list(entry.check_results) == [b"scope=orders"]
 
 
 async def test_a_known_token_of_any_kind_is_answered_without_the_framework(

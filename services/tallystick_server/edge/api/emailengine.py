@@ -19,7 +19,7 @@ from tallystick.contracts.tokens import LIST_TOKENS, ListTokens, Revoked, TokenP
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.api.emailengine_form import EmailEngineToken, form_problems, new_token
 from tallystick_server.edge.api.parameters import Account
-from tallystick_server.edge.api.tokens import TokenWithSecret, make, revocation, revoke_everywhere
+from tallystick_server.edge.api.tokens import TokenWithSecret, create_token, revocation, revoke_and_wait
 from tallystick_server.edge.api.upstream import account_faults, actor, ask
 from tallystick_server.edge.authentication.context import HttpRequest
 from tallystick_server.edge.authorization.requirements import AccountIn, Scope
@@ -32,7 +32,7 @@ MAX_LISTED = 1000
 PART_SIZES = (MAX_LISTED, 500, 250, 125, 25, 5, 1)
 """How many tokens a part of a list holds. Each divides the one before, so a smaller part may follow larger ones."""
 MAX_PARTS = 24
-"""Requests for one list. A part is a NATS message, so this limits the answer to 24 MB."""
+"""Requests for one list. A part is a NATS message, so this limits the response to 24 MB."""
 
 
 class Deletion(msgspec.Struct, rename="camel"):
@@ -97,7 +97,7 @@ async def create(
         faults = validation.with_others(error.errors, further)
         raise ProblemError("bad_request", errors=tuple(faults)) from None
     try:
-        return await make(request, token, status=200)
+        return await create_token(request, token, status=200)
     except ProblemError as error:
         # Only the account was rejected: it does not exist.
         if error.code == "bad_request" and [fault.field for fault in error.errors] == ["account"]:
@@ -135,14 +135,14 @@ async def revoke(
         revoked = await _revoke(request, name, token_format.digest(name))
     if revoked is None or not revoked[0].changed:
         return Deletion(deleted=False)
-    answer = revocation(*revoked)
+    response = revocation(*revoked)
     return Deletion(
-        deleted=answer.deleted,
-        covered=answer.covered,
-        living_descendants=answer.living_descendants,
-        settled=answer.settled,
-        edges=answer.edges,
-        seconds=answer.seconds,
+        deleted=response.deleted,
+        covered=response.covered,
+        living_descendants=response.living_descendants,
+        settled=response.settled,
+        edges=response.edges,
+        seconds=response.seconds,
     )
 
 
@@ -163,7 +163,7 @@ async def _revoke(
 ) -> tuple[Revoked, propagation.Propagation] | None:
     """Revokes the token with this digest, or without one the token with this id; None if it does not exist."""
     try:
-        return await revoke_everywhere(
+        return await revoke_and_wait(
             request,
             token_id=name if digest is None else None,
             digest=digest,

@@ -12,7 +12,7 @@ from tallystick.tokens.format import digest
 from tallystick.tokens.scopes import is_scope
 from tallystick_server.edge.api import introspection
 from tallystick_server.edge.api.introspection import read_question
-from tallystick_server.edge.api.tokens import end
+from tallystick_server.edge.api.tokens import revoke_token
 from tallystick_server.edge.authentication import forward_auth
 from tallystick_server.edge.authentication.client_authentication import authenticate_client
 from tallystick_server.edge.authentication.context import HttpRequest, form_of
@@ -169,7 +169,7 @@ async def revoke(request: HttpRequest) -> Response[None]:
     of_token = digest(_token_parameter(request))
     if of_token is not None:
         try:
-            await end(request, digest=of_token)
+            await revoke_token(request, digest=of_token)
         except ProblemError as error:
             if error.code != "not_found":
                 raise

@@ -38,29 +38,29 @@ def load_docs(openapi: bytes) -> dict[str, StaticFile]:
 @get("/docs", requires=PUBLIC, include_in_schema=False)
 async def page(request: HttpRequest) -> Response[bytes]:
     """The API reference, with a form to try each operation."""
-    return _answer(request, "page.html")
+    return _respond(request, "page.html")
 
 
 @get("/docs/page.js", requires=PUBLIC, include_in_schema=False)
 async def script(request: HttpRequest) -> Response[bytes]:
     """The script of the page."""
-    return _answer(request, "page.js")
+    return _respond(request, "page.js")
 
 
 @get("/docs/page.css", requires=PUBLIC, include_in_schema=False)
 async def style(request: HttpRequest) -> Response[bytes]:
     """The style sheet of the page."""
-    return _answer(request, "page.css")
+    return _respond(request, "page.css")
 
 
 @get("/docs/openapi.json", requires=PUBLIC, include_in_schema=False)
 async def openapi(request: HttpRequest) -> Response[bytes]:
     """The OpenAPI 3.1 document."""
-    return _answer(request, "openapi.json")
+    return _respond(request, "openapi.json")
 
 
-def _answer(request: HttpRequest, name: str) -> Response[bytes]:
-    return static_files.answer(request, request.app.state.docs[name])
+def _respond(request: HttpRequest, name: str) -> Response[bytes]:
+    return static_files.respond(request, request.app.state.docs[name])
 
 
 HANDLERS: list[Any] = [page, script, style, openapi]

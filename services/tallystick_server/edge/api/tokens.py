@@ -132,7 +132,7 @@ NO_GRACE = Rotation()
 NO_FIELDS = NewToken()
 
 
-async def make(request: HttpRequest, token: NewToken, *, status: int) -> Response[TokenWithSecret]:
+async def create_token(request: HttpRequest, token: NewToken, *, status: int) -> Response[TokenWithSecret]:
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
@@ -148,7 +148,7 @@ async def make(request: HttpRequest, token: NewToken, *, status: int) -> Respons
     return _shown(created, secret.value, status)
 
 
-async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[TokenWithSecret]:
+async def rotate_token(request: HttpRequest, token_id: str, grace: int) -> Response[TokenWithSecret]:
     secret = token_format.new_secret()
     created = await upstream.create(
         request,
@@ -166,14 +166,14 @@ async def renew(request: HttpRequest, token_id: str, grace: int) -> Response[Tok
     return _shown(created, secret.value, 201)
 
 
-async def end(
+async def revoke_token(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
 ) -> Revocation:
     """Revokes a token. ``options`` are further fields of `RevokeToken`."""
-    return revocation(*await revoke_everywhere(request, token_id=token_id, digest=digest, **options))
+    return revocation(*await revoke_and_wait(request, token_id=token_id, digest=digest, **options))
 
 
-async def revoke_everywhere(
+async def revoke_and_wait(
     request: HttpRequest, *, token_id: str | None = None, digest: str | None = None, **options: Any
 ) -> tuple[Revoked, Propagation]:
     """Revokes a token by its id or its digest, and returns when every edge rejects it.
@@ -187,7 +187,7 @@ async def revoke_everywhere(
     Raises:
         ProblemError: the tokens service rejects it.
     """
-    revoked, everywhere = await change(
+    revoked, propagation = await change(
         request,
         REVOKE_TOKEN,
         RevokeToken(
@@ -200,11 +200,11 @@ async def revoke_everywhere(
         ),
     )
     if revoked.deleted:
-        verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, everywhere.seconds)
-    return revoked, everywhere
+        verifier_of(request).recorder.observe(catalogue.PROPAGATION_SECONDS, propagation.seconds)
+    return revoked, propagation
 
 
-def revocation(revoked: Revoked, everywhere: Propagation) -> Revocation:
+def revocation(revoked: Revoked, propagation: Propagation) -> Revocation:
     """The response to a revocation."""
     return Revocation(
         deleted=revoked.deleted,
@@ -213,8 +213,8 @@ def revocation(revoked: Revoked, everywhere: Propagation) -> Revocation:
         own_chain=revoked.own_chain,
         living_descendants=revoked.living_descendants,
         settled=True,
-        edges=everywhere.edges,
-        seconds=everywhere.seconds,
+        edges=propagation.edges,
+        seconds=propagation.seconds,
     )
 
 
@@ -225,7 +225,7 @@ async def _account_faults(request: HttpRequest, body: dict[str, Any]) -> list[Fi
 @post("/v1/tokens", requires=Scope("api:tokens:write", account=AccountIn.BODY), more_faults=_account_faults)
 async def create(request: HttpRequest, data: JSONBody[NewToken] = NO_FIELDS) -> Response[TokenWithSecret]:
     """Create a token. The secret is returned only once."""
-    return await make(request, data, status=201)
+    return await create_token(request, data, status=201)
 
 
 @get("/v1/tokens", requires=Scope("api:tokens:read", account=AccountIn.QUERY))
@@ -345,7 +345,7 @@ async def rotate(
     request: HttpRequest, token_id: TokenId, data: JSONBody[Rotation] = NO_GRACE
 ) -> Response[TokenWithSecret]:
     """Rotate a token: create its successor. The old secret stays valid for at most the grace period."""
-    return await renew(request, token_id, data.grace)
+    return await rotate_token(request, token_id, data.grace)
 
 
 @delete(
@@ -376,7 +376,9 @@ async def revoke(
     ] = False,
 ) -> Revocation:
     """Revoke a token and its rotation chain permanently. When this returns, every edge rejects them."""
-    return await end(request, token_id=token_id, only=only or None, descendants=descendants, dry_run=dry_run)
+    return await revoke_token(
+        request, token_id=token_id, only=only or None, descendants=descendants, dry_run=dry_run
+    )
 
 
 @get("/v1/tokens/{token_id:str}/log", requires=Scope("api:tokens:read", account=AccountIn.TOKEN))
@@ -403,13 +405,13 @@ def _named(name: str) -> tuple[str | None, str | None]:
 )
 async def revoke_of_account(request: HttpRequest, account: Account) -> AccountRevocation:
     """Revoke all tokens of an account. The account itself is kept."""
-    revoked, everywhere = await change(
+    revoked, propagation = await change(
         request,
         REVOKE_ALL,
         RevokeAll(account=account, actor=actor(request), idempotency_key=idempotency_key(request)),
     )
     return AccountRevocation(
-        **msgspec.structs.asdict(revoked), settled=True, edges=everywhere.edges, seconds=everywhere.seconds
+        **msgspec.structs.asdict(revoked), settled=True, edges=propagation.edges, seconds=propagation.seconds
     )
 
 
@@ -427,13 +429,13 @@ async def show_self(request: HttpRequest) -> Response[Token]:
 @post("/v1/self/rotate", requires=SELF)
 async def rotate_self(request: HttpRequest, data: JSONBody[Rotation] = NO_GRACE) -> Response[TokenWithSecret]:
     """Rotate the current token."""
-    return await renew(request, token_of(request).id, data.grace)
+    return await rotate_token(request, token_of(request).id, data.grace)
 
 
 @delete("/v1/self", requires=SELF, status_code=200)
 async def revoke_self(request: HttpRequest) -> Revocation:
     """Revoke the current token."""
-    return await end(request, token_id=token_of(request).id)
+    return await revoke_token(request, token_id=token_of(request).id)
 
 
 def _record(token: T) -> Response[T]:

@@ -36,7 +36,7 @@ async def ask(request: HttpRequest, operation: Operation[Q, R], question: Q) -> 
     client: Client = request.app.state.client
     reply = await call(client, operation, question)
     if isinstance(reply, Failure):
-        raise ProblemError.of(reply)
+        raise ProblemError.from_failure(reply)
     return reply
 
 
@@ -48,7 +48,7 @@ async def change(request: HttpRequest, operation: Operation[Q, R], question: Q) 
     """
     reply = await propagation.call_and_wait(request.app.state.client, operation, question)
     if isinstance(reply, Failure):
-        raise ProblemError.of(reply)
+        raise ProblemError.from_failure(reply)
     return reply
 
 
@@ -62,7 +62,7 @@ async def create(
     """
     created = await propagation.create(request.app.state.client, operation, question)
     if isinstance(created, Failure):
-        raise ProblemError.of(created)
+        raise ProblemError.from_failure(created)
     return created
 
 

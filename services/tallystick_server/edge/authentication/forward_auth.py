@@ -21,16 +21,16 @@ from tallystick_server.edge.authentication.context import Accepted, Decision
 from tallystick_server.edge.authentication.credentials import Headers, token_parts
 from tallystick_server.edge.http.errors import (
     FORWARD_AUTH_PATH,
-    Answer,
+    RawResponse,
     as_problem,
-    complete_answer,
-    error_answer,
+    error_response,
+    raw_response,
 )
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 REJECTED_METHODS = {"CONNECT", "TRACE"}
-MAX_CACHED_RESPONSES = 32
-"""Maximum number of responses that are cached with a token."""
+MAX_CACHED_CHECKS = 32
+"""Maximum number of check results that are cached with a token."""
 BEFORE_TARGET = f"{FORWARD_AUTH_PATH}/"
 """The prefix of the path of Envoy's checks. The rest of the path is the client's request target."""
 QUESTION_HEADERS = {b"x-tallystick-scope": b"scope=", b"x-tallystick-account": b"account="}
@@ -39,11 +39,11 @@ _QUESTION = re.compile(rb"scope=([a-z0-9_.:-]{1,128})(?:&account=([A-Za-z0-9._~@
 _UNRESTRICTED = Restrictions()
 
 
-class CachedResponse(NamedTuple):
+class CheckResult(NamedTuple):
     """The decision on a check and its response."""
 
     decision: Decision
-    answer: Answer
+    response: RawResponse
 
 
 def read_question(headers: Headers, query: bytes) -> bytes:
@@ -70,14 +70,14 @@ def method_of_check(method: str) -> str:
     return method if method in METHODS | REJECTED_METHODS else "GET"
 
 
-def answer_from_cache(
+def check_from_cache(
     verifier: Verifier, cached: CachedToken, method: str, query: bytes
-) -> CachedResponse | None:
+) -> CheckResult | None:
     """The decision and its response; None if the route has to decide."""
     if method not in METHODS:
         return None
-    response: CachedResponse | None = cached.answers.get(query)
-    return response or _decide(verifier, cached, query)
+    result: CheckResult | None = cached.check_results.get(query)
+    return result or _decide(verifier, cached, query)
 
 
 def headers(token: Token) -> dict[str, str]:
@@ -90,7 +90,7 @@ def headers(token: Token) -> dict[str, str]:
     }
 
 
-def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> CachedResponse | None:
+def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> CheckResult | None:
     question = _QUESTION.fullmatch(query)
     token = cached.token
     if question is None or token.restrictions != _UNRESTRICTED:
@@ -100,12 +100,10 @@ def _decide(verifier: Verifier, cached: CachedToken, query: bytes) -> CachedResp
         return None
     try:
         verifier.check(token, AccessRequest(scope, account))
-        response = CachedResponse(Accepted(token), complete_answer(200, headers(token)))
+        result = CheckResult(Accepted(token), raw_response(200, headers(token)))
     except AuthError as error:
         # Cached without the traceback, which would keep its frames alive.
-        response = CachedResponse(
-            error.with_traceback(None), error_answer(as_problem(error), FORWARD_AUTH_PATH)
-        )
-    if len(cached.answers) < MAX_CACHED_RESPONSES:
-        cached.answers[query] = response
-    return response
+        result = CheckResult(error.with_traceback(None), error_response(as_problem(error), FORWARD_AUTH_PATH))
+    if len(cached.check_results) < MAX_CACHED_CHECKS:
+        cached.check_results[query] = result
+    return result

@@ -29,10 +29,10 @@ from tallystick_server.edge.http.errors import (
     API_PATHS,
     FORWARD_AUTH_PATH,
     OAUTH2_PATHS,
-    Answer,
     ProblemError,
+    RawResponse,
     as_problem,
-    error_answer,
+    error_response,
 )
 from tallystick_server.edge.http.proxies import TrustedProxies
 from tallystick_server.edge.http.rate_limit import rate_limit_fields
@@ -87,7 +87,7 @@ class AuthenticationMiddleware:
             )
         ):
             context = RequestContext(next(self._ids), NONE, None, address, headers)
-            return self._answer_error(scope, send, context, error)
+            return self._send_error(scope, send, context, error)
         if scope["path"].startswith(forward_auth.BEFORE_TARGET):
             query = forward_auth.read_question(headers, query)
             scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
@@ -104,9 +104,9 @@ class AuthenticationMiddleware:
         if cached is None:
             return self._without_cached(scope, receive, send, context)
         if scope["path"] == FORWARD_AUTH_PATH:
-            response = forward_auth.answer_from_cache(self._verifier, cached, scope["method"], query)
-            if response is not None:
-                return self._answer(scope, send, context, response.answer, response.decision)
+            result = forward_auth.check_from_cache(self._verifier, cached, scope["method"], query)
+            if result is not None:
+                return self._send(scope, send, context, result.response, result.decision)
         return self._serve(scope, receive, send, context)
 
     def _without_cached(
@@ -125,13 +125,13 @@ class AuthenticationMiddleware:
             and self._routes.template(path) != UNROUTED
         ):
             return self._serve(scope, receive, send, context)
-        return self._answer_error(scope, send, context, FAULTS[fault])
+        return self._send_error(scope, send, context, FAULTS[fault])
 
     async def _look_up(self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext) -> None:
         try:
             credential, cached = await authenticate(self._verifier, context.credential)
         except (AuthError, Unavailable) as error:
-            await self._answer_error(scope, send, context, error)
+            await self._send_error(scope, send, context, error)
         else:
             context = structs.replace(context, credential=credential, cached=cached)
             await self._serve(scope, receive, send, context)
@@ -164,7 +164,7 @@ class AuthenticationMiddleware:
             if message["type"] == "http.response.start":
                 is_started = True
                 route = scope.get("path_template") or self._routes.template(scope["path"])
-                self._counter.answered(method, message["status"], route)
+                self._counter.count_response(method, message["status"], route)
                 headers = [*message["headers"], (b"x-request-id", context.request_id.encode())]
                 decision: Decision | None = state.get("decision")
                 if decision is not None:
@@ -184,7 +184,7 @@ class AuthenticationMiddleware:
             if not is_started and (decision := state.get("decision")):
                 self._record(context, decision, scope.get("path_template", UNROUTED))
 
-    def _answer_error(
+    def _send_error(
         self,
         scope: HttpScope,
         send: Send,
@@ -193,26 +193,26 @@ class AuthenticationMiddleware:
     ) -> Coroutine[Any, Any, None]:
         area = _area(scope["path"])
         if isinstance(error, AuthError):
-            return self._answer(scope, send, context, _answer_to(area, error.reason, error.detail), error)
-        return self._answer(scope, send, context, error_answer(as_problem(error), area))
+            return self._send(scope, send, context, _rejection(area, error.reason, error.detail), error)
+        return self._send(scope, send, context, error_response(as_problem(error), area))
 
-    async def _answer(
+    async def _send(
         self,
         scope: HttpScope,
         send: Send,
         context: RequestContext,
-        answer: Answer,
+        response: RawResponse,
         decision: Decision | None = None,
     ) -> None:
         route = self._routes.template(scope["path"])
         scope["path_template"] = route
-        scope["state"] = {"context": context, "decision": decision, "code": answer.code}
+        scope["state"] = {"context": context, "decision": decision, "code": response.code}
         if decision is not None:
             self._record(context, decision, route)
-        self._counter.answered(scope["method"], answer.status, route)
-        headers = [*answer.headers, (b"x-request-id", context.request_id.encode())]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else answer.body
+        self._counter.count_response(scope["method"], response.status, route)
+        headers = [*response.headers, (b"x-request-id", context.request_id.encode())]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else response.body
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _record(self, context: RequestContext, decision: Decision, route: str) -> None:
@@ -257,8 +257,8 @@ def _area(path: str) -> str:
 
 
 @lru_cache
-def _answer_to(area: str, reason: DenyReason, detail: str) -> Answer:
-    return error_answer(ProblemError(reason, detail), area)
+def _rejection(area: str, reason: DenyReason, detail: str) -> RawResponse:
+    return error_response(ProblemError(reason, detail), area)
 
 
 def _request_ids() -> Iterator[str]:

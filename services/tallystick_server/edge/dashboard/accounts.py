@@ -58,7 +58,7 @@ async def add(request: HttpRequest) -> Page:
 
 
 @shows("/admin/accounts/{account:str}/delete")
-async def ask_delete(request: HttpRequest, account: Account) -> Page:
+async def confirm_delete(request: HttpRequest, account: Account) -> Page:
     """Asks for confirmation, and shows which tokens will be revoked."""
     record = await ask(request, GET_ACCOUNT, GetAccount(account=account, actor=actor(request)))
     tokens = await ask(request, LIST_TOKENS, ListTokens(account=account, page_size=5, actor=actor(request)))
@@ -102,4 +102,4 @@ async def _list(
     )
 
 
-HANDLERS: Handlers = [list_accounts, add, ask_delete, delete]
+HANDLERS: Handlers = [list_accounts, add, confirm_delete, delete]

@@ -34,7 +34,7 @@ def load_assets() -> dict[str, StaticFile]:
 async def asset(request: HttpRequest) -> Response[bytes]:
     """A style, a script or a picture."""
     name = request.scope["path_template"].rpartition("/")[2]
-    return static_files.answer(request, request.app.state.assets[name])
+    return static_files.respond(request, request.app.state.assets[name])
 
 
 HANDLERS: Handlers = [asset]

@@ -26,7 +26,7 @@ LINK_USED = "This link has expired or was already used. Sign in with a token ins
 
 
 @shows_all("/admin/sign-in")
-async def ask(
+async def show_sign_in(
     request: HttpRequest,
     link: Annotated[str, QueryParameter(max_length=128)] = "",
     target: Annotated[str, QueryParameter(name="next", max_length=2048)] = "",
@@ -40,7 +40,7 @@ async def ask(
 
 
 @takes_from_all("/admin/sign-in")
-async def begin(request: HttpRequest) -> Page:
+async def sign_in(request: HttpRequest) -> Page:
     """Starts a session."""
     attempts: Attempts = request.app.state.attempts
     address = context_of(request).address
@@ -65,17 +65,17 @@ async def begin(request: HttpRequest) -> Page:
         return page(request, "sign_in.html", status=KINDS[code].status, link="", next=target, problem=problem)
     if is_counted:
         attempts.refund(address)
-    answer = redirect(target)
-    answer.cookies.append(cookie)
-    return answer
+    response = redirect(target)
+    response.cookies.append(cookie)
+    return response
 
 
 @changes("/admin/sign-out")
-async def end(request: HttpRequest) -> Page:
+async def sign_out(request: HttpRequest) -> Page:
     """Ends the session."""
-    answer = redirect("/admin/sign-in")
-    answer.cookies.append(await sessions.sign_out(request))
-    return answer
+    response = redirect("/admin/sign-in")
+    response.cookies.append(await sessions.sign_out(request))
+    return response
 
 
 def _denied(code: str) -> str:
@@ -84,4 +84,4 @@ def _denied(code: str) -> str:
     return f"{KINDS[code].title}."
 
 
-HANDLERS: Handlers = [ask, begin, end]
+HANDLERS: Handlers = [show_sign_in, sign_in, sign_out]

@@ -128,15 +128,15 @@ def _error_page(request: HttpRequest, error: Exception) -> Page:
             return _error(request, 403, "Form rejected", str(error))
         case TooManyAttempts():
             set_error(request, "too_many_attempts", error)
-            answer = _error(request, 429, "Too many sign-in attempts", "Try again in a minute.")
-            answer.headers["retry-after"] = "60"
-            return answer
+            response = _error(request, 429, "Too many sign-in attempts", "Try again in a minute.")
+            response.headers["retry-after"] = "60"
+            return response
     problem = errors.as_problem(error)
     set_error(request, problem.code, error)
     status, headers, _ = errors.parts(problem)
-    answer = _error(request, status, errors.KINDS[problem.code].title, _advice(problem))
-    answer.headers |= {name: value for name, value in headers.items() if name != "content-type"}
-    return answer
+    response = _error(request, status, errors.KINDS[problem.code].title, _advice(problem))
+    response.headers |= {name: value for name, value in headers.items() if name != "content-type"}
+    return response
 
 
 def _error(request: HttpRequest, status: int, title: str, detail: str = "") -> Template:

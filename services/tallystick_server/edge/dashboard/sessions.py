@@ -113,7 +113,7 @@ async def sign_in(request: HttpRequest, *, token: str | None = None, link: str |
     question = SignIn(session=session_digest(secret), actor=by, link=session_digest(link) if link else None)
     verdict = await call(client, SIGN_IN, question)
     if isinstance(verdict, Failure):
-        raise ProblemError.of(verdict)
+        raise ProblemError.from_failure(verdict)
     if verdict.code != "active" or verdict.token is None:
         raise _rejection(verdict)
     decide(request, Accepted(verdict.token))
@@ -140,7 +140,7 @@ async def sign_out(request: HttpRequest) -> Cookie:
         client: Client = request.app.state.client
         reply = await call(client, SIGN_OUT, SignOut(session=session_digest(secret)))
         if isinstance(reply, Failure):
-            raise ProblemError.of(reply)
+            raise ProblemError.from_failure(reply)
     return cookie(request, name, "", 0)
 
 
@@ -210,7 +210,7 @@ async def _resume(request: HttpRequest, secret: str) -> CachedToken:
     client: Client = request.app.state.client
     verdict = await call(client, RESUME_SESSION, ResumeSession(session=session_digest(secret)))
     if isinstance(verdict, Failure):
-        raise ProblemError.of(verdict)
+        raise ProblemError.from_failure(verdict)
     if verdict.token is None:
         raise SignInNeeded
     return CachedToken(verdict.token, float("inf"))  # for this request only
@@ -288,7 +288,7 @@ class CookieNames:
         if boot_time() >= self._ends:
             stats = await call(client, TOKENS_STATS, AskTokensStats())
             if isinstance(stats, Failure):
-                raise ProblemError.of(stats)
+                raise ProblemError.from_failure(stats)
             self._name = f"{COOKIE}-{stats.installation}" if stats.installation else COOKIE
             self._ends = boot_time() + self.FRESH_S
         return self._name

@@ -161,13 +161,13 @@ async def _listing(request: HttpRequest, query: ListTokens) -> TokenPage:
 
 
 @shows("/admin/tokens/new")
-async def ask_new(request: HttpRequest, account: Text = "") -> Page:
+async def show_create_form(request: HttpRequest, account: Text = "") -> Page:
     """The form for a new token."""
     return _form(request, forms.empty(account=account, key=secrets.token_urlsafe(16)))
 
 
 @changes("/admin/tokens/new")
-async def make(request: HttpRequest) -> Page:
+async def create_token(request: HttpRequest) -> Page:
     """Creates a token and shows its secret once. If the form is sent again, no second token is created."""
     form = await sessions.form(request)
     filled = forms.read(form, datetime.now(UTC))
@@ -216,7 +216,7 @@ async def show(request: HttpRequest, token_id: TokenId) -> Page:
 
 
 @shows("/admin/tokens/{token_id:str}/edit")
-async def ask_edit(request: HttpRequest, token_id: TokenId) -> Page:
+async def show_edit_form(request: HttpRequest, token_id: TokenId) -> Page:
     """The form for an existing token."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return _form(request, forms.of(token), token=token)
@@ -247,7 +247,7 @@ async def edit(request: HttpRequest, token_id: TokenId) -> Page:
 
 
 @shows("/admin/tokens/{token_id:str}/disable")
-async def ask_disable(request: HttpRequest, token_id: TokenId) -> Page:
+async def confirm_disable(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for confirmation, since the sessions of the token end."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/disable.html", token=token)
@@ -266,7 +266,7 @@ async def enable(request: HttpRequest, token_id: TokenId) -> Page:
 
 
 @shows("/admin/tokens/{token_id:str}/rotate")
-async def ask_rotate(request: HttpRequest, token_id: TokenId) -> Page:
+async def show_rotate_form(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for the grace period of the old secret."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/rotate.html", token=token, graces=GRACES, key=secrets.token_urlsafe(16))
@@ -300,7 +300,7 @@ async def rotate(request: HttpRequest, token_id: TokenId) -> Page:
 
 
 @shows("/admin/tokens/{token_id:str}/revoke")
-async def ask_revoke(request: HttpRequest, token_id: TokenId) -> Page:
+async def confirm_revoke(request: HttpRequest, token_id: TokenId) -> Page:
     """Asks for confirmation, and shows what else will be revoked."""
     token = await ask(request, GET_TOKEN, GetToken(id=token_id, actor=actor(request)))
     return page(request, "tokens/revoke.html", token=token, revoked=None, propagation=None)
@@ -336,7 +336,9 @@ async def _revoke(request: HttpRequest, token_id: str, **options: Any) -> Page:
 
 
 @shows("/admin/refusals")
-async def why(request: HttpRequest, request_id: Annotated[str, QueryParameter(max_length=128)] = "") -> Page:
+async def find_rejections(
+    request: HttpRequest, request_id: Annotated[str, QueryParameter(max_length=128)] = ""
+) -> Page:
     """Why was this request rejected?"""
     request_id = request_id.strip()
     reply = (
@@ -427,5 +429,5 @@ def _reveal(request: HttpRequest, created: Creation, secret: str, rotated: Token
 
 
 HANDLERS: Handlers = [
-    list_tokens, ask_new, make, show, ask_edit, edit, ask_disable, disable, enable, ask_rotate, rotate, ask_revoke, revoke, end_grace, why,
+    list_tokens, show_create_form, create_token, show, show_edit_form, edit, confirm_disable, disable, enable, show_rotate_form, rotate, confirm_revoke, revoke, end_grace, find_rejections,
 ]  # fmt: skip

@@ -74,11 +74,11 @@ KINDS: Mapping[str, Kind] = {
     "overloaded": Kind(503, "Service overloaded"),
     "unavailable": Kind(503, "Service unavailable"),
 }
-"""Status, title and challenge by code. A code that is not here is a bug and answers 500."""
+"""Status, title and challenge by code. A code that is not here is a bug and gets 500."""
 
 
 class ProblemError(Exception):
-    """A request that is answered with an error.
+    """A request that gets an error response.
 
     Args:
         code: the error, of `KINDS`.
@@ -87,7 +87,7 @@ class ProblemError(Exception):
         scope: the scope that the token must cover.
         address: the client's address.
         current: the current version of the token, for ``stale``.
-        headers: further headers of the answer.
+        headers: further headers of the response.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
     @classmethod
-    def of(cls, failure: Failure) -> "ProblemError":
+    def from_failure(cls, failure: Failure) -> "ProblemError":
         """The error to send to the client for a service's failure."""
         return cls(
             failure.code,
@@ -154,7 +154,7 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
     status_code: int | UnsetType = UNSET
 
 
-class Answer(NamedTuple):
+class RawResponse(NamedTuple):
     """A complete ASGI response, except for the ``X-Request-Id`` header.
 
     Args:
@@ -236,25 +236,25 @@ def _oauth2_error(code: str, status: int) -> str:
             return "invalid_request" if status < 500 else "server_error"
 
 
-def error_answer(error: ProblemError, path: str = "") -> Answer:
+def error_response(error: ProblemError, path: str = "") -> RawResponse:
     """An error response that is sent without the framework."""
     status, headers, body = parts(error, path)
-    answer = complete_answer(status, headers, body)
+    response = raw_response(status, headers, body)
     if status == 401 and path.startswith(OAUTH2_PATHS):
         challenge = (b"www-authenticate", BASIC_CHALLENGE.encode())
-        answer = answer._replace(headers=(*answer.headers, challenge))
-    return answer._replace(code=error.code)
+        response = response._replace(headers=(*response.headers, challenge))
+    return response._replace(code=error.code)
 
 
-def complete_answer(status: int, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+def raw_response(status: int, headers: Mapping[str, str], body: bytes = b"") -> RawResponse:
     fields = {**headers, "content-length": str(len(body))}
-    return Answer(
+    return RawResponse(
         status, tuple((name.encode(), value.encode("latin-1")) for name, value in fields.items()), body
     )
 
 
-def answer(request: HttpRequest, error: Exception) -> Response[bytes]:
-    """The exception handler for everything."""
+def handle_exception(request: HttpRequest, error: Exception) -> Response[bytes]:
+    """Litestar's handler of all exceptions."""
     path = request.scope["path"]
     problem = as_problem(error)
     set_error(request, problem.code, error)

@@ -88,7 +88,7 @@ class RequestCounter:
         self._recorder = recorder
         self._counts: dict[tuple[str, int, str], int] = {}
 
-    def answered(self, method: str, status: int, route: str) -> None:
+    def count_response(self, method: str, status: int, route: str) -> None:
         counts = self._counts
         kind = (method, status, route)
         if kind not in counts:  # the first of its kind, or an unknown method

@@ -30,8 +30,8 @@ class JsonResponse(Response[Any]):
             ],
         }
 
-        async def answer(_: Scope, __: Receive, send: Send) -> None:
+        async def respond(_: Scope, __: Receive, send: Send) -> None:
             await send(start)
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
-        return answer
+        return respond

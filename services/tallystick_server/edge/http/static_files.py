@@ -34,7 +34,7 @@ def static_file(content: bytes, media_type: str, headers: dict[str, str]) -> Sta
     return StaticFile(content, compressed, media_type, sha256(content).hexdigest()[:32], fields)
 
 
-def answer(request: HttpRequest, file: StaticFile) -> Response[bytes]:
+def respond(request: HttpRequest, file: StaticFile) -> Response[bytes]:
     """The file, compressed if the client accepts gzip; or 304 if the client has the current version."""
     compressed = coding_weight(",".join(request.headers.getall("accept-encoding", [])), "gzip") > 0
     # A strong entity tag identifies the exact bytes, so each coding has its own (RFC 9110, section 8.8.3.3).

@@ -20,7 +20,7 @@ from tallystick_server.tokens.store.queries import FIRST
 
 
 def place_of(request: ListTokens | ListAccounts) -> Place | None:
-    """Where the page begins that is asked for by a cursor.
+    """Where the page of a cursor begins.
 
     Raises:
         Rejected: the cursor is not valid.

@@ -23,11 +23,11 @@ class Place(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     """The place in a list after which a page begins.
 
     Args:
-        filters: the fingerprint of what the list is of.
+        filters: the fingerprint of the list's filters.
         page: the number of the page that follows.
-        total: how many rows matched on the first page: they are not counted again.
+        total: how many rows matched when the first page was read; they are not counted again.
         id: the last row's id, or its account.
-        key: what it is sorted by.
+        key: the last row's sort key.
         part: the part of the order that the last row is in, from 0; see `tallystick_server.tokens.store.rows.ORDERS`.
         time: when the first page was read, by PostgreSQL's clock. It divides the parts, so that a token that expires
             between two pages is neither left out nor listed twice. Without it all rows are in the first part.
@@ -43,7 +43,7 @@ class Place(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class LogPlace(Struct, frozen=True, forbid_unknown_fields=True):
-    """The oldest entry of each kind that a page of a log had, by its number; 0 if there are no older ones."""
+    """The number of the oldest entry of each kind on a page of a log; 0 if there are no older ones."""
 
     changes: int
     attempts: int
@@ -62,25 +62,27 @@ def decode(text: str, kind: type[S]) -> S:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         return msgspec.json.decode(raw, type=kind)
     except (ValueError, RecursionError):
-        raise NotACursor("not a cursor of this list: take the `next` of the answer before") from None
+        raise NotACursor("not a cursor of this list: use the `next` of the previous page") from None
 
 
 def place(request: ListTokens | ListAccounts) -> Place | None:
-    """Where the page that is asked for begins; None if it is asked for by its number.
+    """Where the requested page begins; None if it is requested by its number.
 
     Raises:
-        NotACursor: it cannot be told.
+        NotACursor: the cursor is malformed, or belongs to a list with other filters.
     """
     if request.after is None:
         return None
     cursor = decode(request.after, Place)
     if cursor.filters != filters(request):
-        raise NotACursor("a cursor of a list with other filters: send those of the first page")
+        raise NotACursor(
+            "the cursor belongs to a list with other filters: send the same filters as for the first page"
+        )
     return cursor
 
 
 def filters(request: ListTokens | ListAccounts) -> str:
-    """A fingerprint of what a list is of and how it is sorted: everything but the page and who asks."""
+    """A fingerprint of a list's filters and order: every field but the page and the actor."""
     criteria = {
         name: value
         for name, value in msgspec.structs.asdict(request).items()

@@ -1,11 +1,11 @@
-"""Hands out rate limits as quotas, takes back what is not spent, and recalls it before a limit counts as reached.
+"""Hands out rate limits as quotas, takes unspent quotas back, and recalls them before a limit counts as reached.
 
 The rules, which `tests/tallystick/coherence/test_quota_model.py` explores together with those of `tallystick.coherence.held_quota`:
 
-- A take is carried out once: repeated under its number, at whatever replica, it gets the same quota.
-- What is given back counts once, in the window it was taken from, and never for more than was handed out.
-- Before the first request over the limit is rejected, the edges are notified to give back what they have not spent, and
-  up to `RECALL_S` is waited for it; from then on an edge gets only what requests wait for.
+- A take is idempotent: repeated under its number, at any replica, it gets the same quota.
+- A return counts once, in the window that its quota was taken from, and never for more than was handed out.
+- Before the first request over the limit is rejected, the edges are notified to return what they have not spent. The
+  service waits for them up to `RECALL_S`. From then on an edge gets only as much as its pending requests need.
 
 All of it happens in PostgreSQL (`migrations/0006_limits.sql`), under a lock on the row of the family's window. Windows
 are aligned to the epoch by PostgreSQL's clock.
@@ -30,7 +30,7 @@ RECALL_S = 0.05
 POLL_S = 0.005
 CLEAN_UP_S = 10.0
 RETAINED_S = 120
-"""How long takes are kept after their window, for copies that come late: NATS disconnects a stopped replica far sooner."""
+"""How long takes are stored after their window, for late duplicates: NATS disconnects a stopped replica far sooner."""
 
 
 class Limits:
@@ -46,8 +46,8 @@ class Limits:
         self._count_edges = count_edges
 
     async def take(self, request: TakeQuota) -> Quota | None:
-        """Hands out a part of the current window of the token's family, never more than is left of it. None if there is
-        no such token, or if it has no limit.
+        """Hands out a part of what is left in the current window of the token's family. None if the token does not exist
+        or has no limit.
         """
         loop = asyncio.get_running_loop()
         deadline = float("inf")

@@ -26,27 +26,28 @@ from tallystick_server.tokens.store.writes import Transaction, holder
 T = TypeVar("T")
 
 LIST_S = 2.0
-"""How long looking through all tokens may take, in seconds."""
+"""Timeout of a query that scans all tokens, in seconds."""
 LOG_LENGTH = 100
-"""Rejected requests kept, and changes and rejected attempts shown, for each token."""
+"""Maximum number of rejected requests stored for a token, and of changes and of rejected attempts on a page of its log."""
 MAX_LOG_BYTES = 500_000
-"""How much of a log's page the details of its changes may take: a message holds more, but not that of every change."""
+"""Maximum size of the changes' details on a page of a log: a message holds more, but not 100 of the largest details."""
 FIRST = LogPlace(changes=2**63 - 1, attempts=2**63 - 1, refusals=2**63 - 1)
 """The place before the newest entries of a log."""
 MAX_REJECTIONS_PER_MINUTE = 20
-"""Rejected attempts of one actor in the audit; more are counted only, so that no holder of a token fills the table."""
+"""Maximum number of rejected attempts of one actor that the audit stores in a minute. More are only counted, so that no
+token can fill the table."""
 
 
 class Rejection(NamedTuple):
     """A change that the holder of a token was not authorized to make.
 
     Args:
-        holder: the token that acted.
-        actor: who acted, as the edge says.
+        holder: the token that the actor authenticated with.
+        actor: who acted, as the edge reports it.
         action: the change that was rejected.
-        token: the id of the token that should have been changed, if the request names one.
-        digest: that token's digest, if the request names it so.
-        details: the code and what else there is to say.
+        token: the id of the token to change, if the request has one.
+        digest: the digest of that token, if the request has one.
+        details: the failure's code, and further details.
     """
 
     holder: StoredToken
@@ -61,11 +62,11 @@ class Listing(NamedTuple, Generic[T]):
     """A page of a list.
 
     Args:
-        total: how many rows match.
-        page: the page's number.
-        pages: how many pages there are.
-        items: what is on it.
-        next: the cursor of the next page.
+        total: the number of rows that match.
+        page: the page's number, from 0.
+        pages: the number of pages.
+        items: the rows of this page.
+        next: the cursor of the next page; None on the last one.
     """
 
     total: int
@@ -82,7 +83,7 @@ class Store:
 
     @asynccontextmanager
     async def change(self, actor: Actor) -> AsyncIterator[Transaction]:
-        """A transaction on behalf of somebody.
+        """A transaction on behalf of an actor.
 
         Raises:
             Rejected: the actor's credential is not valid.
@@ -94,7 +95,7 @@ class Store:
             await change.finish()
 
     async def authority(self, actor: Actor) -> Authority:
-        """What somebody may do who changes nothing.
+        """The permissions of an actor that only reads.
 
         Raises:
             Rejected: the actor's credential is not valid.
@@ -103,7 +104,7 @@ class Store:
             return Authority(actor, await holder(connection, actor))
 
     async def audit_rejection(self, rejection: Rejection) -> bool:
-        """Stores a rejected attempt in the audit, unless the actor has too many of them. Returns whether it did."""
+        """Stores a rejected attempt in the audit. Returns False if the actor has reached the limit for this minute."""
         actor = rejection.holder.token.id
         async with self._pool.acquire(timeout=0.5) as connection, connection.transaction():
             # Counted and added by one transaction at a time for each actor, over all replicas.
@@ -247,8 +248,8 @@ class Store:
             )
 
     async def log(self, id: str, after: LogPlace) -> TokenLog | None:  # noqa: A002
-        """Changes of a token, refusals to it and rejected attempts to change it, newest first; None if there never was such
-        a token. Attempts are apart from changes, which a flood of them would push out.
+        """A token's changes, its rejected requests, and rejected attempts to change it, newest first; None if the token never
+        existed. Attempts are listed separately: a flood of them must not push out the changes.
         """
         if not await self._pool.fetchval("select true from token where id = $1", id):
             return None
@@ -267,7 +268,7 @@ class Store:
         )
 
     async def account_log(self, account: str, after: LogPlace) -> AccountLog | None:
-        """Changes of an account, and rejected attempts that named it, newest first; None if nothing is known of it."""
+        """An account's changes, and rejected attempts to change it, newest first; None if there are none."""
         of_account = "token is null and details ->> 'account' = $1"
         changes = await self._entries(
             "audit", rows.AUDIT_COLUMNS, f"{of_account} and not rejected", account, after.changes
@@ -284,14 +285,14 @@ class Store:
         )
 
     async def _entries(self, table: str, columns: str, condition: str, value: str, before: int) -> "_Entries":
-        """The newest entries of a log before one, as many as a message has room for.
+        """The newest entries of a log that are older than a given one, as many as fit into a message.
 
         Args:
-            table: where they are.
-            columns: what is read of them.
-            condition: which ones, about ``$1``.
-            value: what ``$1`` is.
-            before: the number of that entry; 0 for none of them.
+            table: the table that holds them.
+            columns: the columns to read.
+            condition: which entries, as a condition on ``$1``.
+            value: the value of ``$1``.
+            before: the number of the given entry; with 0 the page is empty.
         """
         if before == 0:
             return _Entries([], 0)
@@ -305,7 +306,7 @@ class Store:
         return _Entries(page_records, page_records[-1]["id"] if len(page_records) < len(records) else 0)
 
     async def find_rejected_requests(self, request_id: str) -> Sequence[RejectedRequest]:
-        """What the tokens' logs hold about a request."""
+        """The entries about one request in the logs of all tokens."""
         records = await self._pool.fetch(
             f"select {rows.REFUSAL_COLUMNS} from refusal where request_id = $1 order by id desc limit 10",
             request_id,
@@ -313,7 +314,7 @@ class Store:
         return [rows.rejected_request(row) for row in records]
 
     async def use(self, ids: Sequence[str], hours: int) -> dict[str, tuple[int, ...]]:
-        """By token: how often it was used in each of the last hours, oldest first."""
+        """For each token, the number of uses in each of the last hours, oldest first."""
         records = await self._pool.fetch(
             "select token, day, hours, now() at time zone 'UTC' as now from use_by_day"
             " where token = any($1) and day >= (now() at time zone 'UTC')::date - $2::int / 24 - 1",
@@ -330,7 +331,7 @@ class Store:
         return {token: tuple(history) for token, history in uses.items()}
 
     async def get(self, id: str, *, revoked: bool = False) -> Token | None:  # noqa: A002
-        """A token; one that is revoked only where that is asked for."""
+        """A token; a revoked one only with ``revoked=True``."""
         row = await self._pool.fetchrow(
             f"select {rows.TOKEN_COLUMNS} from token where id = $1 and (revoked is null or $2)",  # a constant
             id,
@@ -507,8 +508,8 @@ def _listing(
     """A page of a list.
 
     Args:
-        request: what was asked for.
-        place: where the page begins, if it was asked for by a cursor.
+        request: the request.
+        place: where the page begins, if the request has a cursor.
         total: how many rows match.
         records: the page's rows with their ``id``, ``place`` and ``part``, and one more if there are more.
         read: makes an item of a row.

@@ -1,4 +1,4 @@
-"""How tokens and accounts stand in PostgreSQL's rows."""
+"""The columns of tokens and accounts in PostgreSQL, and the conversion from rows to messages."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -19,7 +19,7 @@ ACTIVE = """
 
 
 LIVING = "revoked is null and (expires is null or expires > now())"
-"""The condition under which a token is valid or may become so again by itself or by an edit."""
+"""The condition under which a token is valid, or can become valid by time or by an edit."""
 
 TOKEN_COLUMNS = (
     "id, description, scopes, account, metadata, restrictions, not_before, expires, disabled, hint, created, created_by,"
@@ -39,7 +39,7 @@ REFUSAL_COLUMNS = "id, token, at, reason, address, route, request_id"
 
 
 class StoredToken(NamedTuple):
-    """A token with what only the tokens service knows of it.
+    """A token with the fields that only the tokens service uses.
 
     Args:
         chain: the id of the first token of its rotation chain.
@@ -79,8 +79,8 @@ STATES: Mapping[TokenState, str] = {
 
 
 class Part(NamedTuple):
-    """A part of a sorted list: by a key that is never null and then by id, both in one direction, so that a row's place
-    is found by one comparison.
+    """A part of a sorted list: by a key that is never null and then by id, both in one direction, so that one comparison
+    finds the rows after a given one.
 
     Args:
         key: the key, in SQL.
@@ -100,11 +100,11 @@ class Part(NamedTuple):
         return f"{self.key} {direction}, id {direction}"
 
     def beyond(self, key: str, id: str) -> str:  # noqa: A002  # the column's name
-        """The condition for the rows after one.
+        """The condition for the rows after a given one.
 
         Args:
-            key: the parameter with that row's key, as text.
-            id: the parameter with its id.
+            key: the SQL parameter that holds the given row's key, as text.
+            id: the SQL parameter that holds its id.
         """
         return f"({self.key}, id) {'<' if self.descending else '>'} ({key}::text::{self.type}, {id}::text)"
 
@@ -161,7 +161,7 @@ def stored(row: asyncpg.Record) -> StoredToken:
 
 
 def as_new_token(token: Token) -> NewToken:
-    """The fields that a creator sets, as they are in this token."""
+    """This token's fields that a creator sets."""
     return NewToken(
         description=token.description,
         scopes=token.scopes,

@@ -63,7 +63,7 @@ async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_coun
     calls, producer = RequestCounter(MetricsRecorder()), Producer(service_client, "edge")
     for number in range(module.MAX_KINDS + 500):
         for method in ("GET", "POST"):
-            calls.answered(method, 200, f"/{number:0200}")
+            calls.count_response(method, 200, f"/{number:0200}")
     calls.report(producer)
     reported = [call for event in producer._buffer for call in event.data["calls"]]
     assert sum(call["count"] for call in reported) == 2 * (module.MAX_KINDS + 500)
