@@ -98,9 +98,9 @@ def test_all_sql_of_a_service_stands_in_its_store_and_names_its_columns(service:
         if module.startswith(f"tallystick_server.{service}.")
     }
     store = f"tallystick_server.{service}.store"
-    inside = [text for module, found in statements.items() if module.startswith(store) for text in found]
+    inside = [text for module, texts in statements.items() if module.startswith(store) for text in texts]
     outside = {
-        module: found for module, found in statements.items() if found and not module.startswith(store)
+        module: texts for module, texts in statements.items() if texts and not module.startswith(store)
     }
     assert len(inside) > 10
     assert outside == {}

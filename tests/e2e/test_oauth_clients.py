@@ -185,5 +185,5 @@ def test_apache_with_mod_oauth2(up: Up, folder: Path):
 def import_token(up: Up, value: str) -> None:
     token = NewToken(scopes=("introspect", "api:tokens:delete"))
     record = TokenRecord(id=new_id("tok_"), digest=digest(value) or "", token=token)
-    done = up.command("tokens", "import", given=msgspec.json.encode(record).decode())
+    done = up.command("tokens", "import", stdin=msgspec.json.encode(record).decode())
     assert done.returncode == 0, done.stderr

@@ -57,10 +57,10 @@ def test_every_command_line_gets_an_answer(up: Up, fuzz: Callable[..., None]):
     inputs = st.one_of(st.binary(max_size=200), json.map(encoded))
 
     @given(
-        command=st.sampled_from(sorted(tokens.commands)), arguments=st.lists(words, max_size=5), given=inputs
+        command=st.sampled_from(sorted(tokens.commands)), arguments=st.lists(words, max_size=5), stdin=inputs
     )
-    def check(command: str, arguments: list[str], given: bytes) -> None:
-        ended = CliRunner().invoke(program, ["tokens", command, *arguments], input=given, env=environment)
+    def check(command: str, arguments: list[str], stdin: bytes) -> None:
+        ended = CliRunner().invoke(program, ["tokens", command, *arguments], input=stdin, env=environment)
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exc_info
         assert ended.exit_code in EXIT_CODES, ended.output
         assert "Traceback" not in ended.output

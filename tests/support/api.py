@@ -1,4 +1,4 @@
-"""Tokens over HTTP: who asks, and what most tests ask for."""
+"""HTTP clients and requests that most tests of the API need."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from tests.support.services import issue
 
 @pytest.fixture
 async def admin(edge, operator, tokens_service):
-    """An HTTP client that sends an all-powerful token."""
+    """An HTTP client that sends a token of scope ``*``."""
     value, _ = await issue(operator)
     edge.headers["authorization"] = f"Bearer {value}"
     return edge
@@ -25,21 +25,21 @@ def in_future(**delta: float) -> str:
     return (datetime.now(UTC) + timedelta(**delta)).isoformat()
 
 
-async def make(client, **wanted) -> dict:
-    answer = await client.post("/v1/tokens", json={"scopes": ["api"], **wanted})
-    assert answer.status_code == 201, answer.text
-    made: dict = answer.json()
-    return made
+async def create_token(client, **fields) -> dict:
+    response = await client.post("/v1/tokens", json={"scopes": ["api"], **fields})
+    assert response.status_code == 201, response.text
+    token: dict = response.json()
+    return token
 
 
 async def flush(edge) -> None:
-    """Has an edge report at once what it would in a second."""
-    front = edge._transport.app
-    usage = front._verifier.usage
+    """Makes an edge report usage at once, instead of within a second."""
+    middleware = edge._transport.app
+    usage = middleware._verifier.usage
     async with asyncio.timeout(30):
-        await usage.flush(NatsTransport(front._app.state.client))
+        await usage.flush(NatsTransport(middleware._app.state.client))
         while (
             usage._uses or usage._rejected_requests
         ):  # the services of a busy machine do not answer in time at first
             await asyncio.sleep(0.02)
-            await usage.flush(NatsTransport(front._app.state.client))
+            await usage.flush(NatsTransport(middleware._app.state.client))

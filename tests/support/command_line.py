@@ -6,7 +6,7 @@ from tallystick_server.__main__ import program
 from tests.support.up import Up
 
 
-def ran(up: Up, *arguments: str, given: str | bytes = "", group: str = "tokens") -> Result:
+def invoke(up: Up, *arguments: str, stdin: str | bytes = "", group: str = "tokens") -> Result:
     assert up.running
     environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
-    return CliRunner().invoke(program, [group, *arguments], input=given, env=environment)
+    return CliRunner().invoke(program, [group, *arguments], input=stdin, env=environment)

@@ -51,13 +51,13 @@ async def counters(operator) -> dict[str, float]:
 
 async def counted(operator, expected: dict[str, float]) -> None:
     deadline = asyncio.get_running_loop().time() + 15
-    found = await counters(operator)
+    actual = await counters(operator)
     pause_s = 0.02
-    while not expected.items() <= found.items() and asyncio.get_running_loop().time() < deadline:
+    while not expected.items() <= actual.items() and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.5, 0.1)  # looking costs the service as much as counting does
-        found = await counters(operator)
-    assert expected.items() <= found.items()
+        actual = await counters(operator)
+    assert expected.items() <= actual.items()
 
 
 @asynccontextmanager

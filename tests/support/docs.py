@@ -34,12 +34,12 @@ def blocks() -> list[Block]:
     return [
         Block(
             page.name,
-            found["language"],
-            found["needs"],
-            re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
+            match["language"],
+            match["needs"],
+            re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE),
         )
         for page in PAGES
-        for found in _BLOCK.finditer(page.read_text())
+        for match in _BLOCK.finditer(page.read_text())
     ]
 
 

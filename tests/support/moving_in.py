@@ -33,11 +33,11 @@ def limits(**fields: Any) -> dict[str, Any]:
 
 
 class Case(NamedTuple):
-    """A line: the token's name, its fields, and what is said of it; None where it is added in silence."""
+    """A line: the token's name, its fields, and the message about it; None if it is imported without one."""
 
     name: str
     fields: dict[str, Any]
-    said: str | None = None
+    message: str | None = None
 
 
 CASES = [
@@ -90,5 +90,5 @@ FILE = (
 REJECTED = {
     case.name: number
     for number, case in enumerate(CASES, 1 + BLANK_LINES_BEFORE)
-    if case.said and not case.said.startswith(("skipped", "expires"))
+    if case.message and not case.message.startswith(("skipped", "expires"))
 }

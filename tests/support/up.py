@@ -124,8 +124,8 @@ class Up:
             base_url=self.http, headers=headers, timeout=10, trust_env=False, verify=WITHOUT_CAS
         )
 
-    def command(self, *arguments: str, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
-        return run(*arguments, given=given, data_dir=str(self.data), **settings)
+    def command(self, *arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+        return run(*arguments, stdin=stdin, data_dir=str(self.data), **settings)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
@@ -135,15 +135,15 @@ class Up:
 
     def processes(self) -> dict[int, str]:
         """Every process that belongs to this data folder, by its command line or its environment."""
-        found = {}
+        processes = {}
         needle = str(self.data).encode()
         for folder in Path("/proc").iterdir():
             if folder.name.isdecimal() and int(folder.name) != os.getpid():
                 with suppress(OSError):
                     command = (folder / "cmdline").read_bytes()
                     if needle in command + (folder / "environ").read_bytes() and is_running(int(folder.name)):
-                        found[int(folder.name)] = command.replace(b"\0", b" ").decode()
-        return found
+                        processes[int(folder.name)] = command.replace(b"\0", b" ").decode()
+        return processes
 
     def pids(self, *words: str) -> list[int]:
         """The processes whose command line holds all of these words, the oldest first."""
@@ -152,13 +152,13 @@ class Up:
         )
 
 
-def run(*arguments: str, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """One `tallystick` command, to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tallystick_server", *arguments],
         cwd=ROOT,
         env=environment(**settings),
-        input=given,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,

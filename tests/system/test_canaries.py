@@ -65,7 +65,7 @@ def test_no_plain_token_is_found_anywhere(fresh: Up):
         known += [bound, by_hand]
         commands = [
             fresh.command("tokens", "revoke", by_hand),
-            fresh.command("tokens", "import", given=by_hand),
+            fresh.command("tokens", "import", stdin=by_hand),
             fresh.command("tokens", "list", "--json"),
         ]
         answers += [admin.get("/v1/tokens"), admin.get("/metrics")]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tallystick.tokens import format as token_format
 from tallystick_server.__main__ import program
-from tests.support.command_line import ran
+from tests.support.command_line import invoke
 from tests.support.examples import VECTOR
 from tests.support.up import Up, run
 
@@ -48,7 +48,7 @@ def packed(**fields: object) -> str:
     ],
 )
 def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, arguments: tuple[str, ...]):
-    refused = ran(up, *arguments)
+    refused = invoke(up, *arguments)
     assert refused.exit_code == 2
     assert "Error: " in refused.stderr
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, argumen
     ],
 )
 def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tuple[str, ...]):
-    refused = ran(up, *arguments)
+    refused = invoke(up, *arguments)
     assert (refused.exit_code, refused.stdout) == (65, "")
     assert refused.stderr.splitlines()[-1].startswith("tallystick: ")
     assert "Traceback" not in refused.stderr
@@ -94,7 +94,7 @@ def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tu
 
 
 @pytest.mark.parametrize(
-    "given",
+    "stdin",
     [
         b"",
         b"\n \n",
@@ -121,12 +121,12 @@ def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tu
         packed(id="x").encode(),
     ],
 )
-def test_an_import_of_what_is_no_record_writes_nothing(up: Up, given: bytes):
-    before = ran(up, "list", "--json").stdout
-    refused = ran(up, "import", given=given)
+def test_an_import_of_what_is_no_record_writes_nothing(up: Up, stdin: bytes):
+    before = invoke(up, "list", "--json").stdout
+    refused = invoke(up, "import", stdin=stdin)
     assert (refused.exit_code, refused.stdout) == (65, ""), refused.output
     assert "Traceback" not in refused.stderr
-    assert ran(up, "list", "--json").stdout == before
+    assert invoke(up, "list", "--json").stdout == before
 
 
 def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):
@@ -134,10 +134,10 @@ def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):
         json.dumps({"id": f"tok_{number:026d}", "digest": f"{number:064x}", "token": {"scopes": ["api"]}})
         for number in range(1001)
     ]
-    refused = ran(up, "import", given="\n".join(lines).encode())
+    refused = invoke(up, "import", stdin="\n".join(lines).encode())
     assert (refused.exit_code, refused.stdout) == (65, "")
     assert "at most 1000 at once" in refused.stderr
-    imported = ran(up, "import", given="\n".join(lines[:1000]).encode())
+    imported = invoke(up, "import", stdin="\n".join(lines[:1000]).encode())
     assert imported.exit_code == 0, imported.stderr
     assert len(imported.stdout.splitlines()) == 1000
 
@@ -154,7 +154,7 @@ def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, le
         )
         for number in range(2000, 2950)
     ]
-    refused = ran(up, "import", given="\n".join(lines).encode())
+    refused = invoke(up, "import", stdin="\n".join(lines).encode())
     assert (refused.exit_code, refused.stdout) == (65, "")
     assert "split the file; nothing was imported" in refused.stderr
 
@@ -164,20 +164,20 @@ def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, le
 )
 def test_a_token_among_the_arguments_is_refused_unread(words: list[str]):
     token = token_format.mint()
-    for given in (token, f"--query={token}"):
-        ended = run(*words, given)
+    for stdin in (token, f"--query={token}"):
+        ended = run(*words, stdin)
         assert ended.returncode == 65
         assert "no place among arguments" in ended.stderr
         assert token not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(
-    "given", ["", "x", "tly_" + "0" * 49, "f" * 63, "f" * 65, "\xff" * 20, "a b" * 10, "x" * 600]
+    "stdin", ["", "x", "tly_" + "0" * 49, "f" * 63, "f" * 65, "\xff" * 20, "a b" * 10, "x" * 600]
 )
-def test_what_is_no_token_is_told_without_asking_anyone(given: str):
-    checked = CliRunner().invoke(program, ["tokens", "inspect"], input=given)
+def test_what_is_no_token_is_told_without_asking_anyone(stdin: str):
+    checked = CliRunner().invoke(program, ["tokens", "inspect"], input=stdin)
     assert checked.exit_code == 65
-    assert not given or given not in checked.output
+    assert not stdin or stdin not in checked.output
 
 
 @pytest.mark.parametrize("url", ["nats://127.0.0.1:1", "127.0.0.1:1", "nats://x.invalid:4222"])

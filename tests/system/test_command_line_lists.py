@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from tests.support.command_line import ran
+from tests.support.command_line import invoke
 from tests.support.up import Up
 
 
-def done(up: Up, *arguments: str, group: str = "tokens", given: str | bytes = "") -> Any:
-    ended = ran(up, *arguments, group=group, given=given)
+def done(up: Up, *arguments: str, group: str = "tokens", stdin: str | bytes = "") -> Any:
+    ended = invoke(up, *arguments, group=group, stdin=stdin)
     assert ended.exit_code == 0, ended.output
     return ended
 
@@ -19,7 +19,7 @@ def test_a_list_is_followed_to_its_end_or_goes_on_from_a_cursor(up: Up):
         json.dumps({"id": f"tok_{number:026d}", "digest": f"{number:064x}", "token": {"scopes": ["paged:x"]}})
         for number in range(1, 46)
     ]
-    done(up, "import", given="\n".join(lines).encode())
+    done(up, "import", stdin="\n".join(lines).encode())
     first = done(up, "list", "-s", "paged", "--json")
     assert len(first.stdout.splitlines()) == 20
     assert "there are more: --all, or --after " in first.stderr
@@ -30,9 +30,9 @@ def test_a_list_is_followed_to_its_end_or_goes_on_from_a_cursor(up: Up):
     ids = [json.loads(line)["id"] for line in everything.stdout.splitlines()]
     assert ids == [f"tok_{number:026d}" for number in range(45, 0, -1)]
     assert "there are more" not in everything.stderr
-    assert ran(up, "list", "--all", "--page", "1").exit_code == 2
-    assert ran(up, "list", "--after", cursor).exit_code == 65  # other filters
-    assert ran(up, "list", "--after", "x").exit_code == 65
+    assert invoke(up, "list", "--all", "--page", "1").exit_code == 2
+    assert invoke(up, "list", "--after", cursor).exit_code == 65  # other filters
+    assert invoke(up, "list", "--after", "x").exit_code == 65
 
 
 def test_the_filters_are_those_of_the_other_ways(up: Up):
@@ -45,7 +45,7 @@ def test_the_filters_are_those_of_the_other_ways(up: Up):
         len(done(up, "list", "-s", "filtered", "--unused-since", "2999-01-01T00:00:00Z").stdout.splitlines())
         == 2
     )
-    assert ran(up, "list", "--order", "newest").exit_code == 2
+    assert invoke(up, "list", "--order", "newest").exit_code == 2
 
 
 def test_accounts(up: Up):
@@ -55,12 +55,12 @@ def test_accounts(up: Up):
     assert done(up, "list", "-q", "STAR", group="accounts").stdout == "stark  'Stark'\n"
     assert json.loads(done(up, "show", "wayne", group="accounts").stdout)["account"] == "wayne"
     done(up, "create", "-s", "api", "-a", "stark")
-    assert ran(up, "delete", "stark", group="accounts", given="n\n").exit_code == 1
+    assert invoke(up, "delete", "stark", group="accounts", stdin="n\n").exit_code == 1
     assert "1 tokens are rejected" in done(up, "delete", "stark", "--yes", group="accounts").stdout
     log = json.loads(done(up, "log", "stark", group="accounts").stdout)
     assert [each["action"] for each in log["changes"]] == ["account.deleted", "account.added"]
-    assert ran(up, "show", "stark", group="accounts").exit_code == 65
-    assert ran(up, "log", "nobody", group="accounts").exit_code == 65
+    assert invoke(up, "show", "stark", group="accounts").exit_code == 65
+    assert invoke(up, "log", "nobody", group="accounts").exit_code == 65
 
 
 def test_a_revoked_token_and_what_changed_are_shown(up: Up):
@@ -72,14 +72,14 @@ def test_a_revoked_token_and_what_changed_are_shown(up: Up):
     assert shown["revokedBy"].startswith("cli:")
     log = json.loads(done(up, "log", made["id"]).stdout)
     assert log["changes"][1]["details"] == {"changes": {"description": {"from": "", "to": "x"}}}
-    assert ran(up, "edit", made["id"], "-d", "y").exit_code == 65
+    assert invoke(up, "edit", made["id"], "-d", "y").exit_code == 65
 
 
 def test_all_faults_of_a_token_are_told_at_once(up: Up):
     made = json.loads(done(up, "create", "-s", "api", "--json").stdout)
     wrong = ("--expires", "tomorrow", "--rate-limit", "100", "--address", "10.0.0.1/8", "--metadata", "{")
     for command in (("create", "-s", "BAD"), ("edit", made["id"], "-s", "BAD")):
-        refused = ran(up, *command, *wrong)
+        refused = invoke(up, *command, *wrong)
         assert refused.exit_code == 2
         for field in (
             "expires: ",
@@ -89,7 +89,7 @@ def test_all_faults_of_a_token_are_told_at_once(up: Up):
             "restrictions.addresses[0]: ",
         ):
             assert field in refused.stderr
-    refused = ran(up, "create", "-s", "BAD", "--address", "10.0.0.1/8", "-a", "nobody")
+    refused = invoke(up, "create", "-s", "BAD", "--address", "10.0.0.1/8", "-a", "nobody")
     assert refused.exit_code == 65
     for field in ("scopes[0]: ", "restrictions.addresses[0]: ", "account: no such account"):
         assert field in refused.stderr
@@ -97,18 +97,18 @@ def test_all_faults_of_a_token_are_told_at_once(up: Up):
         ("nobody", "account: no such account\n"),
         ("a/b", "account: 1 to 128 characters"),
     ):
-        refused = ran(up, "create", "-s", "BAD", *wrong, "-a", account)
+        refused = invoke(up, "create", "-s", "BAD", *wrong, "-a", account)
         assert refused.exit_code == 2
         for field in (message, "expires: ", 'scopes[0]: "BAD"', "restrictions.addresses[0]: "):
             assert field in refused.stderr
-    refused = ran(up, "create", "--expires", "tomorrow")
+    refused = invoke(up, "create", "--expires", "tomorrow")
     assert "scopes: missing" in refused.stderr
     assert "expires: " in refused.stderr
 
 
 def test_an_import_of_a_json_array_is_told_what_to_do(up: Up):
-    for given in (b"[]", b"\xef\xbb\xbf[{}]", b'\n[\n  {"id": 1}\n]\n'):
-        refused = ran(up, "import", given=given)
+    for stdin in (b"[]", b"\xef\xbb\xbf[{}]", b'\n[\n  {"id": 1}\n]\n'):
+        refused = invoke(up, "import", stdin=stdin)
         assert refused.exit_code == 65
         assert (
             refused.stderr

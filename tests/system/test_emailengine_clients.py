@@ -9,12 +9,12 @@ import httpx
 import pytest
 from click.testing import Result
 
-from tests.support.command_line import ran
+from tests.support.command_line import invoke
 from tests.support.moving_in import CASES, FILE, REJECTED, Case, digest, secret
 from tests.support.up import Up
 
 ACCOUNTS = {"acc-a": {"bound", "bound-to-the-same"}, "me@example.com": {"bound-by-address"}}
-EXPIRED = {case.name for case in CASES if case.said and case.said.startswith("skipped")}
+EXPIRED = {case.name for case in CASES if case.message and case.message.startswith("skipped")}
 IMPORTED = {case.name for case in CASES} - REJECTED.keys() - EXPIRED
 AT_EMAILENGINE: dict[str, Any] = {
     "deleted": {"deleted": True},
@@ -33,7 +33,7 @@ STATUS_OF_FORM = dict.fromkeys(REJECTED.keys() | EXPIRED, 400) | {
 
 @pytest.fixture(scope="module")
 def moved_in(up: Up) -> Result:
-    return ran(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
+    return invoke(up, "import", "--skip-rejected", "--accounts", "create", stdin=FILE)
 
 
 @pytest.fixture

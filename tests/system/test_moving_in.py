@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tests.support.command_line import ran
+from tests.support.command_line import invoke
 from tests.support.moving_in import (
     BLANK_LINES_BEFORE,
     CASES,
@@ -26,7 +26,7 @@ from tests.support.up import Up, run as command
 
 def stored(up: Up) -> dict[str, dict[str, Any]]:
     """The tokens by the hint that their record gave them, without their last use, which is reported some time later."""
-    tokens = map(json.loads, ran(up, "list", "--json").stdout.splitlines())
+    tokens = map(json.loads, invoke(up, "list", "--json").stdout.splitlines())
     return {
         token["hint"]: {name: value for name, value in token.items() if name != "access"} for token in tokens
     }
@@ -40,13 +40,13 @@ def status(up: Up, name: str, method: str, path: str, **request: Any) -> int:
 @pytest.fixture(scope="module")
 def moved_in(up: Up) -> Result:
     """The outcome of importing the file, once."""
-    return ran(up, "import", "--skip-rejected", "--accounts", "create", given=FILE)
+    return invoke(up, "import", "--skip-rejected", "--accounts", "create", stdin=FILE)
 
 
 def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fresh: Up):
     fresh.start().ready()
     before = stored(fresh)
-    rejected = ran(fresh, "import", "--accounts", "create", given=FILE)
+    rejected = invoke(fresh, "import", "--accounts", "create", stdin=FILE)
     assert (rejected.exit_code, rejected.stdout) == (65, "")
     told = [int(number) for number in re.findall(r"^line (\d+): ", rejected.stderr, re.MULTILINE)]
     assert told == sorted(REJECTED.values())
@@ -55,11 +55,11 @@ def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fre
     with fresh.client(fresh.admin_token) as client:
         assert client.get("/v1/accounts").json()["total"] == 0
     # Missing accounts are rejected where they are not to be created, in the same report.
-    required = ran(fresh, "import", given=FILE)
+    required = invoke(fresh, "import", stdin=FILE)
     missing = re.findall(r"^line (\d+): account: no such account$", required.stderr, re.MULTILINE)
     assert len(missing) == 3
     # Only what is said: nothing was written by a dry run either.
-    tried = ran(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", given=FILE)
+    tried = invoke(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", stdin=FILE)
     assert (tried.exit_code, tried.stdout) == (0, "")
     assert f"{len(CASES) - len(REJECTED) - 2} tokens would be added; nothing was written" in tried.stderr
     assert stored(fresh) == before
@@ -71,9 +71,11 @@ def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fre
 )
 def test_what_becomes_of_each_line(up: Up, moved_in: Result, number: int, case: Case):
     said = re.findall(rf"^line {number}: (.*)$", moved_in.stderr, re.MULTILINE)
-    assert len(said) == (case.said is not None), said
-    assert case.said is None or said[0].startswith(case.said)
-    assert (digest(case.name)[:8] in stored(up)) == (case.said is None or case.said.startswith("expires"))
+    assert len(said) == (case.message is not None), said
+    assert case.message is None or said[0].startswith(case.message)
+    assert (digest(case.name)[:8] in stored(up)) == (
+        case.message is None or case.message.startswith("expires")
+    )
 
 
 def test_the_rest_is_imported_with_its_accounts(moved_in: Result):
@@ -85,13 +87,13 @@ def test_the_rest_is_imported_with_its_accounts(moved_in: Result):
 
 def test_a_second_import_says_what_exists_and_what_is_revoked(up: Up, moved_in: Result):
     token = stored(up)[digest("smtp")[:8]]
-    assert ran(up, "revoke", token["id"]).exit_code == 0
-    again = ran(up, "import", given=exported("smtp") + "\n" + exported("api"))
+    assert invoke(up, "revoke", token["id"]).exit_code == 0
+    again = invoke(up, "import", stdin=exported("smtp") + "\n" + exported("api"))
     assert (again.exit_code, again.stdout) == (0, "")
     assert f"line 1: exists already as {token['id']}, and is revoked: it stays revoked\n" in again.stderr
     assert "line 2: exists already as tok_" in again.stderr
     assert again.stderr.endswith("2 existed already, 1 of them revoked\n")
-    unrevoked = ran(up, "import", given=exported("api"))
+    unrevoked = invoke(up, "import", stdin=exported("api"))
     assert unrevoked.stderr.endswith("1 existed already\n")
 
 
@@ -160,7 +162,7 @@ def test_scopes_may_be_given_for_records_that_are_narrowed_otherwise(up: Up):
         exported("own", permissions=STATS),
         exported("dead", permissions={}),
     ]
-    ended = ran(up, "import", "--skip-rejected", "--scope", "mail:send", given="\n".join(lines))
+    ended = invoke(up, "import", "--skip-rejected", "--scope", "mail:send", stdin="\n".join(lines))
     assert "line 1: scopes: set to mail:send by --scope" in ended.stderr
     assert "line 3: permissions: EmailEngine cannot read this" in ended.stderr
     tokens = stored(up)
@@ -171,13 +173,13 @@ def test_scopes_may_be_given_for_records_that_are_narrowed_otherwise(up: Up):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_a_file_in_utf_16_is_named(up: Up, encoding: str):
-    rejected = ran(up, "import", given=exported("api").encode(encoding))
+    rejected = invoke(up, "import", stdin=exported("api").encode(encoding))
     assert (rejected.exit_code, rejected.stdout) == (65, "")
     assert rejected.stderr == "tallystick: the file is UTF-16: save it as UTF-8\n"
 
 
 def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
-    rejected = ran(up, "import", given=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
+    rejected = invoke(up, "import", stdin=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
     assert rejected.exit_code == 65
     assert "line 3: the same token as on line 1\n" in rejected.stderr
 
@@ -188,7 +190,7 @@ def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
     ids=["read", "asked"],
 )
 def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
-    ended = ran(up, "import", given=f"{exported('alone')}\n{rejected}\n")
+    ended = invoke(up, "import", stdin=f"{exported('alone')}\n{rejected}\n")
     assert (ended.exit_code, ended.stdout) == (65, "")
     assert ended.stderr.startswith("line 2: ")
     assert digest("alone")[:8] not in stored(up)
@@ -197,14 +199,14 @@ def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
 def test_records_that_are_too_large_together_are_to_be_split(up: Up):
     metadata = json.dumps({"a": "x" * 8000})
     lines = [exported(f"large-{number}", metadata=metadata) for number in range(130)]
-    ended = ran(up, "import", given="\n".join(lines))
+    ended = invoke(up, "import", stdin="\n".join(lines))
     assert (ended.exit_code, ended.stdout) == (65, "")
     assert "split the file" in ended.stderr
-    assert ran(up, "import", given="\n".join(lines[:100])).exit_code == 0
+    assert invoke(up, "import", stdin="\n".join(lines[:100])).exit_code == 0
 
 
 def test_where_every_record_is_rejected_skipping_is_an_error(up: Up):
-    rejected = ran(up, "import", "--skip-rejected", given=exported("none", scopes=[]))
+    rejected = invoke(up, "import", "--skip-rejected", stdin=exported("none", scopes=[]))
     assert rejected.exit_code == 65
     assert "1 record rejected; none was left to import" in rejected.stderr
 
@@ -235,12 +237,12 @@ def imported_before(up: Up, name: str, **token: Any) -> str:
         "digest": digest(name),
         "token": {"scopes": ["api"], "description": name, **token},
     }
-    assert ran(up, "import", given=json.dumps(record)).exit_code == 0
+    assert invoke(up, "import", stdin=json.dumps(record)).exit_code == 0
     return str(record["id"])
 
 
 def shown(up: Up, token_id: str) -> dict[str, Any]:
-    token: dict[str, Any] = json.loads(ran(up, "show", token_id).stdout)
+    token: dict[str, Any] = json.loads(invoke(up, "show", token_id).stdout)
     return token
 
 
@@ -259,10 +261,10 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
         "rotated": {"permissions": STATS},
     }
     ids = {name: imported_before(up, name) for name in records}
-    assert ran(up, "edit", ids["edited"], "--scope", "mail:send").exit_code == 0
-    assert ran(up, "edit", ids["switched-off"], "--disable").exit_code == 0
-    assert ran(up, "revoke", ids["revoked"]).exit_code == 0
-    rotated = ran(up, "rotate", ids["rotated"], "--grace", "600", "--json")
+    assert invoke(up, "edit", ids["edited"], "--scope", "mail:send").exit_code == 0
+    assert invoke(up, "edit", ids["switched-off"], "--disable").exit_code == 0
+    assert invoke(up, "revoke", ids["revoked"]).exit_code == 0
+    rotated = invoke(up, "rotate", ids["rotated"], "--grace", "600", "--json")
     ids["successor"] = json.loads(rotated.stdout)["id"]
     file = "\n".join(
         [
@@ -272,7 +274,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     )
     before = stored(up)
 
-    reported = ran(up, "import", "--reconcile", given=file)
+    reported = invoke(up, "import", "--reconcile", stdin=file)
     assert reported.exit_code == 0, reported.output
     said = dict(re.findall(r"^line \d+: (tok_\w+): (.*)$", reported.stdout, re.MULTILINE))
     wide = {name for name, token_id in ids.items() if said.get(token_id, "").startswith("too wide")}
@@ -288,7 +290,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     assert stored(up) == before
     assert status(up, "wide-stats", "GET", "/v1/accounts") == 200
 
-    applied = ran(up, "import", "--reconcile", "--apply", given=file)
+    applied = invoke(up, "import", "--reconcile", "--apply", stdin=file)
     assert applied.exit_code == 0, applied.output
     assert f"{len(wide)} tokens were changed" in applied.stderr
     for name in ("wide-stats", "successor"):
@@ -309,15 +311,15 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     ) == (200, 403)
     assert status(up, "wide-other", "GET", "/v1/stats") == 401
 
-    again = ran(up, "import", "--reconcile", "--apply", given=file)
+    again = invoke(up, "import", "--reconcile", "--apply", stdin=file)
     assert "0 tokens were changed" in again.stderr
     assert f"line 1: {ids['wide-stats']}: as narrow as its record\n" in again.stdout
 
 
 def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
     token_id = imported_before(up, "to-narrow", scopes=["*"])
-    given = exported("to-narrow", scopes=["*"], permissions=OUTSIDE)
-    ended = ran(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
+    stdin = exported("to-narrow", scopes=["*"], permissions=OUTSIDE)
+    ended = invoke(up, "import", "--reconcile", "--apply", "--scope", "mail:send", stdin=stdin)
     assert f"line 1: {token_id}: scopes set to mail:send\n" in ended.stdout
     assert shown(up, token_id)["scopes"] == ["mail:send"]
     assert not shown(up, token_id)["disabled"]
@@ -325,8 +327,8 @@ def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
 
 def test_reconciling_never_widens_a_token(up: Up):
     token_id = imported_before(up, "narrow", scopes=["api"])
-    given = exported("narrow", permissions=OUTSIDE)
-    ended = ran(up, "import", "--reconcile", "--apply", "--scope", "mail:send", given=given)
+    stdin = exported("narrow", permissions=OUTSIDE)
+    ended = invoke(up, "import", "--reconcile", "--apply", "--scope", "mail:send", stdin=stdin)
     assert "check it by hand" in ended.stdout
     assert shown(up, token_id)["scopes"] == ["api"]
 
@@ -342,4 +344,4 @@ def test_reconciling_never_widens_a_token(up: Up):
     ],
 )
 def test_options_that_do_not_go_together_are_a_mistake_in_use(up: Up, arguments: tuple[str, ...]):
-    assert ran(up, "import", *arguments, given=exported("api")).exit_code == 2
+    assert invoke(up, "import", *arguments, stdin=exported("api")).exit_code == 2

@@ -70,7 +70,7 @@ def test_psql_s_own_settings_lead_nowhere_else(up: Up):
 
 def test_arguments_and_input_go_to_psql(up: Up):
     assert "psql (PostgreSQL)" in up.command("psql", "--", "--version").stdout
-    assert up.command("psql", "-qAtX", given="select 1;\nselect 2;\n").stdout == "1\n2\n"
+    assert up.command("psql", "-qAtX", stdin="select 1;\nselect 2;\n").stdout == "1\n2\n"
 
 
 def test_the_password_is_no_argument(up: Up):

@@ -178,8 +178,8 @@ def test_another_service_finds_the_bus(up: Up):
 
 
 def test_a_token_of_emailengine_s_moves_in_once(up: Up):
-    first = up.command("tokens", "import", given=VECTOR)
-    again = up.command("tokens", "import", given=VECTOR)
+    first = up.command("tokens", "import", stdin=VECTOR)
+    again = up.command("tokens", "import", stdin=VECTOR)
     assert (first.returncode, again.returncode) == (0, 0)
     assert first.stdout.startswith("added tok_")
     assert "1 existed already" in again.stderr
@@ -193,7 +193,7 @@ def test_a_token_of_emailengine_s_moves_in_once(up: Up):
 def test_an_import_is_all_or_nothing(up: Up, admin: httpx.Client):
     before = admin.get("/v1/tokens").json()["total"]
     for lines in (VECTOR + "\n" + VECTOR[:-10], "", "x" * 5_000_000):
-        refused = up.command("tokens", "import", given=lines)
+        refused = up.command("tokens", "import", stdin=lines)
         assert refused.returncode == 65
         assert "Traceback" not in refused.stderr
     assert admin.get("/v1/tokens").json()["total"] == before
@@ -213,8 +213,8 @@ def test_a_token_is_edited_rotated_and_checked_by_hand(up: Up):
     with up.client(renewed) as client:
         assert client.get("/v1/self").json()["scopes"] == ["metrics"]
         assert client.get("/v1/self").headers["ratelimit-policy"] == '"token";q=100;w=60'
-    assert up.command("tokens", "inspect", given=renewed).returncode == 0
-    assert up.command("tokens", "inspect", given=renewed[:-1]).returncode == 65
+    assert up.command("tokens", "inspect", stdin=renewed).returncode == 0
+    assert up.command("tokens", "inspect", stdin=renewed[:-1]).returncode == 65
     assert "token.rotated" in up.command("tokens", "log", token_id).stdout
 
 

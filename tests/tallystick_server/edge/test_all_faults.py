@@ -9,7 +9,7 @@ import pytest
 
 from tallystick.contracts.tokens import CREATE_TOKEN
 from tallystick.tokens import format as token_format
-from tests.support.api import make
+from tests.support.api import create_token
 from tests.support.dashboard import ready, send, sign_in_at_last
 from tests.support.services import issue
 
@@ -38,7 +38,7 @@ def fields(errors: list[dict[str, str]]) -> list[str]:
 
 async def test_over_http_a_new_token_and_an_edit(admin: httpx.AsyncClient):
     """B14: expires and a field without its name were told, then the rest."""
-    made = await make(admin)
+    made = await create_token(admin)
     for answer in (
         await admin.post("/v1/tokens", json=BODY),
         await admin.patch(f"/v1/tokens/{made['id']}", json=BODY),

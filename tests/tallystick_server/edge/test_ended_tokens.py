@@ -20,7 +20,7 @@ from tallystick.tokens import format as token_format
 from tallystick_server.edge.app import create_app
 from tallystick_server.edge.settings import Settings
 from tallystick_server.metrics.exposition import text
-from tests.support.api import bearer, in_future, make
+from tests.support.api import bearer, create_token, in_future
 from tests.support.services import issue, lifespan
 
 TIMES = {"revoked": 7, "replaced": 5, "disabled": 3}
@@ -41,7 +41,7 @@ async def admin(edge, operator, tokens_service):
 
 async def ended(admin) -> dict[str, dict[str, Any]]:
     """A token that ended in each way."""
-    tokens = {reason: await make(admin) for reason in TIMES}
+    tokens = {reason: await create_token(admin) for reason in TIMES}
     assert (await admin.delete(f"/v1/tokens/{tokens['revoked']['id']}")).status_code == 200
     rotated = await admin.post(f"/v1/tokens/{tokens['replaced']['id']}/rotate", json={"grace": 0})
     assert rotated.status_code == 201
@@ -108,7 +108,7 @@ async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_s
 
 async def test_a_replaced_secret_counts_only_once_its_grace_is_over(admin):
     verifier = verifier_of(admin)
-    made = await make(admin)
+    made = await create_token(admin)
     await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 1})
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 200
     expires = datetime.fromisoformat((await admin.get(f"/v1/tokens/{made['id']}")).json()["expires"])
@@ -121,7 +121,7 @@ async def test_a_replaced_secret_counts_only_once_its_grace_is_over(admin):
 
 async def test_a_token_that_only_expired_is_none_of_them(admin):
     verifier = verifier_of(admin)
-    made = await make(admin, expires=in_future(seconds=0.5))
+    made = await create_token(admin, expires=in_future(seconds=0.5))
     await asyncio.sleep(0.6)
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
     assert verifier.usage.take_results()["invalid_token"] == 1

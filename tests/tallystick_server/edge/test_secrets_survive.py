@@ -15,7 +15,7 @@ from tallystick.contracts.verification import VERIFY
 from tallystick.rpc import server
 from tallystick.tokens import format as token_format
 from tallystick_server.edge.dashboard.sessions import Attempts
-from tests.support.api import bearer, make
+from tests.support.api import bearer, create_token
 from tests.support.dashboard import send, sign_in
 from tests.support.services import issue
 
@@ -43,7 +43,7 @@ def lose(admin, monkeypatch) -> Callable[..., None]:
 
 
 async def test_a_rotation_that_is_not_settled_gives_its_secret(admin, lose):
-    made = await make(admin)
+    made = await create_token(admin)
     lose(SETTLE.subject, sent=False)
     answer = await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 0})
     assert (answer.status_code, answer.json()["settled"]) == (201, False)
@@ -51,7 +51,7 @@ async def test_a_rotation_that_is_not_settled_gives_its_secret(admin, lose):
 
 
 async def test_a_token_that_renews_itself_is_never_left_without_a_secret(admin, lose):
-    made = await make(admin)
+    made = await create_token(admin)
     lose(SETTLE.subject, ROTATE_TOKEN.subject, sent=True)
     answer = await admin.post("/v1/self/rotate", json={"grace": 0}, headers=bearer(made["token"]))
     assert answer.status_code == 201
@@ -105,7 +105,7 @@ async def test_what_was_not_carried_out_is_a_503_once_it_cannot_be_any_more(admi
 
 @pytest.mark.parametrize("subjects", [(SETTLE.subject,), (SETTLE.subject, ROTATE_TOKEN.subject)])
 async def test_the_dashboard_shows_the_secret_and_warns(admin, operator, lose, subjects: tuple[str, ...]):
-    made = await make(admin)
+    made = await create_token(admin)
     value, _ = await issue(operator, "*")
     await sign_in(admin, value)
     lose(*subjects, sent=True)
@@ -117,7 +117,7 @@ async def test_the_dashboard_shows_the_secret_and_warns(admin, operator, lose, s
 
 
 async def test_a_revocation_that_is_not_settled_is_a_503_and_may_be_repeated(admin, lose, monkeypatch):
-    made = await make(admin)
+    made = await create_token(admin)
     lose(SETTLE.subject, sent=False)
     answer = await admin.delete(f"/v1/tokens/{made['id']}")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -12,7 +12,7 @@ from tallystick.contracts.records import NewToken
 from tallystick.contracts.tokens import CREATE_TOKEN, EDIT_TOKEN, CreateToken, EditToken, TokenUpdate
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
-from tests.support.api import bearer, make
+from tests.support.api import bearer, create_token
 from tests.support.services import issue
 
 OPERATOR = Actor(name="test")
@@ -74,7 +74,9 @@ async def test_an_edit_changes_what_it_names_and_nothing_else(admin, operator, s
     for way in (over_http, over_nats):
         for patch, changed in PATCHES:
             with subtests.test(way=way.__name__, patch=patch):
-                made = await make(admin, description="before", restrictions=RESTRICTIONS, metadata=METADATA)
+                made = await create_token(
+                    admin, description="before", restrictions=RESTRICTIONS, metadata=METADATA
+                )
                 before = (await admin.get(f"/v1/tokens/{made['id']}")).json()
                 after = await way(admin, operator, made["id"], patch)
                 after.pop("covered", None)
@@ -96,7 +98,7 @@ INVALID_PATCHES: list[tuple[dict[str, Any], str]] = [
 async def test_the_result_of_a_merge_is_validated(admin, subtests: pytest.Subtests):
     for patch, field in INVALID_PATCHES:
         with subtests.test(patch=patch):
-            made = await make(admin, restrictions=RESTRICTIONS)
+            made = await create_token(admin, restrictions=RESTRICTIONS)
             answer = await admin.patch(f"/v1/tokens/{made['id']}", json=patch)
             assert answer.status_code == 400
             assert [error["field"] for error in answer.json()["errors"]] == [field]
@@ -104,7 +106,7 @@ async def test_the_result_of_a_merge_is_validated(admin, subtests: pytest.Subtes
 
 
 async def test_an_edit_that_changes_nothing_writes_nothing(admin, operator, database):
-    made = await make(admin, description="x", restrictions=RESTRICTIONS, metadata=METADATA)
+    made = await create_token(admin, description="x", restrictions=RESTRICTIONS, metadata=METADATA)
     connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
     counts = (
         "select (select count(*) from audit), (select count(*) from change), (select n from outbox_number)"
@@ -125,7 +127,7 @@ async def test_an_edit_that_changes_nothing_writes_nothing(admin, operator, data
 
 
 async def test_the_audit_holds_each_field_before_and_after(admin, database):
-    made = await make(admin, description="before", scopes=["api"])
+    made = await create_token(admin, description="before", scopes=["api"])
     await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "after", "scopes": ["api:tokens"]})
     connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
     details = await connection.fetchval("select details from audit where action = 'token.updated'")
@@ -160,7 +162,7 @@ async def change_if_match(admin: httpx.AsyncClient, path: str, method: str, tags
 async def test_a_change_that_is_meant_for_another_revision_is_stale(admin, subtests: pytest.Subtests):
     for method in ("PATCH", "rotate", "DELETE"):
         with subtests.test(method=method):
-            made = await make(admin)
+            made = await create_token(admin)
             path = f"/v1/tokens/{made['id']}"
 
             first = (await admin.get(path)).headers["etag"]
@@ -178,7 +180,7 @@ async def test_a_change_that_is_meant_for_another_revision_is_stale(admin, subte
 
 
 async def test_if_match_with_an_asterisk_takes_any_revision(admin):
-    made = await make(admin)
+    made = await create_token(admin)
     answer = await admin.patch(
         f"/v1/tokens/{made['id']}", json={"description": "x"}, headers={"if-match": "*"}
     )
@@ -188,7 +190,7 @@ async def test_if_match_with_an_asterisk_takes_any_revision(admin):
 async def test_who_may_only_delete_may_disable(admin, operator):
     """Those on duty stop a leak, and need no right to give what the token has."""
     duty, _ = await issue(operator, "api:tokens:delete")
-    made = await make(admin, scopes=["*"])
+    made = await create_token(admin, scopes=["*"])
     path = f"/v1/tokens/{made['id']}"
     for body in ({"description": "x"}, {"disabled": False}, {"disabled": True, "description": "x"}):
         answer = await admin.patch(path, json=body, headers=bearer(duty))
@@ -197,7 +199,7 @@ async def test_who_may_only_delete_may_disable(admin, operator):
     answer = await admin.patch(path, json={"disabled": True}, headers=bearer(duty))
     assert (answer.status_code, answer.json()["covered"]) == (200, [made["id"]])
     writer, _ = await issue(operator, "api:tokens:write", "orders")
-    other = await make(admin, scopes=["orders"])
+    other = await create_token(admin, scopes=["orders"])
     answer = await admin.patch(f"/v1/tokens/{other['id']}", json={"disabled": True}, headers=bearer(writer))
     assert (answer.status_code, answer.json()["scope"]) == (403, "api:tokens:delete")
 

@@ -7,19 +7,19 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.support.api import bearer, flush, in_future, make
+from tests.support.api import bearer, create_token, flush, in_future
 
 
 async def test_a_secret_is_shown_once_and_works(admin):
-    made = await make(admin, description="once")
+    made = await create_token(admin, description="once")
     shown = (await admin.get(f"/v1/tokens/{made['id']}")).json()
     assert "token" not in shown
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).json()["id"] == made["id"]
 
 
 async def test_revoked_unknown_disabled_expired_and_not_yet_valid_get_the_same_bytes(admin):
-    revoked, disabled, expired = [await make(admin) for _ in range(3)]
-    later = await make(admin, notBefore=in_future(hours=1))
+    revoked, disabled, expired = [await create_token(admin) for _ in range(3)]
+    later = await create_token(admin, notBefore=in_future(hours=1))
     assert (await admin.delete(f"/v1/tokens/{revoked['id']}")).json()["deleted"]
     assert (await admin.patch(f"/v1/tokens/{disabled['id']}", json={"disabled": True})).json()["disabled"]
     rotated = await admin.post(f"/v1/tokens/{expired['id']}/rotate", json={})
@@ -41,14 +41,14 @@ async def test_revoked_unknown_disabled_expired_and_not_yet_valid_get_the_same_b
 
 
 async def test_revoking_twice_gives_the_same_answer(admin):
-    made = await make(admin)
+    made = await create_token(admin)
     first, second = [await admin.delete(f"/v1/tokens/{made['id']}") for _ in range(2)]
     assert first.status_code == second.status_code == 200
     assert first.json()["deleted"] is second.json()["deleted"] is True
 
 
 async def test_a_rotated_token_lives_on_for_its_grace_and_never_longer_than_it_would_have(admin):
-    made = await make(admin, expires=in_future(seconds=60))
+    made = await create_token(admin, expires=in_future(seconds=60))
     rotated = (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 3600})).json()
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 200
     assert (await admin.get("/v1/self", headers=bearer(rotated["token"]))).status_code == 200
@@ -59,7 +59,7 @@ async def test_a_rotated_token_lives_on_for_its_grace_and_never_longer_than_it_w
 
 
 async def test_a_token_renews_and_revokes_itself(admin):
-    made = await make(admin, scopes=["metrics"])
+    made = await create_token(admin, scopes=["metrics"])
     renewed = await admin.post("/v1/self/rotate", headers=bearer(made["token"]), json={})
     assert renewed.status_code == 201
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
@@ -83,7 +83,7 @@ async def test_the_same_idempotency_key_makes_one_token_and_says_so(admin):
 
 
 async def test_a_token_never_gives_what_it_does_not_have(admin):
-    maker = await make(admin, scopes=["api", "metrics"], expires=in_future(hours=1))
+    maker = await create_token(admin, scopes=["api", "metrics"], expires=in_future(hours=1))
     headers = bearer(maker["token"])
     too_much = [
         {"scopes": ["*"], "expires": in_future(minutes=5)},
@@ -99,8 +99,8 @@ async def test_a_token_never_gives_what_it_does_not_have(admin):
 
 
 async def test_a_lesser_token_can_neither_widen_nor_rotate_a_greater_one(admin):
-    greater = await make(admin, scopes=["*"])
-    lesser = await make(admin, scopes=["api"])
+    greater = await create_token(admin, scopes=["*"])
+    lesser = await create_token(admin, scopes=["api"])
     headers = bearer(lesser["token"])
     for attempt in (
         admin.patch(f"/v1/tokens/{lesser['id']}", json={"scopes": ["*"]}, headers=headers),
@@ -113,7 +113,7 @@ async def test_a_lesser_token_can_neither_widen_nor_rotate_a_greater_one(admin):
 async def test_an_account_bound_token_works_for_that_account_only(admin):
     for account in ("alice", "bob"):
         assert (await admin.post("/v1/account", json={"account": account})).status_code == 200
-    made = await make(admin, account="alice", scopes=["api:tokens", "api:accounts"])
+    made = await create_token(admin, account="alice", scopes=["api:tokens", "api:accounts"])
     headers = bearer(made["token"])
     expected = {
         "/v1/account/alice": 200,
@@ -136,18 +136,18 @@ async def test_an_account_bound_token_works_for_that_account_only(admin):
 
 async def test_deleting_an_account_ends_its_tokens(admin):
     await admin.post("/v1/account", json={"account": "carol"})
-    made = await make(admin, account="carol")
+    made = await create_token(admin, account="carol")
     assert (await admin.delete("/v1/account/carol")).json()["tokens"] == 1
     assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
     assert (await admin.delete("/v1/account/carol")).status_code == 404
 
 
 async def test_addresses_and_referrers_are_judged_in_order(admin):
-    elsewhere = await make(admin, restrictions={"addresses": ["10.0.0.0/8"]})
+    elsewhere = await create_token(admin, restrictions={"addresses": ["10.0.0.0/8"]})
     refused = await admin.get("/v1/tokens", headers=bearer(elsewhere["token"]))
     assert (refused.status_code, refused.json()["code"]) == (403, "address_not_allowed")
     assert refused.json()["address"] == "127.0.0.1"
-    here = await make(
+    here = await create_token(
         admin, restrictions={"addresses": ["::ffff:127.0.0.0/104"], "referrers": ["https://good.example/*"]}
     )
     for referrer, status in (
@@ -165,7 +165,7 @@ PAGE = "https://good.example/"
 
 
 async def test_a_referrer_above_two_kilobytes_is_rejected(admin):
-    made = await make(admin, restrictions={"referrers": [f"{PAGE}*"]})
+    made = await create_token(admin, restrictions={"referrers": [f"{PAGE}*"]})
     for length, status in ((2048, 200), (2049, 403), (6000, 403)):
         headers = bearer(made["token"]) | {"referer": PAGE + "a" * (length - len(PAGE))}
         answer = await admin.get("/v1/tokens", headers=headers)
@@ -185,7 +185,7 @@ async def test_new_and_edited_referrers_are_bounded(admin, subtests: pytest.Subt
     for referrers, field in BOUNDED_REFERRERS:
         with subtests.test(count=len(referrers), last=referrers[-1]):
             wanted = {"restrictions": {"referrers": referrers}}
-            made = await make(admin)
+            made = await create_token(admin)
             for answer in (
                 await admin.post("/v1/tokens", json={"scopes": ["api"], **wanted}),
                 await admin.patch(f"/v1/tokens/{made['id']}", json=wanted),
@@ -198,7 +198,7 @@ async def test_new_and_edited_referrers_are_bounded(admin, subtests: pytest.Subt
 
 
 async def test_referrers_stored_under_wider_limits_stay_valid(admin, database):
-    made = await make(admin)
+    made = await create_token(admin)
     wide = [*(f"https://{number}.example/" for number in range(255)), PAGE + "*a" * 9]
     connection = await asyncpg.connect(database.owner)
     await connection.execute(
@@ -229,7 +229,7 @@ async def test_referrers_stored_under_wider_limits_stay_valid(admin, database):
 
 
 async def test_a_rate_limit_is_exact_and_says_when_to_come_again(admin):
-    made = await make(admin, restrictions={"rateLimit": {"maxRequests": 3, "timeWindow": 86400}})
+    made = await create_token(admin, restrictions={"rateLimit": {"maxRequests": 3, "timeWindow": 86400}})
     answers = [await admin.get("/v1/tokens", headers=bearer(made["token"])) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert answers[0].headers["ratelimit-policy"] == '"token";q=3;w=86400'
@@ -239,7 +239,7 @@ async def test_a_rate_limit_is_exact_and_says_when_to_come_again(admin):
 
 
 async def test_a_rotated_token_shares_its_limit_with_its_successor(admin):
-    made = await make(admin, restrictions={"rateLimit": {"maxRequests": 2, "timeWindow": 86400}})
+    made = await create_token(admin, restrictions={"rateLimit": {"maxRequests": 2, "timeWindow": 86400}})
     new = (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 60})).json()
     statuses = [
         (await admin.get("/v1/tokens", headers=bearer(value))).status_code
@@ -249,7 +249,7 @@ async def test_a_rotated_token_shares_its_limit_with_its_successor(admin):
 
 
 async def test_the_log_shows_changes_and_refusals(admin):
-    made = await make(admin)
+    made = await create_token(admin)
     await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "new", "disabled": True})
     await admin.get("/v1/tokens", headers=bearer(made["token"]))
     async with asyncio.timeout(30):
@@ -266,7 +266,7 @@ async def test_the_log_shows_changes_and_refusals(admin):
 
 
 async def test_last_use_is_noted(admin):
-    made = await make(admin)
+    made = await create_token(admin)
     await admin.get("/v1/tokens", headers=bearer(made["token"]))
     async with asyncio.timeout(30):
         # The edge's own report may be under way.
@@ -350,7 +350,7 @@ async def test_what_is_nested_too_deeply_is_400_at_any_depth(admin, subtests: py
 
 
 async def test_no_error_repeats_a_token(admin):
-    token = (await make(admin))["token"]
+    token = (await create_token(admin))["token"]
     answer = await admin.get("/v1/tokens", params={"state": token})
     assert answer.status_code == 400
     assert token not in answer.text
@@ -358,7 +358,9 @@ async def test_no_error_repeats_a_token(admin):
 
 
 async def test_windows_of_different_lengths_in_one_family_count_apart(admin):
-    made = await make(admin, scopes=["api"], restrictions={"rateLimit": {"maxRequests": 5, "timeWindow": 1}})
+    made = await create_token(
+        admin, scopes=["api"], restrictions={"rateLimit": {"maxRequests": 5, "timeWindow": 1}}
+    )
     new = (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 3600})).json()
     limit = {"restrictions": {"rateLimit": {"maxRequests": 5, "timeWindow": 86_400}}}
     assert (await admin.patch(f"/v1/tokens/{new['id']}", json=limit)).status_code == 200
@@ -377,8 +379,8 @@ async def test_windows_of_different_lengths_in_one_family_count_apart(admin):
 
 
 async def test_who_may_not_give_what_a_token_has_may_not_edit_it(admin):
-    editor = await make(admin, scopes=["api:tokens:write"])
-    victim = await make(admin, scopes=["*"])
+    editor = await create_token(admin, scopes=["api:tokens:write"])
+    victim = await create_token(admin, scopes=["*"])
     for change, code in (
         ({"description": "x"}, "exceeds_authority"),
         ({"scopes": ["api:tokens:write"]}, "exceeds_authority"),
@@ -390,7 +392,7 @@ async def test_who_may_not_give_what_a_token_has_may_not_edit_it(admin):
 
 
 async def test_revoking_a_token_revokes_what_it_replaced(admin):
-    first = await make(admin, scopes=["api"])
+    first = await create_token(admin, scopes=["api"])
     second = (await admin.post(f"/v1/tokens/{first['id']}/rotate", json={"grace": 3600})).json()
     third = (await admin.post(f"/v1/tokens/{second['id']}/rotate", json={"grace": 3600})).json()
 
@@ -419,14 +421,14 @@ async def test_ids_that_are_none_are_404(admin):
 
 
 async def test_introspection_and_revocation_follow_their_standards(admin):
-    made = await make(admin, scopes=["orders:read"], expires=in_future(hours=1))
+    made = await create_token(admin, scopes=["orders:read"], expires=in_future(hours=1))
     asked = await admin.post("/oauth2/introspect", data={"token": made["token"]})
     assert asked.json()["active"] is True
     assert asked.json()["scope"] == "orders:read"
     assert asked.json()["token_type"] == "Bearer"
     lesser = bearer(made["token"])
     assert (await admin.post("/oauth2/introspect", data={"token": "x"}, headers=lesser)).status_code == 403
-    other = await make(admin)
+    other = await create_token(admin)
     assert (
         await admin.post("/oauth2/revoke", data={"token": other["token"]}, headers=lesser)
     ).status_code == 403
@@ -439,7 +441,7 @@ async def test_introspection_and_revocation_follow_their_standards(admin):
 
 async def test_forward_auth_says_who_it_is_or_why_not(admin):
     await admin.post("/v1/account", json={"account": "alice"})
-    made = await make(admin, scopes=["orders"], account="alice")
+    made = await create_token(admin, scopes=["orders"], account="alice")
     headers = bearer(made["token"])
     allowed = await admin.get("/auth?scope=orders:read&account=alice", headers=headers)
     assert allowed.status_code == 200
@@ -474,12 +476,14 @@ async def test_options_and_405_name_every_method_a_path_offers(admin):
 
 async def test_the_list_shows_one_state_at_a_time(admin, operator, database):
     await admin.post("/v1/account", json={"account": "carol"})
-    made = {name: await make(admin, description=name, account="carol") for name in ("active", "disabled")}
-    made["expiring"] = await make(admin, account="carol", expires=in_future(days=1))
-    made["expired"] = await make(admin, account="carol", expires=in_future(hours=1))
-    made["not_yet_valid"] = await make(admin, account="carol", notBefore=in_future(hours=1))
-    made["rotated"] = await make(admin, account="carol")
-    made["revoked"] = await make(admin, account="carol")
+    made = {
+        name: await create_token(admin, description=name, account="carol") for name in ("active", "disabled")
+    }
+    made["expiring"] = await create_token(admin, account="carol", expires=in_future(days=1))
+    made["expired"] = await create_token(admin, account="carol", expires=in_future(hours=1))
+    made["not_yet_valid"] = await create_token(admin, account="carol", notBefore=in_future(hours=1))
+    made["rotated"] = await create_token(admin, account="carol")
+    made["revoked"] = await create_token(admin, account="carol")
     await admin.patch(f"/v1/tokens/{made['disabled']['id']}", json={"disabled": True})
     renewed = await admin.post(f"/v1/tokens/{made['rotated']['id']}/rotate", json={"grace": 60})
     await admin.delete(f"/v1/tokens/{made['revoked']['id']}")
@@ -512,8 +516,8 @@ async def test_the_list_shows_one_state_at_a_time(admin, operator, database):
 async def test_all_tokens_of_an_account_are_revoked_at_once(admin):
     for account in ("alice", "bob"):
         await admin.post("/v1/account", json={"account": account})
-    alices = [await make(admin, account="alice") for _ in range(3)]
-    bobs = await make(admin, account="bob")
+    alices = [await create_token(admin, account="alice") for _ in range(3)]
+    bobs = await create_token(admin, account="bob")
     outsider = await admin.delete("/v1/tokens/account/alice", headers=bearer(bobs["token"]))
     assert (outsider.status_code, outsider.json()["code"]) == (403, "account_mismatch")
     revoked = (await admin.delete("/v1/tokens/account/alice")).json()
@@ -527,7 +531,7 @@ async def test_all_tokens_of_an_account_are_revoked_at_once(admin):
 
 
 async def test_a_hint_at_the_token_s_type_is_taken(admin):
-    made = await make(admin)
+    made = await create_token(admin)
     for hint in ("access_token", "refresh_token", "other", ""):
         form = {"token": made["token"], "token_type_hint": hint}
         assert (await admin.post("/oauth2/introspect", data=form)).json()["active"] is True
@@ -539,7 +543,7 @@ async def test_a_hint_at_the_token_s_type_is_taken(admin):
 
 
 async def test_a_proxy_s_client_may_bring_its_token_in_the_query(admin):
-    made, other = await make(admin, scopes=["orders"]), await make(admin, scopes=["invoices"])
+    made, other = await create_token(admin, scopes=["orders"]), await create_token(admin, scopes=["invoices"])
     del admin.headers["authorization"]
     uri = f"/page?access_token={made['token']}"
     expected = [
@@ -573,13 +577,13 @@ async def test_an_account_s_name_is_a_name_whatever_it_spells(admin, subtests: p
         with subtests.test(name=name):
             for account in ("alice", name):
                 await admin.post("/v1/account", json={"account": account})
-            await make(admin, account="alice")
-            made = await make(admin, account=name)
+            await create_token(admin, account="alice")
+            made = await create_token(admin, account=name)
             for query in (f"account={name}", f"account={name}&query={name}", f"account={name}&state=active"):
                 listed = await admin.get(f"/v1/tokens?{query}", headers=bearer(made["token"]))
                 assert {token["account"] for token in listed.json()["tokens"]} <= {name}, query
             listed = await admin.get(f"/v1/tokens?query={name}-nobody")
             assert listed.json()["total"] == 0
-            made = await make(admin, scopes=["orders"], account=name)
+            made = await create_token(admin, scopes=["orders"], account=name)
             allowed = await admin.get(f"/auth?scope=orders&account={name}", headers=bearer(made["token"]))
             assert (allowed.status_code, allowed.headers["x-token-account"]) == (200, name)

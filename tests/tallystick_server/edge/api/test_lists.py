@@ -18,7 +18,7 @@ from tallystick.contracts.accounts import LIST_ACCOUNTS
 from tallystick.contracts.operation import Actor
 from tallystick.contracts.tokens import GET_TOKEN, LIST_TOKENS, TokenPage
 from tallystick.rpc.call import call
-from tests.support.api import bearer, make
+from tests.support.api import bearer, create_token
 from tests.support.services import issue
 
 OPERATOR = Actor(name="test")
@@ -59,7 +59,7 @@ async def insert(connection: asyncpg.Connection, count: int, **columns: str) -> 
 
 async def test_a_list_that_is_revoked_while_it_is_paged_leaves_none(admin):
     """C10: of 45 tokens 20 were left, since the second page began where 20 had gone."""
-    root = await make(admin, scopes=["*"])
+    root = await create_token(admin, scopes=["*"])
     headers = bearer(root["token"])
     for _ in range(45):
         assert (await admin.post("/v1/tokens", json={"scopes": ["api"]}, headers=headers)).status_code == 201
@@ -341,8 +341,8 @@ async def test_a_page_holds_twenty_unless_it_is_told_otherwise_on_every_way(admi
 
 async def test_a_revoked_token_is_shown_with_when_and_by_whom_and_cannot_be_changed(admin, operator):
     """B4: it was 404, while the list and its log showed it."""
-    editor = await make(admin, scopes=["api:tokens"])
-    made = await make(admin, description="gone")
+    editor = await create_token(admin, scopes=["api:tokens"])
+    made = await create_token(admin, description="gone")
     assert (
         await admin.delete(f"/v1/tokens/{made['id']}", headers=bearer(editor["token"]))
     ).status_code == 200
@@ -363,9 +363,9 @@ async def test_a_revoked_token_is_shown_with_when_and_by_whom_and_cannot_be_chan
 async def test_who_may_not_see_a_token_sees_no_revoked_one_either(admin):
     for name in ("alice", "bob"):
         await admin.post("/v1/account", json={"account": name})
-    of_bob = await make(admin, account="bob")
-    reader = await make(admin, scopes=["api:tokens:read"], account="alice")
-    stranger = await make(admin, scopes=["orders"])
+    of_bob = await create_token(admin, account="bob")
+    reader = await create_token(admin, scopes=["api:tokens:read"], account="alice")
+    stranger = await create_token(admin, scopes=["orders"])
     for _ in range(2):
         for caller, code in ((reader, "account_mismatch"), (stranger, "insufficient_scope")):
             answer = await admin.get(f"/v1/tokens/{of_bob['id']}", headers=bearer(caller["token"]))
@@ -374,7 +374,7 @@ async def test_who_may_not_see_a_token_sees_no_revoked_one_either(admin):
 
 
 async def test_a_log_goes_on_from_a_cursor(admin, connection):
-    made = await make(admin)
+    made = await create_token(admin)
     await connection.execute(
         "insert into audit (token, action, actor, details) select $1, 'token.updated', 'x' || n, '{\"n\": 1}'"
         " from generate_series(1, 250) as n",
@@ -394,7 +394,7 @@ async def test_a_log_goes_on_from_a_cursor(admin, connection):
 
 
 async def test_a_log_of_large_changes_is_cut_where_a_message_ends(admin):
-    made = await make(admin)
+    made = await create_token(admin)
     for number in range(70):
         metadata = {"text": str(number % 10) * 7000}
         assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"metadata": metadata})).status_code == 200

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tallystick_server.edge.api.bounds import MAX_BYTES
-from tests.support.api import bearer, make
+from tests.support.api import bearer, create_token
 
 Schema = dict[str, Any]
 FORM = "application/x-www-form-urlencoded"
@@ -154,7 +154,7 @@ def with_value(body: Body, case: Case) -> dict[str, Any]:
 async def send(client: httpx.AsyncClient, body: Body, content: dict[str, Any]) -> httpx.Response:
     path, headers = body.path, {}
     if "{token_id}" in path or path.startswith("/v1/self"):
-        made = await make(client, restrictions={"rateLimit": {"maxRequests": 999, "timeWindow": 999}})
+        made = await create_token(client, restrictions={"rateLimit": {"maxRequests": 999, "timeWindow": 999}})
         path = path.replace("{token_id}", made["id"])
         headers = bearer(made["token"]) if path.startswith("/v1/self") else {}
     # An empty form would be no form.

@@ -19,7 +19,7 @@ from tallystick.contracts.tokens import EDIT_TOKEN, REVOKE_TOKEN, EditToken, Rev
 from tallystick.contracts.verification import Verdict
 from tallystick.rpc.call import call
 from tallystick.tokens import format as token_format
-from tests.support.api import bearer, flush, make
+from tests.support.api import bearer, create_token, flush
 from tests.support.dashboard import browser, sign_in_at_last
 from tests.support.services import issue
 
@@ -70,7 +70,7 @@ async def test_it_is_not_carried_out_with_a_token_that_has_ended(admin, operator
     for end, status in ((revoke, 401), (narrow, 403)):
         for name in ("create", "edit", "rotate", "introspect", "revoke", "account"):
             with subtests.test(name=name, status=status):
-                target = await make(admin, scopes=["orders"])
+                target = await create_token(admin, scopes=["orders"])
                 method, path, body, headers = requests(target)[name]
                 value, token = await issue(operator, "api", "introspect", "orders")
                 answer = await admin.request(
@@ -140,7 +140,7 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
     for end in ends:
         for page in ("edit", "disable", "revoke", "rotate", "new"):
             with subtests.test(page=page, end=end.__name__):
-                target = await make(admin, scopes=["orders"])
+                target = await create_token(admin, scopes=["orders"])
                 value, token = await issue(operator, "admin", "api", "orders")
                 admin.cookies.clear()
                 await sign_in_at_last(admin, value)
@@ -172,7 +172,7 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
 
 async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator, monkeypatch):
     """The tokens service judges the session in the transaction, whatever the edge believes."""
-    target = await make(admin, scopes=["orders"])
+    target = await create_token(admin, scopes=["orders"])
     client = admin._transport.app._app.state.client
     session = "5" * 64
     value, _ = await issue(operator, "admin", "api")
