@@ -57,7 +57,7 @@ class Verifier:
             await self.usage.flush(transport)
 
     def cached(self, token: bytes) -> CachedToken | None:
-        """The token that a value stands for, without asking: None if the cache does not hold it as valid."""
+        """The token with this value, from the cache only: None if it is not cached as valid."""
         length = len(token)
         if length == OUR_LENGTH:
             key = sha256(token).digest()
@@ -70,7 +70,7 @@ class Verifier:
         return self.cache.get(key, self.clock())
 
     async def authenticate(self, value: str) -> CachedToken:
-        """The valid token that a value stands for.
+        """Looks up the valid token with this value.
 
         Raises:
             AuthError: the value is not a valid token; ``invalid_token``.

@@ -85,7 +85,7 @@ def run(lines: Sequence[tuple[int, str]], scopes: Sequence[str], *, apply: bool)
         findings = with_client(work)
     except _Stopped as stopped:
         code = EX_UNAVAILABLE if stopped.failure.code in {"unavailable", "overloaded"} else EX_DATAERR
-        fail(f"{stopped}; the same command goes on from here", code)
+        fail(f"{stopped}; run the same command again to continue from here", code)
     wide = sum(finding.is_wide for finding in findings)
     if apply:
         click.echo(f"{wide} tokens were changed", err=True)

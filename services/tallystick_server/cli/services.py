@@ -18,7 +18,7 @@ from tallystick_server.runtime.nats_permissions import USERS, inbox_prefix
 FOR_OTHERS = ("operator", "events-operator", "service")
 """The users that are not for one of Tallystick's own services."""
 RELOAD_S = 10.0
-"""How long a running NATS may take until it knows a user that was added."""
+"""Maximum time until a running NATS accepts a user that was added."""
 
 
 @click.group()

@@ -158,7 +158,7 @@ def _retire(loop: asyncio.AbstractEventLoop, port: int) -> None:
     for file in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             if file.is_socket() and _listens(int(file.name), port):
-                # granian goes on accepting from this descriptor, which is now a socket without connections.
+                # granian continues to accept from this descriptor, which is now a socket without connections.
                 os.dup2(idle.fileno(), int(file.name))
     loop.call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGINT)
 

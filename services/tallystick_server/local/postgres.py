@@ -193,12 +193,12 @@ def _forget_dead(data: Path, socket: Path, port: int) -> None:
     """Neutralize the lock files of a server that is gone. PostgreSQL takes it for running if its process id is in use
     again, even by another program or a zombie.
 
-    No server of ours runs on this folder: this process holds the folder's lock. If one did, the new server would still
+    No other server of Tallystick runs on this folder: this process holds the folder's lock. If one did, the new server would still
     not start, since it finds the shared memory that the rest of the file names.
     """
     (socket / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     lock = data / "postmaster.pid"
     with suppress(FileNotFoundError):
-        # PostgreSQL knows that the process id of its parent is not a server's.
+        # PostgreSQL ignores a lock file with the process id of its parent.
         _, newline, rest = lock.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")
         lock.write_text(f"{os.getpid()}{newline}{rest}", encoding="utf-8", errors="surrogateescape")

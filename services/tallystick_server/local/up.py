@@ -182,7 +182,7 @@ async def _in_time() -> AsyncIterator[None]:
 
 
 async def _answers(place: Place, *, https: bool) -> bool:
-    """Whether the edge says that it is ready."""
+    """Whether the edge reports that it is ready."""
     tls = None
     if https:
         # No secret is sent, and the certificate may be for other names or be replaced at this moment.

@@ -1,4 +1,4 @@
-"""Connects the metrics service and serves until it is told to stop."""
+"""Connects the metrics service and serves until a stop is requested."""
 
 import logging
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""Reads a message's docstring, so that what the code says of it is what the documentation says."""
+"""Reads the docstrings of messages, from which the reference documentation is generated."""
 
 import re
 from collections.abc import Iterable

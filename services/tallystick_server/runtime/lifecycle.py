@@ -1,4 +1,4 @@
-"""How a service starts, says that it is ready, and stops; and the exit codes that tell why it did not."""
+"""How a service starts, reports that it is ready, and stops; and the exit codes of a failed start."""
 
 import asyncio
 import ctypes
@@ -50,7 +50,7 @@ async def run(service: Callable[[Shutdown], Awaitable[None]], *, grace_s: float 
     """Runs one service until SIGTERM or SIGINT and returns the exit code.
 
     Args:
-        service: connects, serves until it is told to stop, closes what it opened.
+        service: connects, serves until a stop is requested, closes its connections.
         grace_s: how long it may take to finish what it has in hand, in seconds.
     """
     stop = Shutdown()

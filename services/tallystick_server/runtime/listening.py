@@ -12,7 +12,7 @@ class Place(NamedTuple):
 
     Args:
         host: as it was given, for people.
-        address: the IP address it stands for, with its zone.
+        address: the IP address, with its zone.
         port: TCP.
         family: of the address.
     """
@@ -55,10 +55,10 @@ class Place(NamedTuple):
 
 
 def resolve(host: str, port: int) -> Place:
-    """The address that a host stands for; of a name with several, an IPv4 one.
+    """Resolves a host to an address; if it has several, to an IPv4 one.
 
     Raises:
-        Unavailable: it stands for none.
+        Unavailable: the host has no address.
     """
     try:
         entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

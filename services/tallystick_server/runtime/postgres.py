@@ -50,7 +50,7 @@ _WORTH_WAITING: tuple[type[Exception], ...] = (
 
 @asynccontextmanager
 async def pool(url: str, *, schema: str, wait_s: float, size: int = 8) -> AsyncIterator[Pool]:
-    """A pool that closes with the block. Waits for the server and says so.
+    """A pool that closes with the block. Waits for the server, and logs that it does.
 
     Raises:
         Unavailable: PostgreSQL accepted no connection within ``wait_s``.
@@ -110,8 +110,8 @@ async def patiently(work: Callable[[], Awaitable[T]], *, wait_s: float) -> T:
 
 
 async def _reset(connection: Connection) -> None:
-    """Before a connection goes back to the pool. asyncpg's own way is a round trip after each query, to undo what
-    nobody here does: change the session's settings.
+    """Before a connection goes back to the pool. asyncpg's default is a round trip after each query, to undo changes
+    of the session's settings, which these services never make.
     """
     if connection.is_in_transaction():
         await connection.reset()

@@ -32,7 +32,7 @@ class Authority:
     """What one request may do.
 
     Args:
-        actor: who asks, as the edge or the operator says.
+        actor: who makes the request, as the edge or the operator reports.
         holder: the token of the actor's credential; None for an operator, who may do everything.
 
     Raises:
@@ -112,7 +112,7 @@ class Authority:
             raise Rejected(Failure(code="insufficient_scope", scope=WRITE))
 
     def require_not_replaced(self, changed: Iterable[StoredToken]) -> None:
-        """Checks that a token in its grace period leaves its chain alone: somebody who found an old secret must not lock out
+        """Checks that a token in its grace period leaves its chain alone: an attacker with an old secret must not lock out
         the owner of the new one.
 
         Args:

@@ -162,7 +162,7 @@ def coverage(
         return chain[:place]
     if not of_itself:
         return chain
-    # What it rotated to by itself, and so on: a successor that somebody else made is theirs.
+    # Only successors from its own rotations: a successor that another actor created belongs to that actor.
     end = place
     while end + 1 < len(chain) and chain[end].rotated_by == chain[end].token.id:
         end += 1

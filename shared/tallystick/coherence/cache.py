@@ -44,7 +44,7 @@ class CachedToken:
 
 
 class NegativeEntry(NamedTuple):
-    """An invalid token, until `ends`. If the token exists, `refused` says which it is and why it is invalid."""
+    """An invalid token, until `ends`. If the token exists, `refused` has its id and the reason."""
 
     refused: RejectedToken | None
     ends: float

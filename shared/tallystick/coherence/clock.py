@@ -8,4 +8,4 @@ Clock = Callable[[], float]
 """The current time in seconds; it is never set back."""
 
 boot_time: Clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-"""Seconds on a clock that goes on counting while the machine is suspended."""
+"""Seconds on a monotonic clock that continues while the machine is suspended."""

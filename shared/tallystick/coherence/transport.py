@@ -25,7 +25,7 @@ class Transport(Protocol):
         """Sends a request once. A reply that does not come in time is a `Failure`, never an exception."""
 
     async def call_hedged(self, operation: Operation[Q, R], request: Q) -> R | Failure:
-        """The same, sent again until somebody answers: for requests that may be carried out twice."""
+        """The same, sent again until a replica answers: only for idempotent requests."""
 
     async def publish(self, subject: str, message: msgspec.Struct) -> None:
         """Sends a message if it can be sent now, and drops it otherwise."""

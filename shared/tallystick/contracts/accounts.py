@@ -54,7 +54,7 @@ class GetAccountLog(AdministrativeRequest, frozen=True, omit_defaults=True):
 
     Args:
         account: the account.
-        after: only older entries: the ``next`` of the answer before.
+        after: only older entries: the ``next`` of the previous page.
     """
 
     account: str

@@ -27,7 +27,7 @@ class Change(Message, frozen=True):
 
 
 class RejectedAttempt(Message, frozen=True):
-    """A change that somebody was not authorized to make.
+    """A change that its actor was not authorized to make.
 
     Args:
         time: when.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 MAX_DEPTH = 64
-"""How many lists and objects may stand within one another: whatever walks through them has a stack of its own to mind."""
+"""Maximum nesting depth of lists and objects: code that walks through them recursively has a limited stack."""
 SHORTEST_TOKEN = 16
 """Characters of the shortest value that may be a token."""
 _QUOTED = re.compile(r"(Invalid enum value) '.*'", re.DOTALL)
@@ -32,7 +32,7 @@ def _parts(value: object) -> list[object]:
 
 
 def without_input(message: str) -> str:
-    """What msgspec says of input that does not fit, without what the input held; an enum's value is the one it quotes."""
+    """A message of msgspec about invalid input, without the input: msgspec quotes the value of an enum."""
     return _QUOTED.sub(r"\1", message)
 
 

@@ -26,6 +26,6 @@ class Ack(Message, frozen=True):
 
 
 Cursor = Annotated[str, Meta(max_length=1024)]
-"""Where a list goes on: the ``next`` of the answer before. Opaque; it fits only a request with the same filters."""
+"""The cursor of a page: the ``next`` of the previous page. Opaque; valid only with the same filters."""
 MAX_PAGE = 1_000_000
 MAX_PAGE_SIZE = 1_000

@@ -23,7 +23,7 @@ class Operation(Generic[Q, R]):
         timeout_s: the caller's limit, in seconds.
         max_bytes: what a request may hold; NATS itself takes a megabyte.
         mutates: a request that changes something carries a deadline and is dropped when it comes too late.
-        settles: the reply says that it is committed; it is true at every edge once `SETTLE` says so.
+        settles: a reply means that the change is committed; it has propagated to every edge once `SETTLE` confirms it.
             `tallystick.coherence.propagation` asks both.
     """
 

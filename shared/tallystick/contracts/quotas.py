@@ -87,7 +87,7 @@ class ReturnedQuota(Message, frozen=True):
 
 
 class RecallQuota(Message, frozen=True):
-    """A notice that a window is handed out in full. Every edge gives back its unspent quota of the window, and from then
+    """A notice that a window is handed out in full. Every edge returns its unspent quota of the window, and from then
     on takes only what requests wait for.
 
     Args:

@@ -98,7 +98,7 @@ class GetLog(AdministrativeRequest, frozen=True, omit_defaults=True):
     """Names a token by its public id, or by its key where all one has is EmailEngine's id: see `RevokeToken`.
 
     Args:
-        after: only older entries: the ``next`` of the answer before.
+        after: only older entries: the ``next`` of the previous page.
     """
 
     id: str | None = None
@@ -246,7 +246,7 @@ class Revoked(Message, frozen=True):
     Args:
         deleted: whether the tokens are revoked; not by a dry run.
         covered: the ids of the revoked tokens of the chain, oldest first.
-        descendants: the ids of the descendants that were revoked with it, where that was asked for; at most
+        descendants: the ids of the descendants that were revoked with it, if the request asks for them; at most
             MAX_DESCENDANTS_LISTED of them.
         living_descendants: how many tokens created with the covered ones, directly or not, are neither revoked nor
             expired.

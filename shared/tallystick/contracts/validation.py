@@ -60,7 +60,7 @@ def with_others(faults: Sequence[FieldError], others: Iterable[FieldError]) -> l
 
 
 def bounded(faults: list[FieldError]) -> list[FieldError]:
-    """The first faults; the last one says that there are more."""
+    """The first faults; if there are more, the last one says so."""
     if len(faults) <= MAX_ERRORS:
         return faults
     return [

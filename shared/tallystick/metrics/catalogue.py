@@ -75,9 +75,11 @@ THREADS_LOST = Counter(
     "tallystick_threads_lost_total",
     "Threads that stopped without reporting it: crashed, killed, or silent for too long",
 )
-UNMATCHED_STOPS = Counter("tallystick_thread_unmatched_stops_total", "Stops of threads nobody saw starting")
+UNMATCHED_STOPS = Counter("tallystick_thread_unmatched_stops_total", "Stops of threads without a start")
 DUPLICATES = Counter("tallystick_event_duplicates_total", "Events delivered again and not counted again")
-GAPS = Counter("tallystick_event_gaps_total", "Events that their sources numbered and nobody received")
+GAPS = Counter(
+    "tallystick_event_gaps_total", "Events that their sources numbered and that never reached the stream"
+)
 EVENTS_DROPPED = Counter(
     "tallystick_events_dropped_total", "Events a full buffer dropped while NATS was away"
 )

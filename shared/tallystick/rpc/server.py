@@ -50,7 +50,7 @@ _KINDS = {
     "unavailable": "failed",
     "internal": "failed",
 }
-"""What an error is counted as; any other is an answer that the caller has to accept: ``rejected``."""
+"""The statistic of each failure code; any other code counts as ``rejected``."""
 Handler = Callable[[Any], Awaitable[msgspec.Struct]]
 Handlers = Mapping[Operation[Any, Any], Handler]
 Inquire = Callable[[Operation[Any, Any], Any], Awaitable[Sequence[FieldError]]]
@@ -307,7 +307,7 @@ def _is_from_jetstream(message: Msg) -> bool:
     permission for this operation could have caused it: a stored event must not become a request.
     """
     return message.reply.startswith("$JS.") or any(
-        # The server itself tells a service in another account who asks.
+        # The NATS server adds this header for a service in another account.
         name.lower().startswith("nats-") and name.lower() != "nats-request-info"
         for name in message.headers or ()
     )

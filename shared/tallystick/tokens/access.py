@@ -58,7 +58,7 @@ def address_allowed(allowed: tuple[str, ...], client: str | None) -> bool:
 def referrer_allowed(allowed: tuple[str, ...], referrer: str | None) -> bool:
     """Whether one of the patterns matches.
 
-    ``*`` stands for anything within the scheme, the host or the path; nothing is looked for in the query, so
+    ``*`` matches anything within the scheme, the host or the path; the query is never matched, so
     ``https://evil.example/?https://good.example/`` is evil.example's. A pattern without ``://`` is for any scheme,
     one without a path for the origin alone, and a lone ``*`` for any page. A referrer over `MAX_REFERRER_BYTES`
     matches nothing.

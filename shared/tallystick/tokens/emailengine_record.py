@@ -25,7 +25,7 @@ Permission = tuple[str, str]
 """An action on a group of routes."""
 
 SCOPES = frozenset({"*", "api", "metrics", "smtp", "imap-proxy", "mcp", "mcp-manage"})
-"""The scopes that EmailEngine knows. Any other allows nothing there, and may allow something here."""
+"""EmailEngine's scopes. Any other scope allows nothing there, and might allow something here."""
 
 ACTIONS = ("read", "write", "send", "destructive")
 GRANTABLE_GROUPS = (

@@ -59,7 +59,7 @@ class ExtractedCredential(NamedTuple):
 
 
 def session_digest(secret: str) -> str:
-    """The SHA-256 digest of the secret of a session or a login link, by which the tokens service knows it."""
+    """The SHA-256 digest of the secret of a session or a login link, by which the tokens service stores it."""
     return sha256(secret.encode()).hexdigest()
 
 
@@ -93,7 +93,7 @@ def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
     """The token in the query string of the original request in forward-auth, which ``X-Forwarded-Uri`` (Traefik, Caddy)
     or ``X-Original-URI`` (nginx) contains.
 
-    Whoever sends such a header has the token, so the proxy need not be trusted. Headers with different tokens are
+    A client that sends such a header has the token, so the proxy need not be trusted. Headers with different tokens are
     ambiguous.
     """
     uris = [value for name, value in headers if name in (b"x-forwarded-uri", b"x-original-uri")]

@@ -11,7 +11,7 @@ class AccountIn(Enum):
     QUERY = "query"
     BODY = "body"
     TOKEN = "token"  # noqa: S105  # a place
-    """The request names a token; the tokens service knows its account."""
+    """The request names a token; the tokens service checks its account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """How every operation of clients and operators runs: in a transaction, for the actor it comes from.
 
-`tokens.authority` judges by the table in `tokens.operations`. What an edge says about the actor is a credential to look
+`tokens.authority` decides by the table in `tokens.operations`. What an edge reports about the actor is a credential to look
 up, never a right.
 """
 

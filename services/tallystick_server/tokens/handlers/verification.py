@@ -1,4 +1,4 @@
-"""Verifies tokens, hands out quotas of their rate limits, and takes reports of their use."""
+"""Verifies tokens, hands out quotas of their rate limits, and stores reports of their usage."""
 
 import asyncio
 

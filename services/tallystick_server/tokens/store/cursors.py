@@ -1,4 +1,4 @@
-"""Where a list or a log goes on: an opaque text that holds the place of the last row of the page before, so that nothing
+"""The cursor of a list or a log: an opaque text with the place of the last row of the previous page, so that nothing
 that is added or removed in between moves the rest.
 """
 

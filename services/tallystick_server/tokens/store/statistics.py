@@ -1,4 +1,4 @@
-"""Counts the tokens there are, and forgets what nobody will ask for any more."""
+"""Counts tokens, and deletes records that are no longer needed."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ COUNT_S = 10.0
 """How long one count may take, in seconds."""
 EXPIRING_DAYS = (1, 7, 30)
 IN_USE_DAYS = 30
-"""A token that was used within so many days is in use: somebody will miss it. A monthly job still counts."""
+"""A token is in use if it was used within so many days: a monthly job counts."""
 
 # The order is that of `state` in services/tallystick_server/edge/dashboard/filters.py.
 STATES = {

@@ -68,7 +68,7 @@ class Transaction:
     @property
     def authority(self) -> Authority:
         if self._authority is None:
-            raise RuntimeError("nobody was authenticated")
+            raise RuntimeError("no actor was authenticated")
         return self._authority
 
     # Who acts
@@ -262,7 +262,7 @@ class Transaction:
         return count
 
     async def is_first(self) -> bool:
-        """Whether there never was a token; nobody else can make one until this transaction ends."""
+        """Whether no token was ever created. No other transaction can create one until this one ends."""
         await self._connection.execute("lock table token in share row exclusive mode")
         return not await self._connection.fetchval("select exists (select from token)")
 
@@ -289,7 +289,7 @@ class Transaction:
 
         Args:
             record: what to add.
-            limited_by: a token whose rate limit it shares; None for one of its own.
+            limited_by: the token whose rate limit it shares; None for a separate limit.
             imported: whether it comes from an import.
 
         Raises:
@@ -612,7 +612,7 @@ async def holder(connection: Connection, actor: Actor, *, lock: bool = False) ->
 
     Args:
         connection: where to look.
-        actor: who asks.
+        actor: who makes the request.
         lock: keep a session from ending until the transaction ends.
     """
     if actor.token is not None:
