@@ -1,4 +1,4 @@
-"""What a check costs, as ratios to what it is measured beside in the same run, the median of several rounds.
+"""The cost of a check, as ratios to a reference measured in the same run: the medians of several rounds.
 
     .venv/bin/python -m bench.checks            needs Debian's wrk; some minutes
     .venv/bin/python -m bench.checks warm cold  only these
@@ -61,7 +61,7 @@ async def wrk(
     seconds: float = 2,
     connections: int = CONNECTIONS,
 ) -> Load:
-    """Requests as fast as they are answered. ``tokens``: a file of tokens, one after the other."""
+    """Sends requests as fast as responses arrive. ``tokens``: a file of tokens, used one after the other."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     if token:
         argv += ["-H", f"Authorization: {scheme} {token}"]
@@ -350,7 +350,7 @@ async def fill(running: Fleet, count: int) -> None:
         count,
         timeout=300,
     )
-    # PostgreSQL would do so by itself, in the middle of what is measured next.
+    # PostgreSQL would do so by itself, during the next measurement.
     await connection.execute("vacuum analyze tokens.token", timeout=300)
     await connection.close()
 

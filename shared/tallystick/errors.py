@@ -30,7 +30,7 @@ class AuthError(Exception):
 
     Args:
         reason: why, as the client may learn it.
-        detail: what is wrong with this request; it never repeats the request's content.
+        detail: the fault of this request; it never repeats the request's content.
         token_id: the public id of its token, if that exists or existed.
         log_reason: why, as the token's log states it: ``revoked`` where the client gets ``invalid_token``.
         scope: the scope that the token does not cover, of ``insufficient_scope``.

@@ -21,7 +21,7 @@ from tallystick.tokens.format import HEX_LENGTH, OUR_LENGTH
 
 
 class Verifier:
-    """Authenticates tokens, and decides what they may do.
+    """Authenticates and authorizes tokens.
 
     A request passes `authenticate`, `authorize` (or `check`, which uses up no rate limit), and then `usage`, which
     records the decision.

@@ -60,7 +60,7 @@ def log(account: str, after: str | None) -> None:
 @click.argument("account")
 @click.option("--name", default="", help="what people call it")
 def add(account: str, name: str) -> None:
-    """Add an account. One that exists stays as it is."""
+    """Add an account. An existing account is left unchanged."""
     show_record(ask(ADD_ACCOUNT, AddAccount(account=account, name=name, actor=operator())))
 
 

@@ -51,7 +51,7 @@ def show_pages(
     Args:
         operation: asks for a page.
         request: the page to print.
-        show: prints what is on a page.
+        show: prints the items of a page.
         noun: what the list is of.
         show_all: follow the cursors to the end. Nothing that is added or removed meanwhile moves the rest.
         as_json: the output is for a program.

@@ -46,7 +46,7 @@ class Finding(NamedTuple):
 
     Args:
         line: the line of its record.
-        text: what is wrong with it.
+        text: the message about it.
         token: its id.
         changes: the edit that repairs it; None if none is needed, or if the operator has to decide.
         successor: the token that replaced it, whose predecessors are revoked instead of an edit.

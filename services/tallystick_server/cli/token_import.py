@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
     Args:
         number: its number in the file, from 1; blank lines count.
-        text: what it holds.
+        text: its content.
     """
 
     number: int
@@ -243,7 +243,7 @@ def _add_notices(parsed: Parsed, lines: Sequence[Line], notices: Iterable[Import
                 _add_problem(parsed, line, notice.field, notice.message)
                 continue
             case "existing":
-                text = f"exists already as {notice.id}, and stays as it is"
+                text = f"exists already as {notice.id}, and is left unchanged"
             case "revoked":
                 text = f"exists already as {notice.id}, and is revoked: it stays revoked"
             case "expired":

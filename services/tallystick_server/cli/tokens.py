@@ -51,7 +51,7 @@ def what_it_may(command: F) -> F:
     """The options that `create` and `edit` share."""
     for option in reversed(
         [
-            click.option("--description", "-d", help="what it is for"),
+            click.option("--description", "-d", help="description of the token's purpose"),
             click.option("--metadata", cls=FieldOption, type=Metadata(), help="a JSON object of your own"),
             click.option(
                 "--expires", cls=FieldOption, type=Time(), help="when it ends, as in 2027-01-31T00:00:00Z"
@@ -95,7 +95,7 @@ tokens.add_command(import_tokens)
     cls=FieldOption,
     multiple=True,
     required=True,
-    help="what it may do; may be repeated",
+    help="scope to grant; may be repeated",
 )
 @click.option("--account", "-a", help="the only account it works for")
 @what_it_may
@@ -182,7 +182,9 @@ def log(token_id: str, after: str | None) -> None:
 
 @tokens.command(cls=TokenCommand)
 @token_id
-@click.option("--scope", "-s", "scopes", multiple=True, help="what it may do instead; may be repeated")
+@click.option(
+    "--scope", "-s", "scopes", multiple=True, help="scope that replaces the current ones; may be repeated"
+)
 @what_it_may
 @click.option("--clear", multiple=True, type=click.Choice(CLEARABLE), help="take this away; may be repeated")
 @click.option("--disable/--enable", "disabled", default=None)

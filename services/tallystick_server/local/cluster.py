@@ -44,7 +44,7 @@ class Running(Stack):
 
     Args:
         folder: its data and logs.
-        options: what it consists of.
+        options: the options of the command.
         ports: where the edges listen.
     """
 

@@ -100,7 +100,7 @@ def configure(
         tls=tls,
         cluster=cluster,
     )
-    # NATS reads no JSON escape, so that other letters have to stand as they are.
+    # NATS does not decode JSON escapes, so other letters must not be escaped.
     new.write_text(json.dumps(configuration, indent=1, ensure_ascii=False), encoding="utf-8")
     # A server may read it at any moment, to reload it.
     new.replace(path)

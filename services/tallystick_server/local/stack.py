@@ -31,7 +31,7 @@ class Part:
     """A process that can be restarted.
 
     Args:
-        name: what it runs, with a number if there are several: ``edge 0``.
+        name: the name of its service, with a number if there are several: ``edge 0``.
         start: starts it.
         process: the current process.
     """
@@ -67,7 +67,7 @@ class Stack:
         return [part for name, part in self.parts.items() if name.startswith(prefix)]
 
     async def stop(self) -> None:
-        """Stops what was started last first: services before the servers they use."""
+        """Stops processes in reverse order of their start: services before the servers they use."""
         for part in reversed(self.parts.values()):
             await part.stop()
 

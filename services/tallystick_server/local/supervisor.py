@@ -46,7 +46,7 @@ class Supervisor:
             started = loop.time()
             code = await part.process.wait()
             if code in {EX_CONFIG, EX_DATAERR}:
-                # It logged what is wrong with its settings; a restart would fail again.
+                # Its settings are invalid, which it has logged; a restart would fail again.
                 self._stop(exit_code=code)
                 return
             if loop.time() - started > STEADY_S:

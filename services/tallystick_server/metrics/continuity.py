@@ -8,7 +8,7 @@ from tallystick_server.metrics.events import Message
 
 
 class Position(NamedTuple):
-    """How far the stream was counted, as it is stored.
+    """The stored position up to which the stream was counted.
 
     Args:
         created: when the stream was created.

@@ -1,4 +1,4 @@
-"""The series of the metrics: a name and labels, as they are counted and stored. Only `exposition` makes text of them."""
+"""The series of metrics: a name and labels, as data. Only `exposition` formats them as text."""
 
 from collections.abc import Iterable, Mapping
 

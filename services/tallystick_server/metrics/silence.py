@@ -9,7 +9,7 @@ from tallystick_server.metrics.counters import Thread
 
 
 class Lease(NamedTuple):
-    """The owner's lease, as it is stored.
+    """The stored lease of the owner.
 
     Args:
         epoch: the owner's.

@@ -51,7 +51,7 @@ async def run(service: Callable[[Shutdown], Awaitable[None]], *, grace_s: float 
 
     Args:
         service: connects, serves until a stop is requested, closes its connections.
-        grace_s: how long it may take to finish what it has in hand, in seconds.
+        grace_s: how long it may take to finish pending requests, in seconds.
     """
     stop = Shutdown()
     loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ async def run(service: Callable[[Shutdown], Awaitable[None]], *, grace_s: float 
     stopping.cancel()
     if stop.awaited:
         await asyncio.wait({task}, timeout=grace_s)
-    task.cancel()  # one that is still waiting for what it needs has nothing to finish
+    task.cancel()  # a service that still waits for its dependencies has nothing to finish
     try:
         await task
     except asyncio.CancelledError:

@@ -53,7 +53,7 @@ class Holder(NamedTuple):
         granted: the unique number of its latest renewal.
         first_seen: when that was first seen here, on the monotonic clock: never before it was granted.
         seconds: how long it lasts.
-        seq: what it had acknowledged.
+        seq: the change that it had acknowledged.
     """
 
     granted: int

@@ -98,7 +98,7 @@ REVOKE = Rule(
     "revoke",
     [DELETE],
     "its own account",
-    "revision; covers the chain, of itself the predecessors and what it rotated to by itself",
+    "revision; covers the chain; of itself: its predecessors, and its successors by self-rotation",
     ["token.revoked"],
     [
         "DELETE /v1/tokens/{token_id}",

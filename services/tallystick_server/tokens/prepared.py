@@ -16,7 +16,7 @@ async def import_prepared(store: Store, text: str) -> None:
     """Imports a prepared token unless it exists, and creates the account it is bound to: both come from the operator.
 
     Raises:
-        NotARecord: the text is no record, or what it describes may not be a token.
+        NotARecord: the text is not a record, or not of a valid token.
     """
     original = imports.in_utc(decode(text))
     now = datetime.now(UTC)

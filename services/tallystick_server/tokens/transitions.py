@@ -67,7 +67,7 @@ def account_of(rule: Rule, target: StoredToken) -> str | None:
 async def read_locked(
     change: Transaction, unlocked: StoredToken
 ) -> tuple[Sequence[StoredToken], StoredToken]:
-    """The chain of a token and the token, as they are now that the chain is locked."""
+    """A token and its chain, read after the chain was locked."""
     chain = await change.chain(unlocked.chain)
     return chain, next(member for member in chain if member.token.id == unlocked.token.id)
 
@@ -99,10 +99,10 @@ async def edit(change: Transaction, authority: Authority, target: StoredToken, c
     except NotMergeable as error:
         raise Rejected(bad_request(*error.problems)) from None
     # An expiry that is kept may have passed; only a new one has to lie ahead.
-    judged = after if after.expires != before.expires else msgspec.structs.replace(after, expires=None)
-    reject(rules.problems(judged, datetime.now(UTC), stored=target.token.restrictions))
+    candidate = after if after.expires != before.expires else msgspec.structs.replace(after, expires=None)
+    reject(rules.problems(candidate, datetime.now(UTC), stored=target.token.restrictions))
     after = rules.canonical_token(after)
-    # Neither what it becomes nor what it is: else who may give less could take more away.
+    # Both the old and the new token must be covered: otherwise an actor could narrow a token with more authority.
     authority.require_grant(before, after)
     if after == before:
         return
@@ -178,7 +178,7 @@ async def revoke(
     *,
     request: RevokeToken,
 ) -> Revoked:
-    """Revokes what is covered; the chain of the token that acts comes last."""
+    """Revokes the covered tokens, the chain of the acting token last."""
     holder = authority.holder
     own = holder.chain if holder else None
     to_revoke = [member for member in (*descendants, *covered) if not member.is_over]
@@ -240,7 +240,7 @@ async def descendants(change: Transaction, covered: Sequence[StoredToken]) -> Se
 
 
 def narrows(before: NewToken, after: NewToken) -> bool:
-    """Whether an edit takes something away, the rate limit aside: that is judged with each request."""
+    """Whether an edit takes something away, the rate limit aside: that is candidate with each request."""
     starts_later = after.not_before is not None and after.not_before != before.not_before
     limits = msgspec.structs.replace(before.restrictions, rate_limit=after.restrictions.rate_limit)
     return starts_later or bool(exceeds(after, msgspec.structs.replace(before, restrictions=limits)))

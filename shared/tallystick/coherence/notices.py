@@ -1,4 +1,4 @@
-"""How a notice of a change names the token: so that an edge finds what it has cached, and learns nothing else."""
+"""How a change notice names a token: an edge can find a cached token by it, and learns nothing about any other."""
 
 from hashlib import sha256
 

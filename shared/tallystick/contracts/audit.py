@@ -1,4 +1,4 @@
-"""What was done to a token or an account, and what was rejected."""
+"""Changes of tokens and accounts, and rejected attempts to change them."""
 
 from typing import Any
 

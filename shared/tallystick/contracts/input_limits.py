@@ -58,7 +58,7 @@ def unknown_name(kind: str, name: object, valid_names: Iterable[str]) -> tuple[s
     """How an error names an unknown field or parameter.
 
     Args:
-        kind: what it is: ``field`` or ``parameter``.
+        kind: ``field`` or ``parameter``.
         name: its name.
         valid_names: the valid names.
 

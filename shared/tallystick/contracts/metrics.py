@@ -1,4 +1,4 @@
-"""What the services know of themselves, and what was counted."""
+"""The statistics of the services, and the counted metrics."""
 
 import gzip
 from typing import Annotated, Literal

@@ -70,9 +70,9 @@ class Failure(Message, frozen=True):
     Args:
         code: the reason, for programs.
         message: the reason, for people.
-        errors: what is wrong with the request's fields.
+        errors: the faults of the request's fields.
         scope: the required scope, of an ``insufficient_scope``.
-        current: the token as it is now, of a ``stale`` edit.
+        current: the current token, if the failure is ``stale``.
         outcome_unknown: whether the request may have been carried out all the same.
     """
 

@@ -14,7 +14,7 @@ class Quota(Message, frozen=True):
     Args:
         granted: how many requests may be made now; 0 when the window is used up.
         limit: requests in a window.
-        remaining: what is left in this window.
+        remaining: the requests left in this window.
         window: its length in seconds.
         resets_in: seconds until the next one, by PostgreSQL's clock.
         family: the tokens that share the limit; with ``starts`` it names the window in a `ReturnQuota`.

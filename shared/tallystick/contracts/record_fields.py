@@ -21,7 +21,7 @@ class NotARecord(Exception):
     """The text is not a token record that may be imported.
 
     Args:
-        problems: what is wrong, by field; a text is about the record as a whole. None repeats the record's values.
+        problems: the faults by field; a text is about the record as a whole. None repeats the record's values.
         expires: the record's expiry, where it can be read all the same.
         account: the account that the record names, where it can be read all the same.
     """

@@ -95,7 +95,7 @@ def operations() -> list[Operation[Any, Any]]:
 
 
 def messages() -> list[type[Message]]:
-    """Every type of message: what operations and events hold, and what they are made of."""
+    """Every type of message: requests, replies, events, and the types of their fields."""
     types = [
         value
         for module in (basics, operation, *_MODULES)

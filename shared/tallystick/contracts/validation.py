@@ -24,7 +24,7 @@ def problems(value: Any, kind: type[msgspec.Struct], now: datetime | None = None
     """Every fault of a decoded request, in the order of its type's fields; empty if it fits its type.
 
     Args:
-        value: what was decoded from JSON, as builtins.
+        value: the decoded JSON.
         kind: the request's type.
         now: the time, for the rules.
     """
@@ -49,7 +49,7 @@ def problems(value: Any, kind: type[msgspec.Struct], now: datetime | None = None
 
 
 def and_rules(faults: list[FieldError], token: NewToken | TokenUpdate) -> list[FieldError]:
-    """Faults of what was to be a token, with what the rules say of the fields that could be read."""
+    """The faults of a new token: those of its types, and those of the rules for the fields that could be decoded."""
     part = Valid(type(token), "", msgspec.to_builtins(token, builtin_types=(datetime,)))
     return with_others(faults, _of_token(part, datetime.now(UTC)))
 
@@ -70,7 +70,7 @@ def bounded(faults: list[FieldError]) -> list[FieldError]:
 
 
 def _of_token(part: Valid, now: datetime) -> Iterator[FieldError]:
-    """What the rules say of the fields that were given, without what they depend on in the stored token."""
+    """The faults of an edit's fields, as far as they do not depend on the stored token."""
     fields = _without_nulls(part.fields)
     token = record_fields.valid(fields, NewToken)
     prefix = f"{part.path}." if part.path else ""
@@ -94,7 +94,7 @@ def unreported(faults: Iterable[FieldError], candidates: Iterable[FieldError]) -
 
 
 def _without_nulls(value: Any) -> Any:
-    """What an edit sets, without what it removes."""
+    """The fields that an edit sets, without those that it removes."""
     if not isinstance(value, dict):
         return value
     return {name: _without_nulls(part) for name, part in value.items() if part is not None}

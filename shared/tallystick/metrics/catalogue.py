@@ -24,7 +24,7 @@ class Metric:
 @dataclass(frozen=True, eq=False)
 class Counter(Metric):
     """Args:
-    per: how many of what is stored make one of what is shown.
+    per: the divisor from the stored integer to the exposed value.
     values: the values of its only label, if they are a closed set. A counter shows each of them from the start, at 0:
         Prometheus sees no increase where a series begins.
     """
@@ -176,7 +176,7 @@ BY_NAME = {metric.name: metric for metric in ALL}
 UNITS = {metric.name: metric.per for metric in ALL if isinstance(metric, Counter)} | {
     f"{metric.name}_sum": MICRO for metric in ALL if isinstance(metric, Histogram)
 }
-"""By the name of a series, how many of what is stored make one of what is shown; 1 for any other."""
+"""The divisors from stored integers to exposed values, by the name of the series; 1 for any other series."""
 
 
 def series(name: str, labels: dict[str, str]) -> Metric | None:

@@ -15,7 +15,7 @@ def cut(items: Iterable[T], max_bytes: int) -> Iterator[list[T]]:
     """Yields batches in order, each as large as fits.
 
     Args:
-        items: what is sent as one JSON array, or as several in one message.
+        items: the items of one or several JSON arrays in a message.
         max_bytes: what the encoded items of a batch, with a comma for each, may take together. An item above that is
             the only one in its batch: the caller has to reject it.
     """

@@ -34,7 +34,7 @@ class Hedged:
         if not self._inbox:
             if not self._client.is_connected:
                 return Failure(code="unavailable", message="not connected to NATS")
-            # Not earlier: nats-py forgets what is subscribed before it first connects.
+            # Not earlier: nats-py loses subscriptions that are made before it first connects.
             self._inbox = self._client.new_inbox()
             await self._client.subscribe(f"{self._inbox}.*", cb=self._hear)
         self._n += 1

@@ -80,7 +80,7 @@ async def serve(
     Args:
         client: the connection.
         name: the service's name, in ``$SRV`` answers and as the queue group.
-        description: what it is, for ``nats micro list``.
+        description: the description that ``nats micro list`` shows.
         handlers: for each operation a function from request to reply (or `Failure`).
         unavailable: exceptions that mean that a dependency is unavailable; any other is logged and answered
             ``internal``.
@@ -119,7 +119,7 @@ class Statistics:
     """What ``$SRV.STATS`` says about one endpoint.
 
     ``nats.micro`` has its own numbers, which are not ours: it measures how long a request takes until it has a task, and
-    counts the exceptions that escape a handler, of which there are none.
+    counts the exceptions that a handler raises, and these raise none.
     """
 
     def __init__(self) -> None:

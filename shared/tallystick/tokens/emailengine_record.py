@@ -303,7 +303,7 @@ def networks(addresses: tuple[str, ...] | None, problems: list[FieldError]) -> t
 
     Args:
         addresses: IP addresses and networks; None for everywhere.
-        problems: receives what is wrong with them.
+        problems: the list to which their faults are added.
     """
     if addresses is None:
         return None

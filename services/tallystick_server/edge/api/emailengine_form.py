@@ -93,13 +93,13 @@ def form_problems(form: EmailEngineToken, now: datetime) -> list[FieldError]:
     limits = token.restrictions
     if "restrictions.addresses" in fields:
         limits = msgspec.structs.replace(limits, addresses=None)  # incomplete: only the readable ones
-    judged = msgspec.structs.replace(
+    candidate = msgspec.structs.replace(
         token,
         # The scopes that the permissions leave are unknown.
         scopes=_scopes_of(form) if "permissions" in fields else token.scopes,
         restrictions=limits,
     )
-    return validation.with_others(problems, rules.problems(rules.in_utc(judged), now))
+    return validation.with_others(problems, rules.problems(rules.in_utc(candidate), now))
 
 
 def _read(form: EmailEngineToken, now: datetime) -> tuple[NewToken, list[FieldError]]:

@@ -18,7 +18,7 @@ HttpRequest = Request[Any, Any, Any]
 
 
 class RequestContext(Struct, frozen=True, gc=False):
-    """The sender of a request, as far as it is known without the body.
+    """The sender of a request, as determined without its body.
 
     Args:
         request_id: the id in ``X-Request-Id``.

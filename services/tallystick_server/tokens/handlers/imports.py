@@ -33,7 +33,7 @@ class ImportHandlers:
         }
 
     async def import_tokens(self, request: ImportTokens) -> Imported | Failure:
-        """All records or none, unless rejected ones are to be skipped; what exists already stays as it is."""
+        """Imports all records or none, unless rejected ones are skipped. Existing tokens and accounts are left unchanged."""
         if len(request.records) > MAX_IMPORT:
             return bad_request(FieldError(field="records", message=f"over {MAX_IMPORT}"))
         try:

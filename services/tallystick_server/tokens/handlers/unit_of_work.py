@@ -213,7 +213,7 @@ async def _once(
         reply = await work(change)
         await change.remember(operation.name, key, reply)
         return reply
-    # The wait for the first request may have been long: who acts is judged again.
+    # The wait for the first request may have been long, so the actor is authorized again.
     authority = await change.lock()
     if authority.holder is not None:
         token, digest = authority.holder.token, getattr(request, "digest", None)

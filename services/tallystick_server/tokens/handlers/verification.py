@@ -36,7 +36,7 @@ from tallystick_server.tokens.store.queries import Store
 class VerificationHandlers:
     """Args:
     store: where tokens are.
-    limits: what is left of their rate limits.
+    limits: the quotas of their rate limits.
     """
 
     def __init__(self, store: Store, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""What the tokens service reads from PostgreSQL, and what it counts there; changes are in `writes`."""
+"""The queries of the tokens service, and its usage statistics; changes are in `writes`."""
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -471,7 +471,7 @@ class Store:
 
 
 class _Entries(NamedTuple):
-    """Entries of a log, and the number of the one before which there are more; 0 if there are none."""
+    """Entries of a log, and the number of the last one if older ones follow; otherwise 0."""
 
     rows: Sequence[asyncpg.Record]
     more_before: int

@@ -83,7 +83,7 @@ class Transaction:
         return self._authority
 
     async def lock(self, *chains: str) -> Authority:
-        """Locks chains for a change, and the chain of the token that acts so that it stays as it is until the end.
+        """Locks chains for a change, and the chain of the acting token, so that it cannot change until the end.
 
         Raises:
             Rejected: the actor's credential is not valid any more.
@@ -152,7 +152,7 @@ class Transaction:
     # Reading
 
     async def find(self, *, id: str | None = None, digest: str | None = None) -> StoredToken | None:  # noqa: A002
-        """A token as it is, revoked or not, without a lock. Its chain and account never change."""
+        """Reads a token, revoked or not, without a lock. Its chain and account never change."""
         row = await self._connection.fetchrow(
             f"select {rows.STORED_COLUMNS} from token where id = $1 or digest = $2",  # a constant
             id,
@@ -498,7 +498,7 @@ class Transaction:
     # What is recorded about each change
 
     async def finish(self) -> None:
-        """Numbers the changes and stores what is to be announced. At the end: everybody waits for these two rows."""
+        """Numbers the changes and stores their events. It comes last, since all transactions wait for these two rows."""
         await self._number(list(self._numbered))
         await self._announce(self._announced)
 
@@ -648,7 +648,7 @@ def _created(token: Token) -> dict[str, Any]:
 
 
 def _difference(before: NewToken, after: NewToken) -> dict[str, Any]:
-    """Each field that differs, as it was and as it is."""
+    """Each changed field, with its old and its new value."""
     old_fields, new_fields = _fields(before), _fields(after)
     return _changes(**{name: (old_fields[name], new_fields[name]) for name in old_fields})
 
