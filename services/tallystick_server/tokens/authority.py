@@ -1,5 +1,5 @@
-"""Authorization of administrative operations. Pure: the caller brings the facts, read in the
-transaction that makes the change. `tallystick_server.tokens.operations` is the table of what each operation requires.
+"""Authorization of administrative operations. Pure: the caller passes the facts, read in the transaction that makes the
+change. `tallystick_server.tokens.operations` lists what each operation requires.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from tallystick_server.tokens.operations import WRITE, Rule
 from tallystick_server.tokens.store.rows import StoredToken
 
 MAX_LIVING_SECRETS = 3
-"""In one chain, after a token has rotated itself."""
+"""Maximum number of valid secrets in a chain after a self-rotation."""
 
 
 class Rejected(Exception):
@@ -29,7 +29,7 @@ class Rejected(Exception):
 
 
 class Authority:
-    """What one request may do.
+    """The permissions of a request.
 
     Args:
         actor: who makes the request, as the edge or the operator reports.
@@ -47,11 +47,11 @@ class Authority:
 
     @property
     def name(self) -> str:
-        """Who acts, for the audit."""
+        """The actor's name in the audit."""
         return self.holder.token.id if self.holder else self.actor.name or ""
 
     def is_holder(self, target: StoredToken | None) -> bool:
-        """Whether this token is the one that acts."""
+        """Whether this token is the acting one."""
         return target is not None and self.holder is not None and self.holder.token.id == target.token.id
 
     def require(self, rule: Rule, *, account: str | None = None, of_itself: bool = False) -> None:
@@ -59,11 +59,11 @@ class Authority:
 
         Args:
             rule: the operation.
-            account: the account it is about; None for one about no account.
-            of_itself: the token acts on itself.
+            account: the account of its target; None if it has none.
+            of_itself: whether the token acts on itself.
 
         Raises:
-            Rejected: the first that does not fit.
+            Rejected: one of these checks failed.
         """
         if self.holder is None:
             return
@@ -82,10 +82,10 @@ class Authority:
             raise Rejected(Failure(code=code, scope=scope if code == "insufficient_scope" else None))
 
     def require_grant(self, *tokens: NewToken) -> None:
-        """Checks that none of these tokens may do what this one may not.
+        """Checks that none of these tokens has more authority than the acting one.
 
         Raises:
-            Rejected: one may.
+            Rejected: one has.
         """
         if self.holder is None:
             return
@@ -100,11 +100,11 @@ class Authority:
             )
 
     def require_right_to_create(self) -> None:
-        """Checks that an account-bound token was explicitly given the right to create tokens: with more it could
-        outlive its own revocation.
+        """Checks that an account-bound token has an explicit scope to create tokens: tokens that it creates survive its
+        revocation.
 
         Raises:
-            Rejected: it was not.
+            Rejected: it has none.
         """
         if self.holder is None or self.holder.token.account is None:
             return
@@ -116,10 +116,10 @@ class Authority:
         the owner of the new one.
 
         Args:
-            changed: the tokens that the change is about.
+            changed: the tokens to change.
 
         Raises:
-            Rejected: one of them belongs to the chain of the token that acts.
+            Rejected: one of them belongs to the chain of the acting token.
         """
         holder = self.holder
         if holder is None or holder.token.rotated_to is None:

@@ -28,17 +28,17 @@ async def find_target(
     digest: str | None = None,
     key: str | None = None,
 ) -> StoredToken:
-    """The token that a change is about, before anything is locked.
+    """Finds the token to change, before anything is locked.
 
     Args:
         change: the transaction.
-        required: what the actor has to be allowed to do to it.
+        required: the rules that must allow the actor to change it.
         id: its public id.
         digest: its digest.
-        key: the key of its digest, as notices of changes have it.
+        key: the key of its digest, as in change notices.
 
     Raises:
-        Rejected: the token does not exist, the actor may not do this to it, or the digest and the key belong to two tokens.
+        Rejected: the token does not exist, the actor is not authorized, or the digest and the key belong to two tokens.
     """
     target = None
     if digest is not None or (id is not None and rules.is_token_id(id)):
@@ -60,7 +60,9 @@ async def find_target(
 
 
 def account_of(rule: Rule, target: StoredToken) -> str | None:
-    """The account that an operation on a token is about: of none but itself for what a bound token does to no other."""
+    """The account to authorize an operation on a token for; None for operations that an account-bound token may do only to
+    itself.
+    """
     return None if rule.is_bound_to_itself else target.token.account
 
 
@@ -98,7 +100,7 @@ async def edit(change: Transaction, authority: Authority, target: StoredToken, c
         after = merged(before, changes)
     except NotMergeable as error:
         raise Rejected(bad_request(*error.problems)) from None
-    # An expiry that is kept may have passed; only a new one has to lie ahead.
+    # An unchanged expiry may have passed; only a new one must be in the future.
     candidate = after if after.expires != before.expires else msgspec.structs.replace(after, expires=None)
     reject(rules.problems(candidate, datetime.now(UTC), stored=target.token.restrictions))
     after = rules.canonical_token(after)
@@ -134,7 +136,7 @@ async def disable(
 async def enable(
     change: Transaction, authority: Authority, chain: Sequence[StoredToken], target: StoredToken
 ) -> Sequence[str]:
-    """Enables what the same disable covered, and returns these tokens."""
+    """Enables the tokens that the same disable covered, and returns them."""
     if not target.token.disabled:
         return []
     covered = [
@@ -156,7 +158,7 @@ async def enable(
 def coverage(
     chain: Sequence[StoredToken], target: StoredToken, *, of_itself: bool, only: str | None
 ) -> Sequence[StoredToken]:
-    """What a revocation of one token covers of its chain."""
+    """The tokens of a chain that the revocation of one of them covers."""
     place = chain.index(target)
     if only == "predecessors":
         return chain[:place]
@@ -215,7 +217,7 @@ async def revoke_account(change: Transaction, rule: Rule, account: str) -> tuple
     """Revokes every token of an account, and returns their number and the number of their living descendants.
 
     Raises:
-        Rejected: there is no such account, or the actor may not do this.
+        Rejected: the account does not exist, or the actor is not authorized.
     """
     if not await change.lock_account(account, to_change=True):
         raise Rejected(not_found())
@@ -233,21 +235,21 @@ async def revoke_account(change: Transaction, rule: Rule, account: str) -> tuple
 
 
 async def descendants(change: Transaction, covered: Sequence[StoredToken]) -> Sequence[StoredToken]:
-    """The tokens that were created with those that a revocation covers, directly or not, each with its chain."""
+    """The tokens created by the covered ones, directly or indirectly, each with its chain."""
     if not covered:
         return []
     return await change.members(await change.descendants(_ids(covered), [covered[0].chain]))
 
 
 def narrows(before: NewToken, after: NewToken) -> bool:
-    """Whether an edit takes something away, the rate limit aside: that is candidate with each request."""
+    """Whether an edit reduces what a token may do. The rate limit is left out: it is checked with each request."""
     starts_later = after.not_before is not None and after.not_before != before.not_before
     limits = msgspec.structs.replace(before.restrictions, rate_limit=after.restrictions.rate_limit)
     return starts_later or bool(exceeds(after, msgspec.structs.replace(before, restrictions=limits)))
 
 
 def limited_holder(authority: Authority) -> StoredToken | None:
-    """The token that acts, if what comes from it shares its rate limit."""
+    """The acting token, if the tokens that it creates share its rate limit."""
     holder = authority.holder
     return holder if holder is not None and holder.token.restrictions.rate_limit is not None else None
 

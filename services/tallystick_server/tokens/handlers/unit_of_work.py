@@ -1,4 +1,4 @@
-"""How every operation of clients and operators runs: in a transaction, for the actor it comes from.
+"""Runs every operation of clients and operators: in a transaction, on behalf of its actor.
 
 `tokens.authority` decides by the table in `tokens.operations`. What an edge reports about the actor is a credential to look
 up, never a right.
@@ -43,7 +43,7 @@ AUDITED_CODES = frozenset(
         "exceeds_authority",
     }
 )
-"""Why a change is rejected that its actor was not authorized to make."""
+"""The failures of a change that its actor is not authorized to make."""
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -56,8 +56,8 @@ class UnitOfWork:
     """Args:
     store: the tokens.
     leases: the edges to notify of changes.
-    announced: called after a change was committed, so that its event is sent at once.
-    recorder: where rejected attempts are counted that the audit does not take.
+    announced: called after a commit, so that the events are sent at once.
+    recorder: counts rejected attempts that the audit does not store.
     """
 
     def __init__(
@@ -98,19 +98,19 @@ class UnitOfWork:
         return reply
 
     async def read(self, actor: Actor, work: Callable[[Authority], Awaitable[R | Failure]]) -> R | Failure:
-        """Runs a query for an actor who is authorized for it."""
+        """Runs a query on behalf of an actor."""
         try:
             return await work(await self.store.authority(actor))
         except Rejected as rejected:
             return rejected.failure
 
     async def notify(self, committed: Transaction) -> None:
-        """Notifies the edges, and has the events sent."""
+        """Notifies the edges, and triggers the delivery of the events."""
         await self._leases.announce(committed.changed)
         self._announced()
 
     async def _audit(self, rejection: Rejection) -> None:
-        """Stores a rejected attempt in the audit, or counts it. Whether that works makes no difference to the reply."""
+        """Stores a rejected attempt in the audit, or counts it. The reply does not depend on it."""
         try:
             is_stored = await self.store.audit_rejection(rejection)
         except (*postgres.UNAVAILABLE, *postgres.MALFORMED) as error:
@@ -121,7 +121,7 @@ class UnitOfWork:
 
 
 def from_edge(handler: Handler) -> Handler:
-    """The handler for what an edge asks on behalf of a client, which has to have shown a credential."""
+    """The handler of requests from an edge, which must carry the client's credential."""
 
     async def handle(request: Any) -> msgspec.Struct:
         actor: Actor = request.actor
@@ -133,7 +133,7 @@ def from_edge(handler: Handler) -> Handler:
 
 
 def from_operator(handler: Handler) -> Handler:
-    """The handler for what an operator asks, whom NATS has authenticated."""
+    """The handler of requests from an operator, whom NATS has authenticated."""
 
     async def handle(request: Any) -> msgspec.Struct:
         actor: Actor = request.actor
@@ -153,7 +153,7 @@ def on_both_subjects(handlers: Mapping[Operation[Any, Any], Handler]) -> Handler
 
 
 class DryRun(Exception):
-    """Rolls a transaction back, with the reply that it would have given."""
+    """Rolls a transaction back, and carries its reply."""
 
     def __init__(self, reply: msgspec.Struct) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class DryRun(Exception):
 
 def undo_dry_run(*, dry_run: bool, reply: msgspec.Struct) -> None:
     """Raises:
-    DryRun: nothing is to be written.
+    DryRun: it is a dry run.
     """
     if dry_run:
         raise DryRun(reply)
@@ -178,7 +178,7 @@ def _rejection(holder: StoredToken, rule: Rule, request: Any, code: str) -> Reje
         actor=request.actor,
         action=rule.rejected_action,
         token=token_id if token_id is not None and rules.is_token_id(token_id) else None,
-        # Of the others it is the new secret's.
+        # Other requests have the digest of a new secret.
         digest=request.digest if isinstance(request, RevokeToken) else None,
         details={
             "code": code,
@@ -226,10 +226,10 @@ async def _once(
 
 
 def _fingerprint(request: Any) -> bytes:
-    """The fingerprint of a request: of everything but the new secret's traces and the actor."""
+    """The fingerprint of a request: of all fields but the new secret's digest and hint, and the actor."""
     fields: Mapping[str, Any] = msgspec.structs.asdict(request)
     ignored = {"digest", "hint", "actor", "idempotency_key"}
-    # What is left out of a request is left out here, so that a new field does not make an older request another.
+    # Omitted fields are left out, so that a field of a newer version does not change the fingerprint of an older request.
     identity = {name: value for name, value in fields.items() if name not in ignored and value is not None}
     if isinstance(request, RevokeToken):
         identity["digest"] = request.digest  # here it names the token

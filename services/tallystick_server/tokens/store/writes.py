@@ -1,10 +1,10 @@
-"""Everything that changes tokens and accounts: the change, its audit rows, what is announced about it and the reply that is
-stored for its Idempotency-Key are one transaction.
+"""Changes of tokens and accounts. A change, its audit rows, its events and the stored reply of its Idempotency-Key are one
+transaction.
 
-Locks are taken in one order, so that no two changes wait for each other: the idempotency key, the account, the chains, the
-session, the numbers of changes and events. A chain is locked by the row of its first token. Changing a token, or counting
-its uses, takes its chain for update; acting with a token takes that one's chain at least for share. What is locked is
-read again, in a statement that begins after the lock was granted.
+Locks are taken in one order, so that no two changes deadlock: the idempotency key, the account, the chains, the session,
+the numbers of changes and events. A chain is locked by the row of its first token. Changing a token, or counting its uses,
+locks its chain for update; acting with a token locks its chain at least for share. Locked rows are read again, in a
+statement that begins after the lock was granted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,10 +25,10 @@ from tallystick_server.tokens.store import rows
 from tallystick_server.tokens.store.rows import StoredToken
 
 DESCENDANTS_S = 4.0
-"""How long looking for descendants may take, in seconds."""
+"""Timeout of a search for descendants, in seconds."""
 SESSION_LASTS = "12 hours"
 MAX_SESSIONS = 20
-"""Sessions that one token may have; a further one ends the oldest."""
+"""Maximum number of sessions of a token; a further one ends the oldest."""
 
 
 class AlreadyExists(Exception):
@@ -36,11 +36,11 @@ class AlreadyExists(Exception):
 
 
 class NoSuchAccount(Exception):
-    """The account a token should be bound to does not exist."""
+    """The account of a new token does not exist."""
 
 
 class KeyReused(Exception):
-    """An Idempotency-Key came again with another request."""
+    """An Idempotency-Key was reused with a different request."""
 
 
 class KnownToken(NamedTuple):
@@ -52,8 +52,8 @@ class Transaction:
     """The changes of one request: all of them happen or none.
 
     Args:
-        connection: where a transaction has begun.
-        actor: on whose behalf.
+        connection: the connection, with a transaction begun.
+        actor: the actor on whose behalf it runs.
     """
 
     def __init__(self, connection: Connection, actor: Actor) -> None:
@@ -103,7 +103,7 @@ class Transaction:
 
     async def _lock_for_update(self, chains: Sequence[str]) -> None:
         if chains:
-            # Not the strongest lock, which would hold up rows that only refer to this one.
+            # Not the strongest lock, which would block transactions whose rows only refer to this one.
             await self._connection.execute(
                 "select from token where id = any($1) order by id for no key update", chains
             )
@@ -114,7 +114,7 @@ class Transaction:
         """The stored reply to this key, as JSON; None the first time. Waits for a concurrent request with the same key.
 
         Raises:
-            KeyReused: that was another request.
+            KeyReused: the key belongs to a different request.
         """
         if await self._connection.fetchval(
             """
@@ -199,7 +199,7 @@ class Transaction:
         return [rows.stored(row) for row in records]
 
     async def descendants(self, creators: Sequence[str], within: Sequence[str]) -> Sequence[str]:
-        """The chains of all tokens that were created with some tokens, directly or not.
+        """The chains of all tokens that some tokens created, directly or indirectly.
 
         Args:
             creators: the ids of these tokens.
@@ -222,7 +222,7 @@ class Transaction:
         """
         descendants: set[str] = set()
         while True:
-            # Locks are taken in order, so a longer list begins with none of them.
+            # Locks are taken in order, so a longer list must start without any lock.
             await self._connection.execute("savepoint locks")
             await self.lock(chain, *descendants)
             members = [member.token.id for member in await self.chain(chain)]
@@ -234,7 +234,7 @@ class Transaction:
             await self._connection.execute("rollback to savepoint locks")
 
     async def count_living_descendants(self, creators: Sequence[str], within: Sequence[str]) -> int:
-        """How many tokens that were created with some tokens, directly or not, are valid or may become so.
+        """The number of living tokens that some tokens created, directly or indirectly.
 
         Args:
             creators: the ids of these tokens.
@@ -249,7 +249,7 @@ class Transaction:
         return count
 
     async def count_created(self, chain: str, limit: int) -> int:
-        """How many living tokens the tokens of a chain have created, counted up to a number."""
+        """The number of living tokens that the tokens of a chain created, counted up to a limit."""
         count: int = await self._connection.fetchval(
             f"""
             select count(*) from (
@@ -275,7 +275,7 @@ class Transaction:
         return {row["digest"].hex(): KnownToken(row["id"], row["revoked"]) for row in records}
 
     async def existing_ids(self, ids: Sequence[str]) -> set[str]:
-        """The ids, of these, that tokens have."""
+        """Which of these ids exist."""
         return {
             row["id"] for row in await self._connection.fetch("select id from token where id = any($1)", ids)
         }
@@ -285,15 +285,15 @@ class Transaction:
     async def insert(
         self, record: TokenRecord, *, limited_by: StoredToken | None = None, imported: bool = False
     ) -> Token:
-        """Adds a token, whose account has to be locked.
+        """Adds a token. Its account must be locked.
 
         Args:
-            record: what to add.
+            record: the token.
             limited_by: the token whose rate limit it shares; None for a separate limit.
-            imported: whether it comes from an import.
+            imported: whether it was imported.
 
         Raises:
-            AlreadyExists: its digest or id is taken.
+            AlreadyExists: its digest or id exists.
         """
         added = await self._add(
             record,
@@ -328,7 +328,7 @@ class Transaction:
 
         Args:
             ids: the tokens.
-            number: the disable that they join; None for a new one.
+            number: the number of the disable that they join; None for a new one.
         """
         if number is None:
             number = await self._connection.fetchval("select nextval('disable_number')")
@@ -354,10 +354,10 @@ class Transaction:
             predecessor: the token.
             successor: its successor.
             grace_s: how long the old secret stays valid, in seconds.
-            family: whose rate limit the successor shares.
+            family: the family whose rate limit the successor shares.
 
         Raises:
-            AlreadyExists: the successor's digest is taken.
+            AlreadyExists: the successor's digest exists.
         """
         added = await self._add(
             successor,
@@ -385,7 +385,7 @@ class Transaction:
         return added
 
     async def revoke(self, ids: Sequence[str]) -> None:
-        """Revokes tokens for good."""
+        """Revokes tokens permanently."""
         revoked = await self._connection.fetchval(
             """
             with ended as (
@@ -400,14 +400,14 @@ class Transaction:
         await self._record("token.revoked", ids, _changes(revoked=(None, revoked)))
 
     async def end_sessions(self, ids: Sequence[str]) -> None:
-        """Ends the sessions and the sign-in links of tokens that lost something: they do not come back with it."""
+        """Ends the sessions and sign-in links of tokens that lost authority. They stay ended if the token regains it."""
         await self._connection.execute("delete from session where token = any($1)", ids)
         await self._connection.execute("delete from sign_in_link where token = any($1)", ids)
 
     # Sessions
 
     async def begin_session(self, session: str, link: str | None) -> bool:
-        """Begins a session of the token that acts, and uses up the link it came with. Returns whether the link was valid.
+        """Begins a session of the acting token, and deletes its sign-in link. Returns whether the link was valid.
 
         Args:
             session: the digest of the session's secret.
@@ -455,8 +455,8 @@ class Transaction:
     # Accounts
 
     async def lock_account(self, account: str, *, to_change: bool = False) -> bool:
-        """Locks an account until the end, so that it cannot be deleted meanwhile, or for that; answers whether it
-        exists.
+        """Locks an account until the end of the transaction: against deletion, or with ``to_change`` for a deletion. Returns
+        whether it exists.
         """
         strength = "update" if to_change else "share"
         return bool(
@@ -545,7 +545,7 @@ class Transaction:
     async def _record(
         self, action: str, tokens: Sequence[str], details: dict[str, Any] | None = None
     ) -> None:
-        """The same happened to all these tokens."""
+        """Records the same change of several tokens: audit rows, numbers and events."""
         await self._audit(action, tokens, details)
         self._numbered |= dict.fromkeys(tokens)
         self._announced += [(action, TokenChanged(id=token)) for token in tokens]
@@ -568,7 +568,7 @@ class Transaction:
         )
 
     async def _number(self, tokens: Sequence[str]) -> None:
-        """Gives each changed token the next place among all changes."""
+        """Assigns the next number of all changes to each changed token."""
         if not tokens:
             return
         numbered = await self._connection.fetch(
@@ -608,12 +608,12 @@ class Transaction:
 
 
 async def holder(connection: Connection, actor: Actor, *, lock: bool = False) -> StoredToken | None:
-    """The token that an actor's credential leads to; None where there is no such token or session.
+    """The token of an actor's credential; None if no such token or session exists.
 
     Args:
-        connection: where to look.
+        connection: the connection to use.
         actor: who makes the request.
-        lock: keep a session from ending until the transaction ends.
+        lock: whether to lock the session, so that it cannot end before the transaction does.
     """
     if actor.token is not None:
         condition, digest = "digest = $1", actor.token
@@ -643,7 +643,7 @@ _DESCENDANTS = """
 
 
 def _created(token: Token) -> dict[str, Any]:
-    """What a new token has that a token without anything has not."""
+    """The fields of a new token that differ from the defaults."""
     return _difference(NewToken(), rows.as_new_token(token))
 
 
@@ -661,7 +661,7 @@ def _fields(token: NewToken) -> dict[str, Any]:
 
 
 def _changes(**fields: tuple[Any, Any]) -> dict[str, Any]:
-    """What the audit's details say of the fields that changed, from the value of each before and after."""
+    """The changed fields for the audit's details, from each field's old and new value."""
     return {
         "changes": {
             name: {"from": before, "to": after} for name, (before, after) in fields.items() if before != after
