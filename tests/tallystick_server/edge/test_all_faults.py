@@ -1,4 +1,4 @@
-"""Everything that is wrong with a body is told at once: over HTTP, NATS and in the dashboard's form."""
+"""All errors of a request body are reported at once: over HTTP, over NATS and in the dashboard's form."""
 
 import json
 import re
@@ -19,7 +19,7 @@ BODY: dict[str, Any] = {
     "scopes": ["BAD", "ok"],
     "restrictions": {"addresses": ["10.0.0.0/8", "10.0.0.1/8"], "adresses": []},
 }
-FOUND = ["expires", "foo", "restrictions.addresses[1]", "restrictions.adresses", "scopes[0]"]
+INVALID_FIELDS = ["expires", "foo", "restrictions.addresses[1]", "restrictions.adresses", "scopes[0]"]
 
 
 @pytest.fixture
@@ -33,97 +33,97 @@ async def admin(edge, operator, tokens_service, metrics_service):
 
 
 def fields(errors: list[dict[str, str]]) -> list[str]:
-    return sorted(each["field"] for each in errors)
+    return sorted(error["field"] for error in errors)
 
 
-async def test_over_http_a_new_token_and_an_edit(admin: httpx.AsyncClient):
-    """B14: expires and a field without its name were told, then the rest."""
-    made = await create_token(admin)
-    for answer in (
+async def test_create_and_edit_over_http_report_all_errors(admin: httpx.AsyncClient):
+    """B14: the first response reported only `expires` and an unnamed field, the next one the rest."""
+    token = await create_token(admin)
+    for response in (
         await admin.post("/v1/tokens", json=BODY),
-        await admin.patch(f"/v1/tokens/{made['id']}", json=BODY),
+        await admin.patch(f"/v1/tokens/{token['id']}", json=BODY),
     ):
-        assert answer.status_code == 400
-        assert fields(answer.json()["errors"]) == FOUND
-        messages = {each["field"]: each["message"] for each in answer.json()["errors"]}
+        assert response.status_code == 400
+        assert fields(response.json()["errors"]) == INVALID_FIELDS
+        messages = {error["field"]: error["message"] for error in response.json()["errors"]}
         assert messages["restrictions.adresses"] == "unknown field; did you mean addresses?"
         assert messages["restrictions.addresses[1]"] == '"10.0.0.1/8": host bits are set'
         assert '"tomorrow"' in messages["expires"]
 
 
-async def test_over_nats(tokens_service, operator):
+async def test_create_over_nats_reports_all_errors(tokens_service, operator):
     request = {"token": BODY, "digest": "0" * 64, "hint": "", "actor": {"name": "test"}, "more": 1}
-    answer = await operator.request(CREATE_TOKEN.by_operator.subject, json.dumps(request).encode(), timeout=2)
-    failure = json.loads(answer.data)
+    reply = await operator.request(CREATE_TOKEN.by_operator.subject, json.dumps(request).encode(), timeout=2)
+    failure = json.loads(reply.data)
     assert failure["code"] == "bad_request"
-    assert fields(failure["errors"]) == sorted(["more", *(f"token.{field}" for field in FOUND)])
+    assert fields(failure["errors"]) == sorted(["more", *(f"token.{field}" for field in INVALID_FIELDS)])
 
 
-async def test_what_the_rules_say_comes_with_an_account_that_is_not_there(admin: httpx.AsyncClient):
-    answer = await admin.post(
+async def test_an_unknown_account_is_reported_with_rule_violations(admin: httpx.AsyncClient):
+    response = await admin.post(
         "/v1/tokens", json={"scopes": ["BAD"], "account": "nobody", "expires": "2020-01-01T00:00:00Z"}
     )
-    assert fields(answer.json()["errors"]) == ["account", "expires", "scopes[0]"]
+    assert fields(response.json()["errors"]) == ["account", "expires", "scopes[0]"]
     assert (await admin.get("/v1/tokens", params={"account": "nobody"})).json()["total"] == 0
 
 
-async def test_an_unknown_account_comes_with_every_other_fault(admin: httpx.AsyncClient, operator):
-    """It was told once the types were right."""
+async def test_an_unknown_account_is_reported_with_all_other_errors(admin: httpx.AsyncClient, operator):
+    """It was reported only after the types were corrected."""
     writer, _ = await issue(operator, "api:tokens:write")
     await admin.post("/v1/account", json={"account": "alice"})
     for headers in (admin.headers, {"authorization": f"Bearer {writer}"}):
-        for account, others in (
+        for account, extra_fields in (
             ("nobody", ["account"]),
             ("alice", []),
             ("a/b", ["account"]),
             (1, ["account"]),
         ):
-            answer = await admin.post("/v1/tokens", json={**BODY, "account": account}, headers=headers)
-            assert answer.status_code == 400
-            assert fields(answer.json()["errors"]) == sorted([*FOUND, *others]), account
+            response = await admin.post("/v1/tokens", json={**BODY, "account": account}, headers=headers)
+            assert response.status_code == 400
+            assert fields(response.json()["errors"]) == sorted([*INVALID_FIELDS, *extra_fields]), account
     bound, _ = await issue(operator, "api:tokens:write", account="alice")
-    answer = await admin.post(
+    response = await admin.post(
         "/v1/tokens", json={**BODY, "account": "nobody"}, headers={"authorization": f"Bearer {bound}"}
     )
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert (await admin.get("/v1/tokens", params={"query": "hint"})).json()["total"] == 0
 
 
-async def test_all_faults_of_emailengine_s_body_come_at_once(admin: httpx.AsyncClient):
-    """What could not be expressed was told, then what the rules say, then the account."""
-    unexpressed = {"restrictions": {"addresses": ["10.0.0.1/8", "here"], "referrers": ["a"]}}
-    for wrong, found in (
-        (unexpressed, ["restrictions.addresses[1]", "restrictions.referrers[0]", "scopes[0]"]),
+async def test_all_errors_of_an_emailengine_body_are_reported_at_once(admin: httpx.AsyncClient):
+    """Unsupported fields were reported first, then rule violations, then the account."""
+    unsupported = {"restrictions": {"addresses": ["10.0.0.1/8", "here"], "referrers": ["a"]}}
+    for invalid, expected in (
+        (unsupported, ["restrictions.addresses[1]", "restrictions.referrers[0]", "scopes[0]"]),
         ({"foo": 1}, ["foo", "scopes[0]"]),
         (
-            {"foo": 1, **unexpressed},
+            {"foo": 1, **unsupported},
             ["foo", "restrictions.addresses[1]", "restrictions.referrers[0]", "scopes[0]"],
         ),
         ({"restrictions": {"addresses": ["here"]}}, ["restrictions.addresses[0]", "scopes[0]"]),
         ({"permissions": {"actions": ["x"]}}, ["permissions", "scopes[0]"]),
     ):
-        body = {"scopes": ["BAD"], "account": "nobody", "description": "x" * 1025, **wrong}
-        answer = await admin.post("/v1/token", json=body)
-        assert answer.status_code == 400
-        assert fields(answer.json()["errors"]) == sorted(["account", "description", *found]), wrong
-    # Alone, it is not found.
+        body = {"scopes": ["BAD"], "account": "nobody", "description": "x" * 1025, **invalid}
+        response = await admin.post("/v1/token", json=body)
+        assert response.status_code == 400
+        assert fields(response.json()["errors"]) == sorted(["account", "description", *expected]), invalid
+    # An unknown account alone is a 404.
     assert (await admin.post("/v1/token", json={"scopes": "api", "account": "nobody"})).status_code == 404
 
 
-async def test_an_unknown_account_comes_with_the_other_faults_over_nats(tokens_service, operator):
+async def test_an_unknown_account_is_reported_with_all_other_errors_over_nats(tokens_service, operator):
     request = {"token": {**BODY, "account": "nobody"}, "digest": "0" * 64, "hint": ""}
-    found = [f"token.{field}" for field in FOUND]
-    for actor, others in (
+    token_fields = [f"token.{field}" for field in INVALID_FIELDS]
+    for actor, extra_fields in (
         ({"name": "test"}, ["token.account"]),
-        # Of whom nothing is known is told nothing about accounts.
+        # An unauthenticated actor learns nothing about accounts.
         ({"name": 1}, ["actor.name"]),
         ({"token": "0" * 64}, []),
     ):
         payload = json.dumps({**request, "actor": actor}).encode()
-        answer = await operator.request(CREATE_TOKEN.by_operator.subject, payload, timeout=10)
-        failure = json.loads(answer.data)
+        reply = await operator.request(CREATE_TOKEN.by_operator.subject, payload, timeout=10)
+        failure = json.loads(reply.data)
         assert failure["code"] == "bad_request"
-        assert fields(failure["errors"]) == sorted([*found, *others])
+        assert fields(failure["errors"]) == sorted([*token_fields, *extra_fields])
 
 
 async def test_an_unknown_field_of_a_small_body_is_named(admin: httpx.AsyncClient):
@@ -132,12 +132,12 @@ async def test_an_unknown_field_of_a_small_body_is_named(admin: httpx.AsyncClien
         ("/v1/self/rotate", {"grase": 1}, "grase", "unknown field; did you mean grace?"),
         ("/v1/token", {"scopes": "api", "scop": 1}, "scop", "unknown field; did you mean scopes?"),
     ):
-        answer = await admin.post(path, json=body)
-        assert answer.status_code == 400
-        assert {"field": field, "message": message} in answer.json()["errors"]
+        response = await admin.post(path, json=body)
+        assert response.status_code == 400
+        assert {"field": field, "message": message} in response.json()["errors"]
 
 
-async def test_no_error_repeats_a_token_that_is_in_the_wrong_place(admin: httpx.AsyncClient):
+async def test_no_error_repeats_a_misplaced_token(admin: httpx.AsyncClient):
     for secret in (token_format.mint(), "f" * 64, "opaque-1234567890"):
         for body in (
             {secret: 1},
@@ -147,29 +147,29 @@ async def test_no_error_repeats_a_token_that_is_in_the_wrong_place(admin: httpx.
             {"scopes": ["api"], "restrictions": {"addresses": [secret]}},
             {"scopes": ["api"], "account": f"/{secret}"},
         ):
-            answer = await admin.post("/v1/tokens", json=body)
-            assert answer.status_code == (
-                201 if body == {"scopes": [secret]} and "-" in secret else answer.status_code
+            response = await admin.post("/v1/tokens", json=body)
+            assert response.status_code == (
+                201 if body == {"scopes": [secret]} and "-" in secret else response.status_code
             )
-            assert answer.status_code in {201, 400}
-            if answer.status_code == 400:
-                assert secret not in answer.text
+            assert response.status_code in {201, 400}
+            if response.status_code == 400:
+                assert secret not in response.text
 
 
 async def test_a_byte_order_mark_is_named(admin: httpx.AsyncClient, subtests: pytest.Subtests):
     for mark in (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"):
         with subtests.test(mark=mark):
             headers = {"content-type": "application/json"}
-            answer = await admin.post("/v1/tokens", content=mark + b'{"scopes":["api"]}', headers=headers)
-            assert answer.status_code == 400
-            assert "byte order mark" in answer.json()["errors"][0]["message"]
+            response = await admin.post("/v1/tokens", content=mark + b'{"scopes":["api"]}', headers=headers)
+            assert response.status_code == 400
+            assert "byte order mark" in response.json()["errors"][0]["message"]
 
 
-async def test_the_form_shows_all_faults_with_their_lines_and_the_focus_on_the_first(
+async def test_the_form_shows_all_errors_with_line_numbers_and_focuses_the_first(
     admin: httpx.AsyncClient,
 ):
-    """B14: they came in three rounds, addresses without their line, and the focus stayed at the top."""
-    answer = await send(
+    """B14: errors came in three rounds, addresses had no line numbers, and the focus stayed at the top."""
+    response = await send(
         admin,
         "/admin/tokens/new",
         description="kept",
@@ -181,43 +181,53 @@ async def test_the_form_shows_all_faults_with_their_lines_and_the_focus_on_the_f
         requests="many",
         metadata="{",
     )
-    assert answer.status_code == 400
-    shown = dict(re.findall(r'id="(\w+)-problem">([^<]*)<', answer.text))
-    assert shown.keys() == {"scopes", "account", "expires", "addresses", "referrers", "rateLimit", "metadata"}
-    assert shown["addresses"].startswith("line 3: &#34;10.0.0.1/8&#34;: host bits are set; line 4: ")
-    assert "BAD" in shown["scopes"]
-    (focused,) = re.findall(r"<[^>]* autofocus[^>]*>", answer.text)
+    assert response.status_code == 400
+    problems = dict(re.findall(r'id="(\w+)-problem">([^<]*)<', response.text))
+    assert problems.keys() == {
+        "scopes",
+        "account",
+        "expires",
+        "addresses",
+        "referrers",
+        "rateLimit",
+        "metadata",
+    }
+    assert problems["addresses"].startswith("line 3: &#34;10.0.0.1/8&#34;: host bits are set; line 4: ")
+    assert "BAD" in problems["scopes"]
+    (focused,) = re.findall(r"<[^>]* autofocus[^>]*>", response.text)
     assert 'id="other"' in focused
-    assert 'value="kept"' in answer.text
+    assert 'value="kept"' in response.text
     assert "0 tokens" in (await admin.get("/admin/tokens", params={"query": "kept"})).text
-    for fields_, name in (
+    for values, name in (
         ({"addresses": "x"}, "addresses"),
         ({"expires": "at"}, "expires"),
         ({"metadata": "["}, "metadata"),
     ):
-        answer = await send(admin, "/admin/tokens/new", **{"scope": "ok", "expires": "never", **fields_})
-        (focused,) = re.findall(r"<[^>]* autofocus[^>]*>", answer.text)
+        response = await send(admin, "/admin/tokens/new", **{"scope": "ok", "expires": "never", **values})
+        (focused,) = re.findall(r"<[^>]* autofocus[^>]*>", response.text)
         assert f'name="{name}"' in focused
     (focused,) = re.findall(r"<[^>]* autofocus[^>]*>", (await admin.get("/admin/tokens/new")).text)
     assert 'id="description"' in focused
 
 
-async def test_a_form_with_ever_so_many_faults_shows_the_first(admin: httpx.AsyncClient):
-    answer = await send(
+async def test_a_form_with_very_many_errors_shows_the_first_ones(admin: httpx.AsyncClient):
+    response = await send(
         admin,
         "/admin/tokens/new",
         scope="ok",
         expires="never",
         addresses="\n".join(f"x{n}" for n in range(200)),
     )
-    assert "190 more" in answer.text
+    assert "190 more" in response.text
 
 
-async def test_an_edit_of_an_expired_token_reports_only_what_is_wrong(admin: httpx.AsyncClient, operator):
+async def test_an_edit_of_an_expired_token_reports_only_the_invalid_fields(
+    admin: httpx.AsyncClient, operator
+):
     _, token = await issue(operator, "ok")
     await admin.post(f"/v1/tokens/{token.id}/rotate", json={"grace": 0})
-    answer = await send(
+    response = await send(
         admin, f"/admin/tokens/{token.id}/edit", scope="BAD", expires="never", metadata="{", addresses="x"
     )
-    shown = re.findall(r'id="(\w+)-problem"', answer.text)
-    assert shown == ["scopes", "addresses", "metadata"]
+    invalid_fields = re.findall(r'id="(\w+)-problem"', response.text)
+    assert invalid_fields == ["scopes", "addresses", "metadata"]

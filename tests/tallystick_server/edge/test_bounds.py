@@ -1,4 +1,4 @@
-"""What clients send does not accumulate in an edge."""
+"""Client input does not accumulate in an edge's memory."""
 
 import functools
 import gc
@@ -34,16 +34,16 @@ async def verifier(edge, tokens_service) -> Any:
 
 
 def size(*roots: Any) -> int:
-    """Bytes that are reachable from some objects, as far as these are ours or plain data."""
-    seen: dict[int, Any] = {}
-    waiting = list(roots)
-    while waiting:
-        each = waiting.pop()
-        ours = type(each).__module__.startswith(("tallystick_server.edge", "tallystick.", "collections"))
-        if id(each) not in seen and (ours or isinstance(each, PLAIN)):
-            seen[id(each)] = each
-            waiting += gc.get_referents(each)
-    return sum(map(sys.getsizeof, seen.values()))
+    """The bytes reachable from some objects, counting only our types and plain data."""
+    objects: dict[int, Any] = {}
+    pending = list(roots)
+    while pending:
+        item = pending.pop()
+        ours = type(item).__module__.startswith(("tallystick_server.edge", "tallystick.", "collections"))
+        if id(item) not in objects and (ours or isinstance(item, PLAIN)):
+            objects[id(item)] = item
+            pending += gc.get_referents(item)
+    return sum(map(sys.getsizeof, objects.values()))
 
 
 def test_every_lru_cache_has_a_bound():
@@ -54,10 +54,10 @@ def test_every_lru_cache_has_a_bound():
         if isinstance(value, functools._lru_cache_wrapper)
     }
     assert caches
-    assert [name for name, each in caches.items() if each.cache_parameters()["maxsize"] is None] == []
+    assert [name for name, cache in caches.items() if cache.cache_parameters()["maxsize"] is None] == []
 
 
-NEW_QUESTIONS = [
+NEW_QUERIES = [
     "scope=s{}",
     "scope=s{}&account=a{}",
     "account=a{}&scope=s{}",
@@ -66,20 +66,20 @@ NEW_QUESTIONS = [
 ]
 
 
-async def test_ever_new_questions_of_a_proxy_take_no_more_memory(
+async def test_new_queries_of_a_proxy_do_not_increase_memory(
     edge, operator, verifier, subtests: pytest.Subtests
 ):
     value, _ = await issue(operator, "*")
     await leased([edge], operator)
     headers = {"authorization": f"Bearer {value}"}
-    for query in NEW_QUESTIONS:
+    for query in NEW_QUERIES:
         with subtests.test(query=query):
             make_cold(edge, value)
             sizes = []
             for batch in range(3):
                 for number in range(1000 + 100 * batch, 1100 + 100 * batch):
-                    answer = await edge.get(f"/auth?{query.format(number, number)}", headers=headers)
-                    assert answer.status_code == (400 if "&x" in query else 200), answer.text
+                    response = await edge.get(f"/auth?{query.format(number, number)}", headers=headers)
+                    assert response.status_code == (400 if "&x" in query else 200), response.text
                 sizes.append(size(verifier.cache))
             assert sizes[0] == sizes[1] == sizes[2]
             assert len(verifier.cache._entries) <= 1
@@ -88,22 +88,22 @@ async def test_ever_new_questions_of_a_proxy_take_no_more_memory(
                 assert len(entry.check_results) <= MAX_CACHED_CHECKS
 
 
-async def test_routes_with_a_scope_of_their_own_are_remembered_with_a_token(edge, operator, verifier):
+async def test_the_scope_of_a_route_is_cached_with_the_token(edge, operator, verifier):
     value, _ = await issue(operator, "api")
     await leased([edge], operator)
     for _ in range(3):
-        answer = await edge.get("/v1/tokens", headers={"authorization": f"Bearer {value}"})
-        assert answer.status_code == 200
+        response = await edge.get("/v1/tokens", headers={"authorization": f"Bearer {value}"})
+        assert response.status_code == 200
     (entry,) = verifier.cache._entries.values()
     assert entry.admitted == {"api:tokens:read"}
 
 
-async def test_the_framework_keeps_no_query_form_or_cookie_of_a_client(edge, operator, verifier):
+async def test_the_framework_caches_no_query_form_or_cookie_of_a_client(edge, operator, verifier):
     value, _ = await issue(operator, "*")
     await sign_in_at_last(edge, value)
     headers = {"authorization": f"Bearer {value}"}
     caches = (_parsers.parse_query_string, _parsers.parse_url_encoded_form_data, _parsers.parse_cookie_string)
-    before = [each.cache_info().misses for each in caches]
+    before = [cache.cache_info().misses for cache in caches]
     for number in range(50):
         await edge.get(f"/auth?account=a&scope=orders&n={number}&{number}", headers=headers)
         await edge.post("/oauth2/introspect", content=f"token=t{number}", headers=headers | FORM)
@@ -113,12 +113,12 @@ async def test_the_framework_keeps_no_query_form_or_cookie_of_a_client(edge, ope
     for number in range(3):
         page = await edge.get("/admin/refusals", headers={"cookie": f"{name}={session}; a{number}=b"})
         assert page.status_code == 200
-    grown = [each.cache_info().misses - misses for each, misses in zip(caches, before, strict=True)]
-    assert grown[0] <= 1  # what the route declares, which was the same each time
-    assert grown[1:] == [0, 0]
+    new_misses = [cache.cache_info().misses - misses for cache, misses in zip(caches, before, strict=True)]
+    assert new_misses[0] <= 1  # a query that the route declares, the same each time
+    assert new_misses[1:] == [0, 0]
 
 
-async def test_invented_methods_leave_room_for_real_ones(edge, verifier):
+async def test_unknown_methods_are_counted_as_other(edge, verifier):
     for number in range(50):
         await edge.request(f"BREW{number}", "/v1/self")
     assert {method for method, _, _ in edge._transport.app._counter._counts} <= METHODS | {"other"}

@@ -89,24 +89,24 @@ async def status(edge: httpx.AsyncClient, value: str) -> int:
 
 
 async def call_and_wait(operator, operation, request):
-    done = await propagation.call_and_wait(operator, operation, request)
-    assert not isinstance(done, Failure), done
-    return done
+    result = await propagation.call_and_wait(operator, operation, request)
+    assert not isinstance(result, Failure), result
+    return result
 
 
-async def test_a_revoked_token_is_refused_at_every_edge_at_once(tokens, edges, operator):
+async def test_a_revoked_token_is_rejected_by_every_edge_at_once(tokens, edges, operator):
     await leased(edges, operator)
     for _ in range(20):
         value, token = await issue(operator, "api")
         assert [await status(edge, value) for edge in edges] == [200, 200]
-        _, everywhere = await call_and_wait(
+        _, outcome = await call_and_wait(
             operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
         )
         assert [await status(edge, value) for edge in edges] == [401, 401]
-        assert everywhere.edges == 2
+        assert outcome.edges == 2
 
 
-async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
+async def test_every_other_change_takes_effect_at_once(tokens, edges, operator):
     value, token = await issue(operator, "api")
     await leased(edges, operator)
 
@@ -128,16 +128,16 @@ async def test_every_other_change_is_true_at_once_too(tokens, edges, operator):
         assert [await status(edge, value) for edge in edges] == [expected] * 2, fields
 
 
-async def test_deleting_an_account_ends_its_tokens_at_once(tokens, edges, operator):
+async def test_deleting_an_account_revokes_its_tokens_at_once(tokens, edges, operator):
     await leased(edges, operator)
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     values = [(await issue(operator, "api", account="alice"))[0] for _ in range(3)]
     for edge in edges:
         for value in values:
-            answer = await edge.get(
+            response = await edge.get(
                 "/auth?scope=api&account=alice", headers={"authorization": f"Bearer {value}"}
             )
-            assert answer.status_code == 200
+            assert response.status_code == 200
     await call_and_wait(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="alice", actor=OPERATOR))
     for edge in edges:
         assert [await status(edge, value) for value in values] == [401] * 3
@@ -147,68 +147,66 @@ async def test_a_warm_check_sends_no_message(tokens, edges, operator, nats_serve
     value, _ = await issue(operator, "api")
     await leased(edges, operator)
     assert await status(edges[0], value) == 200
-    asked: list[str] = []
+    subjects: list[str] = []
 
     async def watch(message) -> None:
-        asked.append(message.subject)
+        subjects.append(message.subject)
 
     watcher = await nats.connect(nats_server.watcher)
     await watcher.subscribe("tallystick.v1.tokens.>", cb=watch)
     await bus.subscribed(watcher)
     for _ in range(50):
         assert await status(edges[0], value) == 200
-    assert asked == []
+    assert subjects == []
     assert await status(edges[1], value) == 200
     await watcher.flush()
-    # A slow answer is asked for a second time.
-    await until_async(lambda: set(asked) == {VERIFY.subject})
+    # The edge repeats the request if the reply is slow.
+    await until_async(lambda: set(subjects) == {VERIFY.subject})
     await watcher.close()
 
 
-async def test_many_that_come_at_once_ask_once(tokens, edges, operator, nats_server):
+async def test_concurrent_requests_share_one_lookup(tokens, edges, operator, nats_server):
     value, _ = await issue(operator, "api")
     await leased(edges, operator)
-    asked: list[str] = []
+    reply_subjects: list[str] = []
 
     async def watch(message) -> None:
-        asked.append(message.reply)
+        reply_subjects.append(message.reply)
 
     watcher = await nats.connect(nats_server.watcher)
     await watcher.subscribe(VERIFY.subject, cb=watch)
     await bus.subscribed(watcher)
     assert await asyncio.gather(*(status(edges[0], value) for _ in range(50))) == [200] * 50
     await watcher.flush()
-    # The same question may be asked again when its answer is slow; it is still one.
-    assert len(set(asked)) == 1
+    # The edge repeats the request if the reply is slow; it is still one lookup.
+    assert len(set(reply_subjects)) == 1
     await watcher.close()
 
 
-async def test_an_edge_that_is_silent_delays_a_revocation_by_its_lease_at_most(
-    tokens, edges, operator, nats_server
-):
+async def test_a_silent_edge_delays_a_revocation_by_at_most_its_lease(tokens, edges, operator, nats_server):
     value, token = await issue(operator, "api")
     await leased(edges, operator)
     async with bus.connect(nats_server.edge, "edge", wait_s=5) as silent:
         await call(silent, RENEW_LEASE, RenewLease(edge=new_id("edge_")))
-        began = time.monotonic()
-        _, everywhere = await call_and_wait(
+        start = time.monotonic()
+        _, outcome = await call_and_wait(
             operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
         )
-    assert LEASE_S / 2 < time.monotonic() - began < LEASE_S + 1
-    assert everywhere.edges == 2
+    assert LEASE_S / 2 < time.monotonic() - start < LEASE_S + 1
+    assert outcome.edges == 2
     assert [await status(edge, value) for edge in edges] == [401, 401]
 
 
-async def test_an_edge_cut_off_relies_on_its_cache_as_long_as_its_lease_lasts(
+async def test_a_disconnected_edge_serves_from_its_cache_until_its_lease_expires(
     database, edges, operator, nats_server, event_stream
 ):
-    lease_s = 6.0  # long enough for the service to stop in, on a busy machine
+    lease_s = 6.0  # outlasts the shutdown of the service, also on a busy machine
     async with tokens_running(database, nats_server, operator, lease_s):
         value, _ = await issue(operator, "api")
         await leased(edges, operator)
         assert await status(edges[0], value) == 200
     assert await status(edges[0], value) == 200
-    assert await status(edges[1], value) == 503, "it never knew the token"
+    assert await status(edges[1], value) == 503, "this edge never cached the token"
     async with asyncio.timeout(lease_s + 2):
         while await status(edges[0], value) != 503:
             await asyncio.sleep(0.02)
@@ -218,8 +216,8 @@ async def test_an_edge_cut_off_relies_on_its_cache_as_long_as_its_lease_lasts(
                 await asyncio.sleep(0.02)
 
 
-async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operator, database):
-    """The replica that changed it died before it told anyone."""
+async def test_a_change_whose_notice_is_lost_is_detected(tokens, edges, operator, database):
+    """The replica that made the change died before it published the notice."""
     value, token = await issue(operator, "api")
     await leased(edges, operator)
     assert [await status(edge, value) for edge in edges] == [200, 200]
@@ -233,7 +231,7 @@ async def test_a_change_whose_notice_is_lost_is_found_out(tokens, edges, operato
             await asyncio.sleep(0.02)
 
 
-async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edges, operator, database):
+async def test_more_changes_than_one_notice_holds_leave_no_stale_entry(tokens, edges, operator, database):
     await leased(edges, operator)
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="many", actor=OPERATOR))
     value, _ = await issue(operator, "api", account="many")
@@ -242,16 +240,16 @@ async def test_more_changes_than_a_notice_holds_leave_nothing_stale(tokens, edge
         Store(pool).change(OPERATOR) as change,
     ):
         for _ in range(500):
-            wanted = NewToken(scopes=("api",), account="many")
+            new_token = NewToken(scopes=("api",), account="many")
             digest = token_format.new_secret().digest
-            await change.insert(TokenRecord(id=new_id("tok_"), digest=digest, token=wanted))
+            await change.insert(TokenRecord(id=new_id("tok_"), digest=digest, token=new_token))
     headers = {"authorization": f"Bearer {value}"}
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 200
     await call_and_wait(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="many", actor=OPERATOR))
     assert (await edges[0].get("/auth?scope=api&account=many", headers=headers)).status_code == 401
 
 
-async def test_a_token_that_was_refused_and_then_imported_is_honoured_at_once(tokens, edges, operator):
+async def test_a_token_imported_after_a_rejection_is_accepted_at_once(tokens, edges, operator):
     await leased(edges, operator)
     value = token_format.mint()
     assert [await status(edge, value) for edge in edges] == [401, 401]
@@ -262,7 +260,9 @@ async def test_a_token_that_was_refused_and_then_imported_is_honoured_at_once(to
     assert [await status(edge, value) for edge in edges] == [200, 200]
 
 
-async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, edges, operator):
+async def test_a_rotated_token_expires_with_its_grace_period_without_a_further_notice(
+    tokens, edges, operator
+):
     value, token = await issue(operator, "api")
     await leased(edges, operator)
     secret = token_format.new_secret()
@@ -276,12 +276,12 @@ async def test_a_rotated_token_ends_with_its_grace_without_another_word(tokens, 
     assert await status(edges[0], secret.value) == 200
 
 
-async def test_an_edge_that_stops_gives_its_lease_back(tokens, operator, nats_server, event_stream):
+async def test_an_edge_that_stops_releases_its_lease(tokens, operator, nats_server, event_stream):
     app = create_app(EdgeSettings(nats_url=nats_server.edge))
     async with lifespan(app):
         await leased([None], operator)
-    began = time.monotonic()
+    start = time.monotonic()
     settled = await call(operator, SETTLE.by_operator, Settle())
     assert isinstance(settled, Settled)
     assert (settled.settled, settled.edges) == (True, 0)
-    assert time.monotonic() - began < LEASE_S / 2
+    assert time.monotonic() - start < LEASE_S / 2

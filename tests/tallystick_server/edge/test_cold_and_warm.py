@@ -1,5 +1,5 @@
-"""An edge answers alike whether it knows a token (warm: without the framework, from what it answered before) or has to
-ask about it (cold).
+"""An edge gives the same response whether it has cached the token (warm: a cached response, without the framework) or has
+to look it up (cold).
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     limits = {kind: Restrictions(addresses=(network,)) for kind, network in (
         ("from elsewhere", "192.0.2.0/24"), ("from here", "127.0.0.0/8")
     )}  # fmt: skip
-    made = {
+    issued = {
         "all": await issue(operator, "*"),
         "orders": await issue(operator, "orders"),
         "of alice": await issue(operator, "orders", account="alice"),
@@ -54,7 +54,7 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     }
     await import_tokens(operator, HEX, OPAQUE_64)
     await leased([edge], operator)
-    return {kind: value for kind, (value, _) in made.items()} | IMPORTED
+    return {kind: value for kind, (value, _) in issued.items()} | IMPORTED
 
 
 async def import_tokens(operator: Client, *values: str) -> None:
@@ -71,9 +71,9 @@ async def import_tokens(operator: Client, *values: str) -> None:
     assert isinstance(imported, Imported), imported
 
 
-def answer_facts(answer: httpx.Response) -> tuple[Any, ...]:
-    code = answer.json()["code"] if answer.status_code >= 400 and answer.content else answer.content
-    return (answer.status_code, code, *(answer.headers.get(name) for name in COMPARED))
+def response_facts(response: httpx.Response) -> tuple[Any, ...]:
+    code = response.json()["code"] if response.status_code >= 400 and response.content else response.content
+    return (response.status_code, code, *(response.headers.get(name) for name in COMPARED))
 
 
 SCOPES = st.one_of(
@@ -115,19 +115,19 @@ QUERIES = st.one_of(
 @example(kind="of null", method="GET", query="scope=orders&account=null")
 @example(kind="of alice", method="GET", query="scope=orders&account=bob&account=alice")
 @example(kind="of alice", method="GET", query="scope=orders&account=alice&scope=orders")
-async def test_a_proxy_gets_the_same_answer_cold_and_warm(edge, tokens, kind: str, method: str, query: str):
+async def test_a_proxy_gets_the_same_response_cold_and_warm(edge, tokens, kind: str, method: str, query: str):
     headers = {"authorization": f"Bearer {tokens[kind]}"}
     target = httpx.URL("http://edge/auth", query=query.partition("#")[0].encode())
     make_cold(edge, tokens[kind])
-    cold = answer_facts(await edge.request(method, target, headers=headers))
-    await edge.get("/v1/self", headers=headers)  # whatever the first answer was, the token is known now
-    for _ in range(2):  # judged, then remembered
-        warm = answer_facts(await edge.request(method, target, headers=headers))
+    cold = response_facts(await edge.request(method, target, headers=headers))
+    await edge.get("/v1/self", headers=headers)  # caches the token, whatever the first response was
+    for _ in range(2):  # checked, then from the cache
+        warm = response_facts(await edge.request(method, target, headers=headers))
         assert warm == cold, (method, query)
 
 
-async def test_the_warm_answers_come_from_the_cache(edge, tokens):
-    """Else the two ways above would be one."""
+async def test_warm_responses_come_from_the_cache(edge, tokens):
+    """Otherwise the test above would compare the cold path with itself."""
     headers = {"authorization": f"Bearer {tokens['orders']}"}
     make_cold(edge, tokens["orders"])
     assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
@@ -138,7 +138,7 @@ async def test_the_warm_answers_come_from_the_cache(edge, tokens):
     assert list(entry.check_results) == [b"scope=orders"]
 
 
-async def test_a_known_token_of_any_kind_is_answered_without_the_framework(
+async def test_requests_with_a_cached_token_of_any_kind_bypass_the_framework(
     edge, tokens, monkeypatch, subtests: pytest.Subtests
 ):
     for kind in ("orders", *IMPORTED):
@@ -157,10 +157,10 @@ async def test_upper_and_lower_case_hex_is_one_token(edge, tokens):
         headers = {"authorization": f"Bearer {tokens[kind]}"}
         assert (await edge.get("/auth?scope=orders", headers=headers)).status_code == 200
     assert len(cache_of(edge)) == 1
-    # What was 64 characters before one was lost or doubled is told by its length.
+    # A hexadecimal token with a missing or an extra character is detected by its length.
     for value in (HEX[1:], HEX + "0"):
-        answer = await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})
-        assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+        response = await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})
+        assert (response.status_code, response.json()["code"]) == (401, "invalid_token")
 
 
 async def test_a_token_with_a_comma_is_one_token_cold_and_warm(edge, operator, tokens_service):
@@ -179,10 +179,8 @@ async def test_a_token_with_a_comma_is_one_token_cold_and_warm(edge, operator, t
     assert (await edge.get("/auth", **two)).status_code == 400
 
 
-async def test_a_bound_token_that_was_accepted_for_its_account_is_not_for_another(
-    edge, operator, tokens_service
-):
-    """What the cache remembers with a token must not depend on the account that a request names."""
+async def test_a_bound_token_accepted_for_its_account_is_rejected_for_another(edge, operator, tokens_service):
+    """Data cached with a token must not depend on the account that a request names."""
     await ready(edge)
     for account in ("alice", "bob"):
         await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account=account, actor=ACTOR))
@@ -200,9 +198,9 @@ async def test_a_bound_token_that_was_accepted_for_its_account_is_not_for_anothe
             ("/auth?scope=api&account=alice", 200),
             ("/auth?scope=api&account=bob", 403),
         ):
-            answer = await edge.get(path)
-            assert answer.status_code == status, path
-            assert status == 200 or answer.json()["code"] == "account_mismatch"
-    # The tokens service would have rejected them too; the edge has to by itself.
+            response = await edge.get(path)
+            assert response.status_code == status, path
+            assert status == 200 or response.json()["code"] == "account_mismatch"
+    # The tokens service would reject these requests too, but the edge must do so by itself.
     (cached,) = cache_of(edge)._entries.values()
     assert cached.admitted == set()

@@ -1,5 +1,5 @@
-"""A token that was revoked, replaced or disabled and is still presented: counted exactly, logged with the reason, and
-answered as an unknown one.
+"""Requests with a revoked, replaced or disabled token: counted exactly, logged with the reason, and rejected like those
+with an unknown token.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ TIMES = {"revoked": 7, "replaced": 5, "disabled": 3}
 
 
 @pytest.fixture(autouse=True)
-def reporting_often(monkeypatch) -> None:
+def report_often(monkeypatch) -> None:
     """An edge sends its metrics with its heartbeat."""
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
 
@@ -39,8 +39,8 @@ async def admin(edge, operator, tokens_service):
     return edge
 
 
-async def ended(admin) -> dict[str, dict[str, Any]]:
-    """A token that ended in each way."""
+async def create_withdrawn_tokens(admin) -> dict[str, dict[str, Any]]:
+    """One token for each reason, by reason."""
     tokens = {reason: await create_token(admin) for reason in TIMES}
     assert (await admin.delete(f"/v1/tokens/{tokens['revoked']['id']}")).status_code == 200
     rotated = await admin.post(f"/v1/tokens/{tokens['replaced']['id']}/rotate", json={"grace": 0})
@@ -64,30 +64,30 @@ async def exposition(operator) -> str:
     return reply.text if isinstance(reply, Exposition) else ""
 
 
-async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_sees_no_difference(
+async def test_each_use_of_a_withdrawn_token_is_counted_and_logged_and_looks_unknown_to_the_client(
     admin, operator, metrics_service
 ):
-    tokens = await ended(admin)
+    tokens = await create_withdrawn_tokens(admin)
     stranger = token_format.mint()
-    ways = (
+    senders = (
         lambda value: admin.get("/v1/self", headers=bearer(value)),
         lambda value: admin.get("/auth?scope=api", headers=bearer(value)),
-        # A body, before and after which the token is checked.
+        # With a body, the token is checked before and after it is read.
         lambda value: admin.post("/v1/tokens", json={"scopes": ["api"]}, headers=bearer(value)),
     )
-    unknown = [await way(stranger) for way in ways]
+    unknown = [await send(stranger) for send in senders]
     assert counted(await exposition(operator)) == dict.fromkeys(TIMES, 0), (
-        "each reason is there from the start"
+        "each reason has a series from the start"
     )
     for reason, times in TIMES.items():
         for number in range(times):
-            answer = await ways[number % len(ways)](tokens[reason]["token"])
-            assert answer.status_code == 401
-            of_unknown = unknown[number % len(ways)]
-            assert answer.content == of_unknown.content
+            response = await senders[number % len(senders)](tokens[reason]["token"])
+            assert response.status_code == 401
+            expected = unknown[number % len(senders)]
+            assert response.content == expected.content
             hidden = ("x-request-id", "date")
-            assert [pair for pair in answer.headers.raw if pair[0].decode().lower() not in hidden] == [
-                pair for pair in of_unknown.headers.raw if pair[0].decode().lower() not in hidden
+            assert [pair for pair in response.headers.raw if pair[0].decode().lower() not in hidden] == [
+                pair for pair in expected.headers.raw if pair[0].decode().lower() not in hidden
             ]
     async with asyncio.timeout(20):
         while counted(await exposition(operator)) != TIMES:
@@ -97,7 +97,7 @@ async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_s
             while len(log["refusals"]) < times:
                 await asyncio.sleep(0.1)
                 log = (await admin.get(f"/v1/tokens/{tokens[reason]['id']}/log")).json()
-            assert {each["reason"] for each in log["refusals"]} == {reason}
+            assert {refusal["reason"] for refusal in log["refusals"]} == {reason}
             assert len(log["refusals"]) == times
     page = await exposition(operator)
     assert re.findall(r'^tallystick_token_checks_total{result="(\w+)"}', page, re.MULTILINE) == [
@@ -106,38 +106,38 @@ async def test_each_use_of_an_ended_token_is_counted_and_logged_and_the_client_s
     ]
 
 
-async def test_a_replaced_secret_counts_only_once_its_grace_is_over(admin):
+async def test_a_replaced_secret_counts_only_after_its_grace_period(admin):
     verifier = verifier_of(admin)
-    made = await create_token(admin)
-    await admin.post(f"/v1/tokens/{made['id']}/rotate", json={"grace": 1})
-    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 200
-    expires = datetime.fromisoformat((await admin.get(f"/v1/tokens/{made['id']}")).json()["expires"])
+    token = await create_token(admin)
+    await admin.post(f"/v1/tokens/{token['id']}/rotate", json={"grace": 1})
+    assert (await admin.get("/v1/self", headers=bearer(token["token"]))).status_code == 200
+    expires = datetime.fromisoformat((await admin.get(f"/v1/tokens/{token['id']}")).json()["expires"])
     await asyncio.sleep(max(0.0, (expires - datetime.now(expires.tzinfo)).total_seconds()) + 0.05)
     assert verifier.usage.ended == {}
     for _ in range(3):
-        assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+        assert (await admin.get("/v1/self", headers=bearer(token["token"]))).status_code == 401
     assert verifier.usage.take_ended() == {"replaced": 3}
 
 
-async def test_a_token_that_only_expired_is_none_of_them(admin):
+async def test_an_expired_token_is_not_counted_as_withdrawn(admin):
     verifier = verifier_of(admin)
-    made = await create_token(admin, expires=in_future(seconds=0.5))
+    token = await create_token(admin, expires=in_future(seconds=0.5))
     await asyncio.sleep(0.6)
-    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    assert (await admin.get("/v1/self", headers=bearer(token["token"]))).status_code == 401
     assert verifier.usage.take_results()["invalid_token"] == 1
     assert verifier.usage.take_ended() == {}
 
 
-async def test_a_dashboard_sign_in_with_an_ended_token_counts(admin):
-    tokens = await ended(admin)
+async def test_a_dashboard_sign_in_with_a_withdrawn_token_is_counted(admin):
+    tokens = await create_withdrawn_tokens(admin)
     verifier = verifier_of(admin)
     verifier.usage.take_ended()
-    answer = await admin.post(
+    response = await admin.post(
         "/admin/sign-in",
         data={"token": tokens["replaced"]["token"]},
         headers={"origin": "http://edge", "sec-fetch-site": "same-origin"},
     )
-    assert answer.status_code in {401, 403, 422}, answer.status_code
+    assert response.status_code in {401, 403, 422}, response.status_code
     assert verifier.usage.take_ended() == {"replaced": 1}
 
 
@@ -150,8 +150,8 @@ def verifier_of(client) -> Any:
     return client._transport.app._verifier
 
 
-async def test_what_is_counted_when_an_edge_stops_is_reported(admin, operator, metrics_service, nats_server):
-    tokens = await ended(admin)
+async def test_an_edge_that_stops_reports_its_counts(admin, operator, metrics_service, nats_server):
+    tokens = await create_withdrawn_tokens(admin)
     app: Any = create_app(Settings(nats_url=nats_server.edge))
     async with (
         lifespan(app),
@@ -159,33 +159,37 @@ async def test_what_is_counted_when_an_edge_stops_is_reported(admin, operator, m
     ):
         async with asyncio.timeout(30):
             while await status(another, tokens["revoked"]) != 401:
-                await asyncio.sleep(0.02)  # it has no lease yet
+                await asyncio.sleep(0.02)  # this edge has no lease yet
     async with asyncio.timeout(30):
         while counted(await exposition(operator))["revoked"] != 1:
             await asyncio.sleep(0.05)
 
 
-class RefusedTokenBefore(Message, frozen=True):
-    """As it was in the version before."""
+class PreviousRejectedToken(Message, frozen=True):
+    """`RejectedToken` of the previous version."""
 
     id: str
     reason: Literal["revoked", "disabled", "expired", "not_yet_valid"]
 
 
-async def test_an_edge_of_the_version_before_reads_the_verdict_about_a_replaced_token(admin, operator):
-    tokens = await ended(admin)
-    for reason, before in (("revoked", "revoked"), ("replaced", "expired"), ("disabled", "disabled")):
+async def test_an_edge_of_the_previous_version_reads_a_verdict_on_a_replaced_token(admin, operator):
+    tokens = await create_withdrawn_tokens(admin)
+    for reason, previous_reason in (
+        ("revoked", "revoked"),
+        ("replaced", "expired"),
+        ("disabled", "disabled"),
+    ):
         digest = token_format.digest(tokens[reason]["token"]) or ""
         reply = await operator.request(VERIFY.subject, msgspec.json.encode({"digest": digest}), timeout=10)
         raw = msgspec.json.decode(reply.data)
-        old = msgspec.convert(raw["refused"], RefusedTokenBefore)
-        assert (old.id, old.reason) == (tokens[reason]["id"], before)
-        refused = msgspec.json.decode(reply.data, type=Verdict).refused
-        assert refused is not None
-        assert refused.log_reason == reason
+        old = msgspec.convert(raw["refused"], PreviousRejectedToken)
+        assert (old.id, old.reason) == (tokens[reason]["id"], previous_reason)
+        rejected = msgspec.json.decode(reply.data, type=Verdict).refused
+        assert rejected is not None
+        assert rejected.log_reason == reason
 
 
-def test_a_verdict_of_the_version_before_is_read():
+def test_a_verdict_of_the_previous_version_is_read():
     old = msgspec.json.decode(b'{"id": "tok_a", "reason": "expired"}', type=RejectedToken)
     assert old.log_reason == "expired"
     both = RejectedToken(id="tok_a", reason="revoked", replaced=True)

@@ -1,4 +1,4 @@
-"""What an edge holds of rate limits is bounded, and whatever of it is not spent is given back or counted as lost."""
+"""The quota that an edge holds is bounded, and unspent quota is returned or counted as lost."""
 
 import asyncio
 from contextlib import suppress
@@ -19,9 +19,7 @@ from tests.support.services import issue
 LIMIT = RateLimit(max_requests=1000, time_window=3600)
 
 
-async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
-    edge, tokens_service, operator, monkeypatch
-):
+async def test_the_quota_of_an_evicted_token_is_returned(edge, tokens_service, operator, monkeypatch):
     monkeypatch.setattr(module, "MAX_TOKENS", 1)
     tokens = [
         (await issue(operator, "api", restrictions=Restrictions(rate_limit=LIMIT)))[1] for _ in range(2)
@@ -34,29 +32,31 @@ async def test_quota_of_a_token_that_makes_room_for_another_is_given_back(
             assert quota is not None
             assert quota.granted == 1
     await quotas.close()
-    counted = {each.name: each.value for each in recorder.take().counters}
-    assert counted["tallystick_quota_handed_out_total"] == 20 * 6 + counted["tallystick_quota_returned_total"]
-    assert counted["tallystick_quota_returned_total"] > 0
-    assert "tallystick_quota_lost_total" not in counted
+    counters = {counter.name: counter.value for counter in recorder.take().counters}
+    assert (
+        counters["tallystick_quota_handed_out_total"] == 20 * 6 + counters["tallystick_quota_returned_total"]
+    )
+    assert counters["tallystick_quota_returned_total"] > 0
+    assert "tallystick_quota_lost_total" not in counters
 
 
 class TokensService:
-    """Answers takes with one quota, and notes what is given back.
+    """Grants the same quota to each take, and records the returns.
 
     Args:
-        quota: the answer to each take.
+        quota: the reply to each take.
     """
 
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
-        self.may_answer = asyncio.Event()
+        self.may_reply = asyncio.Event()
         self.returns: list[ReturnQuota] = []
 
     async def call_hedged(self, operation, request):
         if operation is RETURN_QUOTA:
             self.returns.append(request)
             return ReturnedQuota(counted=request.unspent)
-        await self.may_answer.wait()
+        await self.may_reply.wait()
         return self.quota
 
 
@@ -73,7 +73,7 @@ QUOTA = Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60, fam
 RECALL = RecallQuota(family="tok_1", window=3600, starts=3600, limit=1000)
 
 
-async def test_a_quota_that_arrives_after_a_recall_is_given_back_except_what_requests_wait_for():
+async def test_a_quota_that_arrives_after_a_recall_is_returned_except_for_waiting_requests():
     service = TokensService(QUOTA)
     quotas = quotas_of(service, MetricsRecorder())
     await hear(quotas, RECALL)
@@ -83,25 +83,27 @@ async def test_a_quota_that_arrives_after_a_recall_is_given_back_except_what_req
     waiting[0].cancel()
     with suppress(asyncio.CancelledError):
         await waiting[0]
-    service.may_answer.set()
+    service.may_reply.set()
     quota = await waiting[1]
     await asyncio.gather(*quotas._returns)
     assert quota is not None
     assert quota.granted == 1
-    assert [(each.take, each.starts, each.unspent) for each in service.returns] == [(1, 3600, 2)]
+    assert [(returned.take, returned.starts, returned.unspent) for returned in service.returns] == [
+        (1, 3600, 2)
+    ]
 
 
-async def test_a_recall_takes_back_what_is_unspent_once():
+async def test_a_recall_returns_unspent_quota_once():
     service = TokensService(QUOTA)
-    service.may_answer.set()
+    service.may_reply.set()
     recorder = MetricsRecorder()
     quotas = quotas_of(service, recorder)
     await quotas.spend(TOKEN_WITH_LIMIT)
     for _ in range(2):
         await hear(quotas, RECALL)
     await asyncio.gather(*quotas._returns)
-    assert [each.unspent for each in service.returns] == [2]
-    assert {each.name: each.value for each in recorder.take().counters} == {
+    assert [returned.unspent for returned in service.returns] == [2]
+    assert {counter.name: counter.value for counter in recorder.take().counters} == {
         "tallystick_quota_handed_out_total": 3,
         "tallystick_quota_returned_total": 2,
     }
@@ -109,14 +111,14 @@ async def test_a_recall_takes_back_what_is_unspent_once():
 
 async def test_quota_of_a_tokens_service_of_an_earlier_version_is_counted_as_lost():
     service = TokensService(Quota(granted=3, limit=1000, remaining=0, window=3600, resets_in=60))
-    service.may_answer.set()
+    service.may_reply.set()
     recorder = MetricsRecorder()
     quotas = quotas_of(service, recorder)
     await quotas.spend(TOKEN_WITH_LIMIT)
     await hear(quotas, RECALL)
     await quotas.close()
     assert service.returns == []
-    assert {each.name: each.value for each in recorder.take().counters} == {
+    assert {counter.name: counter.value for counter in recorder.take().counters} == {
         "tallystick_quota_handed_out_total": 3,
         "tallystick_quota_lost_total": 2,
     }

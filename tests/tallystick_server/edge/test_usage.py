@@ -1,4 +1,4 @@
-"""What was let in is reported in batches: at its own pace, whatever comes, and bounded while nobody listens."""
+"""Usage is reported in batches: at a steady pace, at any load, and in bounded memory while the service is unavailable."""
 
 import asyncio
 from collections import Counter
@@ -39,7 +39,7 @@ async def tokens(nats_server):
         yield client
 
 
-async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, tokens):
+async def test_a_token_in_constant_use_is_reported_once_per_flush(edge, tokens):
     usage = Usage()
     reported: list[int] = []
 
@@ -58,7 +58,7 @@ async def test_a_token_in_use_all_the_time_is_reported_once_each_time(edge, toke
     assert reported == [1, 2, 2]
 
 
-async def test_what_nobody_takes_is_kept_in_bounds_and_none_of_it_uncounted(edge, monkeypatch):
+async def test_undelivered_usage_is_bounded_and_its_excess_is_counted(edge, monkeypatch):
     monkeypatch.setattr(module, "MAX_TOKENS", 10)
     monkeypatch.setattr(module, "MAX_REJECTED_REQUESTS", 10)
     usage = Usage()
@@ -74,7 +74,7 @@ async def test_what_nobody_takes_is_kept_in_bounds_and_none_of_it_uncounted(edge
         await usage.flush(NatsTransport(edge))
     uses, refusals = usage._uses, usage._rejected_requests
     assert (len(uses), len(refusals)) == (10, 10)
-    assert usage.dropped + sum(each.count for each in uses.values()) + len(refusals) == sent
+    assert usage.dropped + sum(use.count for use in uses.values()) + len(refusals) == sent
 
 
 TEXT = st.one_of(
@@ -93,31 +93,31 @@ ITEMS = st.lists(
 
 
 @given(items=ITEMS)
-def test_every_report_is_within_the_limit_and_nothing_is_lost_or_doubled(items):
+def test_every_report_is_within_the_limit_and_nothing_is_lost_or_duplicated(items):
     usage = Usage()
     uses: Counter[str] = Counter()
     refusals: Counter[tuple[str, str, str]] = Counter()
-    for repeat, name, address, what, route in items:
+    for repeat, name, address, result, route in items:
         for number in range(repeat):
             token = f"{name}_{number}"
-            if what == "used":
+            if result == "used":
                 usage.record_accepted(token, address)
                 uses[token] += 1
-            elif usage.count_rejection(token, what):
-                usage.report_rejection(token, what, address, route, REQUEST)
-                refusals[token, what, route] += 1
+            elif usage.count_rejection(token, result):
+                usage.report_rejection(token, result, address, route, REQUEST)
+                refusals[token, result, route] += 1
     reports = usage.take()
     assert all(len(msgspec.json.encode(as_message(report))) <= REPORT_USE.max_bytes for report in reports)
     reported = [item for report in reports for item in report]
     assert Counter({use.id: use.count for use in reported if isinstance(use, TokenUsage)}) == uses
     assert (
-        Counter((each.id, each.reason, each.route) for each in reported if isinstance(each, RejectedRequest))
+        Counter((item.id, item.reason, item.route) for item in reported if isinstance(item, RejectedRequest))
         == refusals
     )
     assert usage.take() == type(reports)()
 
 
-def test_reports_are_as_large_as_fits():
+def test_reports_are_as_large_as_possible():
     for length in range(200):
         usage = Usage()
         for number in range(1000):
@@ -128,7 +128,7 @@ def test_reports_are_as_large_as_fits():
         assert all(size > REPORT_USE.max_bytes - 400 for size in sizes[:-1])
 
 
-async def test_more_than_one_request_holds_is_reported_whole(edge, tokens_service, operator, database):
+async def test_usage_larger_than_one_request_is_reported_completely(edge, tokens_service, operator, database):
     usage = Usage()
     tokens = [(await issue(operator, "api"))[1].id for _ in range(25)]
     for number in range(205):
@@ -143,7 +143,7 @@ async def test_more_than_one_request_holds_is_reported_whole(edge, tokens_servic
     assert await stored(database, tokens) == (25, 25 * module.MAX_REJECTED_REQUESTS_PER_TOKEN)
 
 
-async def test_what_the_service_rejects_is_dropped_alone_and_counted(
+async def test_only_items_that_the_service_rejects_are_dropped_and_counted(
     edge, tokens_service, operator, database, caplog
 ):
     usage = Usage()
@@ -162,9 +162,7 @@ async def test_what_the_service_rejects_is_dropped_alone_and_counted(
     assert "dropped the usage of 6 requests" in caplog.text
 
 
-async def test_what_is_dropped_shows_as_a_metric(
-    nats_server, tokens_service, metrics_service, operator, monkeypatch
-):
+async def test_dropped_usage_is_a_metric(nats_server, tokens_service, metrics_service, operator, monkeypatch):
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
     app: Any = create_app(Settings(nats_url=nats_server.edge))
     async with lifespan(app):
@@ -177,12 +175,12 @@ async def test_what_is_dropped_shows_as_a_metric(
                 text = reply.text if isinstance(reply, Exposition) else ""
 
 
-async def test_where_everything_is_rejected_it_is_dropped_after_a_bounded_number_of_requests(edge, tokens):
-    asked = 0
+async def test_usage_is_dropped_after_a_bounded_number_of_rejected_requests(edge, tokens):
+    requests = 0
 
     async def reject(_: ReportUse) -> Failure:
-        nonlocal asked
-        asked += 1
+        nonlocal requests
+        requests += 1
         return Failure(code="internal")
 
     usage = Usage()
@@ -191,23 +189,23 @@ async def test_where_everything_is_rejected_it_is_dropped_after_a_bounded_number
     async with serve(tokens, "tallystick-tokens", "rejects", {REPORT_USE: reject}):
         await usage.flush(NatsTransport(edge))
     assert usage.dropped == 2000
-    assert asked < 2 * module.MAX_REJECTED_REPORTS
+    assert requests < 2 * module.MAX_REJECTED_REPORTS
     assert not usage.take()
 
 
-async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens):
-    asked = asyncio.Event()
+async def test_a_cancelled_flush_keeps_unreported_usage(edge, tokens):
+    request_arrived = asyncio.Event()
 
-    async def never_answer(_message) -> None:
-        asked.set()
+    async def never_reply(_message) -> None:
+        request_arrived.set()
 
-    await tokens.subscribe(REPORT_USE.subject, cb=never_answer)
+    await tokens.subscribe(REPORT_USE.subject, cb=never_reply)
     await bus.subscribed(tokens)
     usage = Usage()
     usage.record_accepted("tok_a", None)
     usage.report_rejection("tok_a", "expired", None, "/auth", REQUEST)
     flushing = asyncio.create_task(usage.flush(NatsTransport(edge)))
-    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.wait_for(request_arrived.wait(), 5)
     usage.record_accepted("tok_a", None)
     flushing.cancel()
     await asyncio.wait([flushing])
@@ -218,7 +216,7 @@ async def test_what_is_unreported_when_a_flush_is_cancelled_is_kept(edge, tokens
     ]
 
 
-def test_what_is_kept_by_token_is_bounded_whoever_is_refused():
+def test_memory_for_rejections_by_token_is_bounded():
     usage = Usage()
     for number in range(20 * module.MAX_REJECTED_REQUESTS):
         if usage.count_rejection(f"tok_{number}", "rate_limited"):
@@ -228,7 +226,7 @@ def test_what_is_kept_by_token_is_bounded_whoever_is_refused():
 
 
 async def flush_all(usage: Usage, client) -> None:
-    """Flushes until nothing is left to report."""
+    """Flushes until all usage is reported."""
     async with asyncio.timeout(30):
         await usage.flush(NatsTransport(client))
         while usage._uses or usage._rejected_requests:
@@ -237,7 +235,7 @@ async def flush_all(usage: Usage, client) -> None:
 
 
 async def stored(database, tokens: list[str]) -> tuple[int, int]:
-    """How many of the tokens are known as used once, and how many refusals there are in their logs."""
+    """The number of these tokens that are stored as used once, and the number of rejections in their logs."""
     connection = await asyncpg.connect(database.tokens)
     try:
         used = await connection.fetchval(

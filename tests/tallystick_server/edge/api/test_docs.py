@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the routes do, and `/docs` needs nothing but itself."""
+"""The OpenAPI document describes the routes, and `/docs` is self-contained."""
 
 import re
 from typing import Any
@@ -37,40 +37,40 @@ def api() -> dict[str, Any]:
 
 def resolve(api: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in part:
-        found: Any = api
+        schema: Any = api
         for key in part["$ref"].removeprefix("#/").split("/"):
-            found = found[key]
-        return {**found, **{name: value for name, value in part.items() if name != "$ref"}}
+            schema = schema[key]
+        return {**schema, **{name: value for name, value in part.items() if name != "$ref"}}
     return part
 
 
-def refusals(api, operation) -> dict[str, str]:
-    """Each code with which an operation may refuse, and its status."""
-    found = {}
+def error_statuses(api, operation) -> dict[str, str]:
+    """The status of each error code of an operation, by code."""
+    statuses = {}
     for status, response in operation["responses"].items():
         if problem := resolve(api, response).get("content", {}).get("application/problem+json"):
             assert problem["schema"]["$ref"] == "#/components/schemas/Problem"
             for code in problem["schema"]["properties"]["code"]["enum"]:
                 assert resolve(api, problem["examples"][code])["value"]["code"] == code
-                found[code] = status
-    return found
+                statuses[code] = status
+    return statuses
 
 
-def test_nothing_is_hidden_but_the_unknown_the_dashboard_and_the_docs_themselves():
-    shown = {route.path for route, _ in ROUTES}
+def test_only_the_fallback_the_dashboard_and_the_docs_are_undocumented():
+    documented_paths = {route.path for route, _ in ROUTES}
     paths = {route.path for route in LITESTAR.routes if isinstance(route, HTTPRoute)}
-    assert {path for path in paths - shown if not path.startswith("/admin")} == HIDDEN
+    assert {path for path in paths - documented_paths if not path.startswith("/admin")} == HIDDEN
 
 
 @pytest.mark.parametrize(("path", "method", "handler"), OPERATIONS)
-def test_every_route_is_there_with_its_errors(api, path: str, method: str, handler):
+def test_every_route_is_documented_with_its_errors(api, path: str, method: str, handler):
     operation = api["paths"][path][method.lower()]
     assert operation["summary"]
     assert all(parameter["description"] for parameter in operation["parameters"])
-    in_path = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+    in_path = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
     assert in_path == set(re.findall(r"{(\w+)}", path))
-    found = refusals(api, operation)
-    assert all(found[code] == str(KINDS[code].status) for code in found)
+    statuses = error_statuses(api, operation)
+    assert all(statuses[code] == str(KINDS[code].status) for code in statuses)
     expected = {"bad_request", "uri_too_long", "header_fields_too_large", "internal"}
     if handler.opt["requires"] == PUBLIC:
         assert operation["security"] == []
@@ -83,21 +83,21 @@ def test_every_route_is_there_with_its_errors(api, path: str, method: str, handl
         expected |= {"request_timeout", "content_too_large", "unsupported_media_type"}
     if in_path:
         expected |= {"not_found"}
-    assert expected <= found.keys()
+    assert expected <= statuses.keys()
     assert any(int(status) < 300 for status in operation["responses"])
 
 
-def test_every_code_is_the_answer_to_something(api):
-    found = {
+def test_every_error_code_belongs_to_an_operation(api):
+    codes = {
         code
         for operations in api["paths"].values()
         for operation in operations.values()
-        for code in refusals(api, operation)
+        for code in error_statuses(api, operation)
     }
-    assert KINDS.keys() - found == {"method_not_allowed"}  # of every path, so of no operation
+    assert KINDS.keys() - codes == {"method_not_allowed"}  # it belongs to paths, not to operations
 
 
-def test_every_schema_has_an_example_that_fits_it(api):
+def test_every_schema_has_a_valid_example(api):
     for name, schema in api["components"]["schemas"].items():
         assert schema["examples"], name
         root = {"$ref": f"#/components/schemas/{name}", "components": api["components"]}
@@ -106,7 +106,7 @@ def test_every_schema_has_an_example_that_fits_it(api):
             validator.validate(example)
 
 
-def test_every_schema_is_referred_to_and_every_reference_leads_somewhere(api):
+def test_every_schema_is_referenced_and_every_reference_resolves(api):
     references = set(re.findall(r'"#/components/schemas/(\w+)"', msgspec.json.encode(api).decode()))
     assert references == api["components"]["schemas"].keys()
 
@@ -115,22 +115,24 @@ def test_the_operations_of_a_path_are_in_order(api):
     assert all(list(operations) == sorted(operations) for operations in api["paths"].values())
 
 
-def test_an_operation_s_id_stands_once(api):
-    ids = [operation["operationId"] for each in api["paths"].values() for operation in each.values()]
+def test_operation_ids_are_unique(api):
+    ids = [
+        operation["operationId"] for operations in api["paths"].values() for operation in operations.values()
+    ]
     assert len(set(ids)) == len(ids)
 
 
-async def test_the_docs_need_no_token_and_nothing_from_elsewhere(edge: httpx.AsyncClient):
+async def test_the_docs_need_no_token_and_no_external_resource(edge: httpx.AsyncClient):
     for path in ("/docs", "/docs/page.js", "/docs/page.css", "/docs/openapi.json"):
-        answer = await edge.get(path)
-        assert answer.status_code == 200
-        policy = answer.headers["content-security-policy"]
+        response = await edge.get(path)
+        assert response.status_code == 200
+        policy = response.headers["content-security-policy"]
         assert policy.startswith(
             "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
         )
         assert "unsafe" not in policy
         if not path.endswith("json"):
-            assert "//" not in re.sub(r"^\s*//.*", "", answer.text, flags=re.MULTILINE)
+            assert "//" not in re.sub(r"^\s*//.*", "", response.text, flags=re.MULTILINE)
     html = (await edge.get("/docs")).text
     assert re.findall(r"<script[^>]*>(.*?)</script>", html) == [""]
     assert not re.search(r"<style|\son\w+=|\sstyle=|javascript:", html)
@@ -138,7 +140,7 @@ async def test_the_docs_need_no_token_and_nothing_from_elsewhere(edge: httpx.Asy
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval", script)
 
 
-BESIDE_THE_DOCS = [
+PATHS_NEAR_THE_DOCS = [
     "/docs/other",
     "/docs/openapi.json/x",
     "/docs/../v1/stats",
@@ -148,14 +150,14 @@ BESIDE_THE_DOCS = [
 ]
 
 
-async def test_the_gate_is_there_beside_the_docs(edge: httpx.AsyncClient, subtests: pytest.Subtests):
-    for path in BESIDE_THE_DOCS:
+async def test_paths_near_the_docs_require_authentication(edge: httpx.AsyncClient, subtests: pytest.Subtests):
+    for path in PATHS_NEAR_THE_DOCS:
         with subtests.test(path=path):
-            answer = await edge.get(path)
-            assert (answer.status_code, answer.json()["code"]) == (401, "missing_token")
+            response = await edge.get(path)
+            assert (response.status_code, response.json()["code"]) == (401, "missing_token")
 
 
-async def test_the_docs_can_be_switched_off(nats_server, event_stream):
+async def test_the_docs_can_be_disabled(nats_server, event_stream):
     app: Any = create_app(Settings(nats_url=nats_server.edge, docs=False))
     async with (
         lifespan(app),

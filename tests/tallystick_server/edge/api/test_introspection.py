@@ -1,4 +1,4 @@
-"""Introspection judges a token as forward-auth does, and tells nobody more than that it is not active."""
+"""Introspection checks a token as forward-auth does, and reveals no reason why a token is inactive."""
 
 import asyncio
 import random
@@ -53,7 +53,7 @@ def limit(requests: int) -> Restrictions:
 
 @pytest.fixture
 async def client(edge, operator, tokens_service) -> httpx.AsyncClient:
-    """Sends a token that may introspect."""
+    """A client that sends a token with the scope `introspect`."""
     await ready(edge)
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
     value, _ = await issue(operator, "introspect")
@@ -63,16 +63,16 @@ async def client(edge, operator, tokens_service) -> httpx.AsyncClient:
 
 
 async def introspect(client: httpx.AsyncClient, value: str, **fields: str) -> dict[str, Any]:
-    answer = await client.post("/oauth2/introspect", data={"token": value, **fields})
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    if not found["active"]:
-        assert answer.content == INACTIVE
-    return found
+    response = await client.post("/oauth2/introspect", data={"token": value, **fields})
+    assert response.status_code == 200, response.text
+    claims: dict[str, Any] = response.json()
+    if not claims["active"]:
+        assert response.content == INACTIVE
+    return claims
 
 
-async def spent(edge_client, token: Token) -> int:
-    """How many requests of a token's limit are used up, this question's own aside. Quota that an edge holds counts."""
+async def spent_requests(edge_client, token: Token) -> int:
+    """The spent requests of a token's limit, without the one taken here. Quota that an edge holds counts as spent."""
     quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
     assert isinstance(quota, Quota)
     return quota.limit - quota.remaining - quota.granted
@@ -81,7 +81,7 @@ async def spent(edge_client, token: Token) -> int:
 # The rules
 
 
-def a_token(**fields: Any) -> Token:
+def make_token(**fields: Any) -> Token:
     facts: dict[str, Any] = {
         "id": "tok_1",
         "description": "",
@@ -102,7 +102,7 @@ def a_token(**fields: Any) -> Token:
 
 
 TOKENS = st.builds(
-    a_token,
+    make_token,
     scopes=st.sampled_from([("orders",), ("orders:read", "stock"), ("*",), ("stock",)]),
     account=st.sampled_from([None, "alice"]),
     restrictions=st.builds(
@@ -124,33 +124,35 @@ QUESTIONS = st.builds(
 
 
 @given(TOKENS, QUESTIONS)
-def test_all_scopes_are_judged_as_requests_of_one_scope_each(token: Token, question: Question):
+def test_several_scopes_are_checked_like_one_request_per_scope(token: Token, question: Question):
     if not question.scopes:
         return
     _, account, address, referrer, _ = question
-    demands = [
+    access_requests = [
         AccessRequest(scope, account=account, address=address, referrer=referrer) for scope in question.scopes
     ]
-    assert (rejection(token, question) is None) == all(check_access(token, each) is None for each in demands)
+    assert (rejection(token, question) is None) == all(
+        check_access(token, access_request) is None for access_request in access_requests
+    )
 
 
 @given(TOKENS, QUESTIONS)
-def test_with_show_only_what_has_no_value_goes_unchecked(token: Token, question: Question):
+def test_show_skips_only_restrictions_without_a_value(token: Token, question: Question):
     limits = token.restrictions
     complete = (limits.addresses is None or question.address is not None) and (
         limits.referrers is None or question.referrer is not None
     )
-    shown, strict = rejection(token, question._replace(show=True)), rejection(token, question)
+    lenient, strict = rejection(token, question._replace(show=True)), rejection(token, question)
     if complete or strict not in {"address_not_allowed", "referrer_not_allowed"}:
-        assert shown == strict
-    elif shown is not None:
-        given = {"address_not_allowed": question.address, "referrer_not_allowed": question.referrer}
-        assert given[shown] is not None
+        assert lenient == strict
+    elif lenient is not None:
+        values = {"address_not_allowed": question.address, "referrer_not_allowed": question.referrer}
+        assert values[lenient] is not None
 
 
 @given(TOKENS, QUESTIONS)
-def test_a_value_that_is_left_out_rejects_what_needs_it(token: Token, question: Question):
-    """Except the account of a question without scopes, which the caller compares with `sub`."""
+def test_a_missing_value_rejects_a_token_that_requires_it(token: Token, question: Question):
+    """Except the account in a question without scopes: the caller compares it with `sub`."""
     if token.restrictions.addresses is not None:
         assert rejection(token, question._replace(address=None)) is not None
     if token.restrictions.referrers is not None:
@@ -182,14 +184,14 @@ def test_a_value_that_is_left_out_rejects_what_needs_it(token: Token, question: 
     ],
 )
 def test_an_invalid_field_is_named(form: dict[str, str], fields: set[str]):
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ProblemError) as error_info:
         read_question(form)
-    assert caught.value.code == "bad_request"
-    assert {error.field for error in caught.value.errors} == fields
+    assert error_info.value.code == "bad_request"
+    assert {error.field for error in error_info.value.errors} == fields
 
 
 @pytest.mark.parametrize(
-    ("address", "read"),
+    ("address", "normalized"),
     [
         ("::ffff:10.9.0.1", "10.9.0.1"),
         ("2001:DB8::0:1", "2001:db8::1"),
@@ -197,14 +199,14 @@ def test_an_invalid_field_is_named(form: dict[str, str], fields: set[str]):
         ("fe80::1%" + "x" * 5000, "fe80::1"),
     ],
 )
-def test_an_address_is_kept_in_its_shortest_form(address: str, read: str):
-    assert read_question({"address": address}).address == read
+def test_an_address_is_normalized_to_its_shortest_form(address: str, normalized: str):
+    assert read_question({"address": address}).address == normalized
 
 
 # Over HTTP
 
 
-async def test_without_further_fields_an_unrestricted_token_is_shown_as_it_is(client, operator):
+async def test_without_further_fields_an_unrestricted_token_is_shown_in_full(client, operator):
     expires = datetime.now(UTC) + timedelta(hours=1)
     value, token = await issue(operator, "orders", "stock", account="alice", expires=expires)
     for _ in range(2):  # unknown to the edge, then cached
@@ -232,14 +234,12 @@ async def test_scopes_are_echoed_if_all_are_covered(client, operator):
         ("*", False),
         ("invoices", False),
     ):
-        found = await introspect(client, value, scope=scope)
-        assert found["active"] is active, scope
-        assert not active or found["scope"] == scope
+        claims = await introspect(client, value, scope=scope)
+        assert claims["active"] is active, scope
+        assert not active or claims["scope"] == scope
 
 
-async def test_a_restriction_that_cannot_be_checked_makes_a_token_inactive_unless_it_is_shown(
-    client, operator
-):
+async def test_an_uncheckable_restriction_makes_a_token_inactive_unless_it_is_shown(client, operator):
     for restrictions, right, wrong in (
         (ADDRESSES, {"address": "10.9.1.2"}, {"address": "10.10.1.2"}),
         (ADDRESSES, {"address": "::ffff:10.9.1.2"}, {"address": "::1"}),
@@ -250,30 +250,30 @@ async def test_a_restriction_that_cannot_be_checked_makes_a_token_inactive_unles
     ):
         value, _ = await issue(operator, "orders", restrictions=restrictions)
         assert not (await introspect(client, value))["active"]
-        shown = await introspect(client, value, restrictions="show")
-        assert shown["active"]
-        assert shown["restrictions"] == {
+        claims = await introspect(client, value, restrictions="show")
+        assert claims["active"]
+        assert claims["restrictions"] == {
             "addresses": list(restrictions.addresses) if restrictions.addresses else None,
             "referrers": list(restrictions.referrers) if restrictions.referrers else None,
             "rateLimit": {"maxRequests": 1000, "timeWindow": DAY} if restrictions.rate_limit else None,
         }
         for scope in ({}, {"scope": "orders:read"}):
-            found = await introspect(client, value, **{**right, **scope})
-            assert found["active"]
-            assert "restrictions" not in found
+            claims = await introspect(client, value, **{**right, **scope})
+            assert claims["active"]
+            assert "restrictions" not in claims
             assert (await introspect(client, value, **{**right, **scope}, restrictions="show"))["active"]
             if wrong is not None:
-                # What is given is judged, whether the rest is shown or not.
+                # A value is always checked, with and without `show`.
                 assert not (await introspect(client, value, **wrong, **scope))["active"]
                 assert not (await introspect(client, value, **wrong, **scope, restrictions="show"))["active"]
                 assert not (await introspect(client, value, **scope))["active"]
                 assert (await introspect(client, value, **scope, restrictions="show"))["active"]
     value, _ = await issue(operator, "orders")
-    none = {"addresses": None, "referrers": None, "rateLimit": None}
-    assert (await introspect(client, value, restrictions="show"))["restrictions"] == none
+    no_restrictions = {"addresses": None, "referrers": None, "rateLimit": None}
+    assert (await introspect(client, value, restrictions="show"))["restrictions"] == no_restrictions
 
 
-async def test_a_token_of_an_account(client, operator):
+async def test_an_account_bound_token_is_active_for_its_account_only(client, operator):
     value, _ = await issue(operator, "orders", account="alice")
     for fields, active in (
         ({}, True),
@@ -286,14 +286,14 @@ async def test_a_token_of_an_account(client, operator):
         ({"scope": "orders", "account": "alice"}, True),
         ({"scope": "orders", "account": "Alice"}, False),
     ):
-        found = await introspect(client, value, **fields)
-        assert found["active"] is active, fields
-        assert not active or found["sub"] == "alice"
+        claims = await introspect(client, value, **fields)
+        assert claims["active"] is active, fields
+        assert not active or claims["sub"] == "alice"
     unbound, _ = await issue(operator, "orders")
     assert (await introspect(client, unbound, scope="orders", account="bob"))["active"]
 
 
-async def test_exactly_one_request_is_used_up_by_each_question_about_a_request(client, operator, edge_client):
+async def test_each_question_about_a_request_consumes_exactly_one_request(client, operator, edge_client):
     for fields in (
         {"scope": "orders"},
         {"scope": "orders orders:read orders:write"},
@@ -310,15 +310,15 @@ async def test_exactly_one_request_is_used_up_by_each_question_about_a_request(c
         assert quota.granted == quota.remaining == 0
 
 
-async def test_nothing_is_used_up_by_other_questions(client, operator, edge_client):
+async def test_other_questions_consume_nothing(client, operator, edge_client):
     value, token = await issue(operator, "orders", restrictions=limit(3))
     for _ in range(5):
         assert not (await introspect(client, value))["active"]
         assert (await introspect(client, value, restrictions="show"))["active"]
         assert not (await introspect(client, value, scope="invoices"))["active"]
         assert not (await introspect(client, value, scope="orders invoices"))["active"]
-    assert await spent(edge_client, token) == 0
-    # The count is shared with the other ways to use the token.
+    assert await spent_requests(edge_client, token) == 0
+    # Introspection and forward-auth share one limit.
     assert (await introspect(client, value, scope="orders"))["active"]
     headers = {"authorization": f"Bearer {value}"}
     assert (await client.get("/auth?scope=orders", headers=headers)).status_code == 200
@@ -326,7 +326,7 @@ async def test_nothing_is_used_up_by_other_questions(client, operator, edge_clie
     assert not (await introspect(client, value, scope="orders"))["active"]
 
 
-async def test_why_a_token_is_not_active_is_not_told(client, operator):
+async def test_the_reason_for_an_inactive_token_is_not_revealed(client, operator):
     values = [token_format.mint(), "x", "f" * 64, "tly_" + "0" * 49, "caf\xe9" * 8, "x" * 5000]
     revoked, token = await issue(operator, "orders")
     await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
@@ -354,8 +354,8 @@ async def test_a_revoked_token_is_inactive_at_once(client, operator):
     assert not (await introspect(client, value))["active"]
 
 
-async def test_a_token_revoked_before_its_limit_is_asked_about_is_inactive(client, operator, monkeypatch):
-    """The caller's own token is another one: for it there is no 401."""
+async def test_a_token_revoked_before_its_limit_is_checked_is_inactive(client, operator, monkeypatch):
+    """The response is not a 401: the caller's token is a different one, and valid."""
     value, _ = await issue(operator, "orders", restrictions=limit(3))
 
     async def spend(*_: object) -> None:
@@ -365,25 +365,23 @@ async def test_a_token_revoked_before_its_limit_is_asked_about_is_inactive(clien
     assert not (await introspect(client, value, scope="orders"))["active"]
 
 
-async def test_what_cannot_be_decided_is_a_503(client, operator, monkeypatch):
+async def test_an_undecidable_question_is_a_503(client, operator, monkeypatch):
     value, _ = await issue(operator, "orders", restrictions=limit(3))
 
     async def spend(*_: object) -> None:
         raise Unavailable("no answer")
 
     monkeypatch.setattr(client._transport.app._verifier.limiter, "spend", spend)
-    answer = await client.post("/oauth2/introspect", data={"token": value, "scope": "orders"})
-    assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+    response = await client.post("/oauth2/introspect", data={"token": value, "scope": "orders"})
+    assert (response.status_code, response.json()["error"]) == (503, "temporarily_unavailable")
 
 
-async def test_the_edge_itself_judges_so_a_tokens_service_of_any_version_will_do(
-    client, operator, nats_server
-):
-    """One that does not know a field would skip it, so only the digest is sent."""
-    seen: list[bytes] = []
+async def test_the_edge_checks_the_question_itself_and_sends_only_the_digest(client, operator, nats_server):
+    """A tokens service of an earlier version would ignore a field that it does not know."""
+    payloads: list[bytes] = []
 
     async def watch(message) -> None:
-        seen.append(message.data)
+        payloads.append(message.data)
 
     watcher = await nats.connect(nats_server.watcher)
     await watcher.subscribe(VERIFY.subject, cb=watch)
@@ -394,12 +392,12 @@ async def test_the_edge_itself_judges_so_a_tokens_service_of_any_version_will_do
     )
     await watcher.flush()
     await watcher.close()
-    assert f'{{"digest":"{token_format.digest(value)}"'.encode() in b"".join(seen)
+    assert f'{{"digest":"{token_format.digest(value)}"'.encode() in b"".join(payloads)
     for field in (b"invoices", b"alice", b"192.0.2.1"):
-        assert field not in b"".join(seen)
+        assert field not in b"".join(payloads)
 
 
-async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator):
+async def test_a_question_about_a_request_counts_as_a_use_of_the_token(client, operator):
     value, token = await issue(operator, "orders", restrictions=ADDRESSES)
     app: Any = client._transport.app
     await introspect(client, value, restrictions="show")
@@ -412,12 +410,12 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
     await introspect(client, value)
     await introspect(client, value, scope="orders")
     await app._verifier.usage.flush(NatsTransport(app._app.state.client))
-    shown = await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, revoked=True, actor=ACTOR))
-    assert isinstance(shown, Token)
-    assert shown.access.ip == "10.9.0.1"
+    record = await call(operator, GET_TOKEN.by_operator, GetToken(id=token.id, revoked=True, actor=ACTOR))
+    assert isinstance(record, Token)
+    assert record.access.ip == "10.9.0.1"
     log = await call(operator, GET_LOG.by_operator, GetLog(id=token.id, actor=ACTOR))
     assert isinstance(log, TokenLog)
-    assert {(each.reason, each.address, each.route) for each in log.refusals} == {
+    assert {(refusal.reason, refusal.address, refusal.route) for refusal in log.refusals} == {
         ("insufficient_scope", "10.9.0.1", "/oauth2/introspect"),
         ("address_not_allowed", "192.0.2.1", "/oauth2/introspect"),
         ("revoked", None, "/oauth2/introspect"),
@@ -425,18 +423,18 @@ async def test_a_question_about_a_request_is_a_use_of_the_token(client, operator
 
 
 class Twins(NamedTuple):
-    """Two tokens that are alike: one for `/auth` and one for introspection, each with a rate limit of its own."""
+    """Two tokens with the same properties: one for `/auth`, one for introspection. Each has a separate rate limit."""
 
     facts: dict[str, Any]
     at_auth: str
     introspected: str
 
 
-async def test_a_token_is_active_exactly_when_forward_auth_would_answer_200(
+async def test_a_token_is_active_if_and_only_if_forward_auth_returns_200(
     client, operator, nats_server, tokens_service
 ):
     rng = random.Random(20261126)
-    several: list[Twins] = []
+    pairs: list[Twins] = []
     for _ in range(40):
         facts: dict[str, Any] = {
             "scopes": tuple(
@@ -456,14 +454,14 @@ async def test_a_token_is_active_exactly_when_forward_auth_would_answer_200(
         fields = {name: value for name, value in facts.items() if name != "scopes"}
         first, _ = await issue(operator, *facts["scopes"], **fields)
         second, _ = await issue(operator, *facts["scopes"], **fields)
-        several.append(Twins(facts, first, second))
+        pairs.append(Twins(facts, first, second))
     counts = {True: 0, False: 0}
     async with another_edge(nats_server, trusted_proxies="127.0.0.1/32") as edge:
         await leased([client, edge], operator)
         for _ in range(1500):
-            twins = rng.choice(several)
+            pair = rng.choice(pairs)
             scope = rng.choice(["orders", "orders:read", "stock", "stock:eu", "stock:eu:read"])
-            account = rng.choice([None, "alice", "bob"]) if rng.random() < 0.5 else twins.facts["account"]
+            account = rng.choice([None, "alice", "bob"]) if rng.random() < 0.5 else pair.facts["account"]
             address = rng.choice(["10.9.0.1", "10.9.1.1", "192.0.2.1", "2001:db8::1", "::ffff:10.9.1.9"])
             referrer = rng.choice(
                 [
@@ -475,13 +473,13 @@ async def test_a_token_is_active_exactly_when_forward_auth_would_answer_200(
                     "nonsense",
                 ]
             )
-            headers = {"authorization": f"Bearer {twins.at_auth}", "x-forwarded-for": address}
+            headers = {"authorization": f"Bearer {pair.at_auth}", "x-forwarded-for": address}
             headers |= {} if referrer is None else {"referer": referrer}
             params = {"scope": scope} | ({} if account is None else {"account": account})
             status = (await edge.get("/auth", params=params, headers=headers)).status_code
             assert status in {200, 403, 429}
             request = params | {"address": address} | ({} if referrer is None else {"referrer": referrer})
-            found = await introspect(client, twins.introspected, **request)
-            assert found["active"] is (status == 200), (twins.facts, request, status)
-            counts[found["active"]] += 1
+            claims = await introspect(client, pair.introspected, **request)
+            assert claims["active"] is (status == 200), (pair.facts, request, status)
+            counts[claims["active"]] += 1
     assert min(counts.values()) > 200, counts

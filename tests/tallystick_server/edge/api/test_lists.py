@@ -1,5 +1,5 @@
-"""Lists and logs go on from a cursor, so that what is added or removed in between moves nothing; and take the same filters on
-every way.
+"""Lists and logs continue from a cursor, so that insertions and deletions between two pages shift nothing. Lists take the
+same filters over HTTP and over NATS.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ OPERATOR = Actor(name="test")
 
 @pytest.fixture
 async def connection(database):
-    opened = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
-    yield opened
-    await opened.close()
+    connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+    yield connection
+    await connection.close()
 
 
 async def listed(client: httpx.AsyncClient, path: str, **parameters: Any) -> dict[str, Any]:
-    answer = await client.get(path, params=parameters)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    response = await client.get(path, params=parameters)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
 async def over_nats(operator, operation: Any, **fields: Any) -> Any:
@@ -42,7 +42,7 @@ async def over_nats(operator, operation: Any, **fields: Any) -> Any:
 
 
 async def insert(connection: asyncpg.Connection, count: int, **columns: str) -> list[str]:
-    """Tokens in bulk, with columns in SQL; their ids in the order of creation."""
+    """Inserts tokens in bulk, with columns in SQL. Returns their ids in the order of creation."""
     names = "".join(f", {name}" for name in columns)
     values = "".join(f", {value}" for value in columns.values())
     rows = await connection.fetch(
@@ -50,15 +50,15 @@ async def insert(connection: asyncpg.Connection, count: int, **columns: str) -> 
         insert into token (id, digest, hint, description, scopes, restrictions, created_by, family, chain{names})
         select id, sha256(id::bytea), 'hint', 'bulk', '{{bulk}}', '{{}}', 'test', id, id{values}
         from (select 'tok_' || lpad((n + (select count(*) from token))::text, 26, '0') as id, n
-            from generate_series(1, {count}) as n) as made
+            from generate_series(1, {count}) as n) as ids
         returning id
         """  # noqa: S608  # the test's own
     )
     return [row["id"] for row in rows]
 
 
-async def test_a_list_that_is_revoked_while_it_is_paged_leaves_none(admin):
-    """C10: of 45 tokens 20 were left, since the second page began where 20 had gone."""
+async def test_revoking_every_token_while_paging_leaves_none(admin):
+    """C10: 20 of 45 tokens remained, since the second page skipped as many as had been revoked."""
     root = await create_token(admin, scopes=["*"])
     headers = bearer(root["token"])
     for _ in range(45):
@@ -78,17 +78,17 @@ async def test_a_list_that_is_revoked_while_it_is_paged_leaves_none(admin):
     assert (await listed(admin, "/v1/tokens", createdBy=root["id"]))["total"] == 0
 
 
-async def test_the_same_over_nats(tokens_service, operator, connection):
+async def test_revoking_every_token_while_paging_leaves_none_over_nats(tokens_service, operator, connection):
     ids = await insert(connection, 45)
-    after, seen = None, []
+    after, listed_ids = None, []
     while True:
         page = await over_nats(operator, LIST_TOKENS, after=after, query="bulk")
-        seen += [token.id for token in page.tokens]
-        await connection.execute("update token set revoked = now() where id = any($1)", seen)
-        await insert(connection, 3)  # newer ones come before where this list is
+        listed_ids += [token.id for token in page.tokens]
+        await connection.execute("update token set revoked = now() where id = any($1)", listed_ids)
+        await insert(connection, 3)  # newer tokens sort before the cursor
         if (after := page.next) is None:
             break
-    assert seen == ids[::-1]
+    assert listed_ids == ids[::-1]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_the_same_over_nats(tokens_service, operator, connection):
         ),
     ],
 )  # fmt: skip
-async def test_every_order_shows_each_token_once_in_pages_of_any_size(
+async def test_every_order_lists_each_token_once_in_pages_of_any_size(
     tokens_service, operator, connection, order: Any, columns: dict[str, str]
 ):
     await insert(connection, 23, **columns)
@@ -113,22 +113,22 @@ async def test_every_order_shows_each_token_once_in_pages_of_any_size(
     whole = await over_nats(operator, LIST_TOKENS, order=order, page_size=100)
     assert (len(whole.tokens), whole.next) == (23, None)
     for size in (1, 5, 22, 23):
-        after, seen, numbers = None, [], []
+        after, tokens, numbers = None, [], []
         while True:
             page = await over_nats(operator, LIST_TOKENS, order=order, page_size=size, after=after)
-            seen += page.tokens
+            tokens += page.tokens
             numbers.append((page.page, page.pages, page.total))
             by_number = await over_nats(operator, LIST_TOKENS, order=order, page_size=size, page=page.page)
-            # A cursor of the order by expiry holds the time at which its list began.
+            # A cursor of the order by expiry contains the time at which its list started.
             assert (by_number.tokens, by_number.next is None) == (page.tokens, page.next is None)
             assert (by_number.total, by_number.page, by_number.pages) == (page.total, page.page, page.pages)
             if (after := page.next) is None:
                 break
-        assert tuple(seen) == whole.tokens
+        assert tuple(tokens) == whole.tokens
         assert numbers == [(number, len(numbers), 23) for number in range(len(numbers))]
 
 
-async def test_the_order_by_description_goes_on_too(tokens_service, operator, connection):
+async def test_the_order_by_description_continues_from_a_cursor(tokens_service, operator, connection):
     await insert(connection, 9)
     for number, text in enumerate(["b", "B", "a", "A", "", "", "ä\n", "x" * 99, "x" * 100]):
         await connection.execute(
@@ -136,27 +136,29 @@ async def test_the_order_by_description_goes_on_too(tokens_service, operator, co
             text,
             number,
         )
-    after, seen = None, []
+    after, ids = None, []
     while True:
         page = await over_nats(operator, LIST_TOKENS, order="description", page_size=2, after=after)
-        seen += [token.id for token in page.tokens]
+        ids += [token.id for token in page.tokens]
         if (after := page.next) is None:
             break
-    assert len(set(seen)) == len(seen) == 9
+    assert len(set(ids)) == len(ids) == 9
 
 
 async def all_by_expiry(operator, size: int, **filters: Any) -> list[str]:
     """The descriptions of all tokens, page by page."""
-    after, seen = None, []
+    after, descriptions = None, []
     while True:
         page = await over_nats(operator, LIST_TOKENS, order="expires", page_size=size, after=after, **filters)
-        seen += [token.description for token in page.tokens]
+        descriptions += [token.description for token in page.tokens]
         if (after := page.next) is None:
-            return seen
+            return descriptions
 
 
-async def test_what_expires_next_comes_first_and_what_has_expired_last(tokens_service, operator, connection):
-    """It began with what had expired long ago."""
+async def test_the_next_expiring_token_is_first_and_expired_tokens_are_last(
+    tokens_service, operator, connection
+):
+    """The list started with tokens that had expired long ago."""
     await insert(connection, 6)
     ids = [row["id"] for row in await connection.fetch("select id from token order by id")]
     for id_, name, days in zip(
@@ -203,7 +205,7 @@ async def test_the_order_by_expiry_is_read_from_its_index(tokens_service, operat
     scans = "select idx_scan from pg_stat_user_indexes where indexrelname = 'token_by_expiry'"
     before = await connection.fetchval(scans)
     first = await over_nats(operator, LIST_TOKENS, order="expires", page_size=10)
-    # The page begins in the second part.
+    # This page starts in the second part.
     last = await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, page=1000)
     await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, after=first.next)
     await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, after=last.next)
@@ -211,7 +213,7 @@ async def test_the_order_by_expiry_is_read_from_its_index(tokens_service, operat
 
 
 async def scanned(connection: asyncpg.Connection, scans: str, least: int) -> bool:
-    """Whether the statistics, which the server writes down some time later, show so many scans."""
+    """Whether the statistics show at least so many scans. The server updates them with a delay."""
     await connection.execute("select pg_stat_clear_snapshot()")
     return int(await connection.fetchval(scans)) >= least
 
@@ -222,21 +224,21 @@ async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_accounts_go_on_from_a_cursor_and_are_found_by_a_word(admin, operator):
+async def test_accounts_continue_from_a_cursor_and_can_be_searched(admin, operator):
     for name in ("stark", "wayne", "starling", "acme", "stardust"):
         await admin.post("/v1/account", json={"account": name, "name": name.upper()})
-    found = await listed(admin, "/v1/accounts", query="star", pageSize=2)
-    assert [each["account"] for each in found["accounts"]] == ["stardust", "stark"]
+    page = await listed(admin, "/v1/accounts", query="star", pageSize=2)
+    assert [account["account"] for account in page["accounts"]] == ["stardust", "stark"]
     await admin.delete("/v1/account/stark")
     await admin.post("/v1/account", json={"account": "stara"})
-    rest = await listed(admin, "/v1/accounts", query="star", pageSize=2, after=found["next"])
-    assert ([each["account"] for each in rest["accounts"]], rest["next"]) == (["starling"], None)
+    rest = await listed(admin, "/v1/accounts", query="star", pageSize=2, after=page["next"])
+    assert ([account["account"] for account in rest["accounts"]], rest["next"]) == (["starling"], None)
     assert (rest["total"], rest["page"], rest["pages"]) == (3, 1, 2)
     assert (await listed(admin, "/v1/accounts", query=" STARK "))["total"] == 0
     assert (await over_nats(operator, LIST_ACCOUNTS, query="WAY")).total == 1
 
 
-async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, subtests: pytest.Subtests):
+async def test_a_cursor_is_valid_only_for_its_list(admin, connection, subtests: pytest.Subtests):
     for path in ("/v1/tokens", "/v1/accounts"):
         with subtests.test(path=path):
             await insert(connection, 3)
@@ -257,17 +259,17 @@ async def test_a_cursor_goes_on_only_in_its_own_list(admin, connection, subtests
                 ({"after": "x" * 5000}, "after"),
                 ({"after": cursor, "page": 1}, "page"),
             ):
-                answer = await admin.get(path, params=parameters)
-                assert answer.status_code == 400, (parameters, answer.text)
-                assert [each["field"] for each in answer.json()["errors"]] == [field], answer.text
+                response = await admin.get(path, params=parameters)
+                assert response.status_code == 400, (parameters, response.text)
+                assert [error["field"] for error in response.json()["errors"]] == [field], response.text
             assert (await admin.get(path, params={"after": cursor, "pageSize": 2})).status_code == 200
 
 
 @pytest.mark.parametrize("order", ["used", "expires"])
-async def test_a_cursor_that_somebody_made_up_is_no_fault_of_ours(admin, operator, connection, order: Any):
+async def test_a_forged_cursor_causes_no_internal_error(admin, operator, connection, order: Any):
     await insert(connection, 3)
     page = await over_nats(operator, LIST_TOKENS, order=order, page_size=1)
-    place = json.loads(base64.urlsafe_b64decode(page.next + "=="))
+    position = json.loads(base64.urlsafe_b64decode(page.next + "=="))
     for change in (
         {"key": "x"},
         {"key": "\0"},
@@ -282,7 +284,7 @@ async def test_a_cursor_that_somebody_made_up_is_no_fault_of_ours(admin, operato
         {"part": 1, "time": "x"},
         {"time": "\0"},
     ):
-        forged = base64.urlsafe_b64encode(json.dumps({**place, **change}).encode()).decode()
+        forged = base64.urlsafe_b64encode(json.dumps({**position, **change}).encode()).decode()
         reply = await over_nats(operator, LIST_TOKENS, order=order, after=forged)
         assert isinstance(reply, TokenPage) or reply.code == "bad_request", (change, reply)
 
@@ -313,11 +315,11 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
             for days, expected in ((100, set()), (60, {unused.id}), (7, {unused.id, exact.id}))
         ),
     ]
-    for http, nats, found in cases:
+    for http, nats, expected in cases:
         page = await listed(admin, "/v1/tokens", **http)
-        assert {each["id"] for each in page["tokens"]} == found, http
+        assert {token["id"] for token in page["tokens"]} == expected, http
         reply = await over_nats(operator, LIST_TOKENS, **nats)
-        assert {token.id for token in reply.tokens} == found, nats
+        assert {token.id for token in reply.tokens} == expected, nats
     first = await listed(admin, "/v1/tokens", order="description", pageSize=1)
     assert first["tokens"][0]["description"] == ""
     for query in (
@@ -327,78 +329,82 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
         "order=",
         "createdBy=%00",
     ):
-        answer = await admin.get(f"/v1/tokens?{query}")
-        assert answer.status_code == 400, query
-        assert [each["field"] for each in answer.json()["errors"]] == [query.partition("=")[0]], answer.text
+        response = await admin.get(f"/v1/tokens?{query}")
+        assert response.status_code == 400, query
+        assert [error["field"] for error in response.json()["errors"]] == [query.partition("=")[0]], (
+            response.text
+        )
 
 
-async def test_a_page_holds_twenty_unless_it_is_told_otherwise_on_every_way(admin, operator, connection):
+async def test_the_default_page_size_is_twenty_over_http_and_nats(admin, operator, connection):
     await insert(connection, 30)
     assert len((await listed(admin, "/v1/tokens"))["tokens"]) == 20
-    raw = await operator.request(LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
-    assert len(json.loads(raw.data)["tokens"]) == 20
+    reply = await operator.request(LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
+    assert len(json.loads(reply.data)["tokens"]) == 20
 
 
-async def test_a_revoked_token_is_shown_with_when_and_by_whom_and_cannot_be_changed(admin, operator):
-    """B4: it was 404, while the list and its log showed it."""
+async def test_a_revoked_token_shows_its_revocation_and_cannot_be_changed(admin, operator):
+    """B4: its record was a 404, while the list and its log showed it."""
     editor = await create_token(admin, scopes=["api:tokens"])
-    made = await create_token(admin, description="gone")
+    token = await create_token(admin, description="gone")
     assert (
-        await admin.delete(f"/v1/tokens/{made['id']}", headers=bearer(editor["token"]))
+        await admin.delete(f"/v1/tokens/{token['id']}", headers=bearer(editor["token"]))
     ).status_code == 200
-    shown = await admin.get(f"/v1/tokens/{made['id']}")
-    assert shown.status_code == 200
-    assert shown.json()["revokedBy"] == editor["id"]
-    assert shown.json()["revoked"] is not None
-    assert shown.headers["etag"] == f'"{shown.json()["revision"]}"'
-    (of_list,) = (await listed(admin, "/v1/tokens", state="revoked"))["tokens"]
-    assert of_list == shown.json()
-    reply = await over_nats(operator, GET_TOKEN, id=made["id"], revoked=True)
-    assert msgspec.json.decode(msgspec.json.encode(reply)) == shown.json()
-    assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "x"})).status_code == 404
-    assert (await admin.post(f"/v1/tokens/{made['id']}/rotate", json={})).status_code == 404
-    assert (await admin.get("/v1/self", headers=bearer(made["token"]))).status_code == 401
+    response = await admin.get(f"/v1/tokens/{token['id']}")
+    assert response.status_code == 200
+    assert response.json()["revokedBy"] == editor["id"]
+    assert response.json()["revoked"] is not None
+    assert response.headers["etag"] == f'"{response.json()["revision"]}"'
+    (listed_token,) = (await listed(admin, "/v1/tokens", state="revoked"))["tokens"]
+    assert listed_token == response.json()
+    reply = await over_nats(operator, GET_TOKEN, id=token["id"], revoked=True)
+    assert msgspec.json.decode(msgspec.json.encode(reply)) == response.json()
+    assert (await admin.patch(f"/v1/tokens/{token['id']}", json={"description": "x"})).status_code == 404
+    assert (await admin.post(f"/v1/tokens/{token['id']}/rotate", json={})).status_code == 404
+    assert (await admin.get("/v1/self", headers=bearer(token["token"]))).status_code == 401
 
 
-async def test_who_may_not_see_a_token_sees_no_revoked_one_either(admin):
+async def test_a_revoked_token_is_hidden_from_unauthorized_callers(admin):
     for name in ("alice", "bob"):
         await admin.post("/v1/account", json={"account": name})
-    of_bob = await create_token(admin, account="bob")
+    bob_token = await create_token(admin, account="bob")
     reader = await create_token(admin, scopes=["api:tokens:read"], account="alice")
     stranger = await create_token(admin, scopes=["orders"])
     for _ in range(2):
         for caller, code in ((reader, "account_mismatch"), (stranger, "insufficient_scope")):
-            answer = await admin.get(f"/v1/tokens/{of_bob['id']}", headers=bearer(caller["token"]))
-            assert (answer.status_code, answer.json()["code"]) == (403, code)
-        await admin.delete(f"/v1/tokens/{of_bob['id']}")
+            response = await admin.get(f"/v1/tokens/{bob_token['id']}", headers=bearer(caller["token"]))
+            assert (response.status_code, response.json()["code"]) == (403, code)
+        await admin.delete(f"/v1/tokens/{bob_token['id']}")
 
 
-async def test_a_log_goes_on_from_a_cursor(admin, connection):
-    made = await create_token(admin)
+async def test_a_log_continues_from_a_cursor(admin, connection):
+    token = await create_token(admin)
     await connection.execute(
         "insert into audit (token, action, actor, details) select $1, 'token.updated', 'x' || n, '{\"n\": 1}'"
         " from generate_series(1, 250) as n",
-        made["id"],
+        token["id"],
     )
-    path = f"/v1/tokens/{made['id']}/log"
+    path = f"/v1/tokens/{token['id']}/log"
     first = await listed(admin, path)
     second = await listed(admin, path, after=first["next"])
-    await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "newer"})
+    await admin.patch(f"/v1/tokens/{token['id']}", json={"description": "newer"})
     third = await listed(admin, path, after=second["next"])
-    actors = [each["actor"] for page in (first, second, third) for each in page["changes"]]
+    actors = [change["actor"] for page in (first, second, third) for change in page["changes"]]
     assert actors[:250] == [f"x{number}" for number in range(250, 0, -1)]
     assert (len(actors), third["next"], third["changes"][-1]["action"]) == (251, None, "token.created")
-    for wrong in ("x", "", "e30", first["next"][:-3]):
-        answer = await admin.get(path, params={"after": wrong})
-        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "after")
+    for invalid in ("x", "", "e30", first["next"][:-3]):
+        response = await admin.get(path, params={"after": invalid})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "after")
 
 
-async def test_a_log_of_large_changes_is_cut_where_a_message_ends(admin):
-    made = await create_token(admin)
+async def test_a_log_of_large_changes_is_split_by_message_size(admin):
+    token = await create_token(admin)
     for number in range(70):
         metadata = {"text": str(number % 10) * 7000}
-        assert (await admin.patch(f"/v1/tokens/{made['id']}", json={"metadata": metadata})).status_code == 200
-    path = f"/v1/tokens/{made['id']}/log"
+        assert (
+            await admin.patch(f"/v1/tokens/{token['id']}", json={"metadata": metadata})
+        ).status_code == 200
+    path = f"/v1/tokens/{token['id']}/log"
     after: dict[str, str] = {}
     lengths = []
     while True:

@@ -1,4 +1,4 @@
-"""/metrics, as scrapers ask for it."""
+"""`/metrics`, as scrapers request it."""
 
 from tests.support.services import issue
 
@@ -23,7 +23,7 @@ ACCEPTED = [
     ),
     (PROMETHEUS_2, TEXT),
     (PROMETHEUS_3, TEXT),
-    # What no format of ours is acceptable for, or cannot be understood, gets the usual one.
+    # A header that accepts none of our formats, or is malformed, gets the default format.
     *(
         (accept, TEXT)
         for accept in ("application/json", ";", "text/plain;q=2", "a/b;q=,,;;q", "text/plain;q=-1")
@@ -41,20 +41,18 @@ ACCEPTED = [
 ]
 
 
-async def test_the_text_format_is_sent_wherever_it_is_accepted(
-    edge, operator, tokens_service, metrics_service
-):
+async def test_the_text_format_is_sent_if_it_is_accepted(edge, operator, tokens_service, metrics_service):
     value, _ = await issue(operator, "metrics")
     headers = {"authorization": f"Bearer {value}", "accept-encoding": "identity"}
     for accept, expected in ACCEPTED:
-        answer = await edge.get("/metrics", headers={**headers, "accept": accept})
-        assert (answer.status_code, answer.headers["content-type"]) == (200, expected), accept
-        assert answer.text.endswith("# EOF\n") == (expected == OPENMETRICS)
-        assert "content-encoding" not in answer.headers
+        response = await edge.get("/metrics", headers={**headers, "accept": accept})
+        assert (response.status_code, response.headers["content-type"]) == (200, expected), accept
+        assert response.text.endswith("# EOF\n") == (expected == OPENMETRICS)
+        assert "content-encoding" not in response.headers
     assert (await edge.head("/metrics", headers=headers)).content == b""
 
 
-async def test_the_answer_is_compressed_where_that_is_accepted(
+async def test_the_response_is_compressed_if_gzip_is_accepted(
     edge, operator, tokens_service, metrics_service
 ):
     value, _ = await issue(operator, "metrics")

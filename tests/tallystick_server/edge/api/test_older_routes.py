@@ -1,4 +1,4 @@
-"""EmailEngine's routes: its ids and request bodies in, its answers out, and never a token wider than asked for."""
+"""EmailEngine's routes: they take its ids and request bodies, return its responses, and never create a broader token than requested."""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -39,8 +39,8 @@ def digest_of(value: str) -> str:
     return sha256(bytes.fromhex(value)).hexdigest()
 
 
-async def moved_in(operator, digest: str, account: str | None = None) -> str:
-    """Imports a token by EmailEngine's id and answers its public id."""
+async def import_token(operator, digest: str, account: str | None = None) -> str:
+    """Imports a token by EmailEngine's id, and returns its public id."""
     record = TokenRecord(
         id=new_id("tok_"),
         digest=digest,
@@ -63,11 +63,11 @@ async def is_valid(admin: httpx.AsyncClient, value: str) -> bool:
 # Ids
 
 
-async def test_a_token_is_deleted_by_each_of_its_names(admin, operator, subtests: pytest.Subtests):
+async def test_a_token_is_deleted_by_any_of_its_names(admin, operator, subtests: pytest.Subtests):
     for name in ("value", "VALUE", "id", "ID", "public id"):
         with subtests.test(name=name):
             value = secrets.token_hex(32)
-            public_id = await moved_in(operator, digest_of(value))
+            public_id = await import_token(operator, digest_of(value))
             names = {"value": value, "id": digest_of(value), "public id": public_id}
             path = f"/v1/token/{names[name.lower()].upper() if name.isupper() else names[name.lower()]}"
             assert await is_valid(admin, value)
@@ -79,31 +79,31 @@ async def test_a_token_is_deleted_by_each_of_its_names(admin, operator, subtests
             )
             assert digest_of(value) not in deleted.text
             assert not await is_valid(admin, value)
-            again = await admin.delete(path)
-            assert (again.status_code, again.json()) == (200, {"deleted": False})
+            repeated = await admin.delete(path)
+            assert (repeated.status_code, repeated.json()) == (200, {"deleted": False})
 
 
-async def test_what_is_unknown_was_not_deleted(admin, subtests: pytest.Subtests):
+async def test_an_unknown_token_is_reported_as_not_deleted(admin, subtests: pytest.Subtests):
     for name in (UNKNOWN, "x", "tok_" + "0" * 26, "tly_unknown", "an-opaque-unknown-token"):
         with subtests.test(name=name):
-            answer = await admin.delete(f"/v1/token/{name}")
-            assert (answer.status_code, answer.json()) == (200, {"deleted": False})
+            response = await admin.delete(f"/v1/token/{name}")
+            assert (response.status_code, response.json()) == (200, {"deleted": False})
 
 
-async def test_a_repeated_request_with_its_key_gets_the_same_answer(admin, operator):
+async def test_a_repeated_request_with_its_idempotency_key_gets_the_same_response(admin, operator):
     value = secrets.token_hex(32)
-    await moved_in(operator, digest_of(value))
+    await import_token(operator, digest_of(value))
     key = {"idempotency-key": "k1"}
     first, second = [await admin.delete(f"/v1/token/{digest_of(value)}", headers=key) for _ in range(2)]
     assert first.json()["deleted"] is second.json()["deleted"] is True
 
 
-async def test_a_name_of_two_tokens_deletes_neither(admin, operator):
-    """The first one's value is the second one's id, which nobody but an importer can bring about."""
+async def test_an_ambiguous_name_deletes_neither_token(admin, operator):
+    """The value of the first token is the id of the second, which only an import can cause."""
     first = secrets.token_hex(32)
-    ids = [await moved_in(operator, digest_of(first)), await moved_in(operator, first)]
-    answer = await admin.delete(f"/v1/token/{first}")
-    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    ids = [await import_token(operator, digest_of(first)), await import_token(operator, first)]
+    response = await admin.delete(f"/v1/token/{first}")
+    assert (response.status_code, response.json()["code"]) == (409, "conflict")
     assert await is_valid(admin, first)
     for public_id in ids:
         assert (await admin.get(f"/v1/tokens/{public_id}")).status_code == 200
@@ -111,28 +111,28 @@ async def test_a_name_of_two_tokens_deletes_neither(admin, operator):
     assert await is_valid(admin, first)
 
 
-async def test_a_bound_token_deletes_its_account_s_tokens_only(admin, operator):
-    maker, _ = await issue(operator, "api:tokens", account="alice")
+async def test_a_bound_token_deletes_only_tokens_of_its_account(admin, operator):
+    creator, _ = await issue(operator, "api:tokens", account="alice")
     values = {account: secrets.token_hex(32) for account in ("alice", "bob")}
     for account, value in values.items():
-        await moved_in(operator, digest_of(value), account)
+        await import_token(operator, digest_of(value), account)
     for account, status in (("bob", 403), ("alice", 200)):
-        answer = await admin.delete(f"/v1/token/{digest_of(values[account])}", headers=bearer(maker))
-        assert answer.status_code == status, account
+        response = await admin.delete(f"/v1/token/{digest_of(values[account])}", headers=bearer(creator))
+        assert response.status_code == status, account
     assert await is_valid(admin, "x" * 20) is False
-    for account, left in (("bob", True), ("alice", False)):
-        asked = f"/auth?scope=api&account={account}"
-        assert ((await admin.get(asked, headers=bearer(values[account]))).status_code == 200) is left
+    for account, remains in (("bob", True), ("alice", False)):
+        path = f"/auth?scope=api&account={account}"
+        assert ((await admin.get(path, headers=bearer(values[account]))).status_code == 200) is remains
 
 
 async def test_records_logs_and_lists_are_found_by_emailengine_s_id(admin, operator):
     value = secrets.token_hex(32)
     ee_id = digest_of(value)
-    public_id = await moved_in(operator, ee_id)
-    await moved_in(operator, digest_of(secrets.token_hex(32)))
+    public_id = await import_token(operator, ee_id)
+    await import_token(operator, digest_of(secrets.token_hex(32)))
     for name in (ee_id, ee_id.upper()):
-        shown = await admin.get(f"/v1/tokens/{name}")
-        assert (shown.status_code, shown.json()["id"]) == (200, public_id)
+        record = await admin.get(f"/v1/tokens/{name}")
+        assert (record.status_code, record.json()["id"]) == (200, public_id)
         log = await admin.get(f"/v1/tokens/{name}/log")
         assert [change["action"] for change in log.json()["changes"]] == ["token.created"]
     for query in (ee_id, ee_id.upper(), ee_id[:8], ee_id[:8].upper(), f" {ee_id} "):
@@ -142,11 +142,11 @@ async def test_records_logs_and_lists_are_found_by_emailengine_s_id(admin, opera
     for query in (value, ee_id[:-1], ee_id[1:], UNKNOWN):
         assert (await admin.get("/v1/tokens", params={"query": query})).json()["total"] == 0, query
     assert (await admin.get("/v1/tokens", params={"query": "  "})).json()["total"] == 3
-    # Its value names no record, and its id authenticates nobody.
+    # A value does not identify a record, and an id does not authenticate.
     for path in (f"/v1/tokens/{value}", f"/v1/tokens/{value}/log", f"/v1/tokens/{UNKNOWN}"):
         assert (await admin.get(path)).status_code == 404
     assert (await admin.get("/v1/self", headers=bearer(ee_id))).status_code == 401
-    # A revoked one keeps its record and its log.
+    # A revoked token keeps its record and its log.
     await admin.delete(f"/v1/token/{ee_id}")
     assert (await admin.get(f"/v1/tokens/{ee_id}")).json()["revoked"]
     assert len((await admin.get(f"/v1/tokens/{ee_id}/log")).json()["changes"]) == 2
@@ -155,13 +155,13 @@ async def test_records_logs_and_lists_are_found_by_emailengine_s_id(admin, opera
 
 
 async def test_neither_a_value_nor_an_id_travels_over_nats(admin, operator, nats_server):
-    seen: list[bytes] = []
+    payloads: list[bytes] = []
 
     async def watch(message) -> None:
-        seen.append(message.data)
+        payloads.append(message.data)
 
     known, unknown = secrets.token_hex(32), secrets.token_hex(32)
-    await moved_in(operator, digest_of(known))
+    await import_token(operator, digest_of(known))
     watcher = await nats.connect(nats_server.watcher)
     await watcher.subscribe("tallystick.v1.edge.>", cb=watch)
     await watcher.flush()
@@ -170,10 +170,10 @@ async def test_neither_a_value_nor_an_id_travels_over_nats(admin, operator, nats
             await admin.request("DELETE" if path == "/v1/token/{}" else "GET", path.format(name))
     await watcher.flush()
     await watcher.close()
-    everything = b"\n".join(seen)
-    assert notice_key(bytes.fromhex(digest_of(known))).encode() in everything
-    assert known.encode() not in everything
-    assert unknown.encode() not in everything
+    traffic = b"\n".join(payloads)
+    assert notice_key(bytes.fromhex(digest_of(known))).encode() in traffic
+    assert known.encode() not in traffic
+    assert unknown.encode() not in traffic
 
 
 # Request bodies
@@ -230,29 +230,29 @@ ACCEPTED_FORMS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-async def test_emailengine_s_forms_are_taken(admin, subtests: pytest.Subtests):
+async def test_emailengine_request_bodies_are_accepted(admin, subtests: pytest.Subtests):
     for form, expected in ACCEPTED_FORMS:
         with subtests.test(form=form, expected=expected):
-            made = await admin.post("/v1/token", json={**NEW, **form})
-            assert made.status_code == 200, made.text
-            shown = (await admin.get(f"/v1/tokens/{made.json()['id']}")).json()
-            stored = {name: shown[name] for name in expected}
+            created = await admin.post("/v1/token", json={**NEW, **form})
+            assert created.status_code == 200, created.text
+            record = (await admin.get(f"/v1/tokens/{created.json()['id']}")).json()
+            stored = {name: record[name] for name in expected}
             assert stored == expected
-            # The route for new clients stays strict.
+            # The route for new clients is strict.
             if form.keys() & {"permissions", "ip"} or isinstance(form.get("scopes"), str):
                 assert (await admin.post("/v1/tokens", json={**NEW, **form})).status_code == 400
 
 
-async def test_an_expiry_over_ten_years_away_becomes_ten_years(admin, subtests: pytest.Subtests):
+async def test_an_expiry_over_ten_years_away_is_limited_to_ten_years(admin, subtests: pytest.Subtests):
     for year in (2099, 9999):
         with subtests.test(year=year):
             key = {"idempotency-key": f"far-{year}"}
             form = {**NEW, "expires": f"{year}-01-01"}
-            made, again = [await admin.post("/v1/token", json=form, headers=key) for _ in range(2)]
-            assert made.status_code == 200, made.text
-            lifetime = datetime.fromisoformat(made.json()["expires"]) - datetime.now(UTC)
+            created, repeated = [await admin.post("/v1/token", json=form, headers=key) for _ in range(2)]
+            assert created.status_code == 200, created.text
+            lifetime = datetime.fromisoformat(created.json()["expires"]) - datetime.now(UTC)
             assert timedelta(days=3650) < lifetime <= timedelta(days=3652)
-            assert again.json()["id"] == made.json()["id"]
+            assert repeated.json()["id"] == created.json()["id"]
 
 
 REJECTED_FORMS: list[tuple[dict[str, Any], str | None]] = [
@@ -303,25 +303,25 @@ REJECTED_FORMS: list[tuple[dict[str, Any], str | None]] = [
 ]
 
 
-async def test_what_would_be_wider_or_means_nothing_is_rejected(admin, subtests: pytest.Subtests):
+async def test_broader_or_meaningless_values_are_rejected(admin, subtests: pytest.Subtests):
     for form, field in REJECTED_FORMS:
         with subtests.test(form=form, field=field):
             before = (await admin.get("/v1/tokens/account/alice")).json()["total"]
-            answer = await admin.post("/v1/token", json={**NEW, **form})
+            response = await admin.post("/v1/token", json={**NEW, **form})
             if field is None:
-                assert answer.status_code == 200, answer.text
+                assert response.status_code == 200, response.text
                 continue
-            assert answer.status_code == 400, answer.text
-            assert {error["field"] for error in answer.json()["errors"]} == {field}, answer.text
-            assert answer.json()["errors"][0]["message"]
-            assert "import" not in answer.text
+            assert response.status_code == 400, response.text
+            assert {error["field"] for error in response.json()["errors"]} == {field}, response.text
+            assert response.json()["errors"][0]["message"]
+            assert "import" not in response.text
             assert (await admin.get("/v1/tokens/account/alice")).json()["total"] == before
 
 
-async def test_everything_wrong_with_a_form_is_told_at_once(admin):
+async def test_all_errors_of_a_request_body_are_reported_at_once(admin):
     form = {**NEW, "permissions": {}, "expires": "soon", "metadata": "x", **limits(referrers="x")}
-    answer = await admin.post("/v1/token", json=form)
-    assert {error["field"] for error in answer.json()["errors"]} == {
+    response = await admin.post("/v1/token", json=form)
+    assert {error["field"] for error in response.json()["errors"]} == {
         "permissions",
         "expires",
         "metadata",
@@ -332,17 +332,17 @@ async def test_everything_wrong_with_a_form_is_told_at_once(admin):
 async def test_an_unknown_account_is_not_found(admin, subtests: pytest.Subtests):
     for account in ("nobody", "", "ac c/é", "a" * 200):
         with subtests.test(account=account):
-            answer = await admin.post("/v1/token", json={**NEW, "account": account})
-            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+            response = await admin.post("/v1/token", json={**NEW, "account": account})
+            assert (response.status_code, response.json()["code"]) == (404, "not_found")
             assert (await admin.post("/v1/tokens", json={**NEW, "account": account})).status_code == 400
 
 
-async def test_a_bound_token_makes_tokens_for_its_account_only(admin, operator):
-    maker, _ = await issue(operator, "api:tokens", account="alice")
+async def test_a_bound_token_creates_tokens_for_its_account_only(admin, operator):
+    creator, _ = await issue(operator, "api:tokens", account="alice")
     for account, status in (("alice", 200), ("bob", 403), ("", 403), (None, 403), (" alice", 403)):
         form = {"scopes": "api:tokens:read", "account": account}
-        answer = await admin.post("/v1/token", json=form, headers=bearer(maker))
-        assert answer.status_code == status, account
+        response = await admin.post("/v1/token", json=form, headers=bearer(creator))
+        assert response.status_code == status, account
 
 
 # Lists
@@ -365,7 +365,7 @@ async def fill(database, count: int, account: str = "alice", restrictions: str =
     await connection.close()
 
 
-async def test_a_list_holds_all_tokens_of_the_account(admin, database):
+async def test_a_list_contains_all_tokens_of_the_account(admin, database):
     await fill(database, 38)
     await fill(database, 3, "bob")
     listed = (await admin.get("/v1/tokens/account/alice")).json()
@@ -376,7 +376,7 @@ async def test_a_list_holds_all_tokens_of_the_account(admin, database):
     assert (empty.status_code, empty.json()["tokens"], empty.json()["truncated"]) == (200, [], False)
 
 
-async def test_a_list_of_more_than_a_thousand_says_so(admin, database):
+async def test_a_list_of_more_than_a_thousand_is_truncated(admin, database):
     await fill(database, 1003)
     listed = (await admin.get("/v1/tokens/account/alice")).json()
     assert (listed["total"], listed["truncated"], len(listed["tokens"])) == (1003, True, 1000)
@@ -384,7 +384,7 @@ async def test_a_list_of_more_than_a_thousand_says_so(admin, database):
     assert ids == sorted(ids, reverse=True)
 
 
-async def test_a_list_that_one_message_does_not_hold_is_read_in_parts(admin, database, monkeypatch):
+async def test_a_list_too_large_for_one_message_is_read_in_parts(admin, database, monkeypatch):
     pattern = ",".join(f'"{number:0{MAX_REFERRER}}"' for number in range(MAX_REFERRERS))
     await fill(database, 60, restrictions=f'{{"referrers": [{pattern}]}}')
     listed = (await admin.get("/v1/tokens/account/alice")).json()
@@ -395,7 +395,7 @@ async def test_a_list_that_one_message_does_not_hold_is_read_in_parts(admin, dat
     assert (listed["total"], listed["truncated"], len(listed["tokens"])) == (60, True, 50)
 
 
-async def test_a_list_that_changes_while_it_is_read_is_read_again(admin, database, monkeypatch):
+async def test_a_list_that_changes_during_the_read_is_read_again(admin, database, monkeypatch):
     await fill(database, 20)
     monkeypatch.setattr(emailengine, "PART_SIZES", (5, 1))
     read = emailengine._part
