@@ -45,7 +45,7 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     limits = {kind: Restrictions(addresses=(network,)) for kind, network in (
         ("from elsewhere", "192.0.2.0/24"), ("from here", "127.0.0.0/8")
     )}  # fmt: skip
-    issued = {
+    tokens_by_kind = {
         "all": await issue(operator, "*"),
         "orders": await issue(operator, "orders"),
         "of alice": await issue(operator, "orders", account="alice"),
@@ -54,7 +54,7 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     }
     await import_tokens(operator, HEX, OPAQUE_64)
     await leased([edge], operator)
-    return {kind: value for kind, (value, _) in issued.items()} | IMPORTED
+    return {kind: value for kind, (value, _) in tokens_by_kind.items()} | IMPORTED
 
 
 async def import_tokens(operator: Client, *values: str) -> None:

@@ -50,7 +50,7 @@ async def create_withdrawn_tokens(admin) -> dict[str, dict[str, Any]]:
     return tokens
 
 
-def counted(page: str) -> dict[str, int]:
+def uses_by_reason(page: str) -> dict[str, int]:
     return {
         reason: int(count)
         for reason, count in re.findall(
@@ -72,11 +72,11 @@ async def test_each_use_of_a_withdrawn_token_is_counted_and_logged_and_looks_unk
     senders = (
         lambda value: admin.get("/v1/self", headers=bearer(value)),
         lambda value: admin.get("/auth?scope=api", headers=bearer(value)),
-        # With a body, the token is checked before and after it is read.
+        # With a body: the edge checks the token before and after it reads the body.
         lambda value: admin.post("/v1/tokens", json={"scopes": ["api"]}, headers=bearer(value)),
     )
     unknown = [await send(stranger) for send in senders]
-    assert counted(await exposition(operator)) == dict.fromkeys(TIMES, 0), (
+    assert uses_by_reason(await exposition(operator)) == dict.fromkeys(TIMES, 0), (
         "each reason has a series from the start"
     )
     for reason, times in TIMES.items():
@@ -90,7 +90,7 @@ async def test_each_use_of_a_withdrawn_token_is_counted_and_logged_and_looks_unk
                 pair for pair in expected.headers.raw if pair[0].decode().lower() not in hidden
             ]
     async with asyncio.timeout(20):
-        while counted(await exposition(operator)) != TIMES:
+        while uses_by_reason(await exposition(operator)) != TIMES:
             await asyncio.sleep(0.1)
         for reason, times in TIMES.items():
             log: dict[str, Any] = {"refusals": ()}
@@ -161,7 +161,7 @@ async def test_an_edge_that_stops_reports_its_counts(admin, operator, metrics_se
             while await status(another, tokens["revoked"]) != 401:
                 await asyncio.sleep(0.02)  # this edge has no lease yet
     async with asyncio.timeout(30):
-        while counted(await exposition(operator))["revoked"] != 1:
+        while uses_by_reason(await exposition(operator))["revoked"] != 1:
             await asyncio.sleep(0.05)
 
 
@@ -201,4 +201,4 @@ def test_only_the_declared_reasons_become_series():
     assert catalogue.series(name, {"reason": "replaced"}) is catalogue.REVOKED_TOKEN_USES
     assert catalogue.series(name, {"reason": "tok_a"}) is None
     page = text([Sample(name=name, labels={"reason": "revoked"}, value=4)])
-    assert counted(page) == {"revoked": 4, "disabled": 0, "replaced": 0}
+    assert uses_by_reason(page) == {"revoked": 4, "disabled": 0, "replaced": 0}

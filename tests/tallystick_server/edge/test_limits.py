@@ -48,7 +48,7 @@ UNUSUAL_S = 0.4
 """Much longer than a take with a recall."""
 
 
-def limited(requests: int, window_s: int = DAY_S) -> Restrictions:
+def rate_limit(requests: int, window_s: int = DAY_S) -> Restrictions:
     return Restrictions(rate_limit=RateLimit(max_requests=requests, time_window=window_s))
 
 
@@ -88,7 +88,7 @@ def verifier_of(edge):
 
 
 async def check(edge: httpx.AsyncClient, value: str) -> int:
-    """The status that decides; 503 means that the edge cannot decide now, as on a busy machine."""
+    """The status of the decision, after retries of 503: the edge cannot decide at once on a busy machine."""
     async with asyncio.timeout(30):
         while True:
             response = await edge.get("/auth", params={"scope": "api"}, headers=bearer(value))
@@ -98,7 +98,7 @@ async def check(edge: httpx.AsyncClient, value: str) -> int:
 
 
 async def flood(edges, *values: str, requests: int = 320, tasks: int = 8) -> Counter[int]:
-    """Statuses of requests from several tasks, spread over the edges and tokens."""
+    """Counts the statuses of requests from several tasks, spread over the edges and tokens."""
     numbers = iter(range(requests))
     statuses: Counter[int] = Counter()
 
@@ -168,12 +168,12 @@ def quota_counts(recorders: list[MetricsRecorder]) -> Counter[str]:
 
 async def test_a_small_limit_is_admitted_exactly_over_two_edges(edges, operator):
     for _ in range(6):
-        value, _ = await issue(operator, "api", restrictions=limited(50))
+        value, _ = await issue(operator, "api", restrictions=rate_limit(50))
         assert await flood(edges, value) == {200: 50, 429: 270}
 
 
 async def test_quota_unspent_at_one_edge_is_available_to_another(edges, operator):
-    value, _ = await issue(operator, "api", restrictions=limited(1000))
+    value, _ = await issue(operator, "api", restrictions=rate_limit(1000))
     first = await flood(edges[:1], value, requests=400)
     assert first == {200: 400}
     assert (await flood(edges[1:], value, requests=700))[200] == 600
@@ -183,14 +183,14 @@ async def test_quota_unspent_at_one_edge_is_available_to_another(edges, operator
 async def test_an_edited_limit_is_admitted_exactly(edges, operator, subtests: pytest.Subtests):
     for first, limit in ((30, 60), (30, 35), (30, 20)):
         with subtests.test(first=first, limit=limit):
-            value, token = await issue(operator, "api", restrictions=limited(50))
+            value, token = await issue(operator, "api", restrictions=rate_limit(50))
             assert await flood(edges, value, requests=first) == {200: first}
             await edit(edges[0], token.id, limit)
             assert (await flood(edges, value, requests=100))[200] == max(0, limit - first)
 
 
 async def test_quota_issued_before_two_edits_is_not_spent(edges, operator):
-    value, token = await issue(operator, "api", restrictions=limited(100))
+    value, token = await issue(operator, "api", restrictions=rate_limit(100))
     for edge in edges:
         assert (await flood([edge], value, requests=20))[200] == 20
     await edit(edges[0], token.id, 150)
@@ -201,14 +201,14 @@ async def test_quota_issued_before_two_edits_is_not_spent(edges, operator):
 
 
 async def test_a_raised_limit_admits_after_a_rejection(edges, operator):
-    value, token = await issue(operator, "api", restrictions=limited(10))
+    value, token = await issue(operator, "api", restrictions=rate_limit(10))
     assert (await flood(edges, value, requests=40))[200] == 10
     await edit(edges[0], token.id, 25)
     assert (await flood(edges, value, requests=40))[200] == 15
 
 
 async def test_windows_of_different_lengths_are_counted_separately(edges, operator):
-    value, token = await issue(operator, "api", restrictions=limited(20))
+    value, token = await issue(operator, "api", restrictions=rate_limit(20))
     assert (await flood(edges, value, requests=10))[200] == 10
     await edit(edges[0], token.id, 15, DAY_S * 2)
     assert (await flood(edges, value, requests=40))[200] == 15
@@ -217,7 +217,7 @@ async def test_windows_of_different_lengths_are_counted_separately(edges, operat
 
 
 async def test_a_rotated_token_and_its_successor_admit_exactly_their_limit(edges, operator):
-    value, token = await issue(operator, "api", restrictions=limited(50))
+    value, token = await issue(operator, "api", restrictions=rate_limit(50))
     assert await flood(edges, value, requests=30) == {200: 30}
     response = await edges[0].post(f"/v1/tokens/{token.id}/rotate", json={"grace": 60})
     assert response.status_code == 201, response.text
@@ -227,7 +227,7 @@ async def test_a_rotated_token_and_its_successor_admit_exactly_their_limit(edges
 
 async def test_every_issued_request_is_spent_returned_or_lost(edges, operator):
     recorders = measure(edges)
-    value, token = await issue(operator, "api", restrictions=limited(500))
+    value, token = await issue(operator, "api", restrictions=rate_limit(500))
     admitted = (await flood(edges, value, requests=100))[200]
     await edit(edges[0], token.id, 400)
     admitted += (await flood(edges, value, requests=100))[200]
@@ -244,7 +244,7 @@ async def test_every_issued_request_is_spent_returned_or_lost(edges, operator):
 
 async def test_unspent_quota_of_a_past_window_counts_as_lost(edges, operator):
     recorders = measure(edges)
-    value, _ = await issue(operator, "api", restrictions=limited(1000, 1))
+    value, _ = await issue(operator, "api", restrictions=rate_limit(1000, 1))
     admitted = (await flood(edges, value, requests=200))[200]
     await asyncio.sleep(1.1)
     for edge in edges:
@@ -254,7 +254,7 @@ async def test_unspent_quota_of_a_past_window_counts_as_lost(edges, operator):
 
 
 async def test_an_edge_that_stops_returns_its_quota(edges, operator, nats_server, client):
-    value, token = await issue(operator, "api", restrictions=limited(1000))
+    value, token = await issue(operator, "api", restrictions=rate_limit(1000))
     async with start_edge(nats_server.edge) as stopping:
         await has_lease(stopping)
         assert await flood([stopping], value, requests=100) == {200: 100}
@@ -263,7 +263,7 @@ async def test_an_edge_that_stops_returns_its_quota(edges, operator, nats_server
 
 
 async def test_a_repeated_take_gets_the_same_quota_from_any_replica(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(100))
+    _, token = await issue(operator, "api", restrictions=rate_limit(100))
     holder = new_id("holder_")
     quotas = await asyncio.gather(*(take(client, token.id, holder, wanted=10) for _ in range(40)))
     assert {quota.granted for quota in quotas} == {10}
@@ -275,7 +275,7 @@ async def test_a_repeated_take_gets_the_same_quota_from_any_replica(edges, opera
 
 
 async def test_a_rejected_take_stays_rejected_when_repeated(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(1))
+    _, token = await issue(operator, "api", restrictions=rate_limit(1))
     holder, other = new_id("holder_"), new_id("holder_")
     quota = await take(client, token.id, holder)
     assert (await take(client, token.id, other)).granted == 0
@@ -294,7 +294,7 @@ def test_a_take_without_a_reply_is_repeated_under_its_number():
 
 
 async def test_quota_is_returned_once(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(100))
+    _, token = await issue(operator, "api", restrictions=rate_limit(100))
     holder = new_id("holder_")
     quota = await take(client, token.id, holder, wanted=10)
     assert await asyncio.gather(*(return_quota(client, quota, holder, 4) for _ in range(20))) == [4] * 20
@@ -306,7 +306,7 @@ async def test_quota_is_returned_once(edges, operator, client):
 
 
 async def test_a_take_returns_the_rest_of_the_previous_take(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(100))
+    _, token = await issue(operator, "api", restrictions=rate_limit(100))
     holder = new_id("holder_")
     await take(client, token.id, holder, wanted=10)
     quotas = await asyncio.gather(*(take(client, token.id, holder, 2, unspent=7) for _ in range(20)))
@@ -315,8 +315,8 @@ async def test_a_take_returns_the_rest_of_the_previous_take(edges, operator, cli
 
 
 async def test_no_more_is_returned_than_was_issued(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(100))
-    _, other = await issue(operator, "api", restrictions=limited(100))
+    _, token = await issue(operator, "api", restrictions=rate_limit(100))
+    _, other = await issue(operator, "api", restrictions=rate_limit(100))
     holder = new_id("holder_")
     quota = await take(client, token.id, holder, waiting=100)
     other_quota = await take(client, other.id, new_id("holder_"), waiting=50)
@@ -336,7 +336,7 @@ async def test_no_more_is_returned_than_was_issued(edges, operator, client):
 
 
 async def test_quota_of_a_past_window_does_not_count_in_the_next(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(10, 1))
+    _, token = await issue(operator, "api", restrictions=rate_limit(10, 1))
     holder = new_id("holder_")
     quota = await take(client, token.id, holder, waiting=10)
     await asyncio.sleep(quota.resets_in + 0.05)
@@ -348,7 +348,7 @@ async def test_quota_of_a_past_window_does_not_count_in_the_next(edges, operator
 
 
 async def test_a_recall_waits_only_once_for_a_dead_edge(edges, operator, client):
-    value, token = await issue(operator, "api", restrictions=limited(10))
+    value, token = await issue(operator, "api", restrictions=rate_limit(10))
     assert (await take(client, token.id, new_id("holder_"), waiting=4)).granted == 4
     assert (await flood(edges, value, requests=6))[200] == 6
     start = time.monotonic()
@@ -360,7 +360,7 @@ async def test_a_recall_waits_only_once_for_a_dead_edge(edges, operator, client)
 
 
 async def test_after_a_recall_quota_is_issued_only_for_waiting_requests(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(100))
+    _, token = await issue(operator, "api", restrictions=rate_limit(100))
     holder, other = new_id("holder_"), new_id("holder_")
     quota = await take(client, token.id, holder, waiting=100)
     assert (await take(client, token.id, other)).granted == 0
@@ -369,7 +369,7 @@ async def test_after_a_recall_quota_is_issued_only_for_waiting_requests(edges, o
 
 
 async def test_one_recall_is_published_for_each_window(edges, operator, client, nats_server):
-    value, _ = await issue(operator, "api", restrictions=limited(20))
+    value, _ = await issue(operator, "api", restrictions=rate_limit(20))
     notices = []
 
     async def watch(message) -> None:
@@ -384,7 +384,7 @@ async def test_one_recall_is_published_for_each_window(edges, operator, client, 
 
 
 async def test_a_verifying_service_gets_the_unspent_quota_of_edges(edges, operator, service_client):
-    value, _ = await issue(operator, "api", restrictions=limited(200))
+    value, _ = await issue(operator, "api", restrictions=rate_limit(200))
     assert (await flood(edges, value, requests=100))[200] == 100
     request = VerifyToken(digest=token_format.digest(value) or "", scope="api")
     codes: Counter[str] = Counter()
@@ -395,7 +395,7 @@ async def test_a_verifying_service_gets_the_unspent_quota_of_edges(edges, operat
 
 
 async def test_an_edge_of_an_earlier_version_takes_quota_without_a_holder(edges, operator, client):
-    value, token = await issue(operator, "api", restrictions=limited(10))
+    value, token = await issue(operator, "api", restrictions=rate_limit(10))
     for _ in range(4):
         quota = await call(client, TAKE_QUOTA, TakeQuota(id=token.id))
         assert isinstance(quota, Quota)
@@ -410,7 +410,7 @@ async def edit(edge: httpx.AsyncClient, token: str, limit: int, window_s: int = 
 
 
 async def test_quotas_shrink_near_the_limit(edges, operator, client):
-    _, token = await issue(operator, "api", restrictions=limited(100))
+    _, token = await issue(operator, "api", restrictions=rate_limit(100))
     # A replica reads the leases when it settles a change; with so many requests, each replica gets some.
     for _ in range(20):
         await call(operator, SETTLE.by_operator, Settle())

@@ -24,7 +24,7 @@ OPERATOR = Actor(name="test")
 
 @pytest.fixture
 def lose(admin, monkeypatch) -> Callable[..., None]:
-    """Loses messages of the edge on a subject: the request, before it is sent, or the reply."""
+    """Loses messages of the edge on the given subjects: the request, before it is sent, or the reply."""
     client = admin._transport.app._app.state.client
     request = client.request
 
@@ -92,7 +92,7 @@ async def test_an_unknown_outcome_returns_the_secret_with_202(admin, operator, l
         assert (await admin.get("/v1/self", headers=bearer(secret))).status_code == 200
 
 
-async def test_a_creation_that_can_no_longer_happen_is_a_503(admin, monkeypatch):
+async def test_a_creation_that_can_no_longer_be_executed_is_a_503(admin, monkeypatch):
     monkeypatch.setattr(server, "CLOCKS_S", -2.0)
     client = admin._transport.app._app.state.client
     request = client.request

@@ -140,12 +140,10 @@ async def test_usage_larger_than_one_request_is_reported_completely(edge, tokens
             usage.report_rejection(token, "account_mismatch", IPV6, ROUTE, REQUEST)
     await flush_all(usage, edge)
     assert usage.dropped == 0
-    assert await stored(database, tokens) == (25, 25 * module.MAX_REJECTED_REQUESTS_PER_TOKEN)
+    assert await count_stored(database, tokens) == (25, 25 * module.MAX_REJECTED_REQUESTS_PER_TOKEN)
 
 
-async def test_only_items_that_the_service_rejects_are_dropped_and_counted(
-    edge, tokens_service, operator, database, caplog
-):
+async def test_only_rejected_items_are_dropped_and_counted(edge, tokens_service, operator, database, caplog):
     usage = Usage()
     tokens = [(await issue(operator, "api"))[1].id for _ in range(20)]
     for token in tokens:
@@ -158,7 +156,7 @@ async def test_only_items_that_the_service_rejects_are_dropped_and_counted(
         usage.record_accepted("tok_\0", None)
     await flush_all(usage, edge)
     assert usage.dropped == 3 + 3
-    assert await stored(database, tokens) == (20, 20)
+    assert await count_stored(database, tokens) == (20, 20)
     assert "dropped the usage of 6 requests" in caplog.text
 
 
@@ -234,8 +232,8 @@ async def flush_all(usage: Usage, client) -> None:
             await usage.flush(NatsTransport(client))
 
 
-async def stored(database, tokens: list[str]) -> tuple[int, int]:
-    """The number of these tokens that are stored as used once, and the number of rejections in their logs."""
+async def count_stored(database, tokens: list[str]) -> tuple[int, int]:
+    """Returns how many of the tokens are stored as used once, and how many rejections their logs contain."""
     connection = await asyncpg.connect(database.tokens)
     try:
         used = await connection.fetchval(

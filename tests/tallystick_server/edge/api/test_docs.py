@@ -94,7 +94,7 @@ def test_every_error_code_belongs_to_an_operation(api):
         for operation in operations.values()
         for code in error_statuses(api, operation)
     }
-    assert KINDS.keys() - codes == {"method_not_allowed"}  # it belongs to paths, not to operations
+    assert KINDS.keys() - codes == {"method_not_allowed"}  # a property of paths, not of operations
 
 
 def test_every_schema_has_a_valid_example(api):

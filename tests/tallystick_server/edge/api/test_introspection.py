@@ -355,7 +355,7 @@ async def test_a_revoked_token_is_inactive_at_once(client, operator):
 
 
 async def test_a_token_revoked_before_its_limit_is_checked_is_inactive(client, operator, monkeypatch):
-    """The response is not a 401: the caller's token is a different one, and valid."""
+    """The response is not a 401: the revoked token is not the one that authenticates the caller."""
     value, _ = await issue(operator, "orders", restrictions=limit(3))
 
     async def spend(*_: object) -> None:

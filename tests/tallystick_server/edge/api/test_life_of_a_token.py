@@ -364,7 +364,7 @@ async def test_windows_of_different_lengths_in_one_family_are_counted_separately
     new = (await admin.post(f"/v1/tokens/{token['id']}/rotate", json={"grace": 3600})).json()
     limit = {"restrictions": {"rateLimit": {"maxRequests": 5, "timeWindow": 86_400}}}
     assert (await admin.patch(f"/v1/tokens/{new['id']}", json=limit)).status_code == 200
-    allowed = 0
+    accepted_count = 0
     for turn in range(3):
         if turn:
             # The next short window begins; the long window continues.
@@ -374,8 +374,8 @@ async def test_windows_of_different_lengths_in_one_family_are_counted_separately
             await asyncio.sleep(1)
         for _ in range(4):
             response = await admin.get("/auth?scope=api", headers=bearer(new["token"]))
-            allowed += response.status_code == 200
-    assert allowed <= 5
+            accepted_count += response.status_code == 200
+    assert accepted_count <= 5
 
 
 async def test_only_an_actor_that_can_grant_what_a_token_has_can_edit_it(admin):
@@ -424,10 +424,10 @@ async def test_invalid_ids_are_404(admin):
 
 async def test_introspection_and_revocation_follow_rfc_7662_and_rfc_7009(admin):
     token = await create_token(admin, scopes=["orders:read"], expires=in_future(hours=1))
-    introspected = await admin.post("/oauth2/introspect", data={"token": token["token"]})
-    assert introspected.json()["active"] is True
-    assert introspected.json()["scope"] == "orders:read"
-    assert introspected.json()["token_type"] == "Bearer"
+    introspection = await admin.post("/oauth2/introspect", data={"token": token["token"]})
+    assert introspection.json()["active"] is True
+    assert introspection.json()["scope"] == "orders:read"
+    assert introspection.json()["token_type"] == "Bearer"
     headers = bearer(token["token"])
     assert (await admin.post("/oauth2/introspect", data={"token": "x"}, headers=headers)).status_code == 403
     other = await create_token(admin)
@@ -447,11 +447,11 @@ async def test_forward_auth_identifies_the_token_or_rejects_it(admin):
     await admin.post("/v1/account", json={"account": "alice"})
     token = await create_token(admin, scopes=["orders"], account="alice")
     headers = bearer(token["token"])
-    allowed = await admin.get("/auth?scope=orders:read&account=alice", headers=headers)
-    assert allowed.status_code == 200
-    assert allowed.headers["x-token-id"] == token["id"]
-    assert allowed.headers["x-token-account"] == "alice"
-    assert allowed.headers["x-token-scopes"] == "orders"
+    response = await admin.get("/auth?scope=orders:read&account=alice", headers=headers)
+    assert response.status_code == 200
+    assert response.headers["x-token-id"] == token["id"]
+    assert response.headers["x-token-account"] == "alice"
+    assert response.headers["x-token-scopes"] == "orders"
     for query, status in (
         ("scope=invoices&account=alice", 403),
         ("scope=orders", 403),
@@ -478,7 +478,7 @@ async def test_options_and_405_list_every_method_of_a_path(admin):
         assert (rejected.status_code, rejected.headers["allow"]) == (405, methods)
 
 
-async def test_the_list_shows_one_state_at_a_time(admin, operator, database):
+async def test_the_list_can_be_filtered_by_state(admin, operator, database):
     await admin.post("/v1/account", json={"account": "carol"})
     tokens = {
         name: await create_token(admin, description=name, account="carol") for name in ("active", "disabled")
@@ -497,7 +497,7 @@ async def test_the_list_shows_one_state_at_a_time(admin, operator, database):
     )
     await connection.close()
 
-    async def listed(query: str) -> set[str]:
+    async def ids_in_list(query: str) -> set[str]:
         response = await admin.get(f"/v1/tokens?account=carol{query}")
         assert response.status_code == 200, response.text
         assert response.json()["total"] == len(response.json()["tokens"])
@@ -506,12 +506,12 @@ async def test_the_list_shows_one_state_at_a_time(admin, operator, database):
     ids = {name: token["id"] for name, token in tokens.items()}
     new = rotated.json()["id"]
     for state in ("disabled", "expired", "not_yet_valid", "revoked"):
-        assert await listed(f"&state={state}") == {ids[state]}, state
-    assert await listed("&state=rotated") == {ids["rotated"]}
+        assert await ids_in_list(f"&state={state}") == {ids[state]}, state
+    assert await ids_in_list("&state=rotated") == {ids["rotated"]}
     # A rotated token expires with its grace period, which needs no action.
-    assert await listed("&state=expiring") == {ids["expiring"]}
-    assert await listed("&state=active") == {ids["active"], ids["expiring"], ids["rotated"], new}
-    assert await listed("") == {*ids.values(), new} - {ids["revoked"]}
+    assert await ids_in_list("&state=expiring") == {ids["expiring"]}
+    assert await ids_in_list("&state=active") == {ids["active"], ids["expiring"], ids["rotated"], new}
+    assert await ids_in_list("") == {*ids.values(), new} - {ids["revoked"]}
     for wrong in ("lost", "null", "ACTIVE"):
         rejected = await admin.get(f"/v1/tokens?state={wrong}")
         assert (rejected.status_code, rejected.json()["code"]) == (400, "bad_request"), wrong
@@ -587,10 +587,10 @@ async def test_an_account_name_is_never_read_as_another_type(admin, subtests: py
             await create_token(admin, account="alice")
             token = await create_token(admin, account=name)
             for query in (f"account={name}", f"account={name}&query={name}", f"account={name}&state=active"):
-                listed = await admin.get(f"/v1/tokens?{query}", headers=bearer(token["token"]))
-                assert {token["account"] for token in listed.json()["tokens"]} <= {name}, query
-            listed = await admin.get(f"/v1/tokens?query={name}-nobody")
-            assert listed.json()["total"] == 0
+                response = await admin.get(f"/v1/tokens?{query}", headers=bearer(token["token"]))
+                assert {token["account"] for token in response.json()["tokens"]} <= {name}, query
+            response = await admin.get(f"/v1/tokens?query={name}-nobody")
+            assert response.json()["total"] == 0
             token = await create_token(admin, scopes=["orders"], account=name)
-            allowed = await admin.get(f"/auth?scope=orders&account={name}", headers=bearer(token["token"]))
-            assert (allowed.status_code, allowed.headers["x-token-account"]) == (200, name)
+            response = await admin.get(f"/auth?scope=orders&account={name}", headers=bearer(token["token"]))
+            assert (response.status_code, response.headers["x-token-account"]) == (200, name)

@@ -31,7 +31,7 @@ async def connection(database):
     await connection.close()
 
 
-async def listed(client: httpx.AsyncClient, path: str, **parameters: Any) -> dict[str, Any]:
+async def get_page(client: httpx.AsyncClient, path: str, **parameters: Any) -> dict[str, Any]:
     response = await client.get(path, params=parameters)
     assert response.status_code == 200, response.text
     return dict(response.json())
@@ -66,7 +66,7 @@ async def test_revoking_every_token_while_paging_leaves_none(admin):
     after: dict[str, str] = {}
     revoked = 0
     while True:
-        page = await listed(admin, "/v1/tokens", createdBy=root["id"], **after)
+        page = await get_page(admin, "/v1/tokens", createdBy=root["id"], **after)
         assert page["total"] == 45
         for token in page["tokens"]:
             revoked += (await admin.delete(f"/v1/tokens/{token['id']}")).json()["deleted"]
@@ -75,7 +75,7 @@ async def test_revoking_every_token_while_paging_leaves_none(admin):
         after = {"after": page["next"]}
     assert revoked == 45
     assert page["page"] == page["pages"] - 1 == 2
-    assert (await listed(admin, "/v1/tokens", createdBy=root["id"]))["total"] == 0
+    assert (await get_page(admin, "/v1/tokens", createdBy=root["id"]))["total"] == 0
 
 
 async def test_revoking_every_token_while_paging_leaves_none_over_nats(tokens_service, operator, connection):
@@ -146,7 +146,7 @@ async def test_the_order_by_description_continues_from_a_cursor(tokens_service, 
 
 
 async def all_by_expiry(operator, size: int, **filters: Any) -> list[str]:
-    """The descriptions of all tokens, page by page."""
+    """The descriptions of all tokens, read page by page."""
     after, descriptions = None, []
     while True:
         page = await over_nats(operator, LIST_TOKENS, order="expires", page_size=size, after=after, **filters)
@@ -209,13 +209,13 @@ async def test_the_order_by_expiry_is_read_from_its_index(tokens_service, operat
     last = await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, page=1000)
     await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, after=first.next)
     await over_nats(operator, LIST_TOKENS, order="expires", page_size=10, after=last.next)
-    await until_true(lambda: scanned(connection, scans, before + 4))
+    await until_true(lambda: has_scans(connection, scans, before + 4))
 
 
-async def scanned(connection: asyncpg.Connection, scans: str, least: int) -> bool:
+async def has_scans(connection: asyncpg.Connection, scans: str, minimum: int) -> bool:
     """Whether the statistics show at least so many scans. The server updates them with a delay."""
     await connection.execute("select pg_stat_clear_snapshot()")
-    return int(await connection.fetchval(scans)) >= least
+    return int(await connection.fetchval(scans)) >= minimum
 
 
 async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -227,14 +227,14 @@ async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
 async def test_accounts_continue_from_a_cursor_and_can_be_searched(admin, operator):
     for name in ("stark", "wayne", "starling", "acme", "stardust"):
         await admin.post("/v1/account", json={"account": name, "name": name.upper()})
-    page = await listed(admin, "/v1/accounts", query="star", pageSize=2)
+    page = await get_page(admin, "/v1/accounts", query="star", pageSize=2)
     assert [account["account"] for account in page["accounts"]] == ["stardust", "stark"]
     await admin.delete("/v1/account/stark")
     await admin.post("/v1/account", json={"account": "stara"})
-    rest = await listed(admin, "/v1/accounts", query="star", pageSize=2, after=page["next"])
+    rest = await get_page(admin, "/v1/accounts", query="star", pageSize=2, after=page["next"])
     assert ([account["account"] for account in rest["accounts"]], rest["next"]) == (["starling"], None)
     assert (rest["total"], rest["page"], rest["pages"]) == (3, 1, 2)
-    assert (await listed(admin, "/v1/accounts", query=" STARK "))["total"] == 0
+    assert (await get_page(admin, "/v1/accounts", query=" STARK "))["total"] == 0
     assert (await over_nats(operator, LIST_ACCOUNTS, query="WAY")).total == 1
 
 
@@ -244,10 +244,10 @@ async def test_a_cursor_is_valid_only_for_its_list(admin, connection, subtests: 
             await insert(connection, 3)
             for name in ("a", "b"):
                 await admin.post("/v1/account", json={"account": name})
-            cursor = (await listed(admin, path, pageSize=1))["next"]
+            cursor = (await get_page(admin, path, pageSize=1))["next"]
             assert cursor
             other = (
-                await listed(admin, "/v1/accounts" if path == "/v1/tokens" else "/v1/tokens", pageSize=1)
+                await get_page(admin, "/v1/accounts" if path == "/v1/tokens" else "/v1/tokens", pageSize=1)
             )["next"]
             for parameters, field in (
                 ({"after": cursor, "query": "x"}, "after"),
@@ -316,11 +316,11 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
         ),
     ]
     for http, nats, expected in cases:
-        page = await listed(admin, "/v1/tokens", **http)
+        page = await get_page(admin, "/v1/tokens", **http)
         assert {token["id"] for token in page["tokens"]} == expected, http
         reply = await over_nats(operator, LIST_TOKENS, **nats)
         assert {token.id for token in reply.tokens} == expected, nats
-    first = await listed(admin, "/v1/tokens", order="description", pageSize=1)
+    first = await get_page(admin, "/v1/tokens", order="description", pageSize=1)
     assert first["tokens"][0]["description"] == ""
     for query in (
         "order=newest",
@@ -338,7 +338,7 @@ async def test_the_filters_are_the_same_over_http_and_nats(admin, operator, conn
 
 async def test_the_default_page_size_is_twenty_over_http_and_nats(admin, operator, connection):
     await insert(connection, 30)
-    assert len((await listed(admin, "/v1/tokens"))["tokens"]) == 20
+    assert len((await get_page(admin, "/v1/tokens"))["tokens"]) == 20
     reply = await operator.request(LIST_TOKENS.by_operator.subject, b'{"actor":{"name":"x"}}', timeout=10)
     assert len(json.loads(reply.data)["tokens"]) == 20
 
@@ -355,7 +355,7 @@ async def test_a_revoked_token_shows_its_revocation_and_cannot_be_changed(admin,
     assert response.json()["revokedBy"] == editor["id"]
     assert response.json()["revoked"] is not None
     assert response.headers["etag"] == f'"{response.json()["revision"]}"'
-    (listed_token,) = (await listed(admin, "/v1/tokens", state="revoked"))["tokens"]
+    (listed_token,) = (await get_page(admin, "/v1/tokens", state="revoked"))["tokens"]
     assert listed_token == response.json()
     reply = await over_nats(operator, GET_TOKEN, id=token["id"], revoked=True)
     assert msgspec.json.decode(msgspec.json.encode(reply)) == response.json()
@@ -385,10 +385,10 @@ async def test_a_log_continues_from_a_cursor(admin, connection):
         token["id"],
     )
     path = f"/v1/tokens/{token['id']}/log"
-    first = await listed(admin, path)
-    second = await listed(admin, path, after=first["next"])
+    first = await get_page(admin, path)
+    second = await get_page(admin, path, after=first["next"])
     await admin.patch(f"/v1/tokens/{token['id']}", json={"description": "newer"})
-    third = await listed(admin, path, after=second["next"])
+    third = await get_page(admin, path, after=second["next"])
     actors = [change["actor"] for page in (first, second, third) for change in page["changes"]]
     assert actors[:250] == [f"x{number}" for number in range(250, 0, -1)]
     assert (len(actors), third["next"], third["changes"][-1]["action"]) == (251, None, "token.created")
@@ -408,7 +408,7 @@ async def test_a_log_of_large_changes_is_split_by_message_size(admin):
     after: dict[str, str] = {}
     lengths = []
     while True:
-        page = await listed(admin, path, **after)
+        page = await get_page(admin, path, **after)
         lengths.append(len(page["changes"]))
         if page["next"] is None:
             break

@@ -1,4 +1,6 @@
-"""EmailEngine's routes: they take its ids and request bodies, return its responses, and never create a broader token than requested."""
+"""EmailEngine's routes: they take its ids and request bodies, return its responses, and never create a broader token than
+requested.
+"""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -125,7 +127,7 @@ async def test_a_bound_token_deletes_only_tokens_of_its_account(admin, operator)
         assert ((await admin.get(path, headers=bearer(values[account]))).status_code == 200) is remains
 
 
-async def test_records_logs_and_lists_are_found_by_emailengine_s_id(admin, operator):
+async def test_records_logs_and_lists_accept_the_emailengine_id(admin, operator):
     value = secrets.token_hex(32)
     ee_id = digest_of(value)
     public_id = await import_token(operator, ee_id)
@@ -136,9 +138,9 @@ async def test_records_logs_and_lists_are_found_by_emailengine_s_id(admin, opera
         log = await admin.get(f"/v1/tokens/{name}/log")
         assert [change["action"] for change in log.json()["changes"]] == ["token.created"]
     for query in (ee_id, ee_id.upper(), ee_id[:8], ee_id[:8].upper(), f" {ee_id} "):
-        listed = await admin.get("/v1/tokens", params={"query": query})
-        assert [token["id"] for token in listed.json()["tokens"]] == [public_id], query
-        assert ee_id not in listed.text
+        token_list = await admin.get("/v1/tokens", params={"query": query})
+        assert [token["id"] for token in token_list.json()["tokens"]] == [public_id], query
+        assert ee_id not in token_list.text
     for query in (value, ee_id[:-1], ee_id[1:], UNKNOWN):
         assert (await admin.get("/v1/tokens", params={"query": query})).json()["total"] == 0, query
     assert (await admin.get("/v1/tokens", params={"query": "  "})).json()["total"] == 3
@@ -150,8 +152,8 @@ async def test_records_logs_and_lists_are_found_by_emailengine_s_id(admin, opera
     await admin.delete(f"/v1/token/{ee_id}")
     assert (await admin.get(f"/v1/tokens/{ee_id}")).json()["revoked"]
     assert len((await admin.get(f"/v1/tokens/{ee_id}/log")).json()["changes"]) == 2
-    listed = await admin.get("/v1/tokens", params={"query": ee_id, "state": "revoked"})
-    assert [token["id"] for token in listed.json()["tokens"]] == [public_id]
+    token_list = await admin.get("/v1/tokens", params={"query": ee_id, "state": "revoked"})
+    assert [token["id"] for token in token_list.json()["tokens"]] == [public_id]
 
 
 async def test_neither_a_value_nor_an_id_travels_over_nats(admin, operator, nats_server):
@@ -236,8 +238,8 @@ async def test_emailengine_request_bodies_are_accepted(admin, subtests: pytest.S
             created = await admin.post("/v1/token", json={**NEW, **form})
             assert created.status_code == 200, created.text
             record = (await admin.get(f"/v1/tokens/{created.json()['id']}")).json()
-            stored = {name: record[name] for name in expected}
-            assert stored == expected
+            values = {name: record[name] for name in expected}
+            assert values == expected
             # The route for new clients is strict.
             if form.keys() & {"permissions", "ip"} or isinstance(form.get("scopes"), str):
                 assert (await admin.post("/v1/tokens", json={**NEW, **form})).status_code == 400
@@ -368,31 +370,31 @@ async def fill(database, count: int, account: str = "alice", restrictions: str =
 async def test_a_list_contains_all_tokens_of_the_account(admin, database):
     await fill(database, 38)
     await fill(database, 3, "bob")
-    listed = (await admin.get("/v1/tokens/account/alice")).json()
-    assert (listed["account"], listed["total"], listed["truncated"]) == ("alice", 38, False)
-    assert len({token["id"] for token in listed["tokens"]}) == 38
-    assert {token["account"] for token in listed["tokens"]} == {"alice"}
+    token_list = (await admin.get("/v1/tokens/account/alice")).json()
+    assert (token_list["account"], token_list["total"], token_list["truncated"]) == ("alice", 38, False)
+    assert len({token["id"] for token in token_list["tokens"]}) == 38
+    assert {token["account"] for token in token_list["tokens"]} == {"alice"}
     empty = await admin.get("/v1/tokens/account/nobody")
     assert (empty.status_code, empty.json()["tokens"], empty.json()["truncated"]) == (200, [], False)
 
 
 async def test_a_list_of_more_than_a_thousand_is_truncated(admin, database):
     await fill(database, 1003)
-    listed = (await admin.get("/v1/tokens/account/alice")).json()
-    assert (listed["total"], listed["truncated"], len(listed["tokens"])) == (1003, True, 1000)
-    ids = [token["id"] for token in listed["tokens"]]
+    token_list = (await admin.get("/v1/tokens/account/alice")).json()
+    assert (token_list["total"], token_list["truncated"], len(token_list["tokens"])) == (1003, True, 1000)
+    ids = [token["id"] for token in token_list["tokens"]]
     assert ids == sorted(ids, reverse=True)
 
 
 async def test_a_list_too_large_for_one_message_is_read_in_parts(admin, database, monkeypatch):
     pattern = ",".join(f'"{number:0{MAX_REFERRER}}"' for number in range(MAX_REFERRERS))
     await fill(database, 60, restrictions=f'{{"referrers": [{pattern}]}}')
-    listed = (await admin.get("/v1/tokens/account/alice")).json()
-    assert (listed["total"], listed["truncated"]) == (60, False)
-    assert len({token["id"] for token in listed["tokens"]}) == 60
+    token_list = (await admin.get("/v1/tokens/account/alice")).json()
+    assert (token_list["total"], token_list["truncated"]) == (60, False)
+    assert len({token["id"] for token in token_list["tokens"]}) == 60
     monkeypatch.setattr(emailengine, "MAX_PARTS", 6)
-    listed = (await admin.get("/v1/tokens/account/alice")).json()
-    assert (listed["total"], listed["truncated"], len(listed["tokens"])) == (60, True, 50)
+    token_list = (await admin.get("/v1/tokens/account/alice")).json()
+    assert (token_list["total"], token_list["truncated"], len(token_list["tokens"])) == (60, True, 50)
 
 
 async def test_a_list_that_changes_during_the_read_is_read_again(admin, database, monkeypatch):
@@ -410,6 +412,6 @@ async def test_a_list_that_changes_during_the_read_is_read_again(admin, database
         return await read(request, account, page, size)
 
     monkeypatch.setattr(emailengine, "_part", revoking)
-    listed = (await admin.get("/v1/tokens/account/alice")).json()
-    assert (listed["total"], listed["truncated"]) == (19, False)
-    assert len({token["id"] for token in listed["tokens"]}) == 19
+    token_list = (await admin.get("/v1/tokens/account/alice")).json()
+    assert (token_list["total"], token_list["truncated"]) == (19, False)
+    assert len({token["id"] for token in token_list["tokens"]}) == 19
