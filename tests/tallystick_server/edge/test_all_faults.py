@@ -172,7 +172,7 @@ async def test_the_form_shows_all_errors_with_line_numbers_and_focuses_the_first
     response = await send(
         admin,
         "/admin/tokens/new",
-        description="kept",
+        description="entered",
         scope="ok BAD",
         account="nobody",
         expires="at",
@@ -196,8 +196,8 @@ async def test_the_form_shows_all_errors_with_line_numbers_and_focuses_the_first
     assert "BAD" in problems["scopes"]
     (focused,) = re.findall(r"<[^>]* autofocus[^>]*>", response.text)
     assert 'id="other"' in focused
-    assert 'value="kept"' in response.text
-    assert "0 tokens" in (await admin.get("/admin/tokens", params={"query": "kept"})).text
+    assert 'value="entered"' in response.text
+    assert "0 tokens" in (await admin.get("/admin/tokens", params={"query": "entered"})).text
     for values, name in (
         ({"addresses": "x"}, "addresses"),
         ({"expires": "at"}, "expires"),

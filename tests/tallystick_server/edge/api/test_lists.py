@@ -346,7 +346,7 @@ async def test_the_default_page_size_is_twenty_over_http_and_nats(admin, operato
 async def test_a_revoked_token_shows_its_revocation_and_cannot_be_changed(admin, operator):
     """B4: its record was a 404, while the list and its log showed it."""
     editor = await create_token(admin, scopes=["api:tokens"])
-    token = await create_token(admin, description="gone")
+    token = await create_token(admin, description="revoked")
     assert (
         await admin.delete(f"/v1/tokens/{token['id']}", headers=bearer(editor["token"]))
     ).status_code == 200
