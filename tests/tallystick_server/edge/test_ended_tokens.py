@@ -68,14 +68,14 @@ async def test_each_use_of_a_withdrawn_token_is_counted_and_logged_and_looks_unk
     admin, operator, metrics_service
 ):
     tokens = await create_withdrawn_tokens(admin)
-    stranger = token_format.mint()
+    unknown_token = token_format.mint()
     senders = (
         lambda value: admin.get("/v1/self", headers=bearer(value)),
         lambda value: admin.get("/auth?scope=api", headers=bearer(value)),
         # With a body: the edge checks the token before and after it reads the body.
         lambda value: admin.post("/v1/tokens", json={"scopes": ["api"]}, headers=bearer(value)),
     )
-    unknown = [await send(stranger) for send in senders]
+    unknown_responses = [await send(unknown_token) for send in senders]
     assert uses_by_reason(await exposition(operator)) == dict.fromkeys(TIMES, 0), (
         "each reason has a series from the start"
     )
@@ -83,12 +83,12 @@ async def test_each_use_of_a_withdrawn_token_is_counted_and_logged_and_looks_unk
         for number in range(times):
             response = await senders[number % len(senders)](tokens[reason]["token"])
             assert response.status_code == 401
-            expected = unknown[number % len(senders)]
+            expected = unknown_responses[number % len(senders)]
             assert response.content == expected.content
-            hidden = ("x-request-id", "date")
-            assert [pair for pair in response.headers.raw if pair[0].decode().lower() not in hidden] == [
-                pair for pair in expected.headers.raw if pair[0].decode().lower() not in hidden
-            ]
+            varying_headers = ("x-request-id", "date")
+            assert [
+                pair for pair in response.headers.raw if pair[0].decode().lower() not in varying_headers
+            ] == [pair for pair in expected.headers.raw if pair[0].decode().lower() not in varying_headers]
     async with asyncio.timeout(20):
         while uses_by_reason(await exposition(operator)) != TIMES:
             await asyncio.sleep(0.1)

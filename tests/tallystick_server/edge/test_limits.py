@@ -88,7 +88,7 @@ def verifier_of(edge):
 
 
 async def check(edge: httpx.AsyncClient, value: str) -> int:
-    """The status of the decision, after retries of 503: the edge cannot decide at once on a busy machine."""
+    """Returns the status of the decision. Retries a 503: the edge cannot decide yet, as on a busy machine."""
     async with asyncio.timeout(30):
         while True:
             response = await edge.get("/auth", params={"scope": "api"}, headers=bearer(value))
@@ -102,9 +102,9 @@ async def flood(edges, *values: str, requests: int = 320, tasks: int = 8) -> Cou
     numbers = iter(range(requests))
     statuses: Counter[int] = Counter()
 
-    async def client(place: int) -> None:
+    async def client(offset: int) -> None:
         for number in numbers:
-            statuses[await check(edges[(place + number) % len(edges)], values[number % len(values)])] += 1
+            statuses[await check(edges[(offset + number) % len(edges)], values[number % len(values)])] += 1
 
     await asyncio.gather(*map(client, range(tasks)))
     return statuses

@@ -143,11 +143,11 @@ async def test_deleting_an_account_revokes_its_tokens(admin):
 
 
 async def test_addresses_and_referrers_are_checked_in_order(admin):
-    elsewhere = await create_token(admin, restrictions={"addresses": ["10.0.0.0/8"]})
-    rejected = await admin.get("/v1/tokens", headers=bearer(elsewhere["token"]))
-    assert (rejected.status_code, rejected.json()["code"]) == (403, "address_not_allowed")
-    assert rejected.json()["address"] == "127.0.0.1"
-    here = await create_token(
+    restricted_elsewhere = await create_token(admin, restrictions={"addresses": ["10.0.0.0/8"]})
+    response = await admin.get("/v1/tokens", headers=bearer(restricted_elsewhere["token"]))
+    assert (response.status_code, response.json()["code"]) == (403, "address_not_allowed")
+    assert response.json()["address"] == "127.0.0.1"
+    restricted_to_localhost = await create_token(
         admin, restrictions={"addresses": ["::ffff:127.0.0.0/104"], "referrers": ["https://good.example/*"]}
     )
     for referrer, status in (
@@ -157,7 +157,7 @@ async def test_addresses_and_referrers_are_checked_in_order(admin):
         ("https://good.example@evil.example/", 403),
         ("http://good.example/", 403),
     ):
-        headers = bearer(here["token"]) | ({"referer": referrer} if referrer else {})
+        headers = bearer(restricted_to_localhost["token"]) | ({"referer": referrer} if referrer else {})
         assert (await admin.get("/v1/tokens", headers=headers)).status_code == status, referrer
 
 
@@ -460,8 +460,8 @@ async def test_forward_auth_identifies_the_token_or_rejects_it(admin):
     ):
         assert (await admin.get(f"/auth?{query}", headers=headers)).status_code == status, query
     for method in ("OPTIONS", "HEAD", "POST", "DELETE"):
-        rejected = await admin.request(method, "/auth?scope=orders", headers=bearer("f" * 64))
-        assert rejected.status_code == 401, method
+        response = await admin.request(method, "/auth?scope=orders", headers=bearer("f" * 64))
+        assert response.status_code == 401, method
 
 
 async def test_options_and_405_list_every_method_of_a_path(admin):
@@ -474,8 +474,8 @@ async def test_options_and_405_list_every_method_of_a_path(admin):
         response = await admin.options(path)
         assert (response.status_code, response.content, response.headers["allow"]) == (204, b"", methods)
         assert (await admin.put(path)).status_code == 401
-        rejected = await admin.put(path, headers={"authorization": authorization})
-        assert (rejected.status_code, rejected.headers["allow"]) == (405, methods)
+        response = await admin.put(path, headers={"authorization": authorization})
+        assert (response.status_code, response.headers["allow"]) == (405, methods)
 
 
 async def test_the_list_can_be_filtered_by_state(admin, operator, database):
@@ -504,17 +504,17 @@ async def test_the_list_can_be_filtered_by_state(admin, operator, database):
         return {token["id"] for token in response.json()["tokens"]}
 
     ids = {name: token["id"] for name, token in tokens.items()}
-    new = rotated.json()["id"]
+    successor = rotated.json()["id"]
     for state in ("disabled", "expired", "not_yet_valid", "revoked"):
         assert await ids_in_list(f"&state={state}") == {ids[state]}, state
     assert await ids_in_list("&state=rotated") == {ids["rotated"]}
     # A rotated token expires with its grace period, which needs no action.
     assert await ids_in_list("&state=expiring") == {ids["expiring"]}
-    assert await ids_in_list("&state=active") == {ids["active"], ids["expiring"], ids["rotated"], new}
-    assert await ids_in_list("") == {*ids.values(), new} - {ids["revoked"]}
-    for wrong in ("lost", "null", "ACTIVE"):
-        rejected = await admin.get(f"/v1/tokens?state={wrong}")
-        assert (rejected.status_code, rejected.json()["code"]) == (400, "bad_request"), wrong
+    assert await ids_in_list("&state=active") == {ids["active"], ids["expiring"], ids["rotated"], successor}
+    assert await ids_in_list("") == {*ids.values(), successor} - {ids["revoked"]}
+    for state in ("lost", "null", "ACTIVE"):
+        response = await admin.get(f"/v1/tokens?state={state}")
+        assert (response.status_code, response.json()["code"]) == (400, "bad_request"), state
 
 
 async def test_all_tokens_of_an_account_are_revoked_in_one_request(admin):
