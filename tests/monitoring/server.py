@@ -34,10 +34,10 @@ class Prometheus:
 
     async def api(self, path: str, **parameters: Any) -> Any:
         """The data of a successful answer."""
-        answer = (await self._client.get(f"/api/v1/{path}", params=parameters)).json()
-        assert answer["status"] == "success", (parameters, answer)
-        assert not answer.get("warnings"), (parameters, answer["warnings"])
-        return answer["data"]
+        response = (await self._client.get(f"/api/v1/{path}", params=parameters)).json()
+        assert response["status"] == "success", (parameters, response)
+        assert not response.get("warnings"), (parameters, response["warnings"])
+        return response["data"]
 
     async def query(self, expr: str, at: float | None = None) -> list[Series]:
         found = await self.api("query", query=expr, **({} if at is None else {"time": f"{at:.3f}"}))

@@ -86,9 +86,9 @@ async def imported(operator, admin) -> dict[str, str]:
         for value in VALUES
     ]
     actor = Actor(name="test")
-    answer = await call(operator, IMPORT_TOKENS, ImportTokens(records=tuple(records), actor=actor))
-    assert isinstance(answer, Imported), answer
-    assert len(answer.added) == len(VALUES)
+    response = await call(operator, IMPORT_TOKENS, ImportTokens(records=tuple(records), actor=actor))
+    assert isinstance(response, Imported), response
+    assert len(response.added) == len(VALUES)
     return {value: record.id for value, record in zip(VALUES, records, strict=True)}
 
 
@@ -111,21 +111,21 @@ async def test_an_imported_value_works_at_every_place(admin, imported):
             ({"authorization": ""}, {"client_secret": value}),
         ):
             form = urlencode({"token": value, **fields})
-            answer = await admin.post(
+            response = await admin.post(
                 "/oauth2/introspect", content=form, headers={"content-type": FORM, **headers}
             )
-            assert answer.json().get("jti") == public_id, (value, answer.text)
+            assert response.json().get("jti") == public_id, (value, response.text)
 
 
 async def test_an_imported_value_is_revoked_by_its_value(admin, imported):
     """In the path of the older route, and in the form of RFC 7009."""
     for number, value in enumerate(imported):
         if number % 2:
-            answer = await admin.delete(f"/v1/token/{quote(value, safe='')}")
-            assert (answer.status_code, answer.json()["deleted"]) == (200, True), value
+            response = await admin.delete(f"/v1/token/{quote(value, safe='')}")
+            assert (response.status_code, response.json()["deleted"]) == (200, True), value
         else:
-            answer = await admin.post("/oauth2/revoke", data={"token": value})
-            assert answer.status_code == 200
+            response = await admin.post("/oauth2/revoke", data={"token": value})
+            assert response.status_code == 200
         assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 401
 
 

@@ -57,8 +57,8 @@ def encoded(value: str) -> str:
     return "".join(each if each.isalnum() else f"%{ord(each):02X}" for each in value)
 
 
-def challenges(answer: httpx.Response) -> list[str]:
-    return answer.headers.get_list("www-authenticate")
+def challenges(response: httpx.Response) -> list[str]:
+    return response.headers.get_list("www-authenticate")
 
 
 async def create(operator, value: str, *scopes: str, **fields: Any) -> Token:
@@ -171,8 +171,8 @@ async def test_a_client_shows_its_token_in_one_of_four_ways(client, operator):
         (basic(value), "", {"client_id": "another"}),
     ):
         for _ in range(2):  # unknown to the edge, then cached
-            answer = await post(client, headers, query, **fields)
-            assert (answer.status_code, answer.json()["active"]) == (200, True), (headers, query, fields)
+            response = await post(client, headers, query, **fields)
+            assert (response.status_code, response.json()["active"]) == (200, True), (headers, query, fields)
 
 
 async def test_more_than_one_credential_is_rejected_even_if_all_are_the_same(client, operator, edge_client):
@@ -193,10 +193,13 @@ async def test_more_than_one_credential_is_rejected_even_if_all_are_the_same(cli
         ({"authorization": f"{basic(value)['authorization']} {value}"}, "", ""),
     ):
         for path in PATHS:
-            answer = await client.post(path + query, content=body + fields, headers=FORM | headers)
-            assert answer.status_code == 400, (headers, query, fields)
-            assert (answer.json()["code"], answer.json()["error"]) == ("invalid_request", "invalid_request")
-            assert value not in answer.text + repr(answer.headers)
+            response = await client.post(path + query, content=body + fields, headers=FORM | headers)
+            assert response.status_code == 400, (headers, query, fields)
+            assert (response.json()["code"], response.json()["error"]) == (
+                "invalid_request",
+                "invalid_request",
+            )
+            assert value not in response.text + repr(response.headers)
     two = [*FORM.items(), *basic(value).items(), *bearer(value).items()]
     assert (await client.post(PATHS[0], content=body, headers=two)).status_code == 400
     # Nothing was used up by any of these.
@@ -212,15 +215,15 @@ async def test_malformed_basic_is_a_bad_request(client, subtests: pytest.Subtest
     for value in ("Basic", "Basic ", "Basic !", "Basic dXNlcg==", "Basic dXNlcjpwYQ", "basic a b"):
         with subtests.test(value=value):
             for path in PATHS:
-                answer = await client.post(path, content="token=x", headers=FORM | {"authorization": value})
-                assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-                assert challenges(answer) == [f'{BEARER}, error="invalid_request"']
+                response = await client.post(path, content="token=x", headers=FORM | {"authorization": value})
+                assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+                assert challenges(response) == [f'{BEARER}, error="invalid_request"']
 
 
 async def test_every_invalid_credential_gets_the_same_401_with_both_challenges(client, operator):
     revoked, token = await issue(operator, "introspect")
     await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
-    answers = []
+    responses = []
     for value in (
         revoked,
         token_format.mint(),
@@ -234,15 +237,18 @@ async def test_every_invalid_credential_gets_the_same_401_with_both_challenges(c
                 continue
             headers = header(way, value)
             fields = {"client_secret": value} if way == "form" else {}
-            answers.append(await post(client, headers, **fields))
-    answers += [await post(client, basic("")), await post(client, {}, client_secret="")]
-    assert {answer.status_code for answer in answers} == {401}
-    assert len({answer.content for answer in answers}) == 1
-    for answer in answers:
-        assert challenges(answer) == [f'{BEARER}, error="invalid_token"', BASIC]
-        assert (answer.json()["code"], answer.json()["error"]) == ("invalid_token", "invalid_client")
-    assert len({tuple(sorted(name for name, _ in answer.headers.multi_items())) for answer in answers}) == 1
-    assert results(client)["invalid_token"] == len(answers)
+            responses.append(await post(client, headers, **fields))
+    responses += [await post(client, basic("")), await post(client, {}, client_secret="")]
+    assert {response.status_code for response in responses} == {401}
+    assert len({response.content for response in responses}) == 1
+    for response in responses:
+        assert challenges(response) == [f'{BEARER}, error="invalid_token"', BASIC]
+        assert (response.json()["code"], response.json()["error"]) == ("invalid_token", "invalid_client")
+    assert (
+        len({tuple(sorted(name for name, _ in response.headers.multi_items())) for response in responses})
+        == 1
+    )
+    assert results(client)["invalid_token"] == len(responses)
 
 
 async def test_no_credential_is_a_401_with_both_challenges(client):
@@ -258,13 +264,13 @@ async def test_no_credential_is_a_401_with_both_challenges(client):
             ({}, f"client_secret={OURS}"),
             (FORM | {"content-encoding": "gzip"}, f"client_secret={OURS}"),
         ):
-            answer = await client.post(path, content=body, headers=headers)
-            assert answer.status_code == 401, (path, headers, body)
-            assert challenges(answer) == [BEARER, BASIC]
-            assert (answer.json()["code"], answer.json()["error"]) == ("missing_token", "invalid_client")
+            response = await client.post(path, content=body, headers=headers)
+            assert response.status_code == 401, (path, headers, body)
+            assert challenges(response) == [BEARER, BASIC]
+            assert (response.json()["code"], response.json()["error"]) == ("missing_token", "invalid_client")
     for method in ("GET", "PUT", "DELETE"):
-        answer = await client.request(method, f"{PATHS[0]}?client_secret={OURS}", headers=FORM)
-        assert (answer.status_code, challenges(answer)) == (401, [BEARER, BASIC])
+        response = await client.request(method, f"{PATHS[0]}?client_secret={OURS}", headers=FORM)
+        assert (response.status_code, challenges(response)) == (401, [BEARER, BASIC])
     assert (await client.options(PATHS[0])).status_code == 204
 
 
@@ -281,12 +287,12 @@ async def test_elsewhere_basic_and_client_secret_are_as_if_nothing_was_sent(clie
     ):
         for method in ("GET", "POST"):
             for headers in (basic(value), basic("x"), {"authorization": "Basic"}, {}):
-                answer = await client.request(
+                response = await client.request(
                     method, path, headers=FORM | headers, content=f"client_secret={value}&token={value}"
                 )
-                assert answer.status_code == 401, (method, path, headers)
-                assert (answer.json()["code"], challenges(answer)) == ("missing_token", [BEARER])
-                assert answer.json().get("error") in {None, "Unauthorized"}  # as EmailEngine says it
+                assert response.status_code == 401, (method, path, headers)
+                assert (response.json()["code"], challenges(response)) == ("missing_token", [BEARER])
+                assert response.json().get("error") in {None, "Unauthorized"}  # as EmailEngine says it
     known = await client.get(f"/v1/self?access_token={value}", headers=basic("x"))
     assert known.status_code == 200
 
@@ -343,8 +349,8 @@ async def test_a_client_revokes_as_the_token_that_it_presented(client, operator)
     ):
         other, _ = await issue(operator, "orders")
         body = urlencode({"token": other, **fields})
-        answer = await client.post("/oauth2/revoke", content=body, headers=FORM | headers)
-        assert answer.status_code == 200, answer.text
+        response = await client.post("/oauth2/revoke", content=body, headers=FORM | headers)
+        assert response.status_code == 200, response.text
         assert (await client.get("/v1/self", headers=bearer(other))).status_code == 401
     other, _ = await issue(operator, "orders")
     for way in ("bearer", "basic", "form"):
@@ -352,8 +358,8 @@ async def test_a_client_revokes_as_the_token_that_it_presented(client, operator)
         for token, status in ((other, 403), (own, 200), (own, 401)):
             fields = {"client_secret": own} if way == "form" else {}
             body = urlencode({"token": token, **fields})
-            answer = await client.post("/oauth2/revoke", content=body, headers=FORM | header(way, own))
-            assert answer.status_code == status, (way, answer.text)
+            response = await client.post("/oauth2/revoke", content=body, headers=FORM | header(way, own))
+            assert response.status_code == status, (way, response.text)
     assert (await client.get("/v1/self", headers=bearer(other))).status_code == 200
 
 
@@ -364,9 +370,9 @@ async def test_a_password_that_is_two_valid_tokens_is_two_credentials(client, op
     other = await create(operator, percent, "orders")
     await leased([client], operator)
     async with asyncio.timeout(5):  # that the value is unknown is cached for a second
-        while (answer := await post(client, basic(percent))).status_code == 200:
+        while (response := await post(client, basic(percent))).status_code == 200:
             await asyncio.sleep(0.02)
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
     assert (await post(client, basic(encoded(plain).replace("%2D", "%2d")))).status_code == 200
     await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=other.id, actor=ACTOR))
     assert (await post(client, basic(percent))).status_code == 200
@@ -394,13 +400,13 @@ async def test_a_client_is_judged_as_any_token_is(client, operator):
     ):
         value, _ = await issue(operator, *scopes, **fields)
         for headers, form in ((bearer(value), {}), (basic(value), {}), ({}, {"client_secret": value})):
-            answer = await post(client, headers, account="alice", **form)
-            assert (answer.status_code, answer.json()["code"], answer.json()["error"]) == (
+            response = await post(client, headers, account="alice", **form)
+            assert (response.status_code, response.json()["code"], response.json()["error"]) == (
                 status,
                 code,
                 error,
             )
-            assert BASIC not in challenges(answer)
+            assert BASIC not in challenges(response)
 
 
 async def test_a_client_uses_up_one_request_of_its_own_limit(client, operator):
@@ -413,13 +419,13 @@ async def test_a_client_uses_up_one_request_of_its_own_limit(client, operator):
     ]
     for number in range(5):
         sent, fields = headers[number % 3]
-        answer = await post(client, sent, **fields)
-        assert answer.status_code == 200
-        assert answer.headers["ratelimit"].startswith(f'"token";r={4 - number};')
+        response = await post(client, sent, **fields)
+        assert response.status_code == 200
+        assert response.headers["ratelimit"].startswith(f'"token";r={4 - number};')
     for sent, fields in headers:
-        answer = await post(client, sent, **fields)
-        assert (answer.status_code, answer.json()["error"]) == (429, "temporarily_unavailable")
-        assert answer.headers["retry-after"]
+        response = await post(client, sent, **fields)
+        assert (response.status_code, response.json()["error"]) == (429, "temporarily_unavailable")
+        assert response.headers["retry-after"]
 
 
 async def slowly(text: str, meanwhile) -> AsyncIterator[bytes]:
@@ -445,8 +451,8 @@ async def test_a_body_sent_slowly_is_not_answered_with_authority_that_ended(
                 revocation = propagation.call_and_wait(
                     operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR)
                 )
-                answer = await client.post(path + query, content=slowly(body, revocation), headers=headers)
-                assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+                response = await client.post(path + query, content=slowly(body, revocation), headers=headers)
+                assert (response.status_code, response.json()["code"]) == (401, "invalid_token")
                 verdict = await call(operator, VERIFY, VerifyToken(digest=token_format.digest(other) or ""))
                 assert isinstance(verdict, Verdict)
                 assert verdict.code == "active"
@@ -468,8 +474,8 @@ async def test_a_header_that_may_not_is_rejected_before_the_body_was_sent(
                     yield b"x"
 
                 async with asyncio.timeout(20):
-                    answer = await client.post(PATHS[0], content=body(), headers=FORM | headers)
-                assert answer.status_code == (403 if scopes else 401)
+                    response = await client.post(PATHS[0], content=body(), headers=FORM | headers)
+                assert response.status_code == (403 if scopes else 401)
                 assert not sent.is_set()
 
 
@@ -484,25 +490,25 @@ async def test_errors_have_the_member_of_rfc_6749_and_name_the_media_type(client
             ({"content-type": "multipart/form-data; boundary=x"}, "--x--"),
             (FORM | {"content-encoding": "gzip"}, "token=x"),
         ):
-            answer = await client.post(path, content=body, headers=headers | bearer(value))
-            problem = answer.json()
-            assert answer.headers["content-type"] == "application/problem+json"
+            response = await client.post(path, content=body, headers=headers | bearer(value))
+            problem = response.json()
+            assert response.headers["content-type"] == "application/problem+json"
             assert problem["error"] == "invalid_request", body
-            assert "JSON" not in answer.text
+            assert "JSON" not in response.text
             if headers is not FORM:
-                assert answer.status_code == 415
+                assert response.status_code == 415
                 assert "application/x-www-form-urlencoded" in problem["detail"]
         assert (await client.get(path, headers=bearer(value))).json()["error"] == "invalid_request"
-    answer = await client.post("/v1/tokens", content="x", headers=FORM | bearer(value))
-    assert answer.json()["detail"] == "the body must be application/json, without a content coding"
-    assert answer.json()["error"] == "Unsupported Media Type"  # as EmailEngine says it
+    response = await client.post("/v1/tokens", content="x", headers=FORM | bearer(value))
+    assert response.json()["detail"] == "the body must be application/json, without a content coding"
+    assert response.json()["error"] == "Unsupported Media Type"  # as EmailEngine says it
 
 
 async def test_a_503_is_temporarily_unavailable(edge):
     for headers, fields in ((bearer(OURS), {}), (basic(OURS), {}), ({}, {"client_secret": OURS})):
-        answer = await post(edge, headers, **fields)
-        assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
-        assert (answer.headers["retry-after"], challenges(answer)) == ("1", [])
+        response = await post(edge, headers, **fields)
+        assert (response.status_code, response.json()["error"]) == (503, "temporarily_unavailable")
+        assert (response.headers["retry-after"], challenges(response)) == ("1", [])
 
 
 async def test_a_client_s_secret_is_found_nowhere(client, operator, nats_server, caplog):
@@ -517,7 +523,7 @@ async def test_a_client_s_secret_is_found_nowhere(client, operator, nats_server,
     await watcher.flush()
     value, token = await issue(operator, "introspect")
     stranger, imported = token_format.mint(), "a-canary+of/somebody%3D=="
-    answers = []
+    responses = []
     for secret in (value, stranger, imported, f"{value}x"):
         for headers, fields in (
             (basic(secret), {}),
@@ -527,12 +533,12 @@ async def test_a_client_s_secret_is_found_nowhere(client, operator, nats_server,
             (bearer(value), {"client_secret": secret}),
             (basic(value), {"client_id": secret, "scope": secret, "restrictions": secret, "address": secret}),
         ):
-            answers.append(await post(client, headers, **fields))
+            responses.append(await post(client, headers, **fields))
     await client._transport.app._verifier.usage.flush(NatsTransport(client._transport.app._app.state.client))
     await watcher.flush()
     await watcher.close()
     everywhere = b"\n".join(seen) + "".join(record.getMessage() for record in caplog.records).encode()
-    everywhere += b"".join(answer.content + repr(answer.headers).encode() for answer in answers)
+    everywhere += b"".join(response.content + repr(response.headers).encode() for response in responses)
     assert token.id.encode() in everywhere
     for secret in (value, stranger, imported):
         for text in (secret, encoded(secret), b64encode(f"orders-api:{secret}".encode()).decode()):

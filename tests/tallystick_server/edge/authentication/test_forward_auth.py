@@ -131,8 +131,8 @@ async def test_a_known_token_is_answered_without_the_framework(edge, operator, t
     transport.app._app = None
     transport.app._counter._counts.clear()
     for scope, status in (("orders", 200), ("invoices", 403)):
-        answer = await edge.get("/auth/a%20b?c=%20", headers=headers | {SCOPE: scope})
-        assert answer.status_code == status
+        response = await edge.get("/auth/a%20b?c=%20", headers=headers | {SCOPE: scope})
+        assert response.status_code == status
     assert {route for _, _, route in transport.app._counter._counts} == {"/auth"}
 
 
@@ -149,10 +149,10 @@ async def test_a_rejected_check_has_its_body_in_a_header_too(edge, tokens):
         ("/auth?scope=orders", good | {"x": "a" * 17000}, 431),
         (f"/auth/{'a' * 9000}", good, 414),
     ):
-        answer = await edge.get(path, headers=headers)
-        assert answer.status_code == status
-        assert answer.headers["x-token-problem"] == answer.text
-        assert json.loads(answer.headers["x-token-problem"])["status"] == status
+        response = await edge.get(path, headers=headers)
+        assert response.status_code == status
+        assert response.headers["x-token-problem"] == response.text
+        assert json.loads(response.headers["x-token-problem"])["status"] == status
     assert "x-token-problem" not in (await edge.get("/auth?scope=orders", headers=good)).headers
     for path in ("/v1/self", "/v1/self/x", f"/{'a' * 9000}"):
         assert "x-token-problem" not in (await edge.get(path, headers=WRONG)).headers

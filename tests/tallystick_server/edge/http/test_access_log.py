@@ -70,7 +70,7 @@ async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
         await ready(edge)
         bearer = {"authorization": f"Bearer {value}", "x-forwarded-for": "192.0.2.7"}
         page = {"referer": f"https://user:{value}@shop.example:8443/{value}?access_token={value}#{value}"}
-        answers = [
+        responses = [
             await edge.get(f"/v1/tokens/{token.id}?x={value}", headers={**bearer, **page}),
             await edge.get("/auth?scope=orders", headers=bearer),
             await edge.get("/auth?scope=orders", headers=bearer),
@@ -82,11 +82,11 @@ async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
             await edge.get("/admin"),
             await edge.request("BREW", "/v1/self"),
         ]
-        found = await logged(path, len(answers))
-    for answer, line in zip(answers, found, strict=True):
-        assert line["request"] == answer.headers["x-request-id"]
-        assert line["status"] == answer.status_code
-        assert line["bytes"] == len(answer.content)
+        found = await logged(path, len(responses))
+    for response, line in zip(responses, found, strict=True):
+        assert line["request"] == response.headers["x-request-id"]
+        assert line["status"] == response.status_code
+        assert line["bytes"] == len(response.content)
         assert 0 < line["duration_s"] < 30
         assert line["time"].endswith("Z")
     first = found[0]

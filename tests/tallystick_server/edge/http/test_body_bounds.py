@@ -63,8 +63,8 @@ class Case(NamedTuple):
 
 @pytest.fixture
 async def api(admin: httpx.AsyncClient) -> dict[str, Any]:
-    answer = await admin.get("/docs/openapi.json")
-    return dict(answer.json())
+    response = await admin.get("/docs/openapi.json")
+    return dict(response.json())
 
 
 def bodies(api: dict[str, Any]) -> Iterator[Body]:
@@ -174,12 +174,12 @@ async def test_each_bound_is_the_server_s_own(admin: httpx.AsyncClient, api: dic
             if case.path == ("account",) and case.is_valid and body.path != "/v1/account":
                 await admin.post("/v1/account", json={"account": case.value})
             count += 1
-            answer = await send(admin, body, content)
+            response = await send(admin, body, content)
             # EmailEngine's clients get 404 for an account that is none.
             is_unknown = body.path == "/v1/token" and case.path == ("account",)
             expected = {200, 201} if case.is_valid else {404 if is_unknown else 400}
-            if answer.status_code not in expected:
-                wrong.append((body.path, ".".join(case.path), str(case.value)[:40], answer.text))
+            if response.status_code not in expected:
+                wrong.append((body.path, ".".join(case.path), str(case.value)[:40], response.text))
     assert not wrong
     assert count > 400
 
@@ -197,8 +197,8 @@ async def test_what_is_required_is_required(admin: httpx.AsyncClient, api: dict[
     required = {}
     for body in bodies(api):
         required[f"{body.method} {body.path}"] = body.required, body.schema["required"]
-        answers = [await send(admin, body, body.base)]
-        assert answers[0].status_code in {200, 201}, answers[0].text
+        responses = [await send(admin, body, body.base)]
+        assert responses[0].status_code in {200, 201}, responses[0].text
         for name in body.schema["required"]:
             missing = {field: value for field, value in body.base.items() if field != name}
             assert (await send(admin, body, missing)).status_code == 400

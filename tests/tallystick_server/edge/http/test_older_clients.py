@@ -45,10 +45,10 @@ async def test_every_error_under_oauth2_has_the_code_of_rfc_6749(admin, subtests
     for line, options, status, error in OAUTH2_ERRORS:
         with subtests.test(line=line, options=options):
             method, _, path = line.partition(" ")
-            answer = await admin.request(method, path, **options)
-            problem = answer.json()
-            assert (answer.status_code, problem["error"]) == (status, error), problem
-            assert answer.headers["content-type"] == "application/problem+json"
+            response = await admin.request(method, path, **options)
+            problem = response.json()
+            assert (response.status_code, problem["error"]) == (status, error), problem
+            assert response.headers["content-type"] == "application/problem+json"
             assert list(problem)[:3] == RFC9457
             assert "statusCode" not in problem
             if status == 415:
@@ -72,9 +72,9 @@ async def test_every_error_of_the_api_has_what_emailengine_s_clients_read(admin,
     for line, options, status, words in API_ERRORS:
         with subtests.test(line=line, options=options):
             method, _, path = line.partition(" ")
-            answer = await admin.request(method, path, **options)
-            problem = answer.json()
-            assert (answer.status_code, problem["statusCode"], problem["error"]) == (status, status, words)
+            response = await admin.request(method, path, **options)
+            problem = response.json()
+            assert (response.status_code, problem["statusCode"], problem["error"]) == (status, status, words)
             assert problem["message"] == problem.get("detail", problem["title"])
             assert list(problem)[:3] == RFC9457
 
@@ -92,16 +92,16 @@ async def test_a_limited_token_has_the_older_headers_too(edge, operator, tokens_
     limit = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=DAY))
     value, _ = await issue(operator, "api", restrictions=limit)
     for path in ("/v1/self", "/auth?scope=api"):
-        answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})
-        assert answer.status_code == 200
-    assert [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
+        response = await edge.get(path, headers={"authorization": f"Bearer {value}"})
+        assert response.status_code == 200
+    assert [response.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
     for path in ("/v1/self", "/auth?scope=api"):
-        answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})
-        assert answer.status_code == 429
-        assert [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
-        seconds = int(answer.headers["retry-after"])
+        response = await edge.get(path, headers={"authorization": f"Bearer {value}"})
+        assert response.status_code == 429
+        assert [response.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
+        seconds = int(response.headers["retry-after"])
         assert 0 < seconds <= DAY
-        assert answer.json()["ttl"] == seconds == int(answer.headers["x-ratelimit-reset"])
+        assert response.json()["ttl"] == seconds == int(response.headers["x-ratelimit-reset"])
 
 
 async def test_an_unlimited_token_has_none_of_them(admin):
@@ -135,12 +135,12 @@ async def test_no_answer_with_data_may_be_stored(admin, metrics_service):
 async def test_a_post_that_needs_no_field_needs_no_body(admin):
     made = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
     for headers in ({}, {"content-type": JSON}, {"content-type": f"{JSON}; charset=utf-8"}):
-        answer = await admin.post(f"/v1/tokens/{made['id']}/rotate", headers=headers)
-        assert answer.status_code == 201, answer.text
-        made = answer.json()
-    answer = await admin.post("/v1/self/rotate", headers={"authorization": f"Bearer {made['token']}"})
-    assert answer.status_code == 201
-    made = answer.json()
+        response = await admin.post(f"/v1/tokens/{made['id']}/rotate", headers=headers)
+        assert response.status_code == 201, response.text
+        made = response.json()
+    response = await admin.post("/v1/self/rotate", headers={"authorization": f"Bearer {made['token']}"})
+    assert response.status_code == 201
+    made = response.json()
     for path in ("/v1/tokens", "/v1/token"):
         problem = (await admin.post(path)).json()
         assert [error["field"] for error in problem["errors"]] == ["scopes"], problem

@@ -71,13 +71,13 @@ def test_the_table_has_the_parameters_that_decide():
 async def test_a_repeated_query_parameter_is_rejected_on_every_route(admin):
     for path, method, name in QUERY:
         for query in repeated(name):
-            answer = await admin.request(method, f"{path}?{query}")
-            assert answer.status_code == 400, (method, path, query, answer.text)
+            response = await admin.request(method, f"{path}?{query}")
+            assert response.status_code == 400, (method, path, query, response.text)
             if path.startswith("/admin"):
-                assert f"{name}: {REPEATED}" in answer.text
+                assert f"{name}: {REPEATED}" in response.text
             else:
-                assert answer.json()["code"] == "bad_request"
-                named = [each for each in answer.json()["errors"] if each["field"] == name]
+                assert response.json()["code"] == "bad_request"
+                named = [each for each in response.json()["errors"] if each["field"] == name]
                 assert named == [{"field": name, "message": REPEATED}]
         once = await admin.request(method, f"{path}?{name}=1&other=1&other=2&other")
         assert REPEATED not in once.text, (method, path, name)
@@ -88,9 +88,9 @@ async def test_a_repeated_form_field_is_rejected_on_every_route(admin):
         names = [field.encode_name for field in msgspec.structs.fields(kind)]
         others = "&".join(f"{each}={VALID.get(each, 1)}" for each in names if each != CLIENT_SECRET)
         for fields in repeated(name):
-            answer = await admin.post(path, content=fields, headers=FORM)
-            assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), fields
-            assert answer.json()["errors"] == [{"field": name, "message": REPEATED}]
+            response = await admin.post(path, content=fields, headers=FORM)
+            assert (response.status_code, response.json()["code"]) == (400, "bad_request"), fields
+            assert response.json()["errors"] == [{"field": name, "message": REPEATED}]
         once = await admin.post(path, content=f"{others}&other=1&other=2", headers=FORM)
         assert once.status_code == 200, once.text
 
@@ -111,8 +111,8 @@ async def test_an_account_that_comes_twice_admits_nobody(
                 for _ in range(2):  # the token is unknown to the edge, then cached
                     for accounts in (("bob", "alice"), ("alice", "bob"), ("alice", "alice")):
                         query = f"account={accounts[0]}&{second}={accounts[1]}"
-                        answer = await edge.get(f"{path}&{query}", headers=headers)
-                        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), query
+                        response = await edge.get(f"{path}&{query}", headers=headers)
+                        assert (response.status_code, response.json()["code"]) == (400, "bad_request"), query
                     assert (await edge.get(f"{path}&account=alice", headers=headers)).status_code == 200
                     assert (await edge.get(f"{path}&account=bob", headers=headers)).status_code == 403
 
@@ -124,5 +124,5 @@ async def test_a_stranger_learns_nothing_from_a_repeated_parameter(edge, operato
         ({"authorization": f"Bearer {'f' * 64}"}, 401),
         ({"authorization": f"Bearer {value}"}, 403),
     ):
-        answer = await edge.get(f"/v1/tokens?page=0&{quote('page')}=1", headers=headers)
-        assert answer.status_code == status, token.id
+        response = await edge.get(f"/v1/tokens?page=0&{quote('page')}=1", headers=headers)
+        assert response.status_code == status, token.id

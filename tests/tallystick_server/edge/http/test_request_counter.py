@@ -102,10 +102,10 @@ async def test_a_token_that_is_rejected_is_counted_once_on_the_route_it_was_sent
     for (name, headers), (path, route) in product(TOKENS.items(), PATHS.items()):
         calls._counts.clear()
         usage.take_results()
-        answer = await edge.get(path, headers=headers)
-        assert answer.status_code == (400 if name == "ambiguous" else 401)
-        assert calls._counts == {("GET", answer.status_code, route): 1}, (name, path)
-        assert usage.take_results() == {answer.json()["code"]: 1}, (name, path)
+        response = await edge.get(path, headers=headers)
+        assert response.status_code == (400 if name == "ambiguous" else 401)
+        assert calls._counts == {("GET", response.status_code, route): 1}, (name, path)
+        assert usage.take_results() == {response.json()["code"]: 1}, (name, path)
 
 
 async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
@@ -134,8 +134,8 @@ async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
     for method, path in product(["OPTIONS", "TRACE"], ["/v1/stats", "/nothing"]):
         for headers in ({}, good, TOKENS["unknown"]):
             entered.clear()
-            answer = await edge.request(method, path, headers=headers)
-            assert (answer.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
+            response = await edge.request(method, path, headers=headers)
+            assert (response.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
 
 
 def routed(path: str) -> str:

@@ -73,13 +73,13 @@ async def test_it_is_not_carried_out_with_a_token_that_has_ended(admin, operator
                 target = await create_token(admin, scopes=["orders"])
                 method, path, body, headers = requests(target)[name]
                 value, token = await issue(operator, "api", "introspect", "orders")
-                answer = await admin.request(
+                response = await admin.request(
                     method,
                     path,
                     content=slowly(body, partial(end, operator, token)),
                     headers={**headers, **bearer(value)},
                 )
-                assert answer.status_code == status, answer.text
+                assert response.status_code == status, response.text
                 shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
                 assert (shown["revision"], shown["rotatedTo"]) == (target["revision"], None)
                 assert (await admin.get(f"/v1/account/late-{target['id']}")).status_code == 404
@@ -102,15 +102,15 @@ async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, ope
         yield b"}"
 
     for headers, status in ((bearer(value), 403), (bearer("f" * 64), 401)):
-        answer = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
-        assert (answer.status_code, waited) == (status, False)
+        response = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
+        assert (response.status_code, waited) == (status, False)
     here = Restrictions(addresses=("127.0.0.1",))
     value, _ = await issue(operator, "*", restrictions=here)
     await sign_in_at_last(admin, value)
     async with browser(admin, "192.0.2.1") as elsewhere:
         headers = {**FORM, **cookie_header(admin)}
-        answer = await elsewhere.post("/admin/sign-out", content=body(), headers=headers)
-        assert (answer.status_code, waited) == (403, False)
+        response = await elsewhere.post("/admin/sign-out", content=body(), headers=headers)
+        assert (response.status_code, waited) == (403, False)
 
 
 async def test_a_request_with_a_body_spends_one_of_its_limit(admin, operator):
@@ -129,8 +129,8 @@ def cookie_header(admin: httpx.AsyncClient) -> dict[str, str]:
 
 
 async def sign_out(admin: httpx.AsyncClient, csrf: str) -> None:
-    answer = await admin.post("/admin/sign-out", data={"csrf": csrf}, headers=cookie_header(admin))
-    assert answer.status_code == 303
+    response = await admin.post("/admin/sign-out", data={"csrf": csrf}, headers=cookie_header(admin))
+    assert response.status_code == 303
 
 
 async def test_no_form_is_carried_out_with_a_session_that_has_ended(
@@ -155,13 +155,13 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
                 meanwhile: Callable[[], Awaitable[None]] = partial(end, operator, token)
                 if end is sign_out:
                     meanwhile = partial(sign_out, admin, fields["csrf"])
-                answer: httpx.Response = await admin.post(
+                response: httpx.Response = await admin.post(
                     action,
                     content=slowly(urlencode(fields).encode(), meanwhile),
                     headers={**FORM, **cookie_header(admin)},
                 )
-                assert answer.status_code == 303
-                assert answer.headers["location"].startswith("/admin/sign-in")
+                assert response.status_code == 303
+                assert response.headers["location"].startswith("/admin/sign-in")
                 shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
                 assert (shown["revision"], shown["rotatedTo"], shown["disabled"]) == (
                     target["revision"],
@@ -197,6 +197,6 @@ async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin,
         return await request(subject, *arguments, **options)
 
     monkeypatch.setattr(client, "request", too_late)
-    answer = await admin.post(f"{path}/disable", data=fields, headers=cookie_header(admin))
-    assert answer.status_code == 303
-    assert answer.headers["location"] == f"/admin/sign-in?ended=true&next={path}"
+    response = await admin.post(f"{path}/disable", data=fields, headers=cookie_header(admin))
+    assert response.status_code == 303
+    assert response.headers["location"] == f"/admin/sign-in?ended=true&next={path}"

@@ -49,10 +49,10 @@ async def test_a_file_is_the_same_in_each_coding_and_has_a_tag_in_each(client: h
     assert int(compressed.headers["content-length"]) < int(plain.headers["content-length"])
     assert plain.content == compressed.content  # httpx has decompressed it
     assert plain.headers["etag"] != compressed.headers["etag"]
-    for answer in (plain, compressed):
-        assert answer.headers["content-type"] == PATHS[path]
-        assert answer.headers["vary"] == "accept-encoding"
-        assert answer.headers["cache-control"] == "no-cache"
+    for response in (plain, compressed):
+        assert response.headers["content-type"] == PATHS[path]
+        assert response.headers["vary"] == "accept-encoding"
+        assert response.headers["cache-control"] == "no-cache"
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -61,10 +61,10 @@ async def test_who_has_a_file_gets_no_second_copy(client: httpx.AsyncClient, pat
         tag = (await get(client, path, coding)).headers["etag"]
         assert tag.startswith('"')
         for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-            answer = await get(client, path, coding, if_none_match=known)
-            assert (answer.status_code, answer.content) == (304, b"")
-            assert answer.headers["etag"] == tag
-            assert answer.headers["vary"] == "accept-encoding"
+            response = await get(client, path, coding, if_none_match=known)
+            assert (response.status_code, response.content) == (304, b"")
+            assert response.headers["etag"] == tag
+            assert response.headers["vary"] == "accept-encoding"
         for unknown in ('"other"', tag.strip('"'), "", f"{tag[:-1]}x{tag[-1:]}", '"other", *', "*, *"):
             assert (await get(client, path, coding, if_none_match=unknown)).status_code == 200
 
