@@ -1,4 +1,4 @@
-"""Pages of allowed origins may call the API from a browser; others may not, and the dashboard is not shared."""
+"""CORS: pages of allowed origins can call the API from a browser. The dashboard is shared with no origin."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ EXPOSED = {
 
 
 @asynccontextmanager
-async def sharing(nats_server: Nats, origins: str) -> AsyncIterator[httpx.AsyncClient]:
+async def edge_with_cors(nats_server: Nats, origins: str) -> AsyncIterator[httpx.AsyncClient]:
     app: Any = create_app(Settings(nats_url=nats_server.edge, cors_origins=origins))
     async with (
         lifespan(app),
@@ -39,12 +39,12 @@ async def sharing(nats_server: Nats, origins: str) -> AsyncIterator[httpx.AsyncC
 
 @pytest.fixture
 async def shared_edge(nats_server: Nats, event_stream: None) -> AsyncIterator[httpx.AsyncClient]:
-    async with sharing(nats_server, f"{OURS}, http://localhost:5173") as client:
+    async with edge_with_cors(nats_server, f"{OURS}, http://localhost:5173") as client:
         yield client
 
 
 def cors(response: httpx.Response) -> dict[str, str]:
-    """The headers about sharing."""
+    """The CORS headers of a response."""
     return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
 
 
@@ -101,7 +101,7 @@ OTHER_ORIGINS = [
 ]
 
 
-async def test_another_origin_is_allowed_nothing(shared_edge, subtests: pytest.Subtests):
+async def test_another_origin_gets_no_cors_headers(shared_edge, subtests: pytest.Subtests):
     for origin in OTHER_ORIGINS:
         with subtests.test(origin=origin):
             for response in (
@@ -113,7 +113,9 @@ async def test_another_origin_is_allowed_nothing(shared_edge, subtests: pytest.S
                 assert response.headers["vary"] == "Origin"
 
 
-async def test_every_answer_names_the_origin_and_what_a_page_may_read(shared_edge, operator, tokens_service):
+async def test_every_response_has_the_allowed_origin_and_the_exposed_headers(
+    shared_edge, operator, tokens_service
+):
     value, _ = await issue(operator, "api")
     limit = Restrictions(rate_limit=RateLimit(max_requests=1, time_window=86_400))
     limited, _ = await issue(operator, "api", restrictions=limit)
@@ -139,7 +141,7 @@ async def test_every_answer_names_the_origin_and_what_a_page_may_read(shared_edg
     assert statuses == [200, 401, 401, 400, 403, 404, 200, 429, 414, 200]
 
 
-async def test_an_edge_that_cannot_decide_says_so_to_the_page(shared_edge):
+async def test_a_503_has_cors_headers(shared_edge):
     headers = {"origin": OURS, "authorization": f"Bearer {'ab' * 32}"}
     response = await shared_edge.get("/v1/self", headers=headers)
     assert (response.status_code, response.headers["access-control-allow-origin"]) == (503, OURS)
@@ -160,7 +162,7 @@ UNSHARED = (
 async def test_the_dashboard_and_forward_auth_are_not_shared(
     nats_server, event_stream, origins: str, subtests: pytest.Subtests
 ):
-    async with sharing(nats_server, origins) as client:
+    async with edge_with_cors(nats_server, origins) as client:
         for path in UNSHARED:
             with subtests.test(path=path):
                 page = await client.get(path, headers={"origin": OURS})
@@ -168,8 +170,8 @@ async def test_the_dashboard_and_forward_auth_are_not_shared(
                     assert cors(response) == {}
 
 
-async def test_any_origin_never_comes_with_credentials(nats_server, event_stream):
-    async with sharing(nats_server, "*") as client:
+async def test_a_wildcard_origin_never_allows_credentials(nats_server, event_stream):
+    async with edge_with_cors(nats_server, "*") as client:
         for origin in (OTHER, "null"):
             for response in (
                 await preflight(client, "/v1/self", origin),
@@ -179,7 +181,7 @@ async def test_any_origin_never_comes_with_credentials(nats_server, event_stream
                 assert "access-control-allow-credentials" not in response.headers
 
 
-async def test_without_the_setting_answers_have_none_of_it(edge):
+async def test_without_the_setting_responses_have_no_cors_headers(edge):
     for response in (
         await preflight(edge, "/v1/self", OURS),
         await edge.get("/v1/self", headers={"origin": OURS}),
@@ -209,14 +211,14 @@ async def test_without_the_setting_answers_have_none_of_it(edge):
         "https://[::1",
     ],
 )
-def test_what_is_no_origin_is_a_wrong_setting(text: str):
+def test_an_invalid_origin_is_an_invalid_setting(text: str):
     with pytest.raises(SettingsError, match="TALLYSTICK_CORS_ORIGINS") as error:
         Settings(nats_url="nats://x", cors_origins=text).allowed_origins()
     assert text not in str(error.value).removesuffix("such as https://app.example.com, or * alone")
 
 
-def test_origins_are_read():
+def test_origins_are_parsed():
     assert read_origins("") == frozenset()
     assert read_origins(" * ") == {"*"}
-    wanted = {"https://a.example", "http://localhost:5173", "https://[::1]:8443", "http://10.0.0.1"}
-    assert read_origins(", ".join(sorted(wanted))) == wanted
+    origins = {"https://a.example", "http://localhost:5173", "https://[::1]:8443", "http://10.0.0.1"}
+    assert read_origins(", ".join(sorted(origins))) == origins
