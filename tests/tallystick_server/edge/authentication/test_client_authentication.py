@@ -169,7 +169,7 @@ async def test_a_client_authenticates_by_one_of_four_methods(client, operator):
         (basic(encoded(value), user=encoded("https://api.example")), "", {}),
         ({}, "", {"client_id": "orders-api", "client_secret": value}),
         ({}, "", {"client_secret": value}),
-        # A client id alone is no credential.
+        # A client id alone is not a credential.
         (bearer(value), "", {"client_id": "orders-api"}),
         (basic(value), "", {"client_id": "another"}),
     ):

@@ -49,7 +49,7 @@ def central_europe() -> Iterator[None]:
 
 
 def test_a_relative_time_is_correct_after_daylight_saving_time_ends(central_europe):
-    now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # ten minutes after
+    now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # ten minutes after the change
     assert filters.relative(now - timedelta(minutes=20), now) == "20 minutes ago"
     assert filters.relative(now - timedelta(hours=3), now) == "3 hours ago"
 

@@ -140,10 +140,10 @@ async def test_a_form_that_is_sent_again_creates_no_second_token(admin: httpx.As
     record = (await admin.get("/v1/self", headers={"authorization": f"Bearer {secret}"})).json()
     assert record["scopes"] == ["metrics", "orders:read", "invoices"]
     assert record["expires"] is None
-    again = await admin.post("/admin/tokens/new", data=fields)
-    assert again.status_code == 200
-    assert "was sent before" in again.text
-    assert "tly_" not in again.text.replace(record["hint"], "")
+    repeated = await admin.post("/admin/tokens/new", data=fields)
+    assert repeated.status_code == 200
+    assert "was sent before" in repeated.text
+    assert "tly_" not in repeated.text.replace(record["hint"], "")
     other = await admin.post("/admin/tokens/new", data={**fields, "description": "another"})
     assert "was sent before" in other.text
     # A form without an idempotency key is never a repetition.
@@ -311,8 +311,12 @@ async def test_use_of_the_old_secret_is_displayed_after_a_rotation(admin: httpx.
     rotated = await admin.post(form, data={**fields, "grace": "3600"})
     assert secret_in(rotated.text)
     assert "The old secret is valid until" in rotated.text
-    again = await admin.post(form, data={**fields, "grace": "3600"})
-    assert (again.status_code, "was sent before" in again.text, secret_in(again.text)) == (200, True, None)
+    repeated = await admin.post(form, data={**fields, "grace": "3600"})
+    assert (repeated.status_code, "was sent before" in repeated.text, secret_in(repeated.text)) == (
+        200,
+        True,
+        None,
+    )
     replaced = (await admin.get(f"/admin/tokens/{token.id}")).text
     assert "View new token" in replaced
     assert not re.search('/(edit|rotate|disable)"', replaced)

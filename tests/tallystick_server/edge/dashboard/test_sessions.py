@@ -446,8 +446,8 @@ async def test_a_login_link_signs_in_once(edge, operator, services):
     assert (await send(edge, "/admin/sign-in", path)).status_code == 303
     assert (await edge.get("/admin/tokens")).status_code == 200
     edge.cookies.clear()
-    again = await send(edge, "/admin/sign-in", path)
-    assert (again.status_code, "was already used" in again.text) == (401, True)
+    repeated = await send(edge, "/admin/sign-in", path)
+    assert (repeated.status_code, "was already used" in repeated.text) == (401, True)
     assert not edge.cookies
 
 
@@ -543,8 +543,8 @@ async def test_a_token_s_rate_limit_applies_to_the_dashboard(edge, operator, ser
     assert int(responses[1].headers["retry-after"]) > 0
     # A rate-limited token is valid, so its sign-ins are not counted as failed attempts.
     for _ in range(Attempts.MAX_ATTEMPTS + 1):
-        again = await sign_in(edge, value)
-        assert (again.status_code, "Rate limit exceeded" in again.text) == (429, True)
+        repeated = await sign_in(edge, value)
+        assert (repeated.status_code, "Rate limit exceeded" in repeated.text) == (429, True)
     for _ in range(Attempts.MAX_ATTEMPTS):
         assert (await sign_in(edge, token_format.mint())).status_code == 401
     # A login link is not an attempt, so it refunds none.

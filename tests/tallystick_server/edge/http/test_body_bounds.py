@@ -172,7 +172,7 @@ async def test_the_server_enforces_each_bound_of_the_document(admin: httpx.Async
         for case in cases(api, body):
             content = with_value(body, case)
             if body.path == "/v1/self/rotate" and case.value == 30 * 24 * 3600:
-                continue  # this installation allows itself one day
+                continue  # the limit of this installation is one day
             if case.path == ("account",) and case.is_valid and body.path != "/v1/account":
                 await admin.post("/v1/account", json={"account": case.value})
             count += 1

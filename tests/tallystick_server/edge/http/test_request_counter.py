@@ -59,7 +59,7 @@ async def test_unknown_methods_displace_no_counted_request(edge):
     assert {method for method, *_ in counts} == {"GET", "other"}
 
 
-async def test_routes_beyond_the_table_s_size_are_counted_together(service_client):
+async def test_routes_beyond_the_table_s_size_are_counted_as_other(service_client):
     calls, producer = RequestCounter(MetricsRecorder()), Producer(service_client, "edge")
     for number in range(module.MAX_KINDS + 500):
         for method in ("GET", "POST"):

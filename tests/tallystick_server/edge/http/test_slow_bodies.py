@@ -172,7 +172,7 @@ async def test_a_form_is_rejected_if_its_session_ends_before_the_body_ends(
                 )
 
 
-async def test_a_session_that_ended_unknown_to_the_edge_changes_nothing(admin, operator, monkeypatch):
+async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator, monkeypatch):
     """The tokens service checks the session in the transaction, independently of the edge."""
     target = await create_token(admin, scopes=["orders"])
     client = admin._transport.app._app.state.client
