@@ -134,9 +134,9 @@ def test_the_panels_do_not_overlap():
     positions = [panel["gridPos"] for panel in panels]
     for position in positions:
         assert 0 <= position["x"] < position["x"] + position["w"] <= GENERATED["WIDTH"]
-    for one, other in combinations(positions, 2):
-        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-        assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+    for first, second in combinations(positions, 2):
+        beside = first["x"] + first["w"] <= second["x"] or second["x"] + second["w"] <= first["x"]
+        assert beside or first["y"] + first["h"] <= second["y"] or second["y"] + second["h"] <= first["y"]
 
 
 def test_the_dashboard_file_is_up_to_date_with_its_generator():

@@ -383,8 +383,11 @@ async def test_the_list_is_filtered_sorted_and_paged(admin: httpx.AsyncClient, o
     assert (await list_tokens(state="misspelt", order="misspelt"))[:2] == ["59", "58"]
     assert await list_tokens(state="revoked") == ["gone"]
     assert await list_tokens(query="%") == []
-    its_page = await admin.get(f"/admin/tokens/{revoked.id}")
-    assert (its_page.status_code, f"{revoked.id}/" in its_page.text) == (200, False)  # no action is offered
+    revoked_page = await admin.get(f"/admin/tokens/{revoked.id}")
+    assert (revoked_page.status_code, f"{revoked.id}/" in revoked_page.text) == (
+        200,
+        False,
+    )  # no action is offered
     page = (await admin.get("/admin/tokens", params={"scope": "odd", "query": "number"})).text
     assert "hx-swap-oob" not in page
     (following,) = re.findall(r'rel="next" href="([^"]+)"', page)
