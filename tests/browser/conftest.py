@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.browser.pages import DESK, sign_in
 from tests.support.up import Up
 
-QUIET = [
-    # As root there is no sandbox; and nothing is asked of anyone but the dashboard.
+BROWSER_OPTIONS = [
+    # Chromium has no sandbox as root, and it must send no requests but those to the dashboard.
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -24,44 +24,44 @@ QUIET = [
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", action="store_true", help="write the pictures that the docs show")
+    parser.addoption("--screenshots", action="store_true", help="write the screenshots for the docs")
 
 
 @pytest.fixture(scope="module")
 def browser(up: Up) -> Iterator[Browser]:
-    # It comes after `up`, which waits in an event loop of its own: playwright's takes the thread.
+    # `up` must start first: it runs its own event loop, and playwright's then occupies the thread.
     program = os.environ.get("BROWSER") or shutil.which("chromium")
     assert program, "chromium is needed"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=program, args=BROWSER_OPTIONS)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def visit(browser: Browser, up: Up) -> Iterator[Callable[..., Page]]:
-    """Opens the dashboard in a new browser profile. What its console complains of fails the test."""
+    """Open the dashboard in a new browser profile. An error in its console fails the test."""
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    errors: list[str] = []
 
-    def opened(**how) -> Page:
+    def open_page(**options) -> Page:
         context = browser.new_context(
-            base_url=up.http, timezone_id="Asia/Tokyo", locale="en-GB", **{"viewport": DESK, **how}
+            base_url=up.http, timezone_id="Asia/Tokyo", locale="en-GB", **{"viewport": DESK, **options}
         )
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
-            lambda message: complaints.append(message.text) if message.type == "error" else None,
+            lambda message: errors.append(message.text) if message.type == "error" else None,
         )
         return page
 
-    yield opened
+    yield open_page
     for context in contexts:
         context.close()
-    assert [text for text in complaints if "Failed to load resource" not in text] == []
+    assert [text for text in errors if "Failed to load resource" not in text] == []
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def admin(visit: Callable[..., Page], up: Up) -> Page:
 
 
 @pytest.fixture
-def picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
-    """Writes a picture for the docs, where that is asked for."""
-    wanted = request.config.getoption("--screenshots")
+def screenshot(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
+    """Write a screenshot for the docs if ``--screenshots`` is set."""
+    is_enabled = request.config.getoption("--screenshots")
 
-    def take(page: Page, name: str) -> None:
-        if wanted:
+    def write_screenshot(page: Page, name: str) -> None:
+        if is_enabled:
             page.screenshot(path=Path("docs/images") / f"{name}.png", animations="disabled")
 
-    return take
+    return write_screenshot

@@ -1,4 +1,4 @@
-"""What the tests do with a page."""
+"""Actions on a page of the dashboard."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ PHONE = {"width": 390, "height": 844}
 
 
 def until(page: Page, condition: Callable[[], object], timeout_s: float = 10) -> None:
-    """Polls a condition; the browser's own loop goes on meanwhile."""
+    """Poll a condition while the browser's event loop continues to run."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

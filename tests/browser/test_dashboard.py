@@ -1,4 +1,4 @@
-"""The whole walk through the dashboard in a real browser, and what it is to those who use no mouse or see little."""
+"""The dashboard in a real browser: a complete walk-through, accessibility, and use without mouse or JavaScript."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -16,8 +16,8 @@ def in_days(days: int) -> str:
     return (datetime.now(UTC) + timedelta(days=days)).isoformat()
 
 
-def make(page: Page, description: str, **fields: str) -> str:
-    """Makes a token as people would, and answers its secret."""
+def create_token(page: Page, description: str, **fields: str) -> str:
+    """Create a token in the dashboard, and return its secret."""
     page.goto("/admin/tokens")
     page.get_by_role("link", name="New token").click()
     page.get_by_label("Description").fill(description)
@@ -38,15 +38,15 @@ def status(up: Up, token: str, scope: str = "orders:read") -> int:
         return client.get(f"/auth?scope={scope}").status_code
 
 
-def test_the_whole_walk(admin: Page, up: Up):
+def test_a_complete_walk_through(admin: Page, up: Up):
     expect(admin.get_by_role("heading", name="Overview")).to_be_visible()
-    secret = make(admin, "the walk's", addresses="127.0.0.0/8", requests="1000")
+    secret = create_token(admin, "the walk's", addresses="127.0.0.0/8", requests="1000")
     assert status(up, secret) == 200
     assert status(up, secret, "orders:write") == 403
     admin.get_by_role("button", name="Copy").first.click()
     expect(admin.get_by_role("button", name="Copied")).to_be_visible()
 
-    # Neither reload nor going back and forth shows it again, and neither makes another.
+    # Neither a reload nor the browser's history shows the secret again or creates another token.
     admin.reload()
     expect(admin.get_by_role("heading", name="the walk's")).to_be_visible()
     assert secret not in admin.content()
@@ -74,9 +74,9 @@ def test_the_whole_walk(admin: Page, up: Up):
     admin.get_by_role("link", name="Rotate").click()
     admin.get_by_label("Keep for 1 hour").check()
     admin.get_by_role("button", name="Rotate").click()
-    renewed = admin.locator("#secret").input_value()
-    assert renewed != secret
-    assert status(up, renewed) == status(up, secret) == 200
+    new_secret = admin.locator("#secret").input_value()
+    assert new_secret != secret
+    assert status(up, new_secret) == status(up, secret) == 200
     admin.get_by_role("link", name="Done").click()
 
     def still_in_use() -> bool:
@@ -91,7 +91,7 @@ def test_the_whole_walk(admin: Page, up: Up):
     expect(admin.get_by_role("status")).to_contain_text(
         "is revoked. 2 secrets of its rotation chain are rejected on 1 edge"
     )
-    assert status(up, renewed) == 401
+    assert status(up, new_secret) == 401
 
     admin.get_by_role("button", name="Sign out").click()
     expect(admin.get_by_role("heading", name="Sign in to Tallystick")).to_be_visible()
@@ -99,11 +99,11 @@ def test_the_whole_walk(admin: Page, up: Up):
     expect(admin.get_by_role("heading", name="Sign in to Tallystick")).to_be_visible()
 
 
-def test_the_link_of_the_first_start_signs_in_once(visit, up: Up):
+def test_the_login_link_of_the_first_start_works_once(visit, up: Up):
     (link,) = re.findall(r"(http\S+/admin/sign-in\?link=\S+)", up.printed)
     page = visit()
     page.goto(link)
-    page.reload()  # to look is not to use
+    page.reload()  # opening the page does not consume the link
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     other = visit()
@@ -112,14 +112,14 @@ def test_the_link_of_the_first_start_signs_in_once(visit, up: Up):
     expect(other.get_by_role("alert")).to_contain_text("This link has expired or was already used")
 
 
-def test_a_wrong_token_is_told_so(visit):
+def test_an_invalid_token_gets_an_error_message(visit):
     page = visit()
     sign_in(page, "tly_wrong")
     expect(page.get_by_role("alert")).to_contain_text("Invalid token")
 
 
 def test_a_session_ends_with_its_token(visit, admin: Page, up: Up):
-    secret = make(admin, "a colleague's", scopes="admin")
+    secret = create_token(admin, "a colleague's", scopes="admin")
     colleague = visit()
     sign_in(colleague, secret)
     expect(colleague.get_by_role("heading", name="Overview")).to_be_visible()
@@ -128,11 +128,11 @@ def test_a_session_ends_with_its_token(visit, admin: Page, up: Up):
     admin.get_by_role("link", name="Revoke").click()
     admin.get_by_role("button", name="Revoke").click()
     expect(admin.get_by_role("status")).to_be_visible()
-    # The part that refreshes itself finds out as well.
+    # The automatic refresh of the overview redirects too.
     expect(colleague.get_by_role("heading", name="Sign in to Tallystick")).to_be_visible(timeout=15_000)
 
 
-def test_what_is_wrong_with_a_form_stands_at_its_fields(admin: Page):
+def test_form_problems_are_displayed_at_their_fields(admin: Page):
     admin.goto("/admin/tokens/new")
     admin.get_by_label("Description").fill("kept")
     admin.get_by_label("Custom scopes").fill("Orders!")
@@ -146,9 +146,9 @@ def test_what_is_wrong_with_a_form_stands_at_its_fields(admin: Page):
     expect(admin.get_by_label("Custom scopes")).to_have_value("Orders!")
 
 
-def test_script_in_a_description_stays_text(admin: Page):
+def test_a_script_in_a_description_is_displayed_as_text(admin: Page):
     evil = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
-    make(admin, evil)
+    create_token(admin, evil)
     admin.goto("/admin/tokens")
     expect(admin.get_by_role("link", name=evil)).to_be_visible()
     admin.get_by_role("link", name=evil).click()
@@ -180,25 +180,25 @@ SHOP: tuple[dict[str, Any], ...] = (
 )
 
 
-def test_the_list_is_searched_while_typing(admin: Page, up: Up, picture):
+def test_the_list_is_searched_while_typing(admin: Page, up: Up, screenshot):
     with up.client(up.admin_token) as client:
-        made = [client.post("/v1/tokens", json=wanted).json() for wanted in SHOP]
-    for token, uses in zip(made, (7, 2, 0, 12), strict=True):
+        tokens = [client.post("/v1/tokens", json=fields).json() for fields in SHOP]
+    for token, uses in zip(tokens, (7, 2, 0, 12), strict=True):
         for _ in range(uses):
             assert status(up, token["token"], token["scopes"][0]) == 200
-    make(admin, "hay")
+    create_token(admin, "hay")
     admin.goto("/admin/tokens")
     admin.get_by_label("Search").press_sequentially("shop")
     expect(admin.get_by_role("link", name="hay")).to_have_count(0)
     expect(admin.get_by_role("link", name="shop: checkout")).to_be_visible()
     expect(admin).to_have_url(re.compile("query=shop"))
 
-    def used() -> bool:
+    def has_one_unused() -> bool:
         admin.reload()
         return bool(admin.get_by_text("unused").count() == 1)
 
-    until(admin, used)
-    picture(admin, "tokens")
+    until(admin, has_one_unused)
+    screenshot(admin, "tokens")
     admin.get_by_label("Sort by").select_option("expires")
     expect(admin.locator("tbody th[scope=row] > a").first).to_have_text("shop: nightly report")
     admin.get_by_label("Search").fill("")
@@ -210,27 +210,27 @@ def test_the_list_is_searched_while_typing(admin: Page, up: Up, picture):
 
 
 def test_a_secret_in_the_search_box_is_not_sent(admin: Page, up: Up):
-    secret = make(admin, "leaked")
+    secret = create_token(admin, "leaked")
     admin.goto("/admin/tokens")
-    asked: list[str] = []
-    admin.on("request", lambda request: asked.append(request.url))
+    requested_urls: list[str] = []
+    admin.on("request", lambda request: requested_urls.append(request.url))
     admin.get_by_label("Search").fill(secret)
     admin.get_by_role("button", name="Search").click()
     admin.get_by_label("Search").fill("leaked")
     expect(admin.get_by_role("status").filter(has_text="1 token")).to_be_visible()
-    assert not any(secret in url for url in [*asked, admin.url])
+    assert not any(secret in url for url in [*requested_urls, admin.url])
 
 
-def test_one_odd_token_leaves_the_table_as_it_is(admin: Page):
-    make(admin, "an odd one " * 80, scopes=" ".join(f"orders:kind{number}" for number in range(40)))
-    make(admin, "\u202eturned")
+def test_extreme_tokens_do_not_distort_the_table(admin: Page):
+    create_token(admin, "an odd one " * 80, scopes=" ".join(f"orders:kind{number}" for number in range(40)))
+    create_token(admin, "\u202eturned")
     admin.goto("/admin/tokens")
     heights = admin.locator(".tokens tbody tr").evaluate_all("rows => rows.map(row => row.offsetHeight)")
     assert max(heights) < 260, heights
     expect(admin.get_by_role("link", name="[U+202E]turned")).to_be_visible()
 
 
-def test_the_overview_says_how_old_it_is(admin: Page):
+def test_the_overview_displays_its_age_when_updates_fail(admin: Page):
     expect(admin.get_by_text("Token checks per second")).to_be_visible()
     admin.route("**/admin", lambda route: route.fulfill(status=204))
     expect(admin.get_by_text("Last updated")).to_be_visible(timeout=30_000)
@@ -238,7 +238,7 @@ def test_the_overview_says_how_old_it_is(admin: Page):
     expect(admin.get_by_text("Last updated")).to_be_hidden(timeout=30_000)
 
 
-def test_times_are_the_viewers_own(admin: Page, up: Up):
+def test_times_are_in_the_viewer_s_time_zone(admin: Page, up: Up):
     admin.goto("/admin/tokens/new")
     admin.get_by_label("Description").fill("until new year")
     admin.get_by_label("Custom scopes").fill("orders")
@@ -254,7 +254,7 @@ def test_times_are_the_viewers_own(admin: Page, up: Up):
     expect(admin.locator("[name=expires_at]")).to_have_value("2030-01-01T00:00")
 
 
-def test_accounts_take_their_tokens_with_them(admin: Page, up: Up):
+def test_deleting_an_account_revokes_its_tokens(admin: Page, up: Up):
     admin.goto("/admin/accounts")
     admin.get_by_label("Account", exact=True).fill("acme")
     admin.get_by_role("button", name="Add account").click()
@@ -271,8 +271,8 @@ def test_accounts_take_their_tokens_with_them(admin: Page, up: Up):
         assert client.get("/auth?scope=orders&account=acme").status_code == 401
 
 
-def test_the_overview_shows_what_metrics_show(admin: Page, up: Up, picture):
-    secret = make(admin, "busy")
+def test_the_overview_displays_metrics(admin: Page, up: Up, screenshot):
+    secret = create_token(admin, "busy")
     for scope in ("orders:read", "orders:read", "other"):
         status(up, secret, scope)
     with up.client() as stranger:
@@ -280,17 +280,17 @@ def test_the_overview_shows_what_metrics_show(admin: Page, up: Up, picture):
             "x-request-id"
         ]
     admin.goto("/admin")
-    # It refreshes itself: nothing is clicked.
+    # The overview refreshes by itself.
     expect(admin.get_by_text("insufficient scope")).to_be_visible(timeout=30_000)
     expect(admin.get_by_text("all have a lease")).to_be_visible()
     expect(admin.locator(".fact.warn")).to_have_count(0)
-    picture(admin, "overview")
+    screenshot(admin, "overview")
 
-    def found() -> bool:
+    def is_rejection_found() -> bool:
         admin.goto(f"/admin/refusals?request_id={request_id}")
         return bool(admin.get_by_text("Insufficient scope").is_visible())
 
-    until(admin, found)
+    until(admin, is_rejection_found)
 
 
 PAGES = [
@@ -303,35 +303,39 @@ PAGES = [
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_stands_in_the_way_of_anyone(visit, up: Up, scheme: str):
+def test_the_pages_have_no_serious_accessibility_violations(visit, up: Up, scheme: str):
     page = visit(color_scheme=scheme)
     page.goto("/admin/sign-in")
-    assert serious(page) == []
+    assert serious_violations(page) == []
     sign_in(page, up.admin_token)
-    make(page, f"to look at in {scheme}", addresses="192.0.2.0/24", requests="5")
-    assert serious(page) == []
+    create_token(page, f"to look at in {scheme}", addresses="192.0.2.0/24", requests="5")
+    assert serious_violations(page) == []
     page.get_by_role("link", name="Done").click()
-    own = page.url
-    for path in [*PAGES, own, f"{own}/edit", f"{own}/rotate", f"{own}/revoke", f"{own}/disable"]:
+    token_url = page.url
+    for path in [
+        *PAGES,
+        token_url,
+        *(f"{token_url}/{action}" for action in ("edit", "rotate", "revoke", "disable")),
+    ]:
         page.goto(path)
-        assert serious(page) == [], path
+        assert serious_violations(page) == [], path
     page.goto("/docs")
     page.get_by_text("GET /v1/self", exact=True).click()
     assert "`" not in page.locator("main").inner_text()
-    assert serious(page) == []
+    assert serious_violations(page) == []
 
 
-def serious(page: Page) -> list[str]:
-    """What axe-core finds that is serious, by rule and by place."""
-    found = Axe().run(page).response["violations"]
+def serious_violations(page: Page) -> list[str]:
+    """The serious violations that axe-core finds: the rule and the elements."""
+    violations = Axe().run(page).response["violations"]
     return [
-        f"{each['id']}: {[node['html'] for node in each['nodes']]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
+        f"{violation['id']}: {[node['html'] for node in violation['nodes']]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
     ]
 
 
-def test_the_reference_leads_from_an_operation_to_its_schemas(visit):
+def test_the_api_reference_links_an_operation_to_its_schemas(visit):
     page = visit()
     page.goto("/docs")
     page.get_by_text("POST /v1/tokens", exact=True).click()
@@ -341,15 +345,15 @@ def test_the_reference_leads_from_an_operation_to_its_schemas(visit):
     schema = page.locator("section", has=page.get_by_role("heading", name="NewToken", exact=True))
     expect(schema).to_be_in_viewport()
     expect(schema.get_by_role("row").nth(1)).to_have_text(re.compile(r"^scopes\s*required\s*list of string"))
-    linked = visit()
-    linked.goto("/docs#RejectedAttempt")
-    expect(linked.get_by_role("heading", name="RejectedAttempt")).to_be_in_viewport()
+    schema_page = visit()
+    schema_page.goto("/docs#RejectedAttempt")
+    expect(schema_page.get_by_role("heading", name="RejectedAttempt")).to_be_in_viewport()
 
 
-def test_a_narrow_screen_needs_no_sideways_scrolling(visit, up: Up):
+def test_a_narrow_screen_needs_no_horizontal_scrolling(visit, up: Up):
     page = visit(viewport=PHONE)
     sign_in(page, up.admin_token)
-    make(
+    create_token(
         page, "a-description-without-a-single-space-in-it-that-is-longer-than-any-phone-is-wide", requests="5"
     )
     for path in PAGES:
@@ -357,7 +361,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(visit, up: Up):
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
 
 
-def test_the_keyboard_alone_makes_a_token(admin: Page):
+def test_a_token_can_be_created_by_keyboard_alone(admin: Page):
     admin.goto("/admin/tokens/new")
     expect(admin.get_by_label("Description")).to_be_focused()
     admin.keyboard.type("by keyboard")
@@ -370,10 +374,10 @@ def test_the_keyboard_alone_makes_a_token(admin: Page):
     expect(admin.get_by_role("link", name="Skip to content")).to_be_focused()
 
 
-def test_without_script_everything_works_as_well(visit, up: Up):
+def test_the_dashboard_works_without_javascript(visit, up: Up):
     page = visit(java_script_enabled=False)
     sign_in(page, up.admin_token)
-    secret = make(page, "no script")
+    secret = create_token(page, "no script")
     assert status(up, secret) == 200
     page.reload()  # sends the form again
     expect(page.get_by_role("heading", name="This token was already created")).to_be_visible()

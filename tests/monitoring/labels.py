@@ -1,4 +1,4 @@
-"""Which labels the result of a PromQL expression has, and whether everything in it is something we export."""
+"""The labels of a PromQL expression's result. A metric or label that is not exported is an error."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ import promql_parser as promql
 
 from tallystick.metrics import catalogue
 
-OF_TARGET = frozenset({"job", "instance", "pod"})
+TARGET_LABELS = frozenset({"job", "instance", "pod"})
 """Labels that Prometheus, or its operator, adds to everything that it scrapes."""
-OF_PROMETHEUS: Mapping[str, frozenset[str]] = {
-    "up": OF_TARGET,
-    "scrape_duration_seconds": OF_TARGET,
-    "ALERTS": OF_TARGET | {"alertname", "alertstate", "severity"},
+PROMETHEUS_METRICS: Mapping[str, frozenset[str]] = {
+    "up": TARGET_LABELS,
+    "scrape_duration_seconds": TARGET_LABELS,
+    "ALERTS": TARGET_LABELS | {"alertname", "alertstate", "severity"},
 }
 VARIABLES = {"$__rate_interval": "1m", "$__range": "3h"}
-"""What Grafana puts in before it asks."""
+"""Grafana's variables, and the values to parse a query with."""
 
 
-class Wrong(AssertionError):
-    """What a query asks for is not there."""
+class InvalidQuery(AssertionError):
+    """A query uses an unknown metric or label, or compares different labels."""
 
 
 def parsed(expr: str) -> promql.Expr:
@@ -29,21 +29,21 @@ def parsed(expr: str) -> promql.Expr:
 
 
 def exported(name: str) -> frozenset[str] | None:
-    """The labels of a metric as it is scraped; None where we have no such metric."""
+    """The labels of a metric as it is scraped, or None for an unknown metric."""
     for suffix, added in (("_bucket", {"le"}), ("_sum", set()), ("_count", set())):
         metric = catalogue.BY_NAME.get(name.removesuffix(suffix))
         if name.endswith(suffix) and metric is not None and metric.type == "histogram":
-            return OF_TARGET | set(metric.labels) | added
+            return TARGET_LABELS | set(metric.labels) | added
     metric = catalogue.BY_NAME.get(name)
-    return OF_TARGET | set(metric.labels) if metric is not None and metric.type != "histogram" else None
+    return TARGET_LABELS | set(metric.labels) if metric is not None and metric.type != "histogram" else None
 
 
 @dataclass
 class Labels:
     """Args:
-    recorded: the labels of what rules record, by name.
-    names: every metric that was asked for so far.
-    selected: the values that were asked for so far, by label.
+    recorded: the labels of the metrics that rules record, by name.
+    names: every metric that the queries so far have used.
+    selected: the label values that the queries so far have selected, by label.
     """
 
     recorded: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Labels:
 
     def of(self, expr: promql.Expr) -> frozenset[str]:
         """Raises:
-        Wrong: it names a metric or a label that is not there.
+        InvalidQuery: the expression uses an unknown metric or label, or compares different labels.
         """
         labels = frozenset[str]()
         match expr:
@@ -73,14 +73,15 @@ class Labels:
     def _selected(self, selector: promql.VectorSelector) -> frozenset[str]:
         name = selector.name or ""
         self.names.add(name)
-        labels = self.recorded.get(name) or OF_PROMETHEUS.get(name) or exported(name)
+        labels = self.recorded.get(name) or PROMETHEUS_METRICS.get(name) or exported(name)
         if labels is None:
-            raise Wrong(f"nobody exports or records {name}")
+            raise InvalidQuery(f"{name} is not exported or recorded")
         for matcher in selector.matchers.matchers:
-            _known({matcher.name}, labels, name)
+            _require_labels({matcher.name}, labels, name)
             self.selected.setdefault(matcher.name, set()).add(matcher.value)
         if "instance" in labels and name != "ALERTS" and 'job="tallystick"' not in selector.prettify():
-            raise Wrong(f"{name} may be anybody's")  # as `events`, `threads` and `up` surely are
+            # Other exporters also have metrics such as `events`, `threads` and `up`.
+            raise InvalidQuery(f"{name} is selected without job")
         return labels
 
     def _aggregated(self, expr: promql.AggregateExpr) -> frozenset[str]:
@@ -90,14 +91,14 @@ class Labels:
         if expr.modifier is None:
             return frozenset()
         named = frozenset(expr.modifier.labels)
-        _known(named, labels | OF_TARGET, expr.prettify())
+        _require_labels(named, labels | TARGET_LABELS, expr.prettify())
         return named if expr.modifier.type == promql.AggModifierType.By else labels - named
 
     def _called(self, call: promql.Call) -> frozenset[str]:
         labels = frozenset[str]().union(*(self.of(argument) for argument in call.args))
         match call.func.name:
             case "histogram_quantile":
-                _known({"le"}, labels, call.prettify())
+                _require_labels({"le"}, labels, call.prettify())
                 return labels - {"le"}
             case "absent":
                 (selector,) = call.args
@@ -108,7 +109,7 @@ class Labels:
                 _, added, _, source, _ = call.args
                 assert isinstance(added, promql.StringLiteral)
                 assert isinstance(source, promql.StringLiteral)
-                _known({source.val}, labels, call.prettify())
+                _require_labels({source.val}, labels, call.prettify())
                 return labels | {added.val}
         return labels
 
@@ -118,9 +119,9 @@ class Labels:
         matching = modifier.matching if modifier is not None else None
         if matching is not None:
             for labels in sides:
-                _known(matching.labels, labels, expr.prettify())
+                _require_labels(matching.labels, labels, expr.prettify())
         elif all(sides) and sides[0] != sides[1]:
-            raise Wrong(f"{expr.prettify()} compares {set(sides[0])} with {set(sides[1])}")
+            raise InvalidQuery(f"{expr.prettify()} compares {set(sides[0])} with {set(sides[1])}")
         if (
             modifier is not None
             and matching is not None
@@ -130,6 +131,6 @@ class Labels:
         return sides[0] or sides[1]
 
 
-def _known(wanted: Iterable[str], labels: frozenset[str], where: str) -> None:
-    if missing := set(wanted) - labels:
-        raise Wrong(f"{where} has no {missing}")
+def _require_labels(names: Iterable[str], labels: frozenset[str], source: str) -> None:
+    if missing := set(names) - labels:
+        raise InvalidQuery(f"{source} has no {missing}")

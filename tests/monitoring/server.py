@@ -1,4 +1,4 @@
-"""A real Prometheus on the repository's own configuration."""
+"""Prometheus with the repository's configuration."""
 
 import asyncio
 import shutil
@@ -16,7 +16,10 @@ CONFIGURATION = Path(__file__).parent.parent.parent / "deploy" / "prometheus"
 
 
 class Series(NamedTuple):
-    """``samples``: times in seconds and values."""
+    """Args:
+    labels: by name.
+    samples: times in seconds and values.
+    """
 
     labels: dict[str, str]
     samples: list[tuple[float, float]]
@@ -24,8 +27,8 @@ class Series(NamedTuple):
 
 class Prometheus:
     """Args:
-    folder: its copy of the configuration, in which ``secrets/token`` may be changed.
-    client: speaks to it.
+    folder: the server's copy of the configuration. A test can change ``secrets/token`` in it.
+    client: an HTTP client of the server.
     """
 
     def __init__(self, folder: Path, client: httpx.AsyncClient) -> None:
@@ -33,47 +36,47 @@ class Prometheus:
         self._client = client
 
     async def api(self, path: str, **parameters: Any) -> Any:
-        """The data of a successful answer."""
-        answer = (await self._client.get(f"/api/v1/{path}", params=parameters)).json()
-        assert answer["status"] == "success", (parameters, answer)
-        assert not answer.get("warnings"), (parameters, answer["warnings"])
-        return answer["data"]
+        """Return the data of a successful response."""
+        response = (await self._client.get(f"/api/v1/{path}", params=parameters)).json()
+        assert response["status"] == "success", (parameters, response)
+        assert not response.get("warnings"), (parameters, response["warnings"])
+        return response["data"]
 
     async def query(self, expr: str, at: float | None = None) -> list[Series]:
-        found = await self.api("query", query=expr, **({} if at is None else {"time": f"{at:.3f}"}))
-        if found["resultType"] == "scalar":
-            return [_series({"metric": {}, "value": found["result"]})]
-        return [_series(each) for each in found["result"]]
+        result = await self.api("query", query=expr, **({} if at is None else {"time": f"{at:.3f}"}))
+        if result["resultType"] == "scalar":
+            return [_series({"metric": {}, "value": result["result"]})]
+        return [_series(item) for item in result["result"]]
 
     async def query_range(self, expr: str, start: float, end: float, step_s: float) -> list[Series]:
-        found = await self.api("query_range", query=expr, start=start, end=end, step=step_s)
-        return [_series(each) for each in found["result"]]
+        result = await self.api("query_range", query=expr, start=start, end=end, step=step_s)
+        return [_series(item) for item in result["result"]]
 
     async def until(
-        self, expr: str, right: Callable[[list[float]], bool], timeout_s: float = 30
+        self, expr: str, condition: Callable[[list[float]], bool], timeout_s: float = 30
     ) -> list[float]:
-        """Asks until the values are right, and answers them."""
+        """Query until the values meet the condition, and return them."""
         values: list[float] = []
         deadline = asyncio.get_running_loop().time() + timeout_s
         while asyncio.get_running_loop().time() < deadline:
             values = [series.samples[-1][1] for series in await self.query(expr)]
-            if right(values):
+            if condition(values):
                 return values
             await asyncio.sleep(0.2)
         raise AssertionError(f"{expr} is {values}")
 
 
-def _series(found: dict[str, Any]) -> Series:
-    values = found["values"] if "values" in found else [found["value"]]
-    return Series(found["metric"], [(float(at), float(value)) for at, value in values])
+def _series(item: dict[str, Any]) -> Series:
+    samples = item["values"] if "values" in item else [item["value"]]
+    return Series(item["metric"], [(float(at), float(value)) for at, value in samples])
 
 
 @asynccontextmanager
 async def prometheus(folder: Path, ports: list[int], token: str) -> AsyncIterator[Prometheus]:
     """Args:
-    folder: an empty one, where it keeps everything.
-    ports: of the edges.
-    token: of scope ``metrics``.
+    folder: an empty folder for the configuration, the data and the log.
+    ports: the ports of the edges.
+    token: a token of scope ``metrics``.
     """
     settings = folder / "settings"
     shutil.copytree(CONFIGURATION, settings, ignore=shutil.ignore_patterns("secrets"))

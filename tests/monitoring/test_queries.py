@@ -1,4 +1,4 @@
-"""Rules and dashboard ask for nothing that is not there, and point to docs that are."""
+"""Rules and dashboard query existing metrics and labels only, and link to existing documentation."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import yaml
 
 from tallystick.metrics import catalogue
 from tallystick_server.tokens.store.statistics import EXPIRING_DAYS
-from tests.monitoring.labels import Labels, Wrong, parsed
+from tests.monitoring.labels import InvalidQuery, Labels, parsed
 from tests.support.paths import ROOT
 
 RULES = ROOT / "deploy" / "prometheus" / "rules"
@@ -25,7 +25,7 @@ Rule = dict[str, Any]
 
 
 def rules() -> Iterator[Rule]:
-    """Those that record first, since the others build on them."""
+    """All rules; recording rules come first, because the others use their metrics."""
     for path in sorted(RULES.iterdir(), reverse=True):
         for group in yaml.safe_load(path.read_text())["groups"]:
             yield from group["rules"]
@@ -33,19 +33,19 @@ def rules() -> Iterator[Rule]:
 
 @cache
 def recorded() -> Labels:
-    found = Labels()
+    registry = Labels()
     for rule in rules():
-        labels = found.of(parsed(rule["expr"]))
+        labels = registry.of(parsed(rule["expr"]))
         if "record" in rule:
-            found.recorded[rule["record"]] = labels
-    return found
+            registry.recorded[rule["record"]] = labels
+    return registry
 
 
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 PANELS = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
 
 
-def test_the_rules_ask_for_what_there_is():
+def test_the_rules_use_existing_metrics_and_labels():
     assert len(recorded().recorded) > 10
     assert len(ALERTS) > 20
     for name in recorded().recorded:
@@ -53,7 +53,7 @@ def test_the_rules_ask_for_what_there_is():
     assert recorded().selected["days"] <= {str(days) for days in EXPIRING_DAYS}
 
 
-def test_what_edges_agree_on_is_taken_once():
+def test_recorded_metrics_are_aggregated_over_the_edges():
     for name, labels in recorded().recorded.items():
         assert not labels & {"instance", "pod"}, name
 
@@ -75,13 +75,13 @@ def test_what_edges_agree_on_is_taken_once():
         "events",
     ],
 )
-def test_what_there_is_not_is_found(expr: str):
-    with pytest.raises(Wrong):
+def test_an_unknown_metric_or_label_is_detected(expr: str):
+    with pytest.raises(InvalidQuery):
         Labels().of(parsed(expr))
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_what_happens_how_much_and_what_to_do(name: str):
+def test_an_alert_has_a_summary_a_value_and_a_runbook(name: str):
     rule = ALERTS[name]
     notes = rule["annotations"]
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
@@ -95,13 +95,13 @@ def test_an_alert_says_what_happens_how_much_and_what_to_do(name: str):
         assert set(re.findall(r"\$labels\.(\w+)", text)) <= labels
 
 
-def test_every_alert_is_documented_and_no_other():
+def test_exactly_the_existing_alerts_are_documented():
     table = (ROOT / "docs" / "monitoring.md").read_text()
     listed = re.findall(r"^\| `(Tallystick\w+)` \| (\w+) \|", table, re.MULTILINE)
     assert listed == [(name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
 
 
-def test_every_alert_is_seen_firing_by_its_tests():
+def test_every_alert_fires_in_a_test_of_the_rules():
     cases = yaml.safe_load((ROOT / "tests" / "monitoring" / "rules.yml").read_text())["tests"]
     firing = {
         label
@@ -114,7 +114,7 @@ def test_every_alert_is_seen_firing_by_its_tests():
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
-def test_a_panel_asks_for_what_there_is(panel: dict[str, Any]):
+def test_a_panel_uses_existing_metrics_and_labels(panel: dict[str, Any]):
     assert panel["title"]
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
@@ -131,42 +131,42 @@ def test_a_panel_asks_for_what_there_is(panel: dict[str, Any]):
 def test_the_panels_do_not_overlap():
     panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    places = [panel["gridPos"] for panel in panels]
-    for place in places:
-        assert 0 <= place["x"] < place["x"] + place["w"] <= GENERATED["WIDTH"]
-    for one, other in combinations(places, 2):
-        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
-        assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+    positions = [panel["gridPos"] for panel in panels]
+    for position in positions:
+        assert 0 <= position["x"] < position["x"] + position["w"] <= GENERATED["WIDTH"]
+    for first, second in combinations(positions, 2):
+        beside = first["x"] + first["w"] <= second["x"] or second["x"] + second["w"] <= first["x"]
+        assert beside or first["y"] + first["h"] <= second["y"] or second["y"] + second["h"] <= first["y"]
 
 
-def test_the_dashboard_is_what_its_module_says():
-    written = json.loads(DASHBOARD.read_text())
-    assert written == GENERATED["dashboard"](), (
+def test_the_dashboard_file_is_up_to_date_with_its_generator():
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert dashboard == GENERATED["dashboard"](), (
         "run: python deploy/grafana/generate.py > deploy/grafana/dashboards/..."
     )
-    for note in written["annotations"]["list"]:
-        recorded().of(parsed(note["expr"]))
+    for annotation in dashboard["annotations"]["list"]:
+        recorded().of(parsed(annotation["expr"]))
 
 
 def test_every_metric_is_on_the_dashboard():
-    asked = Labels(recorded().recorded)
+    queried = Labels(recorded().recorded)
     for panel in PANELS:
         for target in panel["targets"]:
-            asked.of(parsed(target["expr"]))
+            queried.of(parsed(target["expr"]))
     through_rules = {
-        name for rule in rules() if rule.get("record") in asked.names for name in _names(rule["expr"])
+        name for rule in rules() if rule.get("record") in queried.names for name in _names(rule["expr"])
     }
-    shown = {re.sub("_(bucket|sum|count)$", "", name) for name in asked.names | through_rules}
-    assert set(catalogue.BY_NAME) <= shown
+    displayed = {re.sub("_(bucket|sum|count)$", "", name) for name in queried.names | through_rules}
+    assert set(catalogue.BY_NAME) <= displayed
 
 
 def _names(expr: str) -> set[str]:
-    found = Labels(recorded().recorded)
-    found.of(parsed(expr))
-    return found.names
+    labels = Labels(recorded().recorded)
+    labels.of(parsed(expr))
+    return labels.names
 
 
-def test_what_is_provisioned_is_where_compose_puts_it():
+def test_the_provisioned_paths_match_the_mounts_of_compose():
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     mounted = {}
     for service in ("prometheus", "grafana"):
@@ -176,7 +176,7 @@ def test_what_is_provisioned_is_where_compose_puts_it():
                 assert (ROOT / source).exists(), source
                 mounted[target] = ROOT / source
     provider = yaml.safe_load((ROOT / "deploy/grafana/dashboards/provider.yaml").read_text())
-    (options,) = (each["options"] for each in provider["providers"])
+    (options,) = (entry["options"] for entry in provider["providers"])
     folder = mounted["/etc/grafana/provisioning"] / Path(options["path"]).relative_to(
         "/etc/grafana/provisioning"
     )

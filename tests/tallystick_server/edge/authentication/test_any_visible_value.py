@@ -1,4 +1,4 @@
-"""A token of any visible ASCII characters works wherever a value is taken."""
+"""A token of any visible ASCII characters is accepted at every place that reads a credential."""
 
 import base64
 import string
@@ -25,12 +25,12 @@ from tests.support.services import issue
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 SPECIAL = "/+%=;,\"&#?'\\<>{}|^`:@!~*()[]$"
-FIRSTS = ("tok_", "Bearer,", "%2F", "../../", "a%00", "&token=", "\x7e")
+PREFIXES = ("tok_", "Bearer,", "%2F", "../../", "a%00", "&token=", "\x7e")
 VALUES = [
     VISIBLE,
     VISIBLE[::-1],
     *(f"{character}opaque-value-{character}-of-a-peer{character}" for character in SPECIAL),
-    *(f"{first}and.sixteen.more.characters" for first in FIRSTS),
+    *(f"{prefix}and.sixteen.more.characters" for prefix in PREFIXES),
     "/" * 16,
     "%" * 256,
     "," * 16,
@@ -48,7 +48,7 @@ def in_query(value: str) -> bytes:
 
 @given(values)
 @example(VISIBLE)
-def test_every_value_is_read_as_it_was_sent(value: str):
+def test_every_value_is_parsed_unchanged(value: str):
     for scheme in ("Bearer ", "bearer  "):
         header = take([(b"authorization", f"{scheme}{value}".encode())], b"").credential
         assert header == Credential("bearer", value)
@@ -60,7 +60,7 @@ def test_every_value_is_read_as_it_was_sent(value: str):
 
 
 @given(values, st.text(alphabet=VISIBLE.replace(":", ""), max_size=20))
-def test_every_value_is_a_password(value: str, name: str):
+def test_every_value_is_accepted_as_a_basic_password(value: str, name: str):
     for sent in (value, quote(value, safe="")):
         basic = base64.b64encode(f"{quote(name)}:{sent}".encode())
         assert value in (read_passwords(basic) or ())
@@ -75,7 +75,7 @@ async def admin(edge: httpx.AsyncClient, operator, tokens_service) -> httpx.Asyn
 
 @pytest.fixture
 async def imported(operator, admin) -> dict[str, str]:
-    """The public id of a token for each of VALUES."""
+    """The public token id for each of VALUES."""
     records = [
         TokenRecord(
             id=new_id("tok_"),
@@ -86,21 +86,21 @@ async def imported(operator, admin) -> dict[str, str]:
         for value in VALUES
     ]
     actor = Actor(name="test")
-    answer = await call(operator, IMPORT_TOKENS, ImportTokens(records=tuple(records), actor=actor))
-    assert isinstance(answer, Imported), answer
-    assert len(answer.added) == len(VALUES)
+    reply = await call(operator, IMPORT_TOKENS, ImportTokens(records=tuple(records), actor=actor))
+    assert isinstance(reply, Imported), reply
+    assert len(reply.added) == len(VALUES)
     return {value: record.id for value, record in zip(VALUES, records, strict=True)}
 
 
-async def test_an_imported_value_works_at_every_place(admin, imported):
-    """Cold and warm, at the routes and at the fast path."""
+async def test_an_imported_value_is_accepted_at_every_place(admin, imported):
+    """At the routes and at the fast path, with a cold and a warm cache."""
     for value, public_id in imported.items():
         for _ in range(2):
             bearer = {"authorization": f"Bearer {value}"}
-            own = await admin.get("/v1/self", headers=bearer)
-            assert (own.status_code, own.json().get("id")) == (200, public_id), value
-            asked = await admin.get("/auth?scope=api", headers=bearer)
-            assert (asked.status_code, asked.headers.get("x-token-id")) == (200, public_id), value
+            token = await admin.get("/v1/self", headers=bearer)
+            assert (token.status_code, token.json().get("id")) == (200, public_id), value
+            check = await admin.get("/auth?scope=api", headers=bearer)
+            assert (check.status_code, check.headers.get("x-token-id")) == (200, public_id), value
         anonymous = {"authorization": "x"}
         url = f"/v1/self?access_token={quote(value, safe='')}"
         assert (await admin.get(url, headers=anonymous)).json()["id"] == public_id
@@ -111,37 +111,37 @@ async def test_an_imported_value_works_at_every_place(admin, imported):
             ({"authorization": ""}, {"client_secret": value}),
         ):
             form = urlencode({"token": value, **fields})
-            answer = await admin.post(
+            response = await admin.post(
                 "/oauth2/introspect", content=form, headers={"content-type": FORM, **headers}
             )
-            assert answer.json().get("jti") == public_id, (value, answer.text)
+            assert response.json().get("jti") == public_id, (value, response.text)
 
 
-async def test_an_imported_value_is_revoked_by_its_value(admin, imported):
-    """In the path of the older route, and in the form of RFC 7009."""
+async def test_an_imported_token_is_revoked_by_its_value(admin, imported):
+    """The value is in the path of the older route, or in the form of RFC 7009."""
     for number, value in enumerate(imported):
         if number % 2:
-            answer = await admin.delete(f"/v1/token/{quote(value, safe='')}")
-            assert (answer.status_code, answer.json()["deleted"]) == (200, True), value
+            response = await admin.delete(f"/v1/token/{quote(value, safe='')}")
+            assert (response.status_code, response.json()["deleted"]) == (200, True), value
         else:
-            answer = await admin.post("/oauth2/revoke", data={"token": value})
-            assert answer.status_code == 200
+            response = await admin.post("/oauth2/revoke", data={"token": value})
+            assert response.status_code == 200
         assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 401
 
 
-async def test_a_path_names_one_value(admin, subtests: pytest.Subtests):
+async def test_a_path_needs_exactly_one_value(admin, subtests: pytest.Subtests):
     for path in ("/v1/token/", "/v1/token", "/v1/token/a/b", "/v1/token/a//b", "/v1/token//a"):
         with subtests.test(path=path):
             assert (await admin.delete(path)).status_code in {404, 405}
 
 
 @given(values, st.sampled_from(("", "\n", "\r\n")))
-def test_the_command_line_takes_every_value_from_standard_input(value: str, end: str):
+def test_the_command_line_reads_every_value_from_standard_input(value: str, end: str):
     result = CliRunner().invoke(inspect, input=value + end)
     assert "no token" not in result.output
     assert result.exit_code == (0 if token_format.is_ours(value) else 1)
 
 
-def test_all_characters_are_tried():
+def test_the_values_contain_every_visible_character():
     assert set("".join(VALUES)) >= set(VISIBLE)
     assert set(string.punctuation) <= set(VISIBLE)

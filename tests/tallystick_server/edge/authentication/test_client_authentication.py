@@ -1,4 +1,7 @@
-"""Clients of ``/oauth2/*`` authenticate by bearer token, Basic or ``client_secret``, with one of them, and nowhere else."""
+"""Clients of ``/oauth2/*`` authenticate by exactly one bearer token, Basic credential or ``client_secret``.
+
+Other routes ignore Basic and ``client_secret``.
+"""
 
 import asyncio
 from base64 import b64encode
@@ -42,9 +45,9 @@ def bearer(value: str) -> dict[str, str]:
     return {"authorization": f"Bearer {value}"}
 
 
-def header(way: str, value: str) -> dict[str, str]:
-    """The header of a way to authenticate, if it has one."""
-    match way:
+def header(method: str, value: str) -> dict[str, str]:
+    """The header of an authentication method, if it has one."""
+    match method:
         case "bearer":
             return bearer(value)
         case "basic":
@@ -54,24 +57,24 @@ def header(way: str, value: str) -> dict[str, str]:
 
 def encoded(value: str) -> str:
     """With every character but letters and digits percent-encoded, as openid-client does."""
-    return "".join(each if each.isalnum() else f"%{ord(each):02X}" for each in value)
+    return "".join(character if character.isalnum() else f"%{ord(character):02X}" for character in value)
 
 
-def challenges(answer: httpx.Response) -> list[str]:
-    return answer.headers.get_list("www-authenticate")
+def challenges(response: httpx.Response) -> list[str]:
+    return response.headers.get_list("www-authenticate")
 
 
 async def create(operator, value: str, *scopes: str, **fields: Any) -> Token:
-    """A token with a value of the test's choice, as an import makes one."""
-    question = CreateToken(
+    """Create a token with a chosen value, as an import does."""
+    request = CreateToken(
         token=NewToken(scopes=scopes or ("introspect",), **fields),
         digest=token_format.digest(value) or "",
         hint="",
         actor=ACTOR,
     )
-    made = await call(operator, CREATE_TOKEN.by_operator, question)
-    assert isinstance(made, CreatedToken), made
-    return made.token
+    created = await call(operator, CREATE_TOKEN.by_operator, request)
+    assert isinstance(created, CreatedToken), created
+    return created.token
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def results(client: httpx.AsyncClient) -> dict[str, int]:
         ("imported\xe9value-of-somebody", ("imported\xe9value-of-somebody",)),
     ],
 )
-def test_a_password_is_read_as_sent_and_as_decoded(password: str, readings: tuple[str, ...]):
+def test_a_password_is_read_as_sent_and_percent_decoded(password: str, readings: tuple[str, ...]):
     sent = b64encode(f"user:{password}".encode("latin-1"))
     assert read_passwords(sent) == readings
 
@@ -138,21 +141,21 @@ def test_malformed_basic_has_no_password(sent: bytes):
 
 
 VALUES = st.one_of(
-    st.text([chr(each) for each in range(0x21, 0x7F)], min_size=16, max_size=256),
+    st.text([chr(code) for code in range(0x21, 0x7F)], min_size=16, max_size=256),
     st.text("%+=25Bab3D", min_size=16, max_size=40),
     st.builds(token_format.mint),
 )
 
 
 @given(VALUES, st.sampled_from([str, quote, quote_plus, encoded]))
-def test_every_value_is_among_the_readings_however_it_is_sent(value: str, encode: Any):
+def test_every_value_is_among_the_readings_in_every_encoding(value: str, encode: Any):
     readings = read_passwords(b64encode(f"id:{encode(value)}".encode()))
     assert readings is not None
     assert len(readings) <= 2
     assert value in readings or token_format.digest(value) is None
 
 
-async def test_a_client_shows_its_token_in_one_of_four_ways(client, operator):
+async def test_a_client_authenticates_by_one_of_four_methods(client, operator):
     value, _ = await issue(operator, "introspect")
     await create(operator, OURS, "orders")
     for headers, query, fields in (
@@ -166,16 +169,16 @@ async def test_a_client_shows_its_token_in_one_of_four_ways(client, operator):
         (basic(encoded(value), user=encoded("https://api.example")), "", {}),
         ({}, "", {"client_id": "orders-api", "client_secret": value}),
         ({}, "", {"client_secret": value}),
-        # A client id alone is no credential.
+        # A client id alone is not a credential.
         (bearer(value), "", {"client_id": "orders-api"}),
         (basic(value), "", {"client_id": "another"}),
     ):
         for _ in range(2):  # unknown to the edge, then cached
-            answer = await post(client, headers, query, **fields)
-            assert (answer.status_code, answer.json()["active"]) == (200, True), (headers, query, fields)
+            response = await post(client, headers, query, **fields)
+            assert (response.status_code, response.json()["active"]) == (200, True), (headers, query, fields)
 
 
-async def test_more_than_one_credential_is_rejected_even_if_all_are_the_same(client, operator, edge_client):
+async def test_more_than_one_credential_is_rejected_even_if_they_are_equal(client, operator, edge_client):
     value, token = await issue(operator, "introspect", restrictions=Restrictions(rate_limit=LIMIT))
     body = f"token={OURS}"
     for headers, query, fields in (
@@ -193,13 +196,16 @@ async def test_more_than_one_credential_is_rejected_even_if_all_are_the_same(cli
         ({"authorization": f"{basic(value)['authorization']} {value}"}, "", ""),
     ):
         for path in PATHS:
-            answer = await client.post(path + query, content=body + fields, headers=FORM | headers)
-            assert answer.status_code == 400, (headers, query, fields)
-            assert (answer.json()["code"], answer.json()["error"]) == ("invalid_request", "invalid_request")
-            assert value not in answer.text + repr(answer.headers)
+            response = await client.post(path + query, content=body + fields, headers=FORM | headers)
+            assert response.status_code == 400, (headers, query, fields)
+            assert (response.json()["code"], response.json()["error"]) == (
+                "invalid_request",
+                "invalid_request",
+            )
+            assert value not in response.text + repr(response.headers)
     two = [*FORM.items(), *basic(value).items(), *bearer(value).items()]
     assert (await client.post(PATHS[0], content=body, headers=two)).status_code == 400
-    # Nothing was used up by any of these.
+    # None of these requests was counted against the rate limit.
     quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
     assert isinstance(quota, Quota)
     assert quota.remaining == LIMIT.max_requests - 1
@@ -212,15 +218,15 @@ async def test_malformed_basic_is_a_bad_request(client, subtests: pytest.Subtest
     for value in ("Basic", "Basic ", "Basic !", "Basic dXNlcg==", "Basic dXNlcjpwYQ", "basic a b"):
         with subtests.test(value=value):
             for path in PATHS:
-                answer = await client.post(path, content="token=x", headers=FORM | {"authorization": value})
-                assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-                assert challenges(answer) == [f'{BEARER}, error="invalid_request"']
+                response = await client.post(path, content="token=x", headers=FORM | {"authorization": value})
+                assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+                assert challenges(response) == [f'{BEARER}, error="invalid_request"']
 
 
 async def test_every_invalid_credential_gets_the_same_401_with_both_challenges(client, operator):
     revoked, token = await issue(operator, "introspect")
     await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR))
-    answers = []
+    responses = []
     for value in (
         revoked,
         token_format.mint(),
@@ -229,23 +235,26 @@ async def test_every_invalid_credential_gets_the_same_401_with_both_challenges(c
         "imported%2Bvalue-unknown",
         "caf\xe9" * 8,
     ):
-        for way in ("bearer", "basic", "form"):
-            if way == "bearer" and not value.isascii():
+        for method in ("bearer", "basic", "form"):
+            if method == "bearer" and not value.isascii():
                 continue
-            headers = header(way, value)
-            fields = {"client_secret": value} if way == "form" else {}
-            answers.append(await post(client, headers, **fields))
-    answers += [await post(client, basic("")), await post(client, {}, client_secret="")]
-    assert {answer.status_code for answer in answers} == {401}
-    assert len({answer.content for answer in answers}) == 1
-    for answer in answers:
-        assert challenges(answer) == [f'{BEARER}, error="invalid_token"', BASIC]
-        assert (answer.json()["code"], answer.json()["error"]) == ("invalid_token", "invalid_client")
-    assert len({tuple(sorted(name for name, _ in answer.headers.multi_items())) for answer in answers}) == 1
-    assert results(client)["invalid_token"] == len(answers)
+            headers = header(method, value)
+            fields = {"client_secret": value} if method == "form" else {}
+            responses.append(await post(client, headers, **fields))
+    responses += [await post(client, basic("")), await post(client, {}, client_secret="")]
+    assert {response.status_code for response in responses} == {401}
+    assert len({response.content for response in responses}) == 1
+    for response in responses:
+        assert challenges(response) == [f'{BEARER}, error="invalid_token"', BASIC]
+        assert (response.json()["code"], response.json()["error"]) == ("invalid_token", "invalid_client")
+    assert (
+        len({tuple(sorted(name for name, _ in response.headers.multi_items())) for response in responses})
+        == 1
+    )
+    assert results(client)["invalid_token"] == len(responses)
 
 
-async def test_no_credential_is_a_401_with_both_challenges(client):
+async def test_a_missing_credential_gets_401_with_both_challenges(client):
     for path in (*PATHS, "/oauth2/other"):
         for headers, body in (
             (FORM, f"token={OURS}"),
@@ -258,17 +267,17 @@ async def test_no_credential_is_a_401_with_both_challenges(client):
             ({}, f"client_secret={OURS}"),
             (FORM | {"content-encoding": "gzip"}, f"client_secret={OURS}"),
         ):
-            answer = await client.post(path, content=body, headers=headers)
-            assert answer.status_code == 401, (path, headers, body)
-            assert challenges(answer) == [BEARER, BASIC]
-            assert (answer.json()["code"], answer.json()["error"]) == ("missing_token", "invalid_client")
+            response = await client.post(path, content=body, headers=headers)
+            assert response.status_code == 401, (path, headers, body)
+            assert challenges(response) == [BEARER, BASIC]
+            assert (response.json()["code"], response.json()["error"]) == ("missing_token", "invalid_client")
     for method in ("GET", "PUT", "DELETE"):
-        answer = await client.request(method, f"{PATHS[0]}?client_secret={OURS}", headers=FORM)
-        assert (answer.status_code, challenges(answer)) == (401, [BEARER, BASIC])
+        response = await client.request(method, f"{PATHS[0]}?client_secret={OURS}", headers=FORM)
+        assert (response.status_code, challenges(response)) == (401, [BEARER, BASIC])
     assert (await client.options(PATHS[0])).status_code == 204
 
 
-async def test_elsewhere_basic_and_client_secret_are_as_if_nothing_was_sent(client, operator):
+async def test_other_routes_ignore_basic_and_client_secret(client, operator):
     value, _ = await issue(operator)
     for path in (
         "/v1/self",
@@ -281,17 +290,20 @@ async def test_elsewhere_basic_and_client_secret_are_as_if_nothing_was_sent(clie
     ):
         for method in ("GET", "POST"):
             for headers in (basic(value), basic("x"), {"authorization": "Basic"}, {}):
-                answer = await client.request(
+                response = await client.request(
                     method, path, headers=FORM | headers, content=f"client_secret={value}&token={value}"
                 )
-                assert answer.status_code == 401, (method, path, headers)
-                assert (answer.json()["code"], challenges(answer)) == ("missing_token", [BEARER])
-                assert answer.json().get("error") in {None, "Unauthorized"}  # as EmailEngine says it
+                assert response.status_code == 401, (method, path, headers)
+                assert (response.json()["code"], challenges(response)) == ("missing_token", [BEARER])
+                assert response.json().get("error") in {
+                    None,
+                    "Unauthorized",
+                }  # as EmailEngine's responses have it
     known = await client.get(f"/v1/self?access_token={value}", headers=basic("x"))
     assert known.status_code == 200
 
 
-async def test_no_path_leads_around_the_rule(client, operator, subtests: pytest.Subtests):
+async def test_no_path_notation_bypasses_the_rule(client, operator, subtests: pytest.Subtests):
     for path in ("/oauth2/../v1/self", "/oauth2/%2e%2e/v1/self", "//oauth2/introspect", "/oauth2/"):
         with subtests.test(path=path):
             value, _ = await issue(operator)
@@ -300,14 +312,14 @@ async def test_no_path_leads_around_the_rule(client, operator, subtests: pytest.
             assert (await client.send(request)).status_code in {401, 404}
 
 
-async def test_an_unknown_path_needs_a_token_first(client, operator):
+async def test_an_unknown_path_needs_a_valid_token(client, operator):
     value, _ = await issue(operator)
     assert (await client.post("/oauth2/other", headers=basic(value))).status_code == 404
     assert (await client.post("/oauth2/other", headers=bearer(value))).status_code == 404
     assert (await client.post("/oauth2/other", headers=basic(token_format.mint()))).status_code == 401
 
 
-async def test_an_imported_value_is_found_in_either_reading(client, operator):
+async def test_an_imported_value_is_accepted_in_either_reading(client, operator):
     plain, percent = "imported+value/of=a", "imported%2Bvalue%2Fof%3Db"
     await create(operator, plain)
     await create(operator, percent)
@@ -323,56 +335,56 @@ async def test_an_imported_value_is_found_in_either_reading(client, operator):
         assert (await post(client, basic(password))).status_code == 200, password
     for value in (plain, percent):
         assert (await post(client, {}, client_secret=value)).status_code == 200
-    # In a form there is one reading.
+    # A form field has one reading only.
     assert (await post(client, {}, client_secret=encoded(plain))).status_code == 401
 
 
 async def test_a_client_revokes_as_the_token_that_it_presented(client, operator):
-    """The tokens service judges by the digest of that token, so of two readings it has to get the valid one."""
+    """The tokens service authorizes by the digest of that token, so of two readings it must receive the valid one."""
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
-    deleting, _ = await issue(operator, "api:tokens:delete")
+    deleter, _ = await issue(operator, "api:tokens:delete")
     imported = ("imported+value/of=a", "imported%2Bvalue%2Fof%3Db")
     for value in imported:
         await create(operator, value, "api:tokens:delete")
     for headers, fields in (
-        (basic(deleting), {}),
-        (basic(encoded(deleting)), {}),
-        ({}, {"client_secret": deleting}),
+        (basic(deleter), {}),
+        (basic(encoded(deleter)), {}),
+        ({}, {"client_secret": deleter}),
         *((basic(sent), {}) for value in imported for sent in (value, encoded(value))),
         *(({}, {"client_secret": value}) for value in imported),
     ):
         other, _ = await issue(operator, "orders")
         body = urlencode({"token": other, **fields})
-        answer = await client.post("/oauth2/revoke", content=body, headers=FORM | headers)
-        assert answer.status_code == 200, answer.text
+        response = await client.post("/oauth2/revoke", content=body, headers=FORM | headers)
+        assert response.status_code == 200, response.text
         assert (await client.get("/v1/self", headers=bearer(other))).status_code == 401
     other, _ = await issue(operator, "orders")
-    for way in ("bearer", "basic", "form"):
+    for method in ("bearer", "basic", "form"):
         own, _ = await issue(operator, "orders", account="alice")
         for token, status in ((other, 403), (own, 200), (own, 401)):
-            fields = {"client_secret": own} if way == "form" else {}
+            fields = {"client_secret": own} if method == "form" else {}
             body = urlencode({"token": token, **fields})
-            answer = await client.post("/oauth2/revoke", content=body, headers=FORM | header(way, own))
-            assert answer.status_code == status, (way, answer.text)
+            response = await client.post("/oauth2/revoke", content=body, headers=FORM | header(method, own))
+            assert response.status_code == status, (method, response.text)
     assert (await client.get("/v1/self", headers=bearer(other))).status_code == 200
 
 
-async def test_a_password_that_is_two_valid_tokens_is_two_credentials(client, operator):
+async def test_a_password_with_two_valid_readings_is_two_credentials(client, operator):
     plain, percent = "imported+value-of-somebody", "imported%2Bvalue-of-somebody"
     await create(operator, plain)
     assert (await post(client, basic(percent))).status_code == 200
     other = await create(operator, percent, "orders")
     await leased([client], operator)
-    async with asyncio.timeout(5):  # that the value is unknown is cached for a second
-        while (answer := await post(client, basic(percent))).status_code == 200:
+    async with asyncio.timeout(5):  # the negative entry of the value expires after a second
+        while (response := await post(client, basic(percent))).status_code == 200:
             await asyncio.sleep(0.02)
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
     assert (await post(client, basic(encoded(plain).replace("%2D", "%2d")))).status_code == 200
     await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=other.id, actor=ACTOR))
     assert (await post(client, basic(percent))).status_code == 200
 
 
-async def test_a_client_is_judged_as_any_token_is(client, operator):
+async def test_a_client_s_token_is_authorized_as_any_other_token(client, operator):
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
     for scopes, fields, status, code, error in (
         (("orders",), {}, 403, "insufficient_scope", "insufficient_scope"),
@@ -394,16 +406,16 @@ async def test_a_client_is_judged_as_any_token_is(client, operator):
     ):
         value, _ = await issue(operator, *scopes, **fields)
         for headers, form in ((bearer(value), {}), (basic(value), {}), ({}, {"client_secret": value})):
-            answer = await post(client, headers, account="alice", **form)
-            assert (answer.status_code, answer.json()["code"], answer.json()["error"]) == (
+            response = await post(client, headers, account="alice", **form)
+            assert (response.status_code, response.json()["code"], response.json()["error"]) == (
                 status,
                 code,
                 error,
             )
-            assert BASIC not in challenges(answer)
+            assert BASIC not in challenges(response)
 
 
-async def test_a_client_uses_up_one_request_of_its_own_limit(client, operator):
+async def test_a_client_request_counts_once_against_its_rate_limit(client, operator):
     limit = Restrictions(rate_limit=RateLimit(max_requests=5, time_window=86_400))
     value, _ = await issue(operator, "introspect", restrictions=limit)
     headers: list[tuple[dict[str, str], dict[str, str]]] = [
@@ -413,13 +425,13 @@ async def test_a_client_uses_up_one_request_of_its_own_limit(client, operator):
     ]
     for number in range(5):
         sent, fields = headers[number % 3]
-        answer = await post(client, sent, **fields)
-        assert answer.status_code == 200
-        assert answer.headers["ratelimit"].startswith(f'"token";r={4 - number};')
+        response = await post(client, sent, **fields)
+        assert response.status_code == 200
+        assert response.headers["ratelimit"].startswith(f'"token";r={4 - number};')
     for sent, fields in headers:
-        answer = await post(client, sent, **fields)
-        assert (answer.status_code, answer.json()["error"]) == (429, "temporarily_unavailable")
-        assert answer.headers["retry-after"]
+        response = await post(client, sent, **fields)
+        assert (response.status_code, response.json()["error"]) == (429, "temporarily_unavailable")
+        assert response.headers["retry-after"]
 
 
 async def slowly(text: str, meanwhile) -> AsyncIterator[bytes]:
@@ -428,31 +440,31 @@ async def slowly(text: str, meanwhile) -> AsyncIterator[bytes]:
     yield text[10:].encode()
 
 
-async def test_a_body_sent_slowly_is_not_answered_with_authority_that_ended(
+async def test_a_credential_that_is_revoked_while_the_body_is_sent_is_rejected(
     client, operator, subtests: pytest.Subtests
 ):
     for path in PATHS:
-        for way in ("bearer", "query", "basic", "form"):
-            with subtests.test(path=path, way=way):
+        for method in ("bearer", "query", "basic", "form"):
+            with subtests.test(path=path, method=method):
                 await create(operator, other := token_format.mint(), "orders")
                 value, token = await issue(operator)
-                headers = FORM | header(way, value)
-                query = f"?access_token={value}" if way == "query" else ""
-                body = f"token={other}" + (f"&client_secret={value}" if way == "form" else "")
+                headers = FORM | header(method, value)
+                query = f"?access_token={value}" if method == "query" else ""
+                body = f"token={other}" + (f"&client_secret={value}" if method == "form" else "")
                 assert (
                     await client.post("/oauth2/introspect" + query, content=body, headers=headers)
                 ).status_code == 200
                 revocation = propagation.call_and_wait(
                     operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=ACTOR)
                 )
-                answer = await client.post(path + query, content=slowly(body, revocation), headers=headers)
-                assert (answer.status_code, answer.json()["code"]) == (401, "invalid_token")
+                response = await client.post(path + query, content=slowly(body, revocation), headers=headers)
+                assert (response.status_code, response.json()["code"]) == (401, "invalid_token")
                 verdict = await call(operator, VERIFY, VerifyToken(digest=token_format.digest(other) or ""))
                 assert isinstance(verdict, Verdict)
                 assert verdict.code == "active"
 
 
-async def test_a_header_that_may_not_is_rejected_before_the_body_was_sent(
+async def test_a_header_without_permission_is_rejected_before_the_body_is_sent(
     client, operator, subtests: pytest.Subtests
 ):
     for scopes in ((), ("orders",)):
@@ -468,12 +480,12 @@ async def test_a_header_that_may_not_is_rejected_before_the_body_was_sent(
                     yield b"x"
 
                 async with asyncio.timeout(20):
-                    answer = await client.post(PATHS[0], content=body(), headers=FORM | headers)
-                assert answer.status_code == (403 if scopes else 401)
+                    response = await client.post(PATHS[0], content=body(), headers=FORM | headers)
+                assert response.status_code == (403 if scopes else 401)
                 assert not sent.is_set()
 
 
-async def test_errors_have_the_member_of_rfc_6749_and_name_the_media_type(client, operator):
+async def test_errors_have_the_code_of_rfc_6749_and_name_the_media_type(client, operator):
     value, _ = await issue(operator)
     for path in PATHS:
         for headers, body in (
@@ -484,40 +496,40 @@ async def test_errors_have_the_member_of_rfc_6749_and_name_the_media_type(client
             ({"content-type": "multipart/form-data; boundary=x"}, "--x--"),
             (FORM | {"content-encoding": "gzip"}, "token=x"),
         ):
-            answer = await client.post(path, content=body, headers=headers | bearer(value))
-            problem = answer.json()
-            assert answer.headers["content-type"] == "application/problem+json"
+            response = await client.post(path, content=body, headers=headers | bearer(value))
+            problem = response.json()
+            assert response.headers["content-type"] == "application/problem+json"
             assert problem["error"] == "invalid_request", body
-            assert "JSON" not in answer.text
+            assert "JSON" not in response.text
             if headers is not FORM:
-                assert answer.status_code == 415
+                assert response.status_code == 415
                 assert "application/x-www-form-urlencoded" in problem["detail"]
         assert (await client.get(path, headers=bearer(value))).json()["error"] == "invalid_request"
-    answer = await client.post("/v1/tokens", content="x", headers=FORM | bearer(value))
-    assert answer.json()["detail"] == "the body must be application/json, without a content coding"
-    assert answer.json()["error"] == "Unsupported Media Type"  # as EmailEngine says it
+    response = await client.post("/v1/tokens", content="x", headers=FORM | bearer(value))
+    assert response.json()["detail"] == "the body must be application/json, without a content coding"
+    assert response.json()["error"] == "Unsupported Media Type"  # as EmailEngine's responses have it
 
 
-async def test_a_503_is_temporarily_unavailable(edge):
+async def test_a_503_has_the_error_temporarily_unavailable(edge):
     for headers, fields in ((bearer(OURS), {}), (basic(OURS), {}), ({}, {"client_secret": OURS})):
-        answer = await post(edge, headers, **fields)
-        assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
-        assert (answer.headers["retry-after"], challenges(answer)) == ("1", [])
+        response = await post(edge, headers, **fields)
+        assert (response.status_code, response.json()["error"]) == (503, "temporarily_unavailable")
+        assert (response.headers["retry-after"], challenges(response)) == ("1", [])
 
 
-async def test_a_client_s_secret_is_found_nowhere(client, operator, nats_server, caplog):
+async def test_a_client_s_secret_is_in_no_message_log_or_response(client, operator, nats_server, caplog):
     caplog.set_level(0)
-    seen: list[bytes] = []
+    messages: list[bytes] = []
 
     async def watch(message) -> None:
-        seen.append(f"{message.subject} {message.reply} {message.headers}".encode() + message.data)
+        messages.append(f"{message.subject} {message.reply} {message.headers}".encode() + message.data)
 
     watcher = await nats.connect(nats_server.watcher)
     await watcher.subscribe(">", cb=watch)
     await watcher.flush()
     value, token = await issue(operator, "introspect")
     stranger, imported = token_format.mint(), "a-canary+of/somebody%3D=="
-    answers = []
+    responses = []
     for secret in (value, stranger, imported, f"{value}x"):
         for headers, fields in (
             (basic(secret), {}),
@@ -527,13 +539,13 @@ async def test_a_client_s_secret_is_found_nowhere(client, operator, nats_server,
             (bearer(value), {"client_secret": secret}),
             (basic(value), {"client_id": secret, "scope": secret, "restrictions": secret, "address": secret}),
         ):
-            answers.append(await post(client, headers, **fields))
+            responses.append(await post(client, headers, **fields))
     await client._transport.app._verifier.usage.flush(NatsTransport(client._transport.app._app.state.client))
     await watcher.flush()
     await watcher.close()
-    everywhere = b"\n".join(seen) + "".join(record.getMessage() for record in caplog.records).encode()
-    everywhere += b"".join(answer.content + repr(answer.headers).encode() for answer in answers)
-    assert token.id.encode() in everywhere
+    output = b"\n".join(messages) + "".join(record.getMessage() for record in caplog.records).encode()
+    output += b"".join(response.content + repr(response.headers).encode() for response in responses)
+    assert token.id.encode() in output
     for secret in (value, stranger, imported):
         for text in (secret, encoded(secret), b64encode(f"orders-api:{secret}".encode()).decode()):
-            assert text.encode() not in everywhere
+            assert text.encode() not in output

@@ -1,4 +1,4 @@
-"""The token comes off the request, and nothing of it stays behind."""
+"""Extraction of the credential and of the client's address from a request."""
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,7 +11,7 @@ TOKEN = b"abcdefghijklmnopqrstuvwxyz"
 
 
 @pytest.mark.parametrize(
-    ("headers", "query", "left"),
+    ("headers", "query", "remaining_query"),
     [
         ([(b"authorization", b"Bearer " + TOKEN)], b"", b""),
         ([(b"authorization", TOKEN)], b"a=1", b"a=1"),
@@ -24,32 +24,34 @@ TOKEN = b"abcdefghijklmnopqrstuvwxyz"
         ([(b"authorization", b"Bearer " + TOKEN)], b"access_token=" + TOKEN + b"&x", b"x"),
     ],
 )
-def test_nothing_of_it_stays_on_the_request(headers: list[tuple[bytes, bytes]], query: bytes, left: bytes):
+def test_the_credential_is_removed_from_the_request(
+    headers: list[tuple[bytes, bytes]], query: bytes, remaining_query: bytes
+):
     other = (b"host", b"x")
-    taken = take([*headers, other], query)
-    assert list(taken.headers) == [other]
-    assert taken.query == left
+    request = take([*headers, other], query)
+    assert list(request.headers) == [other]
+    assert request.query == remaining_query
 
 
-def test_a_request_without_a_token_stays_as_it_is():
+def test_a_request_without_a_token_is_unchanged():
     headers = [(b"host", b"x"), (b"cookie", b"access_token=" + TOKEN)]
-    taken = take(headers, b"a=%31&b")
-    assert (taken.credential, list(taken.headers), taken.query) == (NONE, headers, b"a=%31&b")
+    request = take(headers, b"a=%31&b")
+    assert (request.credential, list(request.headers), request.query) == (NONE, headers, b"a=%31&b")
 
 
 URI = b"/page?access_token=" + TOKEN
 OTHER = b"/page?access_token=" + TOKEN[::-1]
-FOUND = Credential("query", TOKEN.decode())
+IN_QUERY = Credential("query", TOKEN.decode())
 
 
 @pytest.mark.parametrize(
-    ("uris", "found"),
+    ("uris", "expected"),
     [
-        ([URI], FOUND),
-        ([b"https://example.org" + URI + b"&a=1"], FOUND),
-        ([b"/?a=1&access%5ftoken=" + TOKEN], FOUND),
-        ([URI, URI], FOUND),
-        ([URI, b"/page"], FOUND),
+        ([URI], IN_QUERY),
+        ([b"https://example.org" + URI + b"&a=1"], IN_QUERY),
+        ([b"/?a=1&access%5ftoken=" + TOKEN], IN_QUERY),
+        ([URI, URI], IN_QUERY),
+        ([URI, b"/page"], IN_QUERY),
         ([URI, OTHER], AMBIGUOUS),
         ([URI + b"&access_token=" + TOKEN], AMBIGUOUS),
         ([URI, URI + b"&access_token=" + TOKEN], AMBIGUOUS),
@@ -65,12 +67,12 @@ FOUND = Credential("query", TOKEN.decode())
         ([b"/page?ACCESS_TOKEN=" + TOKEN], NONE),
     ],
 )
-def test_the_token_of_a_request_that_a_proxy_asks_about(uris: list[bytes], found: Credential):
+def test_forward_auth_reads_the_token_in_the_forwarded_query(uris: list[bytes], expected: Credential):
     for names in ((b"x-forwarded-uri", b"x-original-uri"), (b"x-original-uri", b"x-forwarded-uri")):
         credential = forwarded(
             [*zip(names, uris, strict=False), (b"referer", URI), (b"x-forwarded-url", URI)]
         )
-        assert credential == found
+        assert credential == expected
 
 
 @given(st.lists(st.binary(), max_size=3))
@@ -81,17 +83,17 @@ def test_any_forwarded_bytes_are_one_credential_none_or_ambiguous(uris: list[byt
 
 @given(st.binary(), st.binary())
 def test_any_bytes_are_one_credential_none_or_ambiguous(value: bytes, query: bytes):
-    taken = take([(b"authorization", value)], query)
-    assert taken.credential in {NONE, AMBIGUOUS} or taken.credential.value
-    assert all(name != b"authorization" for name, _ in taken.headers)
+    request = take([(b"authorization", value)], query)
+    assert request.credential in {NONE, AMBIGUOUS} or request.credential.value
+    assert all(name != b"authorization" for name, _ in request.headers)
 
 
 @pytest.mark.parametrize(
     ("peer", "forwarded", "expected"),
     [
-        ("1.1.1.1", [b"9.9.9.9"], "1.1.1.1"),  # not one of ours: not believed
+        ("1.1.1.1", [b"9.9.9.9"], "1.1.1.1"),  # the peer is not a trusted proxy
         ("10.0.0.1", [b"9.9.9.9"], "9.9.9.9"),
-        ("10.0.0.1", [b"8.8.8.8, 9.9.9.9"], "9.9.9.9"),  # the left is the client's own word
+        ("10.0.0.1", [b"8.8.8.8, 9.9.9.9"], "9.9.9.9"),  # the client itself can send the left one
         ("10.0.0.1", [b"8.8.8.8, 9.9.9.9, 10.0.0.2"], "9.9.9.9"),
         ("10.0.0.1", [b"8.8.8.8", b"9.9.9.9"], "9.9.9.9"),
         ("10.0.0.1", [b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
@@ -106,11 +108,11 @@ def test_any_bytes_are_one_credential_none_or_ambiguous(value: bytes, query: byt
         (None, [b"9.9.9.9"], None),
     ],
 )
-def test_the_client_is_who_trusted_proxies_say(
+def test_the_client_address_is_the_last_one_before_the_trusted_proxies(
     peer: str | None, forwarded: list[bytes], expected: str | None
 ):
     assert client_address(peer, forwarded, [network("10.0.0.0/8")]) == expected
 
 
-def test_nobody_is_trusted_by_default():
+def test_no_proxy_is_trusted_by_default():
     assert client_address("127.0.0.1", [b"9.9.9.9"], []) == "127.0.0.1"

@@ -1,4 +1,4 @@
-"""What proxies are told: under `/auth/`, where Envoy appends the client's target; and in headers only, for nginx."""
+"""Forward-auth: under `/auth/`, where Envoy appends the client's target, and the problem in a header, for nginx."""
 
 import json
 from typing import Any
@@ -30,16 +30,16 @@ async def tokens(edge, operator, tokens_service) -> dict[str, str]:
     return {kind: value for kind, (value, _) in issued.items()}
 
 
-async def verdicts(
+async def statuses(
     edge: httpx.AsyncClient, token: str, target: str, *headers: tuple[str, str], method: str = "GET"
 ):
-    """The statuses of one check while the edge does not know the token, when it does, and when it was asked before."""
+    """The statuses of three equal checks, the first with a cold cache."""
     fields = [("authorization", f"Bearer {token}"), *headers]
     make_cold(edge, token)
-    found = set()
+    codes = set()
     for _ in range(3):
-        found.add((await edge.request(method, target, headers=fields)).status_code)
-    return found
+        codes.add((await edge.request(method, target, headers=fields)).status_code)
+    return codes
 
 
 TARGETS = ("/auth/", "/auth//", "/auth/a/b", "/auth/auth", "/auth/v1/self", "/auth/a%20b")
@@ -53,7 +53,7 @@ QUERIES = (
 )
 
 
-async def test_the_target_of_the_client_s_request_decides_nothing(edge, tokens):
+async def test_the_target_of_the_client_s_request_is_ignored(edge, tokens):
     for kind, headers, status in (
         ("orders", [(SCOPE, "orders:read")], 200),
         ("orders", [(SCOPE, "invoices")], 403),
@@ -64,11 +64,11 @@ async def test_the_target_of_the_client_s_request_decides_nothing(edge, tokens):
         ("all", [], 400),
     ):
         for target, query in zip(TARGETS, QUERIES, strict=True):
-            found = await verdicts(edge, tokens[kind], f"{target}?{query}", *headers)
-            assert found == {status}, (kind, headers, target)
+            codes = await statuses(edge, tokens[kind], f"{target}?{query}", *headers)
+            assert codes == {status}, (kind, headers, target)
 
 
-async def test_a_check_that_names_not_one_scope_admits_nobody(edge, tokens):
+async def test_a_check_without_exactly_one_scope_is_a_bad_request(edge, tokens):
     for headers in (
         [],
         [(SCOPE, "")],
@@ -84,17 +84,17 @@ async def test_a_check_that_names_not_one_scope_admits_nobody(edge, tokens):
         [(OF_ACCOUNT, "alice")],
     ):
         for kind in ("all", "of alice"):
-            found = await verdicts(edge, tokens[kind], "/auth/x?scope=orders&account=alice", *headers)
-            assert found == {400}, (kind, headers)
+            codes = await statuses(edge, tokens[kind], "/auth/x?scope=orders&account=alice", *headers)
+            assert codes == {400}, (kind, headers)
 
 
-async def test_the_headers_decide_only_where_envoy_appends_a_target(edge, tokens):
-    assert await verdicts(edge, tokens["orders"], "/auth?scope=invoices", (SCOPE, "orders")) == {403}
-    assert await verdicts(edge, tokens["orders"], "/auth?scope=orders", (SCOPE, "invoices")) == {200}
-    assert await verdicts(edge, tokens["of alice"], "/auth?scope=orders", (OF_ACCOUNT, "alice")) == {403}
+async def test_the_headers_count_only_where_envoy_appends_a_target(edge, tokens):
+    assert await statuses(edge, tokens["orders"], "/auth?scope=invoices", (SCOPE, "orders")) == {403}
+    assert await statuses(edge, tokens["orders"], "/auth?scope=orders", (SCOPE, "invoices")) == {200}
+    assert await statuses(edge, tokens["of alice"], "/auth?scope=orders", (OF_ACCOUNT, "alice")) == {403}
 
 
-async def test_a_token_in_the_client_s_query_counts(edge, tokens):
+async def test_a_token_in_the_client_s_query_is_accepted(edge, tokens):
     scope = {SCOPE: "orders"}
     value = tokens["orders"]
     for query, status in (
@@ -112,18 +112,18 @@ async def test_a_token_in_the_client_s_query_counts(edge, tokens):
 
 async def test_the_method_of_the_client_s_request_does_not_matter(edge, tokens):
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PURGE", "get"):
-        assert await verdicts(edge, tokens["orders"], "/auth/x", (SCOPE, "orders"), method=method) == {200}, (
+        assert await statuses(edge, tokens["orders"], "/auth/x", (SCOPE, "orders"), method=method) == {200}, (
             method
         )
-        assert await verdicts(edge, tokens["orders"], "/auth/x", (SCOPE, "other"), method=method) == {403}, (
+        assert await statuses(edge, tokens["orders"], "/auth/x", (SCOPE, "other"), method=method) == {403}, (
             method
         )
         wrong = await edge.request(method, "/auth/x", headers=WRONG | {SCOPE: "orders"})
         assert (wrong.status_code, method == "HEAD") == (401, wrong.content == b"")
-    assert await verdicts(edge, tokens["orders"], "/auth/x", (SCOPE, "orders"), method="TRACE") == {405}
+    assert await statuses(edge, tokens["orders"], "/auth/x", (SCOPE, "orders"), method="TRACE") == {405}
 
 
-async def test_a_known_token_is_answered_without_the_framework(edge, operator, tokens):
+async def test_a_check_of_a_cached_token_does_not_enter_the_framework(edge, operator, tokens):
     headers = {"authorization": f"Bearer {tokens['orders']}"}
     await leased([edge], operator)
     assert (await edge.get("/v1/self", headers=headers)).status_code == 200
@@ -131,28 +131,28 @@ async def test_a_known_token_is_answered_without_the_framework(edge, operator, t
     transport.app._app = None
     transport.app._counter._counts.clear()
     for scope, status in (("orders", 200), ("invoices", 403)):
-        answer = await edge.get("/auth/a%20b?c=%20", headers=headers | {SCOPE: scope})
-        assert answer.status_code == status
+        response = await edge.get("/auth/a%20b?c=%20", headers=headers | {SCOPE: scope})
+        assert response.status_code == status
     assert {route for _, _, route in transport.app._counter._counts} == {"/auth"}
 
 
 async def test_a_rejected_check_has_its_body_in_a_header_too(edge, tokens):
-    good = {"authorization": f"Bearer {tokens['orders']}"}
+    valid = {"authorization": f"Bearer {tokens['orders']}"}
     for path, headers, status in (
         ("/auth?scope=orders", {}, 401),
         ("/auth?scope=orders", WRONG, 401),
         ("/auth?scope=orders", {"authorization": "Bearer a b"}, 400),
-        ("/auth?scope=invoices", good, 403),
-        ("/auth?scope=invoices", good, 403),
-        ("/auth", good, 400),
-        (f"/auth?scope={'a' * 9000}", good, 414),
-        ("/auth?scope=orders", good | {"x": "a" * 17000}, 431),
-        (f"/auth/{'a' * 9000}", good, 414),
+        ("/auth?scope=invoices", valid, 403),
+        ("/auth?scope=invoices", valid, 403),
+        ("/auth", valid, 400),
+        (f"/auth?scope={'a' * 9000}", valid, 414),
+        ("/auth?scope=orders", valid | {"x": "a" * 17000}, 431),
+        (f"/auth/{'a' * 9000}", valid, 414),
     ):
-        answer = await edge.get(path, headers=headers)
-        assert answer.status_code == status
-        assert answer.headers["x-token-problem"] == answer.text
-        assert json.loads(answer.headers["x-token-problem"])["status"] == status
-    assert "x-token-problem" not in (await edge.get("/auth?scope=orders", headers=good)).headers
+        response = await edge.get(path, headers=headers)
+        assert response.status_code == status
+        assert response.headers["x-token-problem"] == response.text
+        assert json.loads(response.headers["x-token-problem"])["status"] == status
+    assert "x-token-problem" not in (await edge.get("/auth?scope=orders", headers=valid)).headers
     for path in ("/v1/self", "/v1/self/x", f"/{'a' * 9000}"):
         assert "x-token-problem" not in (await edge.get(path, headers=WRONG)).headers

@@ -1,4 +1,4 @@
-"""The edge does not start with a route that is not guarded, or whose rules contradict each other."""
+"""The edge does not start with a route that has no guard, or whose rules contradict each other."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ SETTINGS = Settings(nats_url="nats://nowhere")
 
 
 async def serve() -> None:
-    """Answers nothing."""
+    """Respond without content."""
 
 
-def test_a_route_that_requires_nothing_is_rejected():
+def test_a_route_without_a_requirement_is_rejected():
     for requires in ({}, {"requires": None}, {"requires": "api"}, {"requires": Scope}):
         with pytest.raises(RuntimeError, match="/other declares no requirement"):
             routes(SETTINGS, get("/other", **requires)(serve))
 
 
-def test_a_route_that_goes_round_the_guard_is_rejected():
+def test_a_route_that_bypasses_the_guard_is_rejected():
     async def skip(request: Any) -> None:
         pass
 
@@ -37,13 +37,13 @@ def test_a_route_that_does_not_declare_its_account_is_rejected():
 
 
 def test_a_path_is_public_for_every_method_or_for_none():
-    get_it, post_it = get("/other", requires=PUBLIC)(serve), post("/other", requires=SELF)(serve)
+    get_route, post_route = get("/other", requires=PUBLIC)(serve), post("/other", requires=SELF)(serve)
     with pytest.raises(RuntimeError, match="are public for some methods only"):
-        authenticated(SETTINGS, routes(SETTINGS, get_it, post_it))
+        authenticated(SETTINGS, routes(SETTINGS, get_route, post_route))
 
 
-def test_the_public_paths_are_known():
-    """The whole list: whoever adds one changes it here."""
+def test_only_the_listed_paths_are_public():
+    """A new public path is added to the list here."""
     paths = public_paths(routes(SETTINGS))
     assert {path for path in paths if not path.startswith("/admin")} == {
         "/docs",
@@ -62,5 +62,5 @@ def test_the_public_paths_are_known():
         if handler.http_methods != {"OPTIONS"}
     ]
     for path, requires in declared:
-        is_open = path == "/admin/sign-in" or path.startswith("/admin/assets/")
-        assert requires == (PUBLIC if is_open else Session("admin")), path
+        is_public = path == "/admin/sign-in" or path.startswith("/admin/assets/")
+        assert requires == (PUBLIC if is_public else Session("admin")), path

@@ -1,4 +1,4 @@
-"""The dashboard over HTTP, as a browser without script uses it."""
+"""Fixtures for the dashboard over HTTP, as a browser without JavaScript uses it."""
 
 import httpx
 import pytest
@@ -9,13 +9,13 @@ from tests.support.services import issue
 
 @pytest.fixture
 async def services(edge: httpx.AsyncClient, tokens_service, metrics_service) -> None:
-    """Both, in this loop, and the edge has found them."""
+    """Run the tokens and the metrics service in this event loop, and wait until the edge is ready."""
     await ready(edge)
 
 
 @pytest.fixture
 async def admin(edge: httpx.AsyncClient, operator, services) -> httpx.AsyncClient:
-    """Signed in with a token that may do everything."""
+    """A client signed in with a token of scope ``*``."""
     value, _ = await issue(operator, "*", description="the admin's")
     await sign_in_at_last(edge, value)
     return edge

@@ -1,4 +1,4 @@
-"""How values are shown, wherever that is."""
+"""How the dashboard formats values."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tallystick_server.edge.dashboard import filters
 
 
 @pytest.mark.parametrize(
-    ("limit", "shown"),
+    ("limit", "text"),
     [
         ((100, 90), "100 / 90 s"),
         ((1000, 3600), "1,000 / hour"),
@@ -19,12 +19,12 @@ from tallystick_server.edge.dashboard import filters
         ((1, 1), "1 / second"),
     ],
 )
-def test_a_rate_limit_is_shown_exactly(limit, shown):
-    assert filters.limit(RateLimit(*limit)) == shown
+def test_a_rate_limit_is_displayed_exactly(limit, text):
+    assert filters.limit(RateLimit(*limit)) == text
 
 
 @pytest.mark.parametrize(
-    ("away", "shown"),
+    ("offset", "text"),
     [
         (timedelta(seconds=9), "just now"),
         (timedelta(seconds=-9), "just now"),
@@ -34,9 +34,9 @@ def test_a_rate_limit_is_shown_exactly(limit, shown):
         (timedelta(days=-400), "1 year, 35 days ago"),
     ],
 )
-def test_a_time_is_shown_by_its_distance(away, shown):
+def test_a_time_is_displayed_relative_to_now(offset, text):
     now = datetime(2026, 2, 3, tzinfo=UTC)
-    assert filters.relative(now + away, now) == shown
+    assert filters.relative(now + offset, now) == text
 
 
 @pytest.fixture
@@ -48,20 +48,20 @@ def central_europe() -> Iterator[None]:
     time.tzset()
 
 
-def test_a_distance_is_right_after_the_clocks_of_the_machine_went_back(central_europe):
-    now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # ten minutes after
+def test_a_relative_time_is_correct_after_daylight_saving_time_ends(central_europe):
+    now = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # ten minutes after the change
     assert filters.relative(now - timedelta(minutes=20), now) == "20 minutes ago"
     assert filters.relative(now - timedelta(hours=3), now) == "3 hours ago"
 
 
-def test_the_first_and_the_last_time_there_is_are_shown():
+def test_the_earliest_and_the_latest_datetime_are_displayed():
     now = datetime(2026, 10, 25, tzinfo=UTC)
     assert filters.relative(datetime.max.replace(tzinfo=UTC), now) == "7,978 years from now"
     assert filters.relative(datetime.min.replace(tzinfo=UTC), now) == "2,027 years ago"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"),
+    ("seconds", "text"),
     [
         (0, "under 1 millisecond"),
         (0.0009, "under 1 millisecond"),
@@ -71,8 +71,8 @@ def test_the_first_and_the_last_time_there_is_are_shown():
         (40 * 86400, "40 days"),
     ],
 )
-def test_a_duration_is_shown_in_its_largest_unit(seconds, shown):
-    assert filters.duration(seconds) == shown
+def test_a_duration_is_displayed_in_its_largest_unit(seconds, text):
+    assert filters.duration(seconds) == text
 
 
 def test_sizes_and_large_numbers_are_shortened():
@@ -86,7 +86,7 @@ def test_sizes_and_large_numbers_are_shortened():
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "displayed"),
     [
         ("a\x07\r\n\x7f\x85b", "a[U+0007][U+000D][U+000A][U+007F][U+0085]b"),
         ("\u202eevil\u2066\u200b\ufeff\u00ad", "[U+202E]evil[U+2066][U+200B][U+FEFF][U+00AD]"),
@@ -95,16 +95,16 @@ def test_sizes_and_large_numbers_are_shortened():
         ("می\u200cخواهم 👩\u200d💻 ä <b>", "می\u200cخواهم 👩\u200d💻 ä <b>"),
     ],
 )
-def test_what_cannot_be_seen_is_shown_as_its_code_point(text, shown):
-    assert filters.visible(text) == shown
+def test_an_invisible_character_is_displayed_as_its_code_point(text, displayed):
+    assert filters.visible(text) == displayed
 
 
-def test_json_is_laid_out_and_nothing_in_it_hides():
-    shown = filters.pretty({"z": "\u202e\n", "a": "ä<b>"})
-    assert shown == '{\n  "z": "\\u202e\\n",\n  "a": "ä<b>"\n}'
+def test_json_is_indented_and_invisible_characters_are_escaped():
+    text = filters.pretty({"z": "\u202e\n", "a": "ä<b>"})
+    assert text == '{\n  "z": "\\u202e\\n",\n  "a": "ä<b>"\n}'
 
 
-def test_a_chart_shows_whatever_happened_and_stays_in_its_frame():
+def test_a_chart_shows_every_count_above_0_and_stays_within_its_height():
     assert filters.bars({"ok": (0, 0), "no": (0, 0)}, 100, 10) == []
     assert filters.bars({"ok": (), "no": ()}, 100, 10) == []
     assert filters.bars({"ok": (999, 0), "no": (1, 1)}, 100, 10) == [

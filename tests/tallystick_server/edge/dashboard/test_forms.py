@@ -1,4 +1,4 @@
-"""What a form says about a token, and what is shown of a token in a form."""
+"""Parsing a submitted token form, and filling a form from a stored token."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ STORED = Token(
 )
 
 
-READ: list[tuple[dict[str, str], str, object]] = [
+PARSED: list[tuple[dict[str, str], str, object]] = [
     ({"description": " a\t"}, "description", "a"),
     ({"scope": " orders,invoices\n orders\r\n"}, "scopes", ("orders", "invoices")),
     ({"scope": " "}, "scopes", ()),
@@ -40,7 +40,7 @@ READ: list[tuple[dict[str, str], str, object]] = [
     ({"addresses": "\n 192.0.2.1 \r\n\r\n"}, "restrictions", Restrictions(addresses=("192.0.2.1",))),
     ({"addresses": " \n", "referrers": "\r\n"}, "restrictions", Restrictions()),
     ({"requests": " ", "window": "x"}, "restrictions", Restrictions()),
-    # By whole seconds, as tokens are stored and forms show them.
+    # In whole seconds, as tokens are stored and forms show them.
     ({"expires": "7"}, "expires", datetime(2030, 1, 9, 3, 4, 5, tzinfo=UTC)),
     ({"expires": "never", "expires_at": "2031-01-01T00:00"}, "expires", None),
     ({"expires": "at", "expires_at": "2031-01-01T00:00"}, "expires", datetime(2031, 1, 1, tzinfo=UTC)),
@@ -51,17 +51,17 @@ READ: list[tuple[dict[str, str], str, object]] = [
     ),
     ({"not_before_utc": "2031-01-01T00:00+09:00"}, "not_before", datetime(2030, 12, 31, 15, tzinfo=UTC)),
 ]
-"""The fields of a form, and what one field of the token then is."""
+"""The fields of a form, and the name and the value of one field of the parsed token."""
 
 
-@pytest.mark.parametrize(("fields", "name", "value"), READ)
-def test_a_form_is_read_as_it_is_meant(fields: dict[str, str], name: str, value: object):
+@pytest.mark.parametrize(("fields", "name", "value"), PARSED)
+def test_a_form_is_parsed(fields: dict[str, str], name: str, value: object):
     filled = forms.read({**WELL_FORMED, **fields}, NOW)
     assert filled.problems == ()
     assert getattr(filled.token, name) == value
 
 
-def test_all_that_is_wrong_is_told_at_once():
+def test_all_problems_are_reported_at_once():
     sent = {"scope": "A", "addresses": "here", "metadata": "[", "not_before": "soon"}
     sent |= {"requests": "9" * 16, "window": "60"}
     problems = {problem.field: problem.message for problem in forms.read(sent, NOW).problems}
@@ -74,7 +74,7 @@ def test_all_that_is_wrong_is_told_at_once():
     assert problems["expires"] == "choose one of the options"
 
 
-def test_what_a_stored_token_has_stays_allowed_beside_a_problem():
+def test_an_unchanged_stored_value_is_accepted_beside_a_problem():
     sent = {**forms.of(STORED), "metadata": "["}
     assert [problem.field for problem in forms.read(sent, NOW, STORED).problems] == ["metadata"]
     moved = {**sent, "expires_at": "2029-01-01T00:00", "referrers": "https://köln.example/*"}
@@ -95,11 +95,11 @@ CHANGED: list[tuple[dict[str, str], TokenUpdate]] = [
         TokenUpdate(restrictions=RestrictionsUpdate(addresses=("192.0.2.1",))),
     ),
 ]
-"""The fields that somebody changes in the form of `STORED`, and the edit."""
+"""The fields that are changed in the form of `STORED`, and the resulting edit."""
 
 
 @pytest.mark.parametrize(("fields", "changes"), CHANGED)
-def test_an_edit_has_what_was_changed_in_the_form(fields: dict[str, str], changes: TokenUpdate):
+def test_an_edit_has_the_changed_fields_only(fields: dict[str, str], changes: TokenUpdate):
     filled = forms.read({**forms.of(STORED), **fields}, NOW, STORED)
     assert forms.changes(STORED, filled.token) == changes
 
@@ -117,12 +117,12 @@ PLACES: list[tuple[tuple[str, ...], dict[str, list[str]]]] = [
     (("metadata",) * 10, {"metadata": ["wrong"] * 10}),
     (("metadata",) * 12, {"metadata": ["wrong"] * 10 + ["2 more"]}),
 ]
-"""The fields of problems, and what is shown at which field of the form."""
+"""The fields of problems, and the messages at each field of the form."""
 
 
-@pytest.mark.parametrize(("fields", "shown"), PLACES)
-def test_a_problem_is_shown_where_it_is(fields: tuple[str, ...], shown: dict[str, list[str]]):
+@pytest.mark.parametrize(("fields", "messages"), PLACES)
+def test_a_problem_is_displayed_at_its_field(fields: tuple[str, ...], messages: dict[str, list[str]]):
     form: dict[str, Any] = {"addresses": "\n192.0.2.1\n \nhere\n", "scope": "a b C"}
     places = forms.by_field(tuple(map(fault, fields)), form)
-    assert places == shown
-    assert list(places) == list(shown)  # in the order of the page
+    assert places == messages
+    assert list(places) == list(messages)  # in the order of the page

@@ -1,4 +1,4 @@
-"""What the overview shows of missing, extreme and contradictory facts."""
+"""The overview with missing, extreme and contradictory metrics."""
 
 import re
 
@@ -15,9 +15,9 @@ def sample(name: str, value: float, **labels: str) -> Sample:
 
 def snapshot(*, edges: int = 3, fast: int = 99, all_measured: int = 100) -> list[Sample]:
     """Args:
-    edges: how many report; two hold a lease.
-    fast: how many revocations took up to 0.1 s.
-    all_measured: how many were measured.
+    edges: the number of edges that report; two hold a lease.
+    fast: the number of revocations that took up to 0.1 s.
+    all_measured: the number of revocations that were measured.
     """
     return [
         sample("events", 3, type="a"),
@@ -37,7 +37,7 @@ UNUSED = snapshot(fast=0, all_measured=0)
 NO_CHECKS = Checks((0,) * MINUTES, (0,) * MINUTES, {})
 
 
-def test_facts_are_summed_by_what_is_asked():
+def test_facts_are_summed_over_the_labels_of_a_query():
     facts = Facts(snapshot())
     assert facts.value("events") == 7
     assert facts.value("events", type="b") == 4
@@ -46,33 +46,36 @@ def test_facts_are_summed_by_what_is_asked():
     assert facts.by("events", "service") == {}
 
 
-def test_a_quantile_is_none_where_nothing_was_measured():
+def test_a_quantile_is_none_without_measurements():
     quantiles = [Facts(samples).quantile(PROPAGATION, 0.99) for samples in (snapshot(), SLOW, UNUSED, [])]
     assert quantiles == [0.1, float("inf"), None, None]
 
 
-def test_the_last_hour_has_only_what_happened():
+def test_the_last_hour_lists_only_reasons_that_occurred():
     none, some = (0,) * MINUTES, (1,) * MINUTES
     assert _checks(History(counts={})) == Checks(none, [*none], {})
     history = History(counts={"checks:revoked": none, "checks:expired": some, "checks:ok": some})
     assert _checks(history) == Checks(some, [*some], {"expired": MINUTES})
 
 
-def shown(samples: list[Sample]) -> dict[str, str]:
+def displayed_facts(samples: list[Sample]) -> dict[str, str]:
     """The facts of the page, by name, with their class."""
     page = TEMPLATES.engine_instance.get_template("overview/facts.html").render(
         facts=Facts(samples), checks=NO_CHECKS, minutes=MINUTES
     )
-    found = re.findall(r'<div class="fact ?(\w*)"><dt>([^<]+)</dt><dd>(.*?)</dd>', page)
-    return {name: f"{kind} {re.sub('<[^>]+>', '', value)}".strip() for kind, name, value in found}
+    facts = re.findall(r'<div class="fact ?(\w*)"><dt>([^<]+)</dt><dd>(.*?)</dd>', page)
+    return {name: f"{kind} {re.sub('<[^>]+>', '', value)}".strip() for kind, name, value in facts}
 
 
-def test_the_overview_warns_and_claims_nothing_that_was_not_measured():
-    assert shown(snapshot())["Edges"] == "warn 3 2 with a lease"
-    assert shown(snapshot())["Revocation p99"] == "under 100 milliseconds"
-    assert shown(SLOW)["Revocation p99"] == "–"
-    assert shown(UNUSED)["Revocation p99"] == "– no data"
-    assert shown(snapshot(edges=2))["Edges"] == "2 all have a lease"
-    assert shown([])["Event backlog"] == "0 events"
-    assert shown([sample("tallystick_stream_lag_events", 10001)])["Event backlog"] == "warn 10,001 events"
-    assert shown([sample("unresponsive_workers", 1)])["Threads"] == "warn 0 1 unresponsive"
+def test_the_overview_warns_and_shows_no_value_without_measurements():
+    assert displayed_facts(snapshot())["Edges"] == "warn 3 2 with a lease"
+    assert displayed_facts(snapshot())["Revocation p99"] == "under 100 milliseconds"
+    assert displayed_facts(SLOW)["Revocation p99"] == "–"
+    assert displayed_facts(UNUSED)["Revocation p99"] == "– no data"
+    assert displayed_facts(snapshot(edges=2))["Edges"] == "2 all have a lease"
+    assert displayed_facts([])["Event backlog"] == "0 events"
+    assert (
+        displayed_facts([sample("tallystick_stream_lag_events", 10001)])["Event backlog"]
+        == "warn 10,001 events"
+    )
+    assert displayed_facts([sample("unresponsive_workers", 1)])["Threads"] == "warn 0 1 unresponsive"

@@ -1,4 +1,4 @@
-"""Nobody sees or changes anything without a session, and no session outlives its token."""
+"""The dashboard needs a session, and no session outlives its token."""
 
 import asyncio
 import html
@@ -68,11 +68,11 @@ async def cookie_name(operator: Client) -> str:
 
 
 def cookie(client: httpx.AsyncClient) -> dict[str, str]:
-    """The header of the session it has now."""
+    """The Cookie header of the client's current session."""
     return {"cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
 
 
-async def test_without_a_session_every_page_leads_to_signing_in(
+async def test_without_a_session_every_page_redirects_to_the_sign_in_page(
     edge, operator, services, subtests: pytest.Subtests
 ):
     name = await cookie_name(operator)
@@ -81,23 +81,23 @@ async def test_without_a_session_every_page_leads_to_signing_in(
             path = route.format(token_id="tok_x", account="alice", path="x")
             value, _ = await issue(operator, "*")
             for headers in ({}, {"authorization": f"Bearer {value}"}, {"cookie": f"{name}=guessed"}):
-                answer = await edge.request(method, path, headers=headers, params={"access_token": value})
-                assert answer.status_code == 303
-                assert answer.headers["location"].startswith("/admin/sign-in")
-                assert answer.headers["cache-control"] == "no-store"
-                assert answer.content == b""
+                response = await edge.request(method, path, headers=headers, params={"access_token": value})
+                assert response.status_code == 303
+                assert response.headers["location"].startswith("/admin/sign-in")
+                assert response.headers["cache-control"] == "no-store"
+                assert response.content == b""
 
 
-def test_there_are_pages_to_guard():
+def test_only_assets_and_the_sign_in_page_are_public():
     assert len(GUARDED) > 15
     assets = {("GET", f"/admin/assets/{name}") for name in MEDIA_TYPES}
     assert {("GET", "/admin/sign-in"), ("POST", "/admin/sign-in"), *assets} == OPEN
 
 
-async def test_the_cookie_is_for_this_host_and_no_script(edge, operator, services):
+async def test_the_cookie_is_http_only_and_same_site(edge, operator, services):
     value, _ = await issue(operator, "admin")
-    answer = await sign_in(edge, value)
-    cookie = answer.headers["set-cookie"]
+    response = await sign_in(edge, value)
+    cookie = response.headers["set-cookie"]
     assert cookie.startswith(f"{await cookie_name(operator)}=")
     assert {"HttpOnly", "Path=/", "SameSite=lax", "Max-Age=43200"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
@@ -111,23 +111,24 @@ SECURE: dict[str, list[tuple[str, bool]]] = {
 
 
 @pytest.mark.usefixtures("services")
-async def test_behind_a_trusted_proxy_that_speaks_https_it_is_secure(
+async def test_the_cookie_is_secure_behind_a_trusted_proxy_with_https(
     nats_server, operator, subtests: pytest.Subtests
 ):
     for proxies, cases in SECURE.items():
         async with another_edge(nats_server, trusted_proxies=proxies) as edge:
-            for said, secure in cases:
-                with subtests.test(proxies=proxies, said=said):
+            for protocol, is_secure in cases:
+                with subtests.test(proxies=proxies, protocol=protocol):
                     value, _ = await issue(operator, "*")
-                    given = (await sign_in(edge, value, **{"x-forwarded-proto": said})).headers["set-cookie"]
-                    assert given.startswith("__Host-tallystick-") is secure
-                    assert ("Secure" in given.split("; ")) is secure
-                    shown = {"x-forwarded-proto": said, "cookie": given.partition(";")[0]}
-                    page = (await edge.get("/admin/tokens/new", headers=shown)).text
+                    response = await sign_in(edge, value, **{"x-forwarded-proto": protocol})
+                    cookie = response.headers["set-cookie"]
+                    assert cookie.startswith("__Host-tallystick-") is is_secure
+                    assert ("Secure" in cookie.split("; ")) is is_secure
+                    headers = {"x-forwarded-proto": protocol, "cookie": cookie.partition(";")[0]}
+                    page = (await edge.get("/admin/tokens/new", headers=headers)).text
                     fields = dict(re.findall(r'name="(csrf|key)" value="([^"]+)"', page))
                     fields |= {"scope": "admin", "expires": "never"}
-                    made = await edge.post("/admin/tokens/new", data=fields, headers=shown)
-                    assert f"{'https' if secure else 'http'}://edge/v1/self" in made.text
+                    created = await edge.post("/admin/tokens/new", data=fields, headers=headers)
+                    assert f"{'https' if is_secure else 'http'}://edge/v1/self" in created.text
 
 
 async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, operator, services, edge):
@@ -147,25 +148,30 @@ async def test_a_session_ends_at_once_with_its_token_at_every_edge(nats_server, 
         )
 
     async with another_edge(nats_server) as second:
-        for end, status in ((revoke, 303), (disable, 303), (narrow, 303)):
+        for end_session, status in ((revoke, 303), (disable, 303), (narrow, 303)):
             value, token = await issue(operator, "admin")
             await sign_in(edge, value)
             second.cookies = edge.cookies
-            assert [(await each.get("/admin/tokens")).status_code for each in (edge, second)] == [200, 200]
-            assert not isinstance(await end(token), Failure)
-            assert [(await each.get("/admin/tokens")).status_code for each in (edge, second)] == [status] * 2
+            assert [(await client.get("/admin/tokens")).status_code for client in (edge, second)] == [
+                200,
+                200,
+            ]
+            assert not isinstance(await end_session(token), Failure)
+            assert [(await client.get("/admin/tokens")).status_code for client in (edge, second)] == [
+                status
+            ] * 2
 
 
-async def test_whoever_signed_out_is_out(admin: httpx.AsyncClient):
-    mine = cookie(admin)
-    answer = await send(admin, "/admin/sign-out", "/admin/tokens")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/sign-in")
-    assert "Max-Age=0" in answer.headers["set-cookie"]
+async def test_a_signed_out_session_is_rejected(admin: httpx.AsyncClient):
+    session_cookie = cookie(admin)
+    response = await send(admin, "/admin/sign-out", "/admin/tokens")
+    assert (response.status_code, response.headers["location"]) == (303, "/admin/sign-in")
+    assert "Max-Age=0" in response.headers["set-cookie"]
     admin.cookies.clear()
-    assert (await admin.get("/admin", headers=mine)).status_code == 303
+    assert (await admin.get("/admin", headers=session_cookie)).status_code == 303
 
 
-async def test_only_the_digest_of_a_session_is_kept(admin: httpx.AsyncClient, database):
+async def test_only_the_digest_of_a_session_is_stored(admin: httpx.AsyncClient, database):
     (secret,) = admin.cookies.values()
     assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {secret}"})).status_code == 401
     connection = await asyncpg.connect(database.owner)
@@ -174,12 +180,12 @@ async def test_only_the_digest_of_a_session_is_kept(admin: httpx.AsyncClient, da
     assert len(rows) == 1
     assert secret not in repr(rows)
     assert secret.encode().hex() not in repr([row["digest"].hex() for row in rows])
-    # Whoever reads the table cannot send the session's forms.
+    # Reading the table is not enough to send the session's forms.
     (sent,) = set(re.findall(r'name="csrf" value="(\w+)"', (await admin.get("/admin/tokens/new")).text))
     assert sent not in [row["digest"].hex() for row in rows]
 
 
-async def test_of_too_many_sessions_the_oldest_end(edge, operator, services):
+async def test_the_oldest_session_ends_beyond_the_limit(edge, operator, services):
     value, _ = await issue(operator, "admin")
     await sign_in(edge, value)
     first = cookie(edge)
@@ -191,36 +197,36 @@ async def test_of_too_many_sessions_the_oldest_end(edge, operator, services):
     assert (await edge.get("/admin/tokens", headers=first)).status_code == 303
 
 
-async def test_a_change_needs_a_form_of_this_session(admin: httpx.AsyncClient, operator):
+async def test_a_change_needs_the_csrf_token_of_the_session(admin: httpx.AsyncClient, operator):
     value, token = await issue(operator, "api")
     path = f"/admin/tokens/{token.id}/revoke"
     form = dict(re.findall(r'name="(csrf)" value="(\w+)"', (await admin.get(path)).text))
-    mine = cookie(admin)
+    session_cookie = cookie(admin)
     other, _ = await issue(operator, "*")
     admin.cookies.clear()
     await sign_in(admin, other)
-    theirs = dict(re.findall(r'name="(csrf)" value="(\w+)"', (await admin.get(path)).text))
+    other_form = dict(re.findall(r'name="(csrf)" value="(\w+)"', (await admin.get(path)).text))
     admin.cookies.clear()
     for fields, headers in (
         ({}, {}),
         ({"csrf": ""}, {}),
-        (theirs, {}),
+        (other_form, {}),
         (form, {"sec-fetch-site": "cross-site"}),
         (form, {"sec-fetch-site": "same-site"}),
         (form, {"origin": "https://evil.example"}),
         (form, {"origin": "null"}),
     ):
-        refused = await admin.post(path, data=fields, headers={**headers, **mine})
-        assert refused.status_code in {403, 415}, (fields, headers)  # without a field it is no form
-    refused = await admin.post(path, json=form, headers=mine)
-    assert refused.status_code == 415
+        rejected = await admin.post(path, data=fields, headers={**headers, **session_cookie})
+        assert rejected.status_code in {403, 415}, (fields, headers)  # a body without a field is not a form
+    rejected = await admin.post(path, json=form, headers=session_cookie)
+    assert rejected.status_code == 415
     assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 200
-    done = await admin.post(path, data=form, headers={"origin": "http://edge", **mine})
-    assert done.status_code == 200
+    response = await admin.post(path, data=form, headers={"origin": "http://edge", **session_cookie})
+    assert response.status_code == 200
     assert (await admin.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 401
 
 
-async def test_another_site_cannot_sign_anyone_in(edge, operator, services):
+async def test_another_site_cannot_sign_in_its_visitor(edge, operator, services):
     value, _ = await issue(operator, "admin")
     assert (await sign_in(edge, value, origin="https://evil.example")).status_code == 403
     assert (await sign_in(edge, value, **{"sec-fetch-site": "cross-site"})).status_code == 403
@@ -229,7 +235,7 @@ async def test_another_site_cannot_sign_anyone_in(edge, operator, services):
     assert (await sign_in(edge, value, **{"sec-fetch-site": "none"})).status_code == 303
 
 
-async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, operator, services):
+async def test_a_rejected_sign_in_gives_its_reason_for_valid_tokens_only(edge, operator, services):
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     revoked, token = await issue(operator, "admin")
     await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
@@ -244,51 +250,55 @@ async def test_who_may_not_come_in_is_told_why_if_the_token_is_theirs(edge, oper
         ("tly_mistyped", 401),
         ("ü" * 40, 401),
     ):
-        answer = await sign_in(edge, value)
-        assert answer.status_code == status, value
-        assert 'role="alert"' in answer.text
-        assert 'name="token" type="password"' in answer.text
-        assert "set-cookie" not in answer.headers
-        assert not value or value not in answer.text
-    unknown, ended = [(await sign_in(edge, value)).text for value in (token_format.mint(), revoked)]
-    assert re.sub(r"req_\w+", "", unknown) == re.sub(r"req_\w+", "", ended)
+        response = await sign_in(edge, value)
+        assert response.status_code == status, value
+        assert 'role="alert"' in response.text
+        assert 'name="token" type="password"' in response.text
+        assert "set-cookie" not in response.headers
+        assert not value or value not in response.text
+    unknown_page, revoked_page = [
+        (await sign_in(edge, value)).text for value in (token_format.mint(), revoked)
+    ]
+    assert re.sub(r"req_\w+", "", unknown_page) == re.sub(r"req_\w+", "", revoked_page)
 
 
-async def test_guessing_is_bounded(edge, operator, services):
+async def test_failed_sign_ins_are_rate_limited(edge, operator, services):
     value, _ = await issue(operator, "admin")
     for _ in range(Attempts.MAX_ATTEMPTS):
         assert (await sign_in(edge, token_format.mint())).status_code == 401
     for guess in (token_format.mint(), value):
-        answer = await sign_in(edge, guess)
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+        response = await sign_in(edge, guess)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "60")
 
 
-async def test_guesses_in_parallel_are_counted_before_they_are_judged(edge, operator, services):
+async def test_concurrent_sign_ins_are_counted_before_they_are_checked(edge, operator, services):
     """A16"""
-    answers = await asyncio.gather(*(sign_in(edge, token_format.mint()) for _ in range(40)))
-    statuses = Counter(answer.status_code for answer in answers)
+    responses = await asyncio.gather(*(sign_in(edge, token_format.mint()) for _ in range(40)))
+    statuses = Counter(response.status_code for response in responses)
     assert statuses.pop(429) == 30
-    assert statuses.keys() <= {401, 503}  # which it is when the tokens service is slow
+    assert statuses.keys() <= {401, 503}  # 503 if the tokens service is slow
 
 
-async def test_who_signs_in_again_and_again_is_no_guesser(edge, operator, services):
+async def test_successful_sign_ins_are_not_rate_limited(edge, operator, services):
     value, _ = await issue(operator, "admin")
     for _ in range(Attempts.MAX_ATTEMPTS + 5):
-        assert (await sign_in(edge, f" {value}\t")).status_code == 303  # as it may be pasted
+        assert (await sign_in(edge, f" {value}\t")).status_code == 303  # pasted whitespace
 
 
-async def test_a_link_works_where_others_have_guessed(edge, operator, services):
+async def test_a_login_link_works_from_a_blocked_address(edge, operator, services):
     for _ in range(Attempts.MAX_ATTEMPTS + 1):
         await sign_in(edge, token_format.mint())
     _, token = await issue(operator, "admin")
     link = login_link.new(token.id, OPERATOR, seconds=60)
     await call(operator, MAKE_SIGN_IN_LINK, link.request)
     assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 303
-    # Nor does it free them to guess on.
+    # It does not reset the limit.
     assert (await sign_in(edge, token_format.mint())).status_code == 429
 
 
-async def test_a_rejected_sign_in_writes_nothing_and_uses_no_link_up(edge, operator, services, database):
+async def test_a_rejected_sign_in_writes_nothing_and_does_not_consume_the_link(
+    edge, operator, services, database
+):
     """A17"""
     elsewhere = Restrictions(addresses=("192.0.2.1",))
     connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
@@ -305,7 +315,7 @@ async def test_a_rejected_sign_in_writes_nothing_and_uses_no_link_up(edge, opera
     await connection.close()
 
 
-THERE_AND_BACK: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
+END_AND_UNDO: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "disabled": ({"disabled": True}, {"disabled": False}),
     "scopes": ({"scopes": ("api",)}, {"scopes": ("admin", "api")}),
     "addresses": (
@@ -315,33 +325,33 @@ THERE_AND_BACK: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "not before": ({"not_before": datetime.now(UTC) + timedelta(days=1)}, {"not_before": None}),
     "expired": (None, {"expires": None}),
 }
-"""Changes that end a session, and those that undo them; without the first, the token expires by itself."""
+"""A change that ends a session, and the change that undoes it. If the first is None, the token expires by itself."""
 
 
 @pytest.mark.usefixtures("services")
-async def test_a_session_that_has_ended_does_not_come_back(
+async def test_an_ended_session_stays_ended_after_its_token_is_valid_again(
     edge, operator, database, subtests: pytest.Subtests
 ):
     """A15"""
-    for number, (case, (there, back)) in enumerate(THERE_AND_BACK.items(), 1):
+    for number, (case, (end, undo)) in enumerate(END_AND_UNDO.items(), 1):
         with subtests.test(case):
             async with browser(edge, f"198.51.100.{number}") as client:
-                await _end_session_and_undo(client, operator, database, there, back)
+                await _end_session_and_undo(client, operator, database, end, undo)
 
 
 async def _end_session_and_undo(
-    edge: httpx.AsyncClient, operator: Client, database: Database, there: Any, back: dict[str, Any]
+    edge: httpx.AsyncClient, operator: Client, database: Database, end: Any, undo: dict[str, Any]
 ) -> None:
     value, token = await issue(operator, "admin", "api", expires=datetime.now(UTC) + timedelta(days=1))
     await sign_in(edge, value)
     link = login_link.new(token.id, OPERATOR, seconds=60)
     await call(operator, MAKE_SIGN_IN_LINK, link.request)
     assert (await edge.get("/admin/tokens")).status_code == 200
-    if there is None:
+    if end is None:
         connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
         await connection.execute("update token set expires = now() where id = $1", token.id)
         await connection.close()
-    for changes in filter(None, (there, back)):
+    for changes in filter(None, (end, undo)):
         edit = EditToken(id=token.id, changes=TokenUpdate(**changes), actor=OPERATOR)
         assert isinstance(await call(operator, EDIT_TOKEN.by_operator, edit), EditedToken)
     assert (await edge.get("/v1/self", headers={"authorization": f"Bearer {value}"})).status_code == 200
@@ -350,7 +360,7 @@ async def _end_session_and_undo(
     assert (await edge.post("/admin/sign-in", data={"link": link.secret})).status_code == 401
 
 
-async def test_an_edit_that_takes_nothing_away_ends_no_session(edge, operator, services):
+async def test_an_edit_that_removes_no_permission_ends_no_session(edge, operator, services):
     value, token = await issue(operator, "admin", description="before")
     await sign_in(edge, value)
     for changes in ({"description": "after"}, {"scopes": ("admin", "api")}, {"metadata": {"a": 1}}):
@@ -359,7 +369,7 @@ async def test_an_edit_that_takes_nothing_away_ends_no_session(edge, operator, s
         assert (await edge.get("/admin/tokens")).status_code == 200
 
 
-async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, services):
+async def test_the_admin_scope_alone_permits_reading_and_no_change(edge, operator, services):
     """A14"""
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     admin, _ = await issue(operator, "admin")
@@ -379,13 +389,13 @@ async def test_with_admin_alone_one_sees_and_changes_nothing(edge, operator, ser
         ("/admin/tokens/new", "/admin/tokens/new", {"scope": "admin", "expires": "never"}),
         (f"{page}/edit", f"{page}/edit", {"scope": "admin", "expires": "never", "description": "mine"}),
     ):
-        answer = await send(edge, path, form, **fields)
-        assert answer.status_code == 403, path
+        response = await send(edge, path, form, **fields)
+        assert response.status_code == 403, path
     bearer = {"authorization": f"Bearer {value}"}
     assert (await edge.get("/auth?scope=admin&account=alice", headers=bearer)).status_code == 200
 
 
-def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pytest.MonkeyPatch):
+def test_attempts_are_limited_by_ipv4_address_and_by_ipv6_network(monkeypatch: pytest.MonkeyPatch):
     clock = 1000.0
     monkeypatch.setattr(sessions, "boot_time", lambda: clock)
     attempts = Attempts()
@@ -395,8 +405,8 @@ def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pyt
     for blocked in ("2001:db8::ffff", "192.0.2.1", "::ffff:192.0.2.1"):
         with pytest.raises(TooManyAttempts):
             attempts.start(blocked)
-    for free in ("2001:db8:0:1::1", "192.0.2.2", None):
-        attempts.start(free)
+    for allowed in ("2001:db8:0:1::1", "192.0.2.2", None):
+        attempts.start(allowed)
     clock += Attempts.WINDOW_S - 1
     with pytest.raises(TooManyAttempts):
         attempts.start("192.0.2.1")
@@ -404,12 +414,12 @@ def test_addresses_are_bounded_apart_and_an_ipv6_network_is_one(monkeypatch: pyt
     attempts.start("192.0.2.1")
     for number in range(Attempts.ADDRESSES):
         attempts.start(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert len(attempts._counts) == Attempts.ADDRESSES  # what is kept is bounded
+    assert len(attempts._counts) == Attempts.ADDRESSES  # memory is bounded
     for _ in range(Attempts.MAX_ATTEMPTS):
-        attempts.start("192.0.2.1")  # the longest unheard of is forgotten
+        attempts.start("192.0.2.1")  # the least recent address was evicted
 
 
-def test_an_attempt_that_is_refunded_frees_one_and_no_more():
+def test_a_refund_allows_one_more_attempt_and_never_more_than_the_limit():
     attempts = Attempts()
     attempts.start(None)
     for _ in range(3):
@@ -425,55 +435,57 @@ def test_an_attempt_that_is_refunded_frees_one_and_no_more():
         attempts.start(None)
 
 
-async def test_a_link_signs_in_once(edge, operator, services):
+async def test_a_login_link_signs_in_once(edge, operator, services):
     _, token = await issue(operator, "admin")
     link = login_link.new(token.id, OPERATOR, seconds=60)
     assert not isinstance(await call(operator, MAKE_SIGN_IN_LINK, link.request), Failure)
     path = login_link.path(link.secret)
     assert "can be used once" in (await edge.get(path)).text
     assert (await edge.get(path)).status_code == 200
-    assert not edge.cookies  # who merely looks is not signed in
+    assert not edge.cookies  # a GET request does not sign in
     assert (await send(edge, "/admin/sign-in", path)).status_code == 303
     assert (await edge.get("/admin/tokens")).status_code == 200
     edge.cookies.clear()
-    again = await send(edge, "/admin/sign-in", path)
-    assert (again.status_code, "was already used" in again.text) == (401, True)
+    repeated = await send(edge, "/admin/sign-in", path)
+    assert (repeated.status_code, "was already used" in repeated.text) == (401, True)
     assert not edge.cookies
 
 
-async def test_a_link_is_worth_nothing_without_its_token_or_too_late(edge, operator, services, database):
-    for spoil in ("token", "time"):
+async def test_a_login_link_is_invalid_after_its_expiry_or_its_token_s_revocation(
+    edge, operator, services, database
+):
+    for cause in ("token", "time"):
         _, token = await issue(operator, "admin")
         link = login_link.new(token.id, OPERATOR, seconds=60)
         await call(operator, MAKE_SIGN_IN_LINK, link.request)
-        if spoil == "token":
+        if cause == "token":
             await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
         else:
             connection = await asyncpg.connect(database.owner)
             await connection.execute("update tokens.sign_in_link set expires = now()")
             await connection.close()
-        answer = await edge.post("/admin/sign-in", data={"link": link.secret})
-        assert (answer.status_code, dict(edge.cookies)) == (401, {})
+        response = await edge.post("/admin/sign-in", data={"link": link.secret})
+        assert (response.status_code, dict(edge.cookies)) == (401, {})
     link = login_link.new("tok_nobody", OPERATOR, seconds=60)
-    refused = await call(operator, MAKE_SIGN_IN_LINK, link.request)
-    assert isinstance(refused, Failure)
-    assert refused.code == "not_found"
+    failure = await call(operator, MAKE_SIGN_IN_LINK, link.request)
+    assert isinstance(failure, Failure)
+    assert failure.code == "not_found"
 
 
-async def test_a_session_ends_by_itself_with_its_time_or_its_token_s(
+async def test_a_session_expires_by_itself_or_with_its_token(
     edge, operator, services, database, subtests: pytest.Subtests
 ):
-    for ends in (
+    for update in (
         "token set expires = now() where id = $1",
         "session set expires = now() where token = $1",
     ):
-        with subtests.test(ends):
+        with subtests.test(update):
             async with browser(edge) as client:
                 value, token = await issue(operator, "admin", expires=datetime.now(UTC) + timedelta(hours=1))
                 await sign_in(client, value)
                 assert (await client.get("/admin/tokens")).status_code == 200
                 connection = await asyncpg.connect(database.owner)
-                assert await connection.execute(f"update tokens.{ends}", token.id) == "UPDATE 1"
+                assert await connection.execute(f"update tokens.{update}", token.id) == "UPDATE 1"
                 await connection.close()
                 assert (await client.get("/admin/tokens")).status_code == 303
 
@@ -494,44 +506,48 @@ FOREIGN_PAGES = (
 )
 
 
-async def test_signing_in_leads_nowhere_else(edge, operator, services, subtests: pytest.Subtests):
-    for wanted in FOREIGN_PAGES:
-        with subtests.test(wanted=wanted):
+async def test_signing_in_redirects_to_no_page_outside_the_dashboard(
+    edge, operator, services, subtests: pytest.Subtests
+):
+    for page in FOREIGN_PAGES:
+        with subtests.test(page=page):
             value, _ = await issue(operator, "admin")
             async with browser(edge) as client:
-                answer = await client.post("/admin/sign-in", data={"token": value, "next": wanted})
-                assert answer.headers["location"] == "/admin"
+                response = await client.post("/admin/sign-in", data={"token": value, "next": page})
+                assert response.headers["location"] == "/admin"
                 client.cookies.clear()
-                there = await client.post("/admin/sign-in", data={"token": value, "next": "/admin/accounts"})
-                assert there.headers["location"] == "/admin/accounts"
+                response = await client.post(
+                    "/admin/sign-in", data={"token": value, "next": "/admin/accounts"}
+                )
+                assert response.headers["location"] == "/admin/accounts"
 
 
-async def test_a_part_of_a_page_sends_the_whole_browser_to_sign_in(edge, services):
-    shown = {"hx-request": "true", "hx-current-url": "http://edge/admin/tokens?query=a%26b"}
-    answer = await edge.get("/admin/tokens?query=a", headers=shown)
-    assert answer.status_code == 204
-    assert answer.headers["hx-redirect"] == "/admin/sign-in?ended=true&next=/admin/tokens%3Fquery%3Da%2526b"
-    assert answer.headers["cache-control"] == "no-store"
-    for shown_page in ({}, {"hx-current-url": "http://edge//evil.example"}, {"hx-current-url": "http://[x"}):
-        answer = await edge.get("/admin/tokens", headers={"hx-request": "true", **shown_page})
-        assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/admin/sign-in?ended=true")
+async def test_an_htmx_request_without_a_session_redirects_the_whole_page(edge, services):
+    headers = {"hx-request": "true", "hx-current-url": "http://edge/admin/tokens?query=a%26b"}
+    response = await edge.get("/admin/tokens?query=a", headers=headers)
+    assert response.status_code == 204
+    assert response.headers["hx-redirect"] == "/admin/sign-in?ended=true&next=/admin/tokens%3Fquery%3Da%2526b"
+    assert response.headers["cache-control"] == "no-store"
+    for current_url in ({}, {"hx-current-url": "http://edge//evil.example"}, {"hx-current-url": "http://[x"}):
+        response = await edge.get("/admin/tokens", headers={"hx-request": "true", **current_url})
+        assert (response.status_code, response.headers["hx-redirect"]) == (204, "/admin/sign-in?ended=true")
 
 
-async def test_a_rate_limited_token_is_limited_here_too(edge, operator, services):
+async def test_a_token_s_rate_limit_applies_to_the_dashboard(edge, operator, services):
     limited = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=3600))
     value, token = await issue(operator, "admin", restrictions=limited)
     assert (await sign_in(edge, value)).status_code == 303
-    answers = [await edge.get("/admin/accounts") for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [200, 429]
-    assert answers[1].headers["content-type"].startswith("text/html")
-    assert int(answers[1].headers["retry-after"]) > 0
-    # Whoever has such a token does not guess.
+    responses = [await edge.get("/admin/accounts") for _ in range(2)]
+    assert [response.status_code for response in responses] == [200, 429]
+    assert responses[1].headers["content-type"].startswith("text/html")
+    assert int(responses[1].headers["retry-after"]) > 0
+    # A rate-limited token is valid, so its sign-ins are not counted as failed attempts.
     for _ in range(Attempts.MAX_ATTEMPTS + 1):
-        again = await sign_in(edge, value)
-        assert (again.status_code, "Rate limit exceeded" in again.text) == (429, True)
+        repeated = await sign_in(edge, value)
+        assert (repeated.status_code, "Rate limit exceeded" in repeated.text) == (429, True)
     for _ in range(Attempts.MAX_ATTEMPTS):
         assert (await sign_in(edge, token_format.mint())).status_code == 401
-    # A link is no attempt, so it takes none back either.
+    # A login link is not an attempt, so it refunds none.
     link = login_link.new(token.id, OPERATOR, seconds=60)
     await call(operator, MAKE_SIGN_IN_LINK, link.request)
     limited_again = await edge.post("/admin/sign-in", data={"link": link.secret})
@@ -545,7 +561,7 @@ async def test_the_dashboard_can_be_switched_off(nats_server, services):
             assert (await edge.get(path)).status_code == 401
 
 
-async def test_the_cookie_has_one_name_at_every_edge_and_replica_of_an_installation(
+async def test_the_cookie_name_is_the_same_at_every_edge_and_replica_of_an_installation(
     edge, nats_server, database, operator, services
 ):
     value, _ = await issue(operator, "admin")
@@ -555,32 +571,37 @@ async def test_the_cookie_has_one_name_at_every_edge_and_replica_of_an_installat
     async with asyncpg.create_pool(database.owner, min_size=1) as pool:
         names.add(f"tallystick-{await Store(pool).installation()}")
     assert names == {await cookie_name(operator)}
-    # After a restore it is another one, and the edge learns that.
-    learnt = CookieNames()
+    # After a restore the name is different, and the edge learns it.
+    cookie_names = CookieNames()
     for _ in range(2):
-        learnt._name, learnt._ends = "tallystick-before", learnt._ends - CookieNames.FRESH_S
-        assert {await learnt.get(operator)} == names
+        cookie_names._name, cookie_names._ends = (
+            "tallystick-before",
+            cookie_names._ends - CookieNames.FRESH_S,
+        )
+        assert {await cookie_names.get(operator)} == names
 
 
-async def test_another_database_is_another_installation(database, postgres_server):
-    found = []
+async def test_each_database_is_a_separate_installation(database, postgres_server):
+    installations = []
     for url in (database.owner, postgres_server, postgres_server):
         async with asyncpg.create_pool(url, min_size=1) as pool:
-            found.append(await Store(pool).installation())
-    assert found[0] != found[1] == found[2]
+            installations.append(await Store(pool).installation())
+    assert installations[0] != installations[1] == installations[2]
 
 
-async def test_two_installations_on_one_host_keep_their_sessions(admin: httpx.AsyncClient):
-    """Cookies are shared by all ports of a host: the other installation signs in and out beside this one."""
+async def test_two_installations_on_one_host_have_separate_sessions(admin: httpx.AsyncClient):
+    """All ports of a host share their cookies, so the cookies of another installation are sent too."""
     ((name, secret),) = admin.cookies.items()
-    theirs = "tallystick-00000000"
-    for beside in (f"{theirs}=x", "tallystick=x", f"x{name}=x", f"__Host-{name}=x"):
-        answer = await admin.get("/admin/tokens", headers={"cookie": f"{beside}; {name}={secret}; {beside}"})
-        assert answer.status_code == 200, beside
+    other_name = "tallystick-00000000"
+    for foreign in (f"{other_name}=x", "tallystick=x", f"x{name}=x", f"__Host-{name}=x"):
+        response = await admin.get(
+            "/admin/tokens", headers={"cookie": f"{foreign}; {name}={secret}; {foreign}"}
+        )
+        assert response.status_code == 200, foreign
         admin.cookies.clear()
-        assert (await admin.get("/admin/tokens", headers={"cookie": beside})).status_code == 303
-    left = await admin.get("/admin/sign-in", headers={"cookie": f"{theirs}=x"})
-    assert "set-cookie" not in left.headers
+        assert (await admin.get("/admin/tokens", headers={"cookie": foreign})).status_code == 303
+    response = await admin.get("/admin/sign-in", headers={"cookie": f"{other_name}=x"})
+    assert "set-cookie" not in response.headers
 
 
 PROXY = {"host": "127.0.0.1:3000", "origin": "http://tally.example:8080"}
@@ -614,23 +635,23 @@ FORWARDED: dict[str, list[tuple[dict[str, str], int]]] = {
 
 
 @pytest.mark.usefixtures("services")
-async def test_a_form_comes_from_the_site_that_a_trusted_proxy_names(nats_server, operator):
+async def test_a_form_s_origin_must_match_the_host_that_a_trusted_proxy_forwards(nats_server, operator):
     value, _ = await issue(operator, "admin")
     for proxies, cases in FORWARDED.items():
         async with another_edge(nats_server, trusted_proxies=proxies) as edge:
             for headers, status in cases:
-                answer = await sign_in(edge, value, **{**PROXY, **headers})
-                assert answer.status_code == status, (proxies, headers, answer.text)
+                response = await sign_in(edge, value, **{**PROXY, **headers})
+                assert response.status_code == status, (proxies, headers, response.text)
                 if status == 403 and "sec-fetch-site" not in headers:
-                    assert "TALLYSTICK_TRUSTED_PROXIES" in answer.text
-                    assert "proxy_set_header Host $http_host" in answer.text
-                    assert "127.0.0.1:3000" in answer.text
+                    assert "TALLYSTICK_TRUSTED_PROXIES" in response.text
+                    assert "proxy_set_header Host $http_host" in response.text
+                    assert "127.0.0.1:3000" in response.text
 
 
-async def test_the_page_that_rejects_a_form_shows_the_origin_as_text(edge, services):
-    answer = await sign_in(edge, "x", origin="http://<script>alert(1)</script>")
-    assert answer.status_code == 403
-    assert "<script>alert" not in answer.text
+async def test_the_page_that_rejects_a_form_escapes_the_origin(edge, services):
+    response = await sign_in(edge, "x", origin="http://<script>alert(1)</script>")
+    assert response.status_code == 403
+    assert "<script>alert" not in response.text
 
 
 NEXT_PAGES = [
@@ -645,37 +666,37 @@ NEXT_PAGES = [
     ("javascript:alert(1)", False),
     ("/admin/tokens?query=\r\nx", False),
 ]
-"""The page to go to after signing in, and whether the dashboard goes there."""
+"""The requested page after signing in, and whether the dashboard redirects to it."""
 
 
-async def test_signing_in_leads_back_to_the_page_with_its_query(
+async def test_signing_in_redirects_to_the_requested_page_with_its_query(
     edge, operator, services, subtests: pytest.Subtests
 ):
-    for wanted, kept in NEXT_PAGES:
-        with subtests.test(wanted=wanted):
+    for page, is_accepted in NEXT_PAGES:
+        with subtests.test(page=page):
             async with browser(edge) as client:
-                asked = (await client.get("/admin/sign-in", params={"next": wanted})).text
-                (carried,) = re.findall(r'name="next" value="([^"]*)"', asked)
-                assert html.unescape(carried) == (wanted if kept else "/admin")
+                form = (await client.get("/admin/sign-in", params={"next": page})).text
+                (next_page,) = re.findall(r'name="next" value="([^"]*)"', form)
+                assert html.unescape(next_page) == (page if is_accepted else "/admin")
                 value, _ = await issue(operator, "*")
-                signed_in = await client.post("/admin/sign-in", data={"token": value, "next": wanted})
-                assert signed_in.headers["location"] == (wanted if kept else "/admin")
-                if kept:
+                signed_in = await client.post("/admin/sign-in", data={"token": value, "next": page})
+                assert signed_in.headers["location"] == (page if is_accepted else "/admin")
+                if is_accepted:
                     client.cookies.clear()
-                    asked_first = await client.get(wanted)
-                    assert httpx.URL(asked_first.headers["location"]).params["next"] == str(httpx.URL(wanted))
+                    redirect = await client.get(page)
+                    assert httpx.URL(redirect.headers["location"]).params["next"] == str(httpx.URL(page))
 
 
 FORMS = [("edit", "/edit"), ("rotate", "/rotate"), ("revoke", "/revoke"), ("disable", ""), ("end-grace", "")]
-"""Forms of a token, and the page that each is on."""
+"""The forms of a token, and the path of the page that has each form."""
 
 
-async def test_a_form_after_the_end_of_the_session_leads_back_to_its_page(
+async def test_a_form_sent_after_the_session_ended_redirects_to_sign_in_and_back(
     edge, services, subtests: pytest.Subtests
 ):
     for form, page in FORMS:
         with subtests.test(form=form):
-            answer = await edge.post(f"/admin/tokens/tok_1/{form}", data={"description": "x"})
-            assert answer.status_code == 303
-            assert answer.headers["location"] == f"/admin/sign-in?ended=true&next=/admin/tokens/tok_1{page}"
-            assert "Your session has ended" in (await edge.get(answer.headers["location"])).text
+            response = await edge.post(f"/admin/tokens/tok_1/{form}", data={"description": "x"})
+            assert response.status_code == 303
+            assert response.headers["location"] == f"/admin/sign-in?ended=true&next=/admin/tokens/tok_1{page}"
+            assert "Your session has ended" in (await edge.get(response.headers["location"])).text

@@ -1,4 +1,4 @@
-"""The access log says who asked for what and what became of it, and never holds a token."""
+"""The access log attributes each request to a token, and never contains a token's value."""
 
 import asyncio
 import json
@@ -48,20 +48,20 @@ async def logging_edge(nats_server: Nats, path: Path, **settings: Any) -> AsyncI
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """All but those about health, which is asked for until the edge is ready."""
-    found = [json.loads(line) for line in path.read_text().split(chr(10)) if line] if path.exists() else []
-    return [line for line in found if not line.get("route", "").startswith("/health")]
+    """All log lines but those of health checks, which are sent until the edge is ready."""
+    records = [json.loads(line) for line in path.read_text().split(chr(10)) if line] if path.exists() else []
+    return [record for record in records if not record.get("route", "").startswith("/health")]
 
 
 async def logged(path: Path, count: int) -> list[dict[str, Any]]:
-    """The first lines, when there are as many."""
+    """Wait until there are ``count`` lines, and return them."""
     await until_async(lambda: len(lines(path)) >= count, 20)
-    found = lines(path)
-    assert len(found) == count, found
-    return found
+    records = lines(path)
+    assert len(records) == count, records
+    return records
 
 
-async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
+async def test_a_line_has_the_token_the_request_and_the_outcome(
     nats_server, operator, tokens_service, tmp_path
 ):
     path = tmp_path / "access.log"
@@ -70,7 +70,7 @@ async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
         await ready(edge)
         bearer = {"authorization": f"Bearer {value}", "x-forwarded-for": "192.0.2.7"}
         page = {"referer": f"https://user:{value}@shop.example:8443/{value}?access_token={value}#{value}"}
-        answers = [
+        responses = [
             await edge.get(f"/v1/tokens/{token.id}?x={value}", headers={**bearer, **page}),
             await edge.get("/auth?scope=orders", headers=bearer),
             await edge.get("/auth?scope=orders", headers=bearer),
@@ -82,19 +82,19 @@ async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
             await edge.get("/admin"),
             await edge.request("BREW", "/v1/self"),
         ]
-        found = await logged(path, len(answers))
-    for answer, line in zip(answers, found, strict=True):
-        assert line["request"] == answer.headers["x-request-id"]
-        assert line["status"] == answer.status_code
-        assert line["bytes"] == len(answer.content)
+        records = await logged(path, len(responses))
+    for response, line in zip(responses, records, strict=True):
+        assert line["request"] == response.headers["x-request-id"]
+        assert line["status"] == response.status_code
+        assert line["bytes"] == len(response.content)
         assert 0 < line["duration_s"] < 30
         assert line["time"].endswith("Z")
-    first = found[0]
+    first = records[0]
     assert (first["address"], first["referrer"]) == ("192.0.2.7", "https://shop.example:8443")
     assert (first["method"], first["route"]) == ("GET", "/v1/tokens/{token_id}")
     assert first["path"] == f"/v1/tokens/{token.id}"
-    assert [line["token"] for line in found] == [token.id] * 6 + [None] * 4
-    assert [line["reason"] for line in found] == [
+    assert [line["token"] for line in records] == [token.id] * 6 + [None] * 4
+    assert [line["reason"] for line in records] == [
         *(
             "bad_request",
             None,
@@ -108,12 +108,12 @@ async def test_a_line_says_who_asked_for_what_and_what_became_of_it(
         ),
         "method_not_allowed",
     ]
-    assert {line["route"] for line in found[1:4]} == {"/auth"}
-    assert [line["method"] for line in found[4:]] == ["HEAD", "GET", "GET", "GET", "GET", "other"]
+    assert {line["route"] for line in records[1:4]} == {"/auth"}
+    assert [line["method"] for line in records[4:]] == ["HEAD", "GET", "GET", "GET", "GET", "other"]
     assert oct(path.stat().st_mode & 0o777) == "0o640"
 
 
-async def test_a_rejection_is_attributed_though_the_client_is_told_nothing(
+async def test_a_rejection_is_logged_with_its_token_and_its_reason(
     nats_server, operator, tokens_service, tmp_path
 ):
     path = tmp_path / "access.log"
@@ -131,8 +131,8 @@ async def test_a_rejection_is_attributed_though_the_client_is_told_nothing(
         await sign_in(edge, "x", **{"sec-fetch-site": "cross-site"})
         for _ in range(Attempts.MAX_ATTEMPTS + 1):
             await sign_in(edge, "x")
-        found = await logged(path, 4 + Attempts.MAX_ATTEMPTS + 2)
-    assert [(line["token"], line["reason"], line["status"]) for line in found] == [
+        records = await logged(path, 4 + Attempts.MAX_ATTEMPTS + 2)
+    assert [(line["token"], line["reason"], line["status"]) for line in records] == [
         (revoked.id, "revoked", 401),
         (limited.id, "rate_limited", 429),
         (None, "invalid_token", 401),
@@ -142,19 +142,19 @@ async def test_a_rejection_is_attributed_though_the_client_is_told_nothing(
         (None, "too_many_attempts", 429),
         (None, "too_many_attempts", 429),
     ]
-    assert {line["address"] for line in found} == {"127.0.0.1"}
+    assert {line["address"] for line in records} == {"127.0.0.1"}
 
 
-async def test_who_guesses_does_not_fill_the_disk(nats_server, event_stream, tmp_path):
+async def test_logged_rejections_are_rate_limited(nats_server, event_stream, tmp_path):
     path = tmp_path / "access.log"
     requests = 5 * MAX_REJECTIONS_PER_S
     async with logging_edge(nats_server, path, access_log="rejected") as edge:
         for _ in range(requests):
             await edge.get("/v1/self")
         await edge.get("/docs/page.css")
-    found = lines(path)
-    written = [line for line in found if "status" in line]
-    dropped = sum(line.get("dropped", 0) for line in found)
+    records = lines(path)
+    written = [line for line in records if "status" in line]
+    dropped = sum(line.get("dropped", 0) for line in records)
     assert len(written) + dropped == requests
     by_second: dict[str, int] = {}
     for line in written:
@@ -163,7 +163,7 @@ async def test_who_guesses_does_not_fill_the_disk(nats_server, event_stream, tmp
     assert dropped > 0
 
 
-async def test_no_token_is_logged_in_any_form(nats_server, operator, tokens_service, tmp_path):
+async def test_no_token_is_logged_in_any_encoding(nats_server, operator, tokens_service, tmp_path):
     path = tmp_path / "access.log"
     canaries = [
         (await issue(operator, "api"))[0],
@@ -227,17 +227,17 @@ ROUTES = (
 @example("a/b/c/d/e/f/g/h/i", "/{path}", "/", "", "/")
 @example("a" * 15 + "/", "/admin/{path}", "/admin/", "", "/")
 @example("/" + "a" * 14 + "/", "/v1/account/{account}", "/v1/account/", "", "/")
-def test_a_path_shows_no_token(value: str, route: str, before: str, after: str, safe: str):
+def test_a_masked_path_contains_no_token(value: str, route: str, before: str, after: str, safe: str):
     raw = (before + quote(value, safe=safe) + after).encode()
-    shown = masked_path(raw, route)
-    assert value not in shown
-    assert quote(value, safe="") not in shown
-    assert shown.isascii()
-    assert shown.isprintable()
+    masked = masked_path(raw, route)
+    assert value not in masked
+    assert quote(value, safe="") not in masked
+    assert masked.isascii()
+    assert masked.isprintable()
 
 
 @pytest.mark.parametrize(
-    ("raw", "route", "shown"),
+    ("raw", "route", "masked"),
     [
         (b"/v1/self", UNROUTED, "/v1/self"),
         (b"/wp-login.php", "/{path}", "/wp-login.php"),
@@ -250,8 +250,8 @@ def test_a_path_shows_no_token(value: str, route: str, before: str, after: str, 
         (b'/\x7f\xff"\n', UNROUTED, "/%7F%FF%22%0A"),
     ],
 )
-def test_a_path_shows_where_it_led(raw: bytes, route: str, shown: str | None):
-    assert masked_path(raw, route).lower() == (shown or raw.decode()).lower()
+def test_a_masked_path_keeps_short_segments(raw: bytes, route: str, masked: str | None):
+    assert masked_path(raw, route).lower() == (masked or raw.decode()).lower()
 
 
 class Line(NamedTuple):
@@ -259,7 +259,7 @@ class Line(NamedTuple):
     text: str
 
 
-def test_no_line_is_added_by_what_is_logged(tmp_path):
+def test_logged_text_adds_no_line(tmp_path):
     path = tmp_path / "log"
     texts = ["a\nb", "\r\n{}", "\x00\x1b[2J", '"}\n{"forged": "', "\u2028\x85", "é"]
     writer = LineWriter(path)
@@ -272,7 +272,7 @@ def test_no_line_is_added_by_what_is_logged(tmp_path):
     assert [json.loads(line)["text"] for line in raw.split(b"\n")[:-1]] == texts
 
 
-async def test_a_file_is_rotated_by_moving_it(tmp_path):
+async def test_a_renamed_file_is_replaced_by_a_new_file(tmp_path):
     path, moved = tmp_path / "log", tmp_path / "log.1"
     writer = LineWriter(path)
     with writer.running():
@@ -288,7 +288,7 @@ async def test_a_file_is_rotated_by_moving_it(tmp_path):
     assert [line["text"] for line in lines(path)] == ["again"]
 
 
-async def test_a_pipe_that_nobody_reads_blocks_nothing(tmp_path, monkeypatch):
+async def test_a_pipe_without_a_reader_does_not_block(tmp_path, monkeypatch):
     monkeypatch.setattr(line_writer, "STOP_S", 0.1)
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -297,10 +297,10 @@ async def test_a_pipe_that_nobody_reads_blocks_nothing(tmp_path, monkeypatch):
     total = 4 * line_writer.MAX_WAITING
     loop = asyncio.get_running_loop()
     with writer.running():
-        began = loop.time()
+        start = loop.time()
         for number in range(total):
             writer.put(Line(number, "x" * 100))
-        assert loop.time() - began < 5
+        assert loop.time() - start < 5
         assert writer.dropped >= total - 2 * line_writer.MAX_WAITING
     received = b""
     accounted_for = 0
@@ -329,7 +329,7 @@ async def test_lines_that_cannot_be_written_are_counted(tmp_path, caplog):
         await until_async(lambda: [line.get("dropped") for line in lines(folder / "log")] == [1])
 
 
-def test_it_is_off_unless_it_is_asked_for(tmp_path):
+def test_the_access_log_is_off_by_default(tmp_path):
     assert isinstance(create_app(Settings(nats_url="nats://x")), AuthenticationMiddleware)
     path = str(tmp_path / "log")
     app = create_app(Settings(nats_url="nats://x", access_log="all", access_log_path=path))
@@ -337,14 +337,14 @@ def test_it_is_off_unless_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing/log", "."])
-def test_a_path_that_cannot_be_written_is_a_wrong_setting(tmp_path, name: str):
+def test_an_unwritable_path_is_an_invalid_setting(tmp_path, name: str):
     settings = Settings(nats_url="nats://x", access_log="all", access_log_path=str(tmp_path / name))
     with pytest.raises(SettingsError, match="TALLYSTICK_ACCESS_LOG_PATH") as error:
         settings.access_log_file()
     assert str(tmp_path) not in str(error.value)
 
 
-def test_it_is_set_from_the_environment(tmp_path):
+def test_the_settings_are_read_from_the_environment(tmp_path):
     environment = {
         "TALLYSTICK_NATS_URL": "nats://x",
         "TALLYSTICK_ACCESS_LOG": "rejected",

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the server agree on what a request body may hold."""
+"""The OpenAPI document and the server have the same bounds of request bodies."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -23,12 +23,12 @@ TEXTS = [
     "a.b_c-d:0", "-a", "*:a", "a/b", "a%b", "tok~1", "me@example.com", "(a)", "a,b;c=d", "https://example.org/*", "\u2028",
     "https://example.org/A*", "https://EXAMPLE.org/*", "*.example.org/*", "*A/*",
 ]  # fmt: skip
-"""Short texts of every kind: each is judged by the schema's pattern and by the server."""
+"""Short texts of every kind: each is checked by the schema's pattern and by the server."""
 UNBOUNDED = {
-    "notBefore", "expires", "permissions", "ip", "remoteAddress",  # times, and what the types do not tell
+    "notBefore", "expires", "permissions", "ip", "remoteAddress",  # times, and fields whose type has no bound
     "token", "token_type_hint", "client_id", "client_secret", "account", "address", "referrer", "restrictions",
 }  # fmt: skip
-"""Fields that have no bound in some request body. The account of a new token has one."""
+"""Fields without a bound in at least one request body. The account of a new token has a bound."""
 
 
 class Body(NamedTuple):
@@ -48,10 +48,10 @@ class Body(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A body with one value at a bound or beside it.
+    """A body with one value at a bound or just outside it.
 
     Args:
-        path: where the value is.
+        path: the names of the fields that lead to the value.
         value: the value.
         is_valid: whether the schema allows it.
     """
@@ -63,8 +63,8 @@ class Case(NamedTuple):
 
 @pytest.fixture
 async def api(admin: httpx.AsyncClient) -> dict[str, Any]:
-    answer = await admin.get("/docs/openapi.json")
-    return dict(answer.json())
+    response = await admin.get("/docs/openapi.json")
+    return dict(response.json())
 
 
 def bodies(api: dict[str, Any]) -> Iterator[Body]:
@@ -87,15 +87,15 @@ def resolved(api: dict[str, Any], schema: Schema) -> Schema:
 
 
 def resolved_options(schema: Schema) -> Schema:
-    """The option of a property that is bounded further."""
-    (option,) = (each for each in schema["anyOf"] if each != {"type": "null"})
+    """The type of an optional property, other than null."""
+    (option,) = (option for option in schema["anyOf"] if option != {"type": "null"})
     return dict(option)
 
 
 def properties(
     api: dict[str, Any], schema: Schema, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Schema]]:
-    """Each field of an object at every depth with each of its possible types."""
+    """Yield each field of an object, at every depth, with each of its types."""
     for name, field in schema["properties"].items():
         for option in field.get("anyOf", [field]):
             part = resolved(api, option)
@@ -122,7 +122,7 @@ def values(field: Schema, name: str) -> Iterator[tuple[Any, bool]]:
             validator = jsonschema_rs.Draft202012Validator(field)
             yield from ((text, validator.is_valid(text)) for text in TEXTS)
             if longest := field.get("maxLength"):
-                # As long as 64 scopes, or one.
+                # The length of 64 scopes, or of one.
                 text = " ".join(["a" * 128] * 64) if longest > 8000 else "a" * longest
                 if name == "referrers":
                     text = f"*{text[2:]}*"
@@ -142,63 +142,65 @@ def values(field: Schema, name: str) -> Iterator[tuple[Any, bool]]:
 
 
 def with_value(body: Body, case: Case) -> dict[str, Any]:
-    """The body with the case's value, and beside it what its object needs."""
+    """The body with the case's value and the fields that its object requires."""
     whole = msgspec.json.decode(msgspec.json.encode(body.base))
-    place = whole
+    parent = whole
     for name in case.path[:-1]:
-        place = place.setdefault(name, dict(LIMIT) if name == "rateLimit" else {})
-    place[case.path[-1]] = case.value
+        parent = parent.setdefault(name, dict(LIMIT) if name == "rateLimit" else {})
+    parent[case.path[-1]] = case.value
     return dict(whole)
 
 
 async def send(client: httpx.AsyncClient, body: Body, content: dict[str, Any]) -> httpx.Response:
     path, headers = body.path, {}
     if "{token_id}" in path or path.startswith("/v1/self"):
-        made = await create_token(client, restrictions={"rateLimit": {"maxRequests": 999, "timeWindow": 999}})
-        path = path.replace("{token_id}", made["id"])
-        headers = bearer(made["token"]) if path.startswith("/v1/self") else {}
-    # An empty form would be no form.
+        token = await create_token(
+            client, restrictions={"rateLimit": {"maxRequests": 999, "timeWindow": 999}}
+        )
+        path = path.replace("{token_id}", token["id"])
+        headers = bearer(token["token"]) if path.startswith("/v1/self") else {}
+    # An empty body would not be a form.
     sent: dict[str, Any] = (
         {"data": content or {"other": ""}} if body.media_type == FORM else {"json": content}
     )
     return await client.request(body.method, path, headers=headers, **sent)
 
 
-async def test_each_bound_is_the_server_s_own(admin: httpx.AsyncClient, api: dict[str, Any]):
+async def test_the_server_enforces_each_bound_of_the_document(admin: httpx.AsyncClient, api: dict[str, Any]):
     count, wrong = 0, []
     for body in bodies(api):
         for case in cases(api, body):
             content = with_value(body, case)
             if body.path == "/v1/self/rotate" and case.value == 30 * 24 * 3600:
-                continue  # this installation allows itself one day
+                continue  # the limit of this installation is one day
             if case.path == ("account",) and case.is_valid and body.path != "/v1/account":
                 await admin.post("/v1/account", json={"account": case.value})
             count += 1
-            answer = await send(admin, body, content)
-            # EmailEngine's clients get 404 for an account that is none.
+            response = await send(admin, body, content)
+            # EmailEngine's clients get 404 for an invalid account.
             is_unknown = body.path == "/v1/token" and case.path == ("account",)
             expected = {200, 201} if case.is_valid else {404 if is_unknown else 400}
-            if answer.status_code not in expected:
-                wrong.append((body.path, ".".join(case.path), str(case.value)[:40], answer.text))
+            if response.status_code not in expected:
+                wrong.append((body.path, ".".join(case.path), str(case.value)[:40], response.text))
     assert not wrong
     assert count > 400
 
 
-async def test_the_fields_without_a_bound_are_known(api: dict[str, Any]):
+async def test_only_the_listed_fields_have_no_bound(api: dict[str, Any]):
     for body in bodies(api):
         fields = {path[-1] for path, _ in properties(api, body.schema)}
         bounded = {case.path[-1] for case in cases(api, body)}
         assert fields - bounded <= UNBOUNDED, body.path
-    created = next(body for body in bodies(api) if body.path == "/v1/tokens")
-    assert "account" in {case.path[-1] for case in cases(api, created)}
+    create = next(body for body in bodies(api) if body.path == "/v1/tokens")
+    assert "account" in {case.path[-1] for case in cases(api, create)}
 
 
-async def test_what_is_required_is_required(admin: httpx.AsyncClient, api: dict[str, Any]):
+async def test_the_server_requires_the_required_fields(admin: httpx.AsyncClient, api: dict[str, Any]):
     required = {}
     for body in bodies(api):
         required[f"{body.method} {body.path}"] = body.required, body.schema["required"]
-        answers = [await send(admin, body, body.base)]
-        assert answers[0].status_code in {200, 201}, answers[0].text
+        responses = [await send(admin, body, body.base)]
+        assert responses[0].status_code in {200, 201}, responses[0].text
         for name in body.schema["required"]:
             missing = {field: value for field, value in body.base.items() if field != name}
             assert (await send(admin, body, missing)).status_code == 400
@@ -207,7 +209,7 @@ async def test_what_is_required_is_required(admin: httpx.AsyncClient, api: dict[
     assert required["post /v1/tokens"] == required["post /v1/token"] == (True, ["scopes"])
 
 
-async def test_an_empty_value_is_none_of_a_parameter_s_choices(api: dict[str, Any]):
+async def test_no_parameter_lists_an_empty_value(api: dict[str, Any]):
     parameters: Callable[..., Any] = itertools.chain.from_iterable
     for parameter in parameters(
         operation["parameters"] for path in api["paths"].values() for operation in path.values()

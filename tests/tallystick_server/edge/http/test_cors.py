@@ -1,4 +1,4 @@
-"""Pages of allowed origins may call the API from a browser; others may not, and the dashboard is not shared."""
+"""CORS: pages of allowed origins can call the API from a browser. The dashboard is shared with no origin."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ EXPOSED = {
 
 
 @asynccontextmanager
-async def sharing(nats_server: Nats, origins: str) -> AsyncIterator[httpx.AsyncClient]:
+async def edge_with_cors(nats_server: Nats, origins: str) -> AsyncIterator[httpx.AsyncClient]:
     app: Any = create_app(Settings(nats_url=nats_server.edge, cors_origins=origins))
     async with (
         lifespan(app),
@@ -39,13 +39,13 @@ async def sharing(nats_server: Nats, origins: str) -> AsyncIterator[httpx.AsyncC
 
 @pytest.fixture
 async def shared_edge(nats_server: Nats, event_stream: None) -> AsyncIterator[httpx.AsyncClient]:
-    async with sharing(nats_server, f"{OURS}, http://localhost:5173") as client:
+    async with edge_with_cors(nats_server, f"{OURS}, http://localhost:5173") as client:
         yield client
 
 
-def cors(answer: httpx.Response) -> dict[str, str]:
-    """The headers about sharing."""
-    return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+def cors(response: httpx.Response) -> dict[str, str]:
+    """The CORS headers of a response."""
+    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
 
 
 async def preflight(
@@ -73,19 +73,19 @@ PATHS = (
 async def test_a_preflight_needs_no_token(shared_edge, subtests: pytest.Subtests):
     for path in PATHS:
         with subtests.test(path=path):
-            answer = await preflight(shared_edge, path, OURS)
-            assert (answer.status_code, answer.content) == (204, b"")
-            assert answer.headers["access-control-allow-origin"] == OURS
+            response = await preflight(shared_edge, path, OURS)
+            assert (response.status_code, response.content) == (204, b"")
+            assert response.headers["access-control-allow-origin"] == OURS
             allowed = {
-                name.strip().lower() for name in answer.headers["access-control-allow-headers"].split(",")
+                name.strip().lower() for name in response.headers["access-control-allow-headers"].split(",")
             }
             assert {"authorization", "content-type", "idempotency-key", "if-match"} <= allowed
             assert {"GET", "POST", "PATCH", "DELETE"} <= set(
-                answer.headers["access-control-allow-methods"].split(", ")
+                response.headers["access-control-allow-methods"].split(", ")
             )
-            assert int(answer.headers["access-control-max-age"]) > 0
-            assert "Origin" in answer.headers.get_list("vary")
-            assert "access-control-allow-credentials" not in answer.headers
+            assert int(response.headers["access-control-max-age"]) > 0
+            assert "Origin" in response.headers.get_list("vary")
+            assert "access-control-allow-credentials" not in response.headers
 
 
 OTHER_ORIGINS = [
@@ -101,19 +101,21 @@ OTHER_ORIGINS = [
 ]
 
 
-async def test_another_origin_is_allowed_nothing(shared_edge, subtests: pytest.Subtests):
+async def test_another_origin_gets_no_cors_headers(shared_edge, subtests: pytest.Subtests):
     for origin in OTHER_ORIGINS:
         with subtests.test(origin=origin):
-            for answer in (
+            for response in (
                 await preflight(shared_edge, "/v1/tokens", origin),
                 await shared_edge.get("/v1/self", headers={"origin": origin}),
                 await shared_edge.get("/v1/self"),
             ):
-                assert cors(answer) == {}
-                assert answer.headers["vary"] == "Origin"
+                assert cors(response) == {}
+                assert response.headers["vary"] == "Origin"
 
 
-async def test_every_answer_names_the_origin_and_what_a_page_may_read(shared_edge, operator, tokens_service):
+async def test_every_response_has_the_allowed_origin_and_the_exposed_headers(
+    shared_edge, operator, tokens_service
+):
     value, _ = await issue(operator, "api")
     limit = Restrictions(rate_limit=RateLimit(max_requests=1, time_window=86_400))
     limited, _ = await issue(operator, "api", restrictions=limit)
@@ -131,19 +133,19 @@ async def test_every_answer_names_the_origin_and_what_a_page_may_read(shared_edg
         (None, "/health/live"),
     ):
         headers = {"origin": OURS} | ({"authorization": f"Bearer {bearer}"} if bearer else {})
-        answer = await shared_edge.get(path, headers=headers)
-        statuses.append(answer.status_code)
-        assert answer.headers["access-control-allow-origin"] == OURS
-        assert set(answer.headers["access-control-expose-headers"].split(", ")) >= EXPOSED
-        assert "Origin" in answer.headers.get_list("vary")
+        response = await shared_edge.get(path, headers=headers)
+        statuses.append(response.status_code)
+        assert response.headers["access-control-allow-origin"] == OURS
+        assert set(response.headers["access-control-expose-headers"].split(", ")) >= EXPOSED
+        assert "Origin" in response.headers.get_list("vary")
     assert statuses == [200, 401, 401, 400, 403, 404, 200, 429, 414, 200]
 
 
-async def test_an_edge_that_cannot_decide_says_so_to_the_page(shared_edge):
+async def test_a_503_has_cors_headers(shared_edge):
     headers = {"origin": OURS, "authorization": f"Bearer {'ab' * 32}"}
-    answer = await shared_edge.get("/v1/self", headers=headers)
-    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (503, OURS)
-    assert "Retry-After" in answer.headers["access-control-expose-headers"]
+    response = await shared_edge.get("/v1/self", headers=headers)
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (503, OURS)
+    assert "Retry-After" in response.headers["access-control-expose-headers"]
 
 
 UNSHARED = (
@@ -160,32 +162,32 @@ UNSHARED = (
 async def test_the_dashboard_and_forward_auth_are_not_shared(
     nats_server, event_stream, origins: str, subtests: pytest.Subtests
 ):
-    async with sharing(nats_server, origins) as client:
+    async with edge_with_cors(nats_server, origins) as client:
         for path in UNSHARED:
             with subtests.test(path=path):
                 page = await client.get(path, headers={"origin": OURS})
-                for answer in (await preflight(client, path, OURS), page):
-                    assert cors(answer) == {}
+                for response in (await preflight(client, path, OURS), page):
+                    assert cors(response) == {}
 
 
-async def test_any_origin_never_comes_with_credentials(nats_server, event_stream):
-    async with sharing(nats_server, "*") as client:
+async def test_a_wildcard_origin_never_allows_credentials(nats_server, event_stream):
+    async with edge_with_cors(nats_server, "*") as client:
         for origin in (OTHER, "null"):
-            for answer in (
+            for response in (
                 await preflight(client, "/v1/self", origin),
                 await client.get("/v1/self", headers={"origin": origin}),
             ):
-                assert answer.headers["access-control-allow-origin"] == "*"
-                assert "access-control-allow-credentials" not in answer.headers
+                assert response.headers["access-control-allow-origin"] == "*"
+                assert "access-control-allow-credentials" not in response.headers
 
 
-async def test_without_the_setting_answers_have_none_of_it(edge):
-    for answer in (
+async def test_without_the_setting_responses_have_no_cors_headers(edge):
+    for response in (
         await preflight(edge, "/v1/self", OURS),
         await edge.get("/v1/self", headers={"origin": OURS}),
     ):
-        assert cors(answer) == {}
-        assert "vary" not in answer.headers
+        assert cors(response) == {}
+        assert "vary" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -209,14 +211,14 @@ async def test_without_the_setting_answers_have_none_of_it(edge):
         "https://[::1",
     ],
 )
-def test_what_is_no_origin_is_a_wrong_setting(text: str):
+def test_an_invalid_origin_is_an_invalid_setting(text: str):
     with pytest.raises(SettingsError, match="TALLYSTICK_CORS_ORIGINS") as error:
         Settings(nats_url="nats://x", cors_origins=text).allowed_origins()
     assert text not in str(error.value).removesuffix("such as https://app.example.com, or * alone")
 
 
-def test_origins_are_read():
+def test_origins_are_parsed():
     assert read_origins("") == frozenset()
     assert read_origins(" * ") == {"*"}
-    wanted = {"https://a.example", "http://localhost:5173", "https://[::1]:8443", "http://10.0.0.1"}
-    assert read_origins(", ".join(sorted(wanted))) == wanted
+    origins = {"https://a.example", "http://localhost:5173", "https://[::1]:8443", "http://10.0.0.1"}
+    assert read_origins(", ".join(sorted(origins))) == origins

@@ -1,4 +1,4 @@
-"""How much a client wants what is offered (RFC 9110, sections 12.4.2, 12.5.1 and 12.5.3)."""
+"""The weights of media types and codings in Accept headers (RFC 9110, sections 12.4.2, 12.5.1 and 12.5.3)."""
 
 import pytest
 
@@ -16,7 +16,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
         # Without a header, everything is accepted.
         ("", "text/plain", 1),
         (" ", "text/plain", 1),
-        # The most specific range decides, wherever it stands.
+        # The most specific range decides, at any position.
         ("text/*;q=0.9, text/plain;q=0.1", "text/plain", 0.1),
         ("text/plain;q=0.1, text/*;q=0.9", "text/plain", 0.1),
         ("*/*;q=0.9, text/*;q=0.1", "text/plain", 0.1),
@@ -25,10 +25,10 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
         (f"{OPENMETRICS};q=0.1, application/openmetrics-text;q=0.9", OPENMETRICS, 0.1),
         ("application/openmetrics-text;version=0.0.1", OPENMETRICS, 0),
         ('application/openmetrics-text;version="1.0.0"', OPENMETRICS, 1),
-        # Parameters that do not tell formats apart.
+        # Parameters that do not distinguish formats.
         ("text/plain;charset=latin-1;q=0.5", "text/plain", 0.5),
         (f"{OPENMETRICS};escaping=values;q=0.5", OPENMETRICS, 0.5),
-        # An empty parameter is none (RFC 9110, section 5.6.6), and an empty element is none (section 5.6.1).
+        # Empty parameters (RFC 9110, section 5.6.6) and empty elements (section 5.6.1) are ignored.
         ("text/plain;;q=0.5", "text/plain", 0.5),
         ("text/plain;", "text/plain", 1),
         (",text/plain;q=0.5,,", "text/plain", 0.5),
@@ -38,7 +38,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
         ("text/plain;q=0.1234", "text/plain", 0),
     ],
 )
-def test_the_most_specific_range_gives_a_media_type_its_weight(accept: str, offered: str, weight: float):
+def test_the_most_specific_range_decides_the_weight_of_a_media_type(accept: str, offered: str, weight: float):
     assert media_type_weight(accept, offered) == weight
 
 
@@ -58,5 +58,5 @@ def test_the_most_specific_range_gives_a_media_type_its_weight(accept: str, offe
         (", gzip", 1),
     ],
 )
-def test_a_coding_has_its_own_weight_or_that_of_any(accept_encoding: str, weight: float):
+def test_a_coding_has_its_own_weight_or_that_of_the_wildcard(accept_encoding: str, weight: float):
     assert coding_weight(accept_encoding, "gzip") == weight

@@ -1,4 +1,4 @@
-"""What clients of OAuth 2 and of EmailEngine read in an answer, beside the problem's own members."""
+"""Members of error responses and headers for clients of OAuth 2 and of EmailEngine."""
 
 from typing import Any
 
@@ -45,10 +45,10 @@ async def test_every_error_under_oauth2_has_the_code_of_rfc_6749(admin, subtests
     for line, options, status, error in OAUTH2_ERRORS:
         with subtests.test(line=line, options=options):
             method, _, path = line.partition(" ")
-            answer = await admin.request(method, path, **options)
-            problem = answer.json()
-            assert (answer.status_code, problem["error"]) == (status, error), problem
-            assert answer.headers["content-type"] == "application/problem+json"
+            response = await admin.request(method, path, **options)
+            problem = response.json()
+            assert (response.status_code, problem["error"]) == (status, error), problem
+            assert response.headers["content-type"] == "application/problem+json"
             assert list(problem)[:3] == RFC9457
             assert "statusCode" not in problem
             if status == 415:
@@ -68,18 +68,18 @@ API_ERRORS: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
-async def test_every_error_of_the_api_has_what_emailengine_s_clients_read(admin, subtests: pytest.Subtests):
-    for line, options, status, words in API_ERRORS:
+async def test_every_error_of_the_api_has_the_members_of_emailengine(admin, subtests: pytest.Subtests):
+    for line, options, status, error in API_ERRORS:
         with subtests.test(line=line, options=options):
             method, _, path = line.partition(" ")
-            answer = await admin.request(method, path, **options)
-            problem = answer.json()
-            assert (answer.status_code, problem["statusCode"], problem["error"]) == (status, status, words)
+            response = await admin.request(method, path, **options)
+            problem = response.json()
+            assert (response.status_code, problem["statusCode"], problem["error"]) == (status, status, error)
             assert problem["message"] == problem.get("detail", problem["title"])
             assert list(problem)[:3] == RFC9457
 
 
-async def test_other_errors_have_neither(edge, tokens_service, subtests: pytest.Subtests):
+async def test_other_errors_have_neither_of_them(edge, tokens_service, subtests: pytest.Subtests):
     for path in ("/auth?scope=api", "/metrics", "/nowhere", "/auth?scope=", "/auth"):
         with subtests.test(path=path):
             for value in ("x", "Bearer x", "Bearer a b", f"Bearer {'ab' * 32}"):
@@ -88,27 +88,27 @@ async def test_other_errors_have_neither(edge, tokens_service, subtests: pytest.
                 assert not problem.keys() & {"error", "message", "statusCode"}
 
 
-async def test_a_limited_token_has_the_older_headers_too(edge, operator, tokens_service):
+async def test_a_rate_limited_token_has_the_older_headers_too(edge, operator, tokens_service):
     limit = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=DAY))
     value, _ = await issue(operator, "api", restrictions=limit)
     for path in ("/v1/self", "/auth?scope=api"):
-        answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})
-        assert answer.status_code == 200
-    assert [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
+        response = await edge.get(path, headers={"authorization": f"Bearer {value}"})
+        assert response.status_code == 200
+    assert [response.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
     for path in ("/v1/self", "/auth?scope=api"):
-        answer = await edge.get(path, headers={"authorization": f"Bearer {value}"})
-        assert answer.status_code == 429
-        assert [answer.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
-        seconds = int(answer.headers["retry-after"])
+        response = await edge.get(path, headers={"authorization": f"Bearer {value}"})
+        assert response.status_code == 429
+        assert [response.headers[f"x-ratelimit-{name}"] for name in ("limit", "remaining")] == ["2", "0"]
+        seconds = int(response.headers["retry-after"])
         assert 0 < seconds <= DAY
-        assert answer.json()["ttl"] == seconds == int(answer.headers["x-ratelimit-reset"])
+        assert response.json()["ttl"] == seconds == int(response.headers["x-ratelimit-reset"])
 
 
-async def test_an_unlimited_token_has_none_of_them(admin):
+async def test_an_unlimited_token_has_no_rate_limit_headers(admin):
     assert not [name for name in (await admin.get("/v1/self")).headers if "ratelimit" in name]
 
 
-async def test_a_bound_token_is_told_what_is_missing(edge, admin, operator):
+async def test_an_account_bound_token_is_rejected_with_account_mismatch(edge, admin, operator):
     await admin.post("/v1/account", json={"account": "alice"})
     value, _ = await issue(operator, "api", account="alice")
     bearer = {"authorization": f"Bearer {value}"}
@@ -118,33 +118,33 @@ async def test_a_bound_token_is_told_what_is_missing(edge, admin, operator):
         assert problem["title"] == "The token is bound to an account that the request does not name"
 
 
-async def test_no_answer_with_data_may_be_stored(admin, metrics_service):
-    made = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
+async def test_no_response_with_data_is_cacheable(admin, metrics_service):
+    token = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
     await admin.post("/v1/account", json={"account": "alice"})
     paths = (
         *("/v1/self", "/v1/tokens", "/v1/stats", "/v1/accounts", "/v1/account/alice", "/metrics"),
-        *(f"/v1/tokens/{made['id']}", f"/v1/tokens/{made['id']}/log", "/v1/tokens/account/alice"),
+        *(f"/v1/tokens/{token['id']}", f"/v1/tokens/{token['id']}/log", "/v1/tokens/account/alice"),
         *("/auth?scope=api", "/health/live", "/health/ready", "/nowhere", "/v1/tokens?page=x"),
     )
     for path in paths:
         assert (await admin.get(path)).headers["cache-control"] == "no-store", path
-    edit = await admin.patch(f"/v1/tokens/{made['id']}", json={"description": "x"})
+    edit = await admin.patch(f"/v1/tokens/{token['id']}", json={"description": "x"})
     assert edit.headers["cache-control"] == "no-store"
 
 
 async def test_a_post_that_needs_no_field_needs_no_body(admin):
-    made = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
+    token = (await admin.post("/v1/tokens", json={"scopes": ["api"]})).json()
     for headers in ({}, {"content-type": JSON}, {"content-type": f"{JSON}; charset=utf-8"}):
-        answer = await admin.post(f"/v1/tokens/{made['id']}/rotate", headers=headers)
-        assert answer.status_code == 201, answer.text
-        made = answer.json()
-    answer = await admin.post("/v1/self/rotate", headers={"authorization": f"Bearer {made['token']}"})
-    assert answer.status_code == 201
-    made = answer.json()
+        response = await admin.post(f"/v1/tokens/{token['id']}/rotate", headers=headers)
+        assert response.status_code == 201, response.text
+        token = response.json()
+    response = await admin.post("/v1/self/rotate", headers={"authorization": f"Bearer {token['token']}"})
+    assert response.status_code == 201
+    token = response.json()
     for path in ("/v1/tokens", "/v1/token"):
         problem = (await admin.post(path)).json()
         assert [error["field"] for error in problem["errors"]] == ["scopes"], problem
-    path = f"/v1/tokens/{made['id']}/rotate"
+    path = f"/v1/tokens/{token['id']}/rotate"
     for content, headers, status in (
         (b"{}", {}, 415),
         (b" ", {"content-type": JSON}, 400),
@@ -154,4 +154,4 @@ async def test_a_post_that_needs_no_field_needs_no_body(admin):
     ):
         assert (await admin.post(path, content=content, headers=headers)).status_code == status
     assert (await admin.post("/v1/account")).status_code == 415
-    assert (await admin.patch(f"/v1/tokens/{made['id']}")).status_code == 415
+    assert (await admin.patch(f"/v1/tokens/{token['id']}")).status_code == 415

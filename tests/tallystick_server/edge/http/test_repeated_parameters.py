@@ -1,4 +1,4 @@
-"""A parameter that a route declares may come once: any route, in the query or in a form, cold or warm."""
+"""A route rejects a declared parameter that is repeated, in the query and in a form, with a cold and a warm cache."""
 
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 QUERY = [
     (path, method, parameter.field_alias)
     for path, method, _, model in ROUTES
-    for parameter in sorted(model.expected_query_params, key=lambda each: each.field_alias)
+    for parameter in sorted(model.expected_query_params, key=lambda parameter: parameter.field_alias)
 ]
 FIELDS = [
     (path, handler.opt["form"], field.encode_name)
@@ -28,7 +28,7 @@ FIELDS = [
     if field.encode_name != CLIENT_SECRET  # a second one is a second credential: test_client_authentication
 ]
 VALID = {"address": "192.0.2.1", "restrictions": "show"}
-"""Values of the form fields that do not accept just any."""
+"""Valid values of the form fields that do not accept every text."""
 
 
 def repeated(name: str) -> list[str]:
@@ -49,7 +49,7 @@ async def admin(edge, operator, tokens_service, metrics_service):
     return edge
 
 
-def test_the_table_has_the_parameters_that_decide():
+def test_the_tables_contain_the_parameters_of_the_routes():
     assert {(path, name) for path, _, name in QUERY} >= {
         ("/auth", "scope"),
         ("/auth", "account"),
@@ -71,33 +71,31 @@ def test_the_table_has_the_parameters_that_decide():
 async def test_a_repeated_query_parameter_is_rejected_on_every_route(admin):
     for path, method, name in QUERY:
         for query in repeated(name):
-            answer = await admin.request(method, f"{path}?{query}")
-            assert answer.status_code == 400, (method, path, query, answer.text)
+            response = await admin.request(method, f"{path}?{query}")
+            assert response.status_code == 400, (method, path, query, response.text)
             if path.startswith("/admin"):
-                assert f"{name}: {REPEATED}" in answer.text
+                assert f"{name}: {REPEATED}" in response.text
             else:
-                assert answer.json()["code"] == "bad_request"
-                named = [each for each in answer.json()["errors"] if each["field"] == name]
-                assert named == [{"field": name, "message": REPEATED}]
-        once = await admin.request(method, f"{path}?{name}=1&other=1&other=2&other")
-        assert REPEATED not in once.text, (method, path, name)
+                assert response.json()["code"] == "bad_request"
+                errors = [error for error in response.json()["errors"] if error["field"] == name]
+                assert errors == [{"field": name, "message": REPEATED}]
+        single = await admin.request(method, f"{path}?{name}=1&other=1&other=2&other")
+        assert REPEATED not in single.text, (method, path, name)
 
 
 async def test_a_repeated_form_field_is_rejected_on_every_route(admin):
     for path, kind, name in FIELDS:
         names = [field.encode_name for field in msgspec.structs.fields(kind)]
-        others = "&".join(f"{each}={VALID.get(each, 1)}" for each in names if each != CLIENT_SECRET)
+        valid_fields = "&".join(f"{field}={VALID.get(field, 1)}" for field in names if field != CLIENT_SECRET)
         for fields in repeated(name):
-            answer = await admin.post(path, content=fields, headers=FORM)
-            assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), fields
-            assert answer.json()["errors"] == [{"field": name, "message": REPEATED}]
-        once = await admin.post(path, content=f"{others}&other=1&other=2", headers=FORM)
-        assert once.status_code == 200, once.text
+            response = await admin.post(path, content=fields, headers=FORM)
+            assert (response.status_code, response.json()["code"]) == (400, "bad_request"), fields
+            assert response.json()["errors"] == [{"field": name, "message": REPEATED}]
+        single = await admin.post(path, content=f"{valid_fields}&other=1&other=2", headers=FORM)
+        assert single.status_code == 200, single.text
 
 
-async def test_an_account_that_comes_twice_admits_nobody(
-    edge, operator, tokens_service, subtests: pytest.Subtests
-):
+async def test_a_repeated_account_is_rejected(edge, operator, tokens_service, subtests: pytest.Subtests):
     for path in ("/auth?scope=orders", "/v1/tokens?page=0"):
         for second in ("account", "acc%6funt", "%61ccount"):
             with subtests.test(path=path, second=second):
@@ -111,18 +109,20 @@ async def test_an_account_that_comes_twice_admits_nobody(
                 for _ in range(2):  # the token is unknown to the edge, then cached
                     for accounts in (("bob", "alice"), ("alice", "bob"), ("alice", "alice")):
                         query = f"account={accounts[0]}&{second}={accounts[1]}"
-                        answer = await edge.get(f"{path}&{query}", headers=headers)
-                        assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), query
+                        response = await edge.get(f"{path}&{query}", headers=headers)
+                        assert (response.status_code, response.json()["code"]) == (400, "bad_request"), query
                     assert (await edge.get(f"{path}&account=alice", headers=headers)).status_code == 200
                     assert (await edge.get(f"{path}&account=bob", headers=headers)).status_code == 403
 
 
-async def test_a_stranger_learns_nothing_from_a_repeated_parameter(edge, operator, tokens_service):
+async def test_an_unauthorized_client_gets_no_error_about_a_repeated_parameter(
+    edge, operator, tokens_service
+):
     value, token = await issue(operator, "orders")
     for headers, status in (
         ({}, 401),
         ({"authorization": f"Bearer {'f' * 64}"}, 401),
         ({"authorization": f"Bearer {value}"}, 403),
     ):
-        answer = await edge.get(f"/v1/tokens?page=0&{quote('page')}=1", headers=headers)
-        assert answer.status_code == status, token.id
+        response = await edge.get(f"/v1/tokens?page=0&{quote('page')}=1", headers=headers)
+        assert response.status_code == status, token.id

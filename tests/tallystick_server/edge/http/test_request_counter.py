@@ -1,4 +1,4 @@
-"""Every answer is counted once, by method, status and route template."""
+"""Every response is counted once, by method, status and route template."""
 
 import time
 from itertools import product
@@ -24,19 +24,19 @@ APP = routes(Settings(nats_url="nats://nowhere"))
 ROUTES = Routes(APP.routes)
 
 
-async def test_each_answer_is_counted_once(edge, operator, tokens_service):
+async def test_each_response_is_counted_once(edge, operator, tokens_service):
     value, _ = await issue(operator, "api")
-    good, bad = {"authorization": f"Bearer {value}"}, {"authorization": f"Bearer {token_format.mint()}"}
+    valid, invalid = {"authorization": f"Bearer {value}"}, {"authorization": f"Bearer {token_format.mint()}"}
     for _ in range(2):
-        await edge.get("/v1/tokens?page=0", headers=good)
-    await edge.head("/v1/self", headers=good)
-    await edge.get("/v1/tokens/tok_x", headers=good)
-    await edge.get("/auth?scope=api", headers=good)
-    await edge.get("/auth?scope=metrics", headers=good)
+        await edge.get("/v1/tokens?page=0", headers=valid)
+    await edge.head("/v1/self", headers=valid)
+    await edge.get("/v1/tokens/tok_x", headers=valid)
+    await edge.get("/auth?scope=api", headers=valid)
+    await edge.get("/auth?scope=metrics", headers=valid)
     await edge.get("/v1/self")
-    await edge.get("/v1/self", headers=bad)
-    await edge.get("/v1/tokens/a/b/c", headers=bad)
-    await edge.get("/metrics", headers=good)
+    await edge.get("/v1/self", headers=invalid)
+    await edge.get("/v1/tokens/a/b/c", headers=invalid)
+    await edge.get("/metrics", headers=valid)
     assert edge._transport.app._counter._counts == {
         ("GET", 200, "/v1/tokens"): 2,
         ("HEAD", 200, "/v1/self"): 1,
@@ -49,7 +49,7 @@ async def test_each_answer_is_counted_once(edge, operator, tokens_service):
     }
 
 
-async def test_methods_that_clients_make_up_push_no_call_out(edge):
+async def test_unknown_methods_displace_no_counted_request(edge):
     for number in range(module.MAX_KINDS + 50):
         await edge.request(f"M{number}", "/v1/self")
     await edge.get("/v1/self")
@@ -59,7 +59,7 @@ async def test_methods_that_clients_make_up_push_no_call_out(edge):
     assert {method for method, *_ in counts} == {"GET", "other"}
 
 
-async def test_beyond_the_table_routes_are_not_told_apart_and_every_call_is_counted(service_client):
+async def test_routes_beyond_the_table_s_size_are_counted_as_other(service_client):
     calls, producer = RequestCounter(MetricsRecorder()), Producer(service_client, "edge")
     for number in range(module.MAX_KINDS + 500):
         for method in ("GET", "POST"):
@@ -97,15 +97,15 @@ PATHS = {
 }
 
 
-async def test_a_token_that_is_rejected_is_counted_once_on_the_route_it_was_sent_to(edge, tokens_service):
+async def test_a_rejected_token_is_counted_once_on_its_route(edge, tokens_service):
     calls, usage = edge._transport.app._counter, edge._transport.app._verifier.usage
     for (name, headers), (path, route) in product(TOKENS.items(), PATHS.items()):
         calls._counts.clear()
         usage.take_results()
-        answer = await edge.get(path, headers=headers)
-        assert answer.status_code == (400 if name == "ambiguous" else 401)
-        assert calls._counts == {("GET", answer.status_code, route): 1}, (name, path)
-        assert usage.take_results() == {answer.json()["code"]: 1}, (name, path)
+        response = await edge.get(path, headers=headers)
+        assert response.status_code == (400 if name == "ambiguous" else 401)
+        assert calls._counts == {("GET", response.status_code, route): 1}, (name, path)
+        assert usage.take_results() == {response.json()["code"]: 1}, (name, path)
 
 
 async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
@@ -113,33 +113,33 @@ async def test_a_request_enters_the_framework_once_and_only_with_a_valid_token(
 ):
     value, _ = await issue(operator, "api")
     middleware = edge._transport.app
-    framework, entered = middleware._app, []
+    framework, entered_paths = middleware._app, []
 
-    async def entering(scope, receive, send) -> None:
-        entered.append(scope["path"])
+    async def recording(scope, receive, send) -> None:
+        entered_paths.append(scope["path"])
         await framework(scope, receive, send)
 
-    middleware._app = entering
-    good = {"authorization": f"Bearer {value}"}
+    middleware._app = recording
+    valid = {"authorization": f"Bearer {value}"}
     for path in PATHS:
         if path.startswith("/auth"):
-            continue  # answered from the cache
-        entered.clear()
+            continue  # decided from the cache
+        entered_paths.clear()
         for headers in TOKENS.values():
             await edge.get(path, headers=headers)
-        assert entered == []
-        for _ in range(2):  # looked up, then known
-            await edge.get(path, headers=good)
-        assert len(entered) == 2, path
+        assert entered_paths == []
+        for _ in range(2):  # looked up, then cached
+            await edge.get(path, headers=valid)
+        assert len(entered_paths) == 2, path
     for method, path in product(["OPTIONS", "TRACE"], ["/v1/stats", "/nothing"]):
-        for headers in ({}, good, TOKENS["unknown"]):
-            entered.clear()
-            answer = await edge.request(method, path, headers=headers)
-            assert (answer.status_code, len(entered)) == (204 if method == "OPTIONS" else 405, 1)
+        for headers in ({}, valid, TOKENS["unknown"]):
+            entered_paths.clear()
+            response = await edge.request(method, path, headers=headers)
+            assert (response.status_code, len(entered_paths)) == (204 if method == "OPTIONS" else 405, 1)
 
 
 def routed(path: str) -> str:
-    """The template of the route that Litestar itself finds, whatever its methods."""
+    """The template of the route that Litestar finds for any method."""
     methods: list[Method] = ["GET", "POST", "DELETE"]
     for method in methods:
         try:
@@ -158,17 +158,17 @@ SEGMENTS = sorted(
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from(SEGMENTS), max_size=7).map(lambda parts: "/" + "/".join(parts)))
-def test_a_route_is_found_as_litestar_finds_it(path: str):
+def test_the_route_table_finds_the_same_route_as_litestar(path: str):
     assert ROUTES.template(path) == routed(path)
 
 
-def test_finding_a_route_takes_no_longer_for_a_long_path():
+def test_finding_the_route_of_a_long_path_is_fast():
     longest = ["/v1/tokens" + "/a" * 4096, "/" * 8000]
-    began = time.process_time()
+    start = time.process_time()
     for number in range(1000):
         for path in longest:
             assert ROUTES.template(f"{path}{number}") == UNROUTED
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - start < 0.5
 
 
 HANDLED_BY = {
@@ -192,22 +192,22 @@ async def test_only_requests_to_the_api_are_api_calls(edge, tokens_service, serv
         status = (await edge.get(path)).status_code
         producer = Producer(service_client, "edge")
         calls.report(producer)
-        sent = [call for event in producer._buffer for call in event.data["calls"]]
-        apart = [
+        api_calls = [call for event in producer._buffer for call in event.data["calls"]]
+        http_requests = [
             (counted.labels, counted.value)
             for counted in calls._recorder.take().counters
             if counted.name == catalogue.HTTP_REQUESTS.name
         ]
         if handler is None:
             route = path.partition("?")[0]
-            assert sent == [{"method": "get", "statusCode": status, "route": route, "count": 1}]
-            assert not apart, path
+            assert api_calls == [{"method": "get", "statusCode": status, "route": route, "count": 1}]
+            assert not http_requests, path
         else:
-            assert not sent, path
-            assert apart == [({"handler": handler, "method": "get", "code": str(status)}, 1)], path
+            assert not api_calls, path
+            assert http_requests == [({"handler": handler, "method": "get", "code": str(status)}, 1)], path
 
 
-def test_every_route_is_for_the_api_or_counted_apart():
-    """A new part of the edge is an API unless it is listed; this is the list as it is meant."""
-    first = {route.path_format.split("/")[1] for route in APP.routes}
-    assert first - module.HANDLERS.keys() == {"v1", "auth", "oauth2"}
+def test_every_route_is_an_api_route_or_has_a_separate_counter():
+    """A new route counts as API unless `HANDLERS` lists its first segment."""
+    first_segments = {route.path_format.split("/")[1] for route in APP.routes}
+    assert first_segments - module.HANDLERS.keys() == {"v1", "auth", "oauth2"}

@@ -1,4 +1,4 @@
-"""A request whose body takes its time is judged when it is complete: by then its credential may have ended."""
+"""A request is authorized again when its body is complete, because its credential may be invalid by then."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ JSON = {"content-type": "application/json"}
 
 
 def slowly(body: bytes, meanwhile: Callable[[], Awaitable[object]]) -> AsyncIterator[bytes]:
-    """All but the last byte, then what happens meanwhile, then the last byte."""
+    """Send all but the last byte, run ``meanwhile``, then send the last byte."""
 
     async def parts() -> AsyncIterator[bytes]:
         yield body[:-1]
@@ -41,10 +41,10 @@ def slowly(body: bytes, meanwhile: Callable[[], Awaitable[object]]) -> AsyncIter
 
 
 async def revoke(operator, token: Token) -> None:
-    done = await propagation.call_and_wait(
+    reply = await propagation.call_and_wait(
         operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR)
     )
-    assert not isinstance(done, Failure)
+    assert not isinstance(reply, Failure)
 
 
 async def narrow(operator, token: Token) -> None:
@@ -65,7 +65,9 @@ def requests(target: dict[str, Any]) -> dict[str, tuple[str, str, bytes, dict[st
     }
 
 
-async def test_it_is_not_carried_out_with_a_token_that_has_ended(admin, operator, subtests: pytest.Subtests):
+async def test_a_request_is_rejected_if_its_token_becomes_invalid_before_the_body_ends(
+    admin, operator, subtests: pytest.Subtests
+):
     """A6"""
     for end, status in ((revoke, 401), (narrow, 403)):
         for name in ("create", "edit", "rotate", "introspect", "revoke", "account"):
@@ -73,67 +75,67 @@ async def test_it_is_not_carried_out_with_a_token_that_has_ended(admin, operator
                 target = await create_token(admin, scopes=["orders"])
                 method, path, body, headers = requests(target)[name]
                 value, token = await issue(operator, "api", "introspect", "orders")
-                answer = await admin.request(
+                response = await admin.request(
                     method,
                     path,
                     content=slowly(body, partial(end, operator, token)),
                     headers={**headers, **bearer(value)},
                 )
-                assert answer.status_code == status, answer.text
-                shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
-                assert (shown["revision"], shown["rotatedTo"]) == (target["revision"], None)
+                assert response.status_code == status, response.text
+                record = (await admin.get(f"/v1/tokens/{target['id']}")).json()
+                assert (record["revision"], record["rotatedTo"]) == (target["revision"], None)
                 assert (await admin.get(f"/v1/account/late-{target['id']}")).status_code == 404
                 assert (await admin.get(f"/v1/tokens?createdBy={token.id}")).json()["total"] == 0
-                # The edge has judged it again, too: it counts as rejected there.
+                # The edge authorizes it again too, so it counts as rejected there.
                 await flush(admin)
                 log = (await admin.get(f"/v1/tokens/{token.id}/log")).json()
                 expected = "revoked" if end is revoke else "insufficient_scope"
                 assert expected in [refusal["reason"] for refusal in log["refusals"]] or name == "revoke"
 
 
-async def test_one_that_is_rejected_before_its_body_is_not_waited_for(admin, operator):
+async def test_a_request_that_is_rejected_by_its_headers_is_not_read(admin, operator):
     value, _ = await issue(operator, "metrics")
-    waited = False
+    is_read = False
 
     async def body() -> AsyncIterator[bytes]:
-        nonlocal waited
+        nonlocal is_read
         yield b"{"
-        waited = True
+        is_read = True
         yield b"}"
 
     for headers, status in ((bearer(value), 403), (bearer("f" * 64), 401)):
-        answer = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
-        assert (answer.status_code, waited) == (status, False)
-    here = Restrictions(addresses=("127.0.0.1",))
-    value, _ = await issue(operator, "*", restrictions=here)
+        response = await admin.post("/v1/tokens", content=body(), headers={**JSON, **headers})
+        assert (response.status_code, is_read) == (status, False)
+    local_only = Restrictions(addresses=("127.0.0.1",))
+    value, _ = await issue(operator, "*", restrictions=local_only)
     await sign_in_at_last(admin, value)
     async with browser(admin, "192.0.2.1") as elsewhere:
         headers = {**FORM, **cookie_header(admin)}
-        answer = await elsewhere.post("/admin/sign-out", content=body(), headers=headers)
-        assert (answer.status_code, waited) == (403, False)
+        response = await elsewhere.post("/admin/sign-out", content=body(), headers=headers)
+        assert (response.status_code, is_read) == (403, False)
 
 
-async def test_a_request_with_a_body_spends_one_of_its_limit(admin, operator):
+async def test_a_request_with_a_body_counts_once_against_the_rate_limit(admin, operator):
     limit = Restrictions(rate_limit=RateLimit(max_requests=3, time_window=86_400))
     value, _ = await issue(operator, "api", restrictions=limit)
-    wanted = {"scopes": ["api"], "restrictions": {"rateLimit": {"maxRequests": 3, "timeWindow": 86_400}}}
+    body = {"scopes": ["api"], "restrictions": {"rateLimit": {"maxRequests": 3, "timeWindow": 86_400}}}
     statuses = [
-        (await admin.post("/v1/tokens", json=wanted, headers=bearer(value))).status_code for _ in range(4)
+        (await admin.post("/v1/tokens", json=body, headers=bearer(value))).status_code for _ in range(4)
     ]
     assert statuses == [201, 201, 201, 429]
 
 
 def cookie_header(admin: httpx.AsyncClient) -> dict[str, str]:
-    """The session's cookies, which httpx sends over HTTPS only."""
+    """The Cookie header of the session, which httpx itself sends over HTTPS only."""
     return {"cookie": "; ".join(f"{name}={value}" for name, value in admin.cookies.items())}
 
 
 async def sign_out(admin: httpx.AsyncClient, csrf: str) -> None:
-    answer = await admin.post("/admin/sign-out", data={"csrf": csrf}, headers=cookie_header(admin))
-    assert answer.status_code == 303
+    response = await admin.post("/admin/sign-out", data={"csrf": csrf}, headers=cookie_header(admin))
+    assert response.status_code == 303
 
 
-async def test_no_form_is_carried_out_with_a_session_that_has_ended(
+async def test_a_form_is_rejected_if_its_session_ends_before_the_body_ends(
     admin, operator, subtests: pytest.Subtests
 ):
     ends: tuple[Any, ...] = (revoke, narrow, sign_out)
@@ -150,20 +152,20 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
                 fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
                 fields |= {"description": "late", "scope": "orders", "expires": "never", "grace": "0"}
                 if page == "new":
-                    fields["metadata"] = "["  # of which the edge alone would show what is wrong
+                    fields["metadata"] = "["  # a problem that the edge would show without the tokens service
 
                 meanwhile: Callable[[], Awaitable[None]] = partial(end, operator, token)
                 if end is sign_out:
                     meanwhile = partial(sign_out, admin, fields["csrf"])
-                answer: httpx.Response = await admin.post(
+                response: httpx.Response = await admin.post(
                     action,
                     content=slowly(urlencode(fields).encode(), meanwhile),
                     headers={**FORM, **cookie_header(admin)},
                 )
-                assert answer.status_code == 303
-                assert answer.headers["location"].startswith("/admin/sign-in")
-                shown = (await admin.get(f"/v1/tokens/{target['id']}")).json()
-                assert (shown["revision"], shown["rotatedTo"], shown["disabled"]) == (
+                assert response.status_code == 303
+                assert response.headers["location"].startswith("/admin/sign-in")
+                record = (await admin.get(f"/v1/tokens/{target['id']}")).json()
+                assert (record["revision"], record["rotatedTo"], record["disabled"]) == (
                     target["revision"],
                     None,
                     False,
@@ -171,32 +173,32 @@ async def test_no_form_is_carried_out_with_a_session_that_has_ended(
 
 
 async def test_a_session_that_ended_unnoticed_by_the_edge_changes_nothing(admin, operator, monkeypatch):
-    """The tokens service judges the session in the transaction, whatever the edge believes."""
+    """The tokens service checks the session in the transaction, independently of the edge."""
     target = await create_token(admin, scopes=["orders"])
     client = admin._transport.app._app.state.client
     session = "5" * 64
     value, _ = await issue(operator, "admin", "api")
-    began = SignIn(session=session, actor=Actor(token=token_format.digest(value)))
-    assert isinstance(await call(client, SIGN_IN, began), Verdict)
+    sign_in = SignIn(session=session, actor=Actor(token=token_format.digest(value)))
+    assert isinstance(await call(client, SIGN_IN, sign_in), Verdict)
     edit = EditToken(id=target["id"], changes=TokenUpdate(disabled=True), actor=Actor(session=session))
     await call(client, SIGN_OUT, SignOut(session=session))
     reply = await call(client, EDIT_TOKEN, edit)
     assert isinstance(reply, Failure)
     assert reply.code == "invalid_token"
 
-    # A form that was judged just before is led to where one signs in.
+    # If the edge accepted a form just before its session ended, the response redirects to the sign-in page.
     value, token = await issue(operator, "admin", "api")
     await sign_in_at_last(admin, value)
     path, request = f"/admin/tokens/{target['id']}", client.request
     form = (await admin.get(path, headers=cookie_header(admin))).text
     fields = dict(re.findall(r'name="(csrf)" value="(\w+)"', form))
 
-    async def too_late(subject: str, *arguments, **options):
+    async def revoke_then_request(subject: str, *arguments, **options):
         if subject == EDIT_TOKEN.subject:
             await revoke(operator, token)
         return await request(subject, *arguments, **options)
 
-    monkeypatch.setattr(client, "request", too_late)
-    answer = await admin.post(f"{path}/disable", data=fields, headers=cookie_header(admin))
-    assert answer.status_code == 303
-    assert answer.headers["location"] == f"/admin/sign-in?ended=true&next={path}"
+    monkeypatch.setattr(client, "request", revoke_then_request)
+    response = await admin.post(f"{path}/disable", data=fields, headers=cookie_header(admin))
+    assert response.status_code == 303
+    assert response.headers["location"] == f"/admin/sign-in?ended=true&next={path}"
