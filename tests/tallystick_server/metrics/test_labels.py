@@ -1,4 +1,4 @@
-"""Labels are data: they are counted, stored and shown unchanged, with any characters and in any order."""
+"""Labels are counted, stored and shown unchanged, with any characters and in any order."""
 
 import random
 from typing import Any
@@ -42,9 +42,9 @@ STRANGE = (
 
 
 def noise(seed: int, length: int = 256) -> str:
-    """Characters of four bytes each, which nothing compresses."""
-    chance = random.Random(seed)
-    return "".join(chr(chance.randrange(0x10000, 0x10FFFF)) for _ in range(length))
+    """Random characters of four bytes each, which do not compress."""
+    generator = random.Random(seed)
+    return "".join(chr(generator.randrange(0x10000, 0x10FFFF)) for _ in range(length))
 
 
 def requests(handler: str, method: str = "GET", code: str = "200") -> dict[str, Any]:
@@ -52,7 +52,7 @@ def requests(handler: str, method: str = "GET", code: str = "200") -> dict[str, 
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_labels_that_no_index_holds_are_dropped_and_counting_goes_on(stream, operator):
+async def test_labels_too_long_for_the_index_are_dropped_and_counting_continues(stream, operator):
     longest = [requests(noise(n), noise(n + 1), noise(n + 2)) for n in (1, 4)]
     shorter = requests(noise(7), noise(8), noise(9, 60))
     await send(stream, "metrics.reported", 1, "edge.1", counters=[*longest, shorter])
@@ -82,7 +82,7 @@ async def test_the_same_labels_in_another_order_are_the_same_series(stream, oper
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_a_snapshot_has_the_series_of_the_metrics_asked_for_as_the_text_has_them(stream, operator):
+async def test_a_snapshot_has_the_same_series_as_the_exposition(stream, operator):
     counters = [
         *(requests(value) for value in STRANGE if value),
         {"name": "tallystick_process_cpu_seconds_total", "labels": {"service": "edge"}, "value": 1_500_000},
@@ -92,8 +92,8 @@ async def test_a_snapshot_has_the_series_of_the_metrics_asked_for_as_the_text_ha
     ]
     await send(stream, "metrics.reported", 1, "edge.1", counters=counters)
     await counted(operator, {"tallystick_process_cpu_seconds_totaledge": 1.5})
-    wanted = (REQUESTS, catalogue.CPU.name, catalogue.VERIFY_SECONDS.name)
-    snapshot = await call(operator, SNAPSHOT, AskSnapshot(metrics=wanted))
+    metrics = (REQUESTS, catalogue.CPU.name, catalogue.VERIFY_SECONDS.name)
+    snapshot = await call(operator, SNAPSHOT, AskSnapshot(metrics=metrics))
     assert isinstance(snapshot, Snapshot), snapshot
     assert {sample.labels.get("handler", "") for sample in snapshot.samples} == {*STRANGE}
     assert {sample.name: sample.value for sample in snapshot.samples if sample.name != REQUESTS} == {
@@ -162,7 +162,7 @@ async def test_labels_stored_as_text_become_data(database):
     await connection.close()
 
 
-def test_a_label_is_printed_as_prometheus_reads_it():
+def test_prometheus_reads_the_labels_that_are_printed():
     samples = [Sample(name="events", labels={"event": value}, value=1) for value in STRANGE]
     (events,) = [f for f in text_string_to_metric_families(text(samples)) if f.name == "events"]
     assert {sample.labels["event"] for sample in events.samples} == {*STRANGE}
