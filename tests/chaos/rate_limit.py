@@ -134,7 +134,7 @@ async def edit_limit(
     if response.status == 200:
         returned = time.time()
         history.limits[:-1] = [
-            limit_._replace(until=min(limit_.until, returned)) for limit_ in history.limits[:-1]
+            earlier._replace(until=min(earlier.until, returned)) for earlier in history.limits[:-1]
         ]
 
 
