@@ -617,7 +617,7 @@ class Run:
                 response = await self.http.get("/auth?scope=none", headers=headers)
         # A valid token without that scope gets 403.
         if response.status_code not in {200, 401, 403}:
-            raise AssertionError(f"/auth answered {response.status_code}")
+            raise AssertionError(f"/auth responded {response.status_code}")
         return response.status_code != 401
 
     def expected(self, state: State) -> Any:

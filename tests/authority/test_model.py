@@ -77,9 +77,9 @@ def test_in_its_grace_period_a_token_cannot_change_its_chain():
         assert codes(state, command) == ("exceeds_authority",)
     assert covered(state, revoke("root", by("root"))) == ("root",)
     # Its other permissions stay until it expires.
-    late, early = Grant(("orders",), expires=12 * 3600), Grant(("orders",), expires=300)
-    assert codes(state, create("x", late, by("root"))) == ("exceeds_authority",)
-    assert codes(state, create("x", early, by("root"))) == ("ok",)
+    longer, shorter = Grant(("orders",), expires=12 * 3600), Grant(("orders",), expires=300)
+    assert codes(state, create("x", longer, by("root"))) == ("exceeds_authority",)
+    assert codes(state, create("x", shorter, by("root"))) == ("ok",)
 
 
 def test_enabling_restores_the_tokens_of_the_same_disable():
@@ -128,10 +128,10 @@ def test_self_rotation_is_bounded():
     ],
 )
 def test_permissions_of_the_cast(command, expected):
-    cast = [
+    commands = [
         create(name) for name in ("writer", "duty", "limited", "alice_all", "alice_maker", "alice_reader")
     ]
-    state = after(ALICE, *cast, create("plain", Grant(("invoices",))))
+    state = after(ALICE, *commands, create("plain", Grant(("invoices",))))
     assert codes(state, command)[0] == expected
 
 
@@ -146,7 +146,7 @@ def test_edits_merge_at_every_depth():
     assert after(edit("local", {"restrictions": {"rateLimit": {"timeWindow": 9}}}), state=state) == state
 
 
-def test_descendants():
+def test_a_revocation_may_cover_descendants():
     state = after(
         create("root"),
         create("a", Grant(("api:tokens", "orders")), by("root")),

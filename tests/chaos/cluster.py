@@ -187,8 +187,10 @@ async def count(port: int, token: str, expected: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lives", type=int, default=2, help="how many tokens are made and revoked at a time")
-    parser.add_argument("--seconds", type=float, default=8, help="how long each loss is watched")
+    parser.add_argument(
+        "--lives", type=int, default=2, help="how many tokens are created and revoked at a time"
+    )
+    parser.add_argument("--seconds", type=float, default=8, help="how long each fault is observed")
     raise SystemExit(0 if asyncio.run(run(**vars(parser.parse_args()))) else 1)
 
 

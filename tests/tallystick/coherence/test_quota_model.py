@@ -52,7 +52,7 @@ class Rules(NamedTuple):
 
     held: type[PrefetchingQuota] = PrefetchingQuota
     repeats_takes: bool = True
-    remembers_rejections: bool = True
+    stores_rejections: bool = True
     counts_returns_once: bool = True
     counts_returns_in_their_window: bool = True
     recalls_before_rejecting: bool = True
@@ -511,7 +511,7 @@ class World:
         holder = Holder(
             request.take, row.starts, granted, limit, unused - granted, closed=granted == 0, returned=returned
         )
-        if granted or self.rules.remembers_rejections:
+        if granted or self.rules.stores_rejections:
             self.holders[message.edge] = holder
         self.reply(message, holder)
 
@@ -627,7 +627,7 @@ class IgnoresEarlierRecall(PrefetchingQuota):
         (Rules(held=SpendsReturnedQuota), UNDISTURBED),
         (Rules(held=IgnoresEarlierRecall), UNDISTURBED),
         (Rules(repeats_takes=False), DUPLICATES),
-        (Rules(remembers_rejections=False), DUPLICATES),
+        (Rules(stores_rejections=False), DUPLICATES),
         (Rules(counts_returns_once=False), UNDISTURBED),
         (Rules(counts_returns_in_their_window=False), TWO_WINDOWS),
         (Rules(recalls_before_rejecting=False), UNDISTURBED),

@@ -137,7 +137,7 @@ async def test_a_change_after_its_deadline_is_not_carried_out(server, operator):
     assert (stats["num_errors"], stats["last_error"]) == (1, "503:unavailable")
 
 
-async def test_clocks_may_differ_a_little(server, operator):
+async def test_a_small_clock_skew_is_tolerated(server, operator):
     assert await reply_to_a_change_late_by(operator, CLOCKS_S - 1) == {"text": "x"}
 
 
@@ -172,12 +172,12 @@ async def send(client: Client, text: str) -> EchoReply | Failure:
 
 
 async def test_above_the_limit_a_request_is_overloaded(server, operator):
-    slow = [asyncio.create_task(send(operator, "slow")) for _ in range(4)]
+    pending = [asyncio.create_task(send(operator, "slow")) for _ in range(4)]
     await until_async(lambda: server.statistics[ECHO.name].in_hand == 4)
     failure = await call(operator, ECHO, EchoRequest(text="x"))
     assert isinstance(failure, Failure)
     assert failure.code == "overloaded"
-    await asyncio.gather(*slow)
+    await asyncio.gather(*pending)
     stats = await statistics(operator, ECHO.name)
     assert (stats["num_requests"], stats["num_errors"]) == (5, 5)
     assert stats["data"] == {**NO_REQUESTS, "overloaded": 1, "failed": 4, "in_hand": 0}

@@ -39,7 +39,7 @@ def test_a_scope_covers_itself_and_whole_segments_below(granted: list[str], requ
 @pytest.mark.parametrize(
     "text", ["", "API", "a b", "a:", ":a", "a::b", "**", "a:*", "ä", "a" * 129, 'a"b', "a\n"]
 )
-def test_invalid_scopes(text: str):
+def test_an_invalid_scope_is_rejected(text: str):
     assert not is_scope(text)
 
 
@@ -57,14 +57,14 @@ def test_invalid_scopes(text: str):
         ("127.0.0.1", None, False),
     ],
 )
-def test_addresses(allowed: str, client: str | None, expected: bool):
+def test_an_address_matches_its_networks_only(allowed: str, client: str | None, expected: bool):
     assert address_allowed((allowed,), client) is expected
 
 
 @pytest.mark.parametrize(
     "text", ["10.0.0.1/33", "10.0.0.1/8", "x", "", "10.0.0/8", "::1/129", "fe80::1%eth0/64"]
 )
-def test_invalid_networks(text: str):
+def test_an_invalid_network_is_rejected(text: str):
     with pytest.raises(ValueError, match=r"."):
         network(text)
 

@@ -40,7 +40,7 @@ def test_an_owner_is_replaced_when_its_heartbeats_stop_whatever_their_times():
         assert not watch.is_over(lease._replace(seen=heartbeat), number * 3.9)
     assert not watch.is_over(lease, 4 * 3.9 + 3.9)
     assert watch.is_over(lease, 4 * 3.9 + 4.1)
-    assert not watch.is_over(lease._replace(epoch=2), 100), "somebody took over"
+    assert not watch.is_over(lease._replace(epoch=2), 100), "a new owner has taken over"
     assert Watch(4).is_over(lease._replace(resigned=True), 0)
 
 

@@ -404,7 +404,9 @@ async def test_an_owner_that_lost_its_lease_writes_nothing(stream, metrics_servi
         assert lease is not None
         before = await connection.fetchval("select seq from stream_position")
         own_epoch = await positions.take_over(connection, EVENTS_STREAM, lease)
-        assert await positions.take_over(connection, EVENTS_STREAM, lease) is None, "another one was faster"
+        assert await positions.take_over(connection, EVENTS_STREAM, lease) is None, (
+            "the lease can be taken over once only"
+        )
         current = await positions.lease(connection, EVENTS_STREAM)
         assert own_epoch is not None
         assert current is not None

@@ -75,9 +75,9 @@ async def test_labels_too_long_for_the_index_are_dropped_and_counting_continues(
 
 @pytest.mark.usefixtures("metrics_service")
 async def test_the_same_labels_in_another_order_are_the_same_series(stream, operator):
-    one = requests("health")
-    other = {**one, "labels": dict(reversed(one["labels"].items()))}
-    await send(stream, "metrics.reported", 1, "edge.1", counters=[one, other, one])
+    counter = requests("health")
+    reordered = {**counter, "labels": dict(reversed(counter["labels"].items()))}
+    await send(stream, "metrics.reported", 1, "edge.1", counters=[counter, reordered, counter])
     await counted(operator, {f"{REQUESTS}healthGET200": 3})
 
 
@@ -108,14 +108,20 @@ async def test_a_snapshot_has_the_same_series_as_the_exposition(stream, operator
     assert isinstance(exposition, Exposition)
 
     def printed(page: str) -> set[str]:
-        moving = ("tallystick_process", "tallystick_loop", "tallystick_event", "events", "tallystick_recount")
-        return {line for line in page.splitlines() if not line.startswith(moving)}
+        changing = (
+            "tallystick_process",
+            "tallystick_loop",
+            "tallystick_event",
+            "events",
+            "tallystick_recount",
+        )
+        return {line for line in page.splitlines() if not line.startswith(changing)}
 
     assert printed(text(everything.samples)) == printed(exposition.text)
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_a_snapshot_too_large_for_one_answer_is_rejected_with_what_to_do(operator, database):
+async def test_a_snapshot_too_large_for_one_reply_is_a_bad_request(operator, database):
     connection = await asyncpg.connect(database.owner)
     await connection.execute(
         "insert into metrics.counter select 'events', jsonb_build_object('event', n || repeat('x', 200)), 1"
@@ -129,7 +135,7 @@ async def test_a_snapshot_too_large_for_one_answer_is_rejected_with_what_to_do(o
 
 
 async def test_labels_stored_as_text_become_data(database):
-    """Version 0.1 stored them as Prometheus prints them."""
+    """Version 0.1 stored labels in the format that Prometheus prints."""
     connection = await asyncpg.connect(database.owner)
     await connection.execute("drop schema metrics cascade")
     await connection.execute("create schema metrics")

@@ -144,7 +144,7 @@ async def test_the_audited_rejections_of_one_actor_are_limited(caller, connectio
     attempts = MAX_REJECTIONS_PER_MINUTE + 15
     for _ in range(5):
         replies = await asyncio.gather(*(caller.revoke(target, by=lesser) for _ in range(attempts // 5)))
-        assert set(replies) == {"insufficient_scope"}, "the reply says nothing about the audit"
+        assert set(replies) == {"insufficient_scope"}, "the reply does not depend on the audit"
     assert await caller.revoke(target, by=other) == "insufficient_scope"
     actors = [row["actor"] for row in await rejections(connection)]
     assert actors.count(lesser.id) == MAX_REJECTIONS_PER_MINUTE

@@ -108,7 +108,7 @@ async def test_each_change_of_a_token_records_what_it_changed(caller):
 
 
 async def test_an_account_s_log_outlives_it_and_shows_rejected_attempts(caller):
-    """B3: rows about accounts were written and could not be read."""
+    """B3: audit rows of accounts were written but could not be read."""
     add = {"account": "alice", "name": "Alice"}
     await caller.call(ADD_ACCOUNT, AddAccount, **add)
     await caller.call(ADD_ACCOUNT, AddAccount, **add)  # changes nothing

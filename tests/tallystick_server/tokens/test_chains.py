@@ -51,12 +51,12 @@ async def chain_of(caller: Caller, length: int, **fields) -> list[IssuedToken]:
 
 
 async def test_a_revocation_covers_the_whole_chain_and_is_idempotent(caller, duty, subtests: pytest.Subtests):
-    for place in range(3):
-        with subtests.test(place=place):
+    for position in range(3):
+        with subtests.test(position=position):
             chain = await chain_of(caller, 3)
             ids = tuple(token.id for token in chain)
             for _ in range(2):
-                revoked = await caller.revoke(chain[place], by=duty)
+                revoked = await caller.revoke(chain[position], by=duty)
                 assert (revoked.deleted, revoked.covered) == (True, ids)
             assert not any(await caller.valid(*chain))
 
@@ -112,13 +112,13 @@ async def test_a_disable_covers_the_chain_and_an_enable_restores_the_same_tokens
     assert await caller.edit(third, by=duty, disabled=False) == "insufficient_scope"
     lesser = await caller.create("api:tokens:write")
     assert await caller.edit(third, by=lesser, disabled=False) == "exceeds_authority"
-    enough = await caller.create("api:tokens:write", "orders")
-    enabled = await caller.edit(third, by=enough, disabled=False)
+    authorized = await caller.create("api:tokens:write", "orders")
+    enabled = await caller.edit(third, by=authorized, disabled=False)
     assert enabled.covered == disabled.covered
     assert all(await caller.valid(first, second, third))
 
 
-async def test_an_enable_extends_no_grace_period(caller):
+async def test_enabling_extends_no_grace_period(caller):
     first = await caller.create("orders")
     second = await caller.rotate(first, grace=1)
     await caller.edit(second, disabled=True)
@@ -154,8 +154,8 @@ async def test_in_its_grace_period_a_token_cannot_change_its_chain(caller):
     assert set(attempts.values()) == {"exceeds_authority"}, attempts
     assert await caller.rotate(first, by=first) == "conflict"
     other = await caller.create("orders")
-    soon = datetime.now(UTC) + timedelta(minutes=1)
-    assert isinstance(await caller.create("api", by=first, expires=soon), IssuedToken), (
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    assert isinstance(await caller.create("api", by=first, expires=in_a_minute), IssuedToken), (
         "its other permissions stay"
     )
     assert (await caller.revoke(other, by=first)).deleted
@@ -344,19 +344,19 @@ async def test_no_token_outlives_its_account_by_self_rotation(caller, subtests: 
                 token = await caller.create("orders", account=account)
                 chain = [token]
 
-                async def rotate_on(chain: list[IssuedToken] = chain) -> None:
+                async def keep_rotating(chain: list[IssuedToken] = chain) -> None:
                     while isinstance(
                         successor := await caller.rotate(chain[-1], by=chain[-1], grace=0), IssuedToken
                     ):
                         chain.append(successor)
 
-                loop = asyncio.create_task(rotate_on())
+                task = asyncio.create_task(keep_rotating())
                 while len(chain) < 3:
                     await asyncio.sleep(0.001)
                 reply = await caller.call_until_available(operation, kind, account=account)
                 assert reply.tokens > 0
                 async with asyncio.timeout(20):
-                    await loop
+                    await task
                 assert not any(await caller.valid(*chain))
 
 
@@ -368,17 +368,17 @@ async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):
         await caller.call(ADD_ACCOUNT, AddAccount, account=account)
         tokens = [await caller.create("api", account=account, by=creator)]
 
-        async def create_on(account: str = account, tokens: list[IssuedToken] = tokens) -> None:
+        async def keep_creating(account: str = account, tokens: list[IssuedToken] = tokens) -> None:
             while isinstance(created := await caller.create("api", account=account, by=creator), IssuedToken):
                 tokens.append(created)
 
-        loops = [asyncio.create_task(create_on()) for _ in range(3)]
+        tasks = [asyncio.create_task(keep_creating()) for _ in range(3)]
         while len(tokens) < 5:
             await asyncio.sleep(0.001)
         deleted = await caller.call_until_available(DELETE_ACCOUNT, DeleteAccount, account=account)
         assert not isinstance(deleted, Failure), deleted
         async with asyncio.timeout(20):
-            await asyncio.gather(*loops)
+            await asyncio.gather(*tasks)
         assert not any(await caller.valid(*tokens)), attempt
 
 

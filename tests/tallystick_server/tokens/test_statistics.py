@@ -141,7 +141,7 @@ async def test_expired_rows_are_deleted_and_the_others_stay(tokens_service, oper
 async def round_of(
     pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str, recorder: MetricsRecorder | None = None
 ) -> float:
-    """How long the inventory pauses after a round with this query."""
+    """The pause of the inventory after a round with this query, in seconds."""
     pauses = []
 
     async def pause(seconds: float) -> None:
@@ -212,16 +212,16 @@ async def test_only_tokens_in_use_with_a_longer_lifetime_count_as_expiring_in_us
     tokens_service, operator, database
 ):
     now = datetime.now(UTC)
-    lives = {
+    lifetimes = {
         "used": (now - timedelta(days=27), now - timedelta(days=20)),
         "never used": (now - timedelta(days=27), None),
         "used long ago": (now - timedelta(days=90), now - timedelta(days=40)),
         "made for five days": (now - timedelta(days=2), now),
     }
-    for description in lives:
+    for description in lifetimes:
         await issue(operator, "api", description=description, expires=now + timedelta(days=3))
     connection = await asyncpg.connect(database.tokens)
-    for description, (created, used) in lives.items():
+    for description, (created, used) in lifetimes.items():
         await connection.execute(
             "update tokens.token set created = $2, last_used = $3 where description = $1",
             description,
@@ -229,6 +229,6 @@ async def test_only_tokens_in_use_with_a_longer_lifetime_count_as_expiring_in_us
             used,
         )
     await connection.close()
-    gauges = await counted(database, len(lives))
+    gauges = await counted(database, len(lifetimes))
     assert [gauges[f"_expiring {days}"] for days in store.EXPIRING_DAYS] == [0, 4, 4]
     assert [gauges[f"_expiring_in_use {days}"] for days in store.EXPIRING_DAYS] == [0, 1, 0]

@@ -188,14 +188,14 @@ async def test_a_change_waits_for_one_that_withdraws_its_authority(
     tokens_service, operator, edge_client, connection, subtests: pytest.Subtests
 ):
     """It is authorized by the state that is committed when it is carried out, not by the state when it arrived."""
-    for way, session in (("token", "5" * 64), ("session", "6" * 64)):
-        with subtests.test(way):
+    for kind, session in (("token", "5" * 64), ("session", "6" * 64)):
+        with subtests.test(kind):
             value, token = await issue(operator, "admin", "api")
             digest = token_format.digest(value) or ""
-            actor = Actor(token=digest) if way == "token" else Actor(session=session)
+            actor = Actor(token=digest) if kind == "token" else Actor(session=session)
             await call(edge_client, SIGN_IN, SignIn(session=session, actor=Actor(token=digest)))
             async with connection.transaction():
-                if way == "token":
+                if kind == "token":
                     await connection.execute(
                         "update token set scopes = array['orders'] where id = $1", token.id
                     )
@@ -213,7 +213,7 @@ async def test_a_change_waits_for_one_that_withdraws_its_authority(
                         await asyncio.sleep(0.01)
             reply = await task
             assert isinstance(reply, Failure)
-            assert reply.code == ("insufficient_scope" if way == "token" else "invalid_token")
+            assert reply.code == ("insufficient_scope" if kind == "token" else "invalid_token")
 
 
 async def test_a_sign_in_waits_for_a_change_that_narrows_its_token(
@@ -258,18 +258,18 @@ async def test_the_tokens_service_checks_what_an_edge_reports(
 ):
     """Whatever the edge claims about the token, its scopes, account, restrictions and state are looked up."""
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=Actor(name="test")))
-    for way in ("token", "session"):
+    for kind in ("token", "session"):
         for scopes, restrictions, address, code in CASES:
-            with subtests.test(way, scopes=scopes, address=address):
+            with subtests.test(kind, scopes=scopes, address=address):
                 value, _ = await issue(operator, *scopes, restrictions=restrictions)
                 digest = token_format.digest(value) or ""
                 session = token_format.new_secret().digest
-                if way == "session":
+                if kind == "session":
                     sign_in = SignIn(session=session, actor=Actor(token=digest, address="192.0.2.1"))
                     assert isinstance(await call(edge_client, SIGN_IN, sign_in), Verdict)
                 actor = Actor(
-                    token=digest if way == "token" else None,
-                    session=session if way == "session" else None,
+                    token=digest if kind == "token" else None,
+                    session=session if kind == "session" else None,
                     address=address,
                 )
                 secret = token_format.new_secret()
