@@ -5,7 +5,7 @@ from typing import Any
 
 import schemathesis
 
-from tests.fuzz.loop import Connection
+from tests.fuzz.connection import Connection
 from tests.support.services import issue
 
 

@@ -19,7 +19,7 @@ from tallystick_server.metrics.settings import Settings as MetricsSettings
 from tallystick_server.runtime import settings
 from tallystick_server.runtime.settings import SettingsError
 from tallystick_server.tokens.settings import Settings as TokensSettings
-from tests.fuzz.anything import almost, encoded, json, texts
+from tests.fuzz.strategies import almost, encoded, json, texts
 from tests.support.up import Up
 
 # Neither an argument nor a variable of a process can hold a NUL.

@@ -13,8 +13,8 @@ from tallystick.contracts.registry import ADMINISTRATIVE, operations
 from tallystick.contracts.tokens import EDIT_TOKEN
 from tallystick_server.edge.http.errors import KINDS
 from tallystick_server.local.data_dir import DataFolder
-from tests.fuzz.anything import almost, encoded, json
-from tests.fuzz.loop import Connection
+from tests.fuzz.connection import Connection
+from tests.fuzz.strategies import almost, encoded, json
 from tests.support.polling import until
 from tests.support.up import Up
 
