@@ -46,7 +46,7 @@ class History:
         self.limits = [LimitInForce(limit, float("-inf"))]
         self.admitted: list[Admitted] = []
         self.in_demand: set[int] = set()
-        """The windows in which a request was certainly rejected: demand was higher than the limit."""
+        """The windows in which a request was certainly rejected, so that demand exceeded what was admitted."""
         self.statuses: Counter[int] = Counter()
         self.edits: Counter[str] = Counter()
 

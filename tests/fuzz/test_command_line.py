@@ -26,7 +26,7 @@ from tests.support.up import Up
 without_nul = texts.filter(lambda text: "\0" not in text)
 EXIT_CODES = {0, 1, 2, 65, 69}
 CANARY = "k7Qz-0xV"
-"""A part of values that no message may repeat. A whole value may occur in a message by chance, as a setting's name does."""
+"""A part of values that no message may repeat. A whole value may occur by chance, if it is a setting's name."""
 OPTIONS = sorted(
     {name for command in tokens.commands.values() for part in command.params for name in part.opts}
 )
