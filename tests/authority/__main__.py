@@ -1,9 +1,9 @@
-"""Attacks a tokens service and an edge of its own with generated programs, on loopback, until the time is over.
+"""Attacks a tokens service and an edge on loopback with generated programs until the time is over.
 
 python -m tests.authority --minutes 10 [--seed 1]
 python -m tests.authority --replay FILE [--times 100]
 
-A failure prints the program as JSON, one step in a line; saved to a file, it can be replayed.
+A failure prints the program as JSON, one step on each line. It can be saved to a file and replayed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Attack:
         self.failures: list[tuple[Program, BaseException]] = []
 
     def is_over(self) -> bool:
-        """After a failure the search for a shorter one goes on."""
+        """Whether the time is over. After a failure it never is: the search for a shorter program continues."""
         return not self.failures and time.monotonic() > self.ends
 
     def count(self, program: Program) -> None:
@@ -43,7 +43,7 @@ class Attack:
         self.commands += sum(len(step.commands) for step in program)
 
     async def run(self, system: System) -> bool:
-        """Whether the services did what the model says, in every program."""
+        """Whether the services agreed with the model in every program."""
         loop = asyncio.get_running_loop()
         while not self.is_over():
             print(f"seed {self.seed}: {self.programs} programs, {self.commands} commands", flush=True)

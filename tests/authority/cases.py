@@ -1,4 +1,4 @@
-"""Programs for attacks that once succeeded; the generator finds them too, but not within seconds."""
+"""Programs for attacks that once succeeded. The generator finds them too, but not within seconds."""
 
 from collections.abc import Mapping
 
@@ -28,18 +28,18 @@ def at_once(*commands: Command, row: str) -> Step:
     return Step(commands, pause=f"row:{row}")
 
 
-def paused(slow: Command, *others: Command) -> Step:
-    """The first command's last byte comes after the others have returned."""
-    return Step((slow, *others), pause="last_byte")
+def paused(slow: Command, *meanwhile: Command) -> Step:
+    """The first command's last byte is sent after the others have returned."""
+    return Step((slow, *meanwhile), pause="last_byte")
 
 
 def self_rotate(name: str, new: str, **fields) -> Command:
     return rotate(name, new, by(name), **fields)
 
 
-def _slow(slow: Command, *others: Command, cast: Program = ()) -> Program:
+def _slow(slow: Command, *meanwhile: Command, cast: Program = ()) -> Program:
     start = steps(ALICE, create("root"), create("plain"), create("second", Grant(("*",))))
-    return (*start, *cast, paused(slow, *others))
+    return (*start, *cast, paused(slow, *meanwhile))
 
 
 A_CHAIN = steps(
@@ -95,7 +95,7 @@ CASES: Mapping[str, Program] = {
         *steps(create("root"), create("plain")),
         at_once(disable("plain"), rotate("plain", "p2", by("root")), row="plain"),
     ),
-    "revocation by who may delete covers the chain": (
+    "revocation by a token that may delete covers the chain": (
         *A_CHAIN,
         *steps(revoke("plain", by("duty")), revoke("p3", by("duty"))),
     ),
@@ -117,7 +117,7 @@ CASES: Mapping[str, Program] = {
         *A_CHAIN,
         *steps(disable("plain", by("duty", http=True)), rotate("p3", "p4"), enable("p2", HTTP_ROOT)),
     ),
-    "nobody changes or gives what they do not have": (
+    "no token changes or grants more than it has": (
         *steps(create("writer"), create("x", Grant(("invoices",), expires=3600))),
         *steps(create("y", Grant(("orders",), expires=3600))),
         *steps(edit("x", {"scopes": ["orders"]}, by("writer", http=True))),
@@ -188,7 +188,7 @@ CASES: Mapping[str, Program] = {
         Command("revoke_all", by("deleter"), target="alice"),
         Command("delete_account", by("deleter"), target="alice"),
     ),
-    "those on duty disable and revoke, and nothing else": steps(
+    "a token with the delete scope disables and revokes, and nothing else": steps(
         create("duty"),
         create("plain", Grant(("invoices",))),
         disable("plain", by("duty", http=True)),
@@ -197,7 +197,7 @@ CASES: Mapping[str, Program] = {
         rotate("plain", "x", by("duty", http=True)),
         revoke("plain", by("duty", http=True)),
     ),
-    "those who write neither disable nor revoke": steps(
+    "a token with the write scope neither disables nor revokes": steps(
         create("writer"),
         create("plain", Grant(("orders",), expires=3600)),
         disable("plain", by("writer", http=True)),
@@ -217,7 +217,7 @@ CASES: Mapping[str, Program] = {
         edit("root", {"scopes": ["*"]}),
         resume("s"),
     ),
-    "a session lasts through another rate limit": steps(
+    "a session survives a change of the rate limit": steps(
         create("root"),
         sign_in("root", "s"),
         edit("root", {"restrictions": {"rateLimit": {"maxRequests": 9, "timeWindow": 60}}}),
@@ -255,7 +255,7 @@ CASES: Mapping[str, Program] = {
         disable("root"),
         create("v", Grant(("orders",)), by("root"), key="k"),
     ),
-    "who is bound and may not create": steps(
+    "a bound token that may not create tokens": steps(
         ALICE,
         create("alice_all"),
         Command("import", new="imported", grant=Grant(("api:tokens", "orders"), account="alice")),

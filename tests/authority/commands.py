@@ -1,4 +1,4 @@
-"""Short names for commands, for programs written by hand."""
+"""Short constructors of commands, for programs that are written by hand."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def by(name: str, **fields: Any) -> Caller:
 
 
 def create(name: str, grant: Grant | None = None, caller: Caller = OPERATOR, **fields: Any) -> Command:
-    """Creates a member of the cast, or a token that is granted ``orders`` unless a grant is given."""
+    """Creates a token of the cast, or one with the scope ``orders`` unless a grant is passed."""
     return Command("create", caller, new=name, grant=grant or CAST.get(name, Grant(("orders",))), **fields)
 
 

@@ -1,4 +1,4 @@
-"""Runs programs against a real tokens service and a real edge, and compares what they answer with the model."""
+"""Runs programs against a real tokens service and a real edge, and compares their responses with the model."""
 
 import asyncio
 import functools
@@ -61,15 +61,15 @@ from tests.authority.programs import Program, Step, to_json
 PAUSE_S = 0.025
 """Between two commands that wait for a locked row, so that they queue for it in the order of the program."""
 UNISSUED = "unissued"
-"""Names a token that no program creates."""
-OF_ONE_TOKEN = {"edit", "expire", "revoke", "rotate"}
+"""The name of a token that no program creates."""
+TOKEN_OPERATIONS = {"edit", "expire", "revoke", "rotate"}
 """The operations whose target is a token."""
 REST_S = 3.0
-"""For how long nothing may change before a command without an answer counts as ended: longer than it may wait for a lock."""
+"""For how long nothing may change before a command without a response counts as finished: longer than it may wait for a lock."""
 
 
 class Mismatch(AssertionError):
-    """What was observed is no behaviour of the model."""
+    """The model does not explain an observation."""
 
     def __init__(self, program: Program, step: int, message: str) -> None:
         super().__init__(f"step {step}: {message}\n{to_json(program[: step + 1])}")
@@ -77,12 +77,12 @@ class Mismatch(AssertionError):
 
 @dataclass
 class System:
-    """Where the services are.
+    """The services under test.
 
     Args:
         app: the edge's ASGI application.
         edge: a NATS connection with an edge's permissions.
-        operator: one with an operator's.
+        operator: a NATS connection with an operator's permissions.
         database: connections to PostgreSQL as the owner.
     """
 
@@ -91,29 +91,29 @@ class System:
     operator: Client
     database: asyncpg.Pool
     unknown_outcomes: int = 0
-    """How many commands were answered that it cannot be told now: the model allows both."""
+    """The number of commands whose outcome was reported as unknown: the model allows both outcomes."""
 
     _numbers = itertools.count()
 
     async def deadlocks(self) -> int:
-        """How many PostgreSQL has resolved so far."""
+        """The number of deadlocks that PostgreSQL has resolved so far."""
         count: int = await self.database.fetchval(
             "select deadlocks from pg_stat_database where datname = current_database()"
         )
         return count
 
     async def check(self, program: Program) -> None:
-        """Runs a program with accounts and tokens of its own.
+        """Runs a program with its own accounts and tokens.
 
         Raises:
-            Mismatch: something observed is not what the model says.
+            Mismatch: the model does not explain an observation.
         """
         async with self.started(program):
             pass
 
     @asynccontextmanager
     async def started(self, program: Program) -> AsyncIterator["Run"]:
-        """Runs a program and checks it as `check` does; then more can be run with the same tokens."""
+        """Runs and checks a program like `check`; afterwards, further commands can use the same tokens."""
         run = Run(self, program, next(self._numbers))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url="http://edge", timeout=10
@@ -123,7 +123,7 @@ class System:
 
 
 class Run:
-    """One run of a program; maps the program's names to ids, secrets and accounts of its own."""
+    """One run of a program, with its own ids, secrets and accounts for the names in the program."""
 
     http: httpx.AsyncClient
 
@@ -137,20 +137,20 @@ class Run:
         self.sessions: dict[str, str] = {}
         self.cookie = ""
         self.unconfirmed: dict[str, str] = {}
-        """The values of tokens whose creation was not answered, by name: they may exist."""
+        """The values of tokens whose creation got no response, by name: they may exist."""
 
     async def check(self) -> None:
         state = State()
         for number, step in enumerate(self.program):
-            observed = await self.run(step)
-            unknown = sum(each.code == UNKNOWN for each in observed)
+            raw_observations = await self.run(step)
+            unknown = sum(observation.code == UNKNOWN for observation in raw_observations)
             self.system.unknown_outcomes += unknown
-            found = await (self.look_at_rest() if unknown else self.look())
-            observations = [self.renamed(each) for each in observed]
-            after = linearize(state, observations, functools.partial(self.agrees, found))
+            actual = await (self.read_stable_state() if unknown else self.read_state())
+            observations = [self.renamed(observation) for observation in raw_observations]
+            after = linearize(state, observations, functools.partial(self.agrees, actual))
             if after is None:
-                raise Mismatch(self.program, number, self.explain(state, observations, found))
-            await self.check_invariants(number, observations, found)
+                raise Mismatch(self.program, number, self.explain(state, observations, actual))
+            await self.check_invariants(number, observations, actual)
             state = after
 
     async def run(self, step: Step) -> list[Observation]:
@@ -165,20 +165,18 @@ class Run:
             return list(await asyncio.gather(*tasks))
         return list(await asyncio.gather(*map(self.observe, step.commands)))
 
-    async def look_at_rest(self) -> Any:
-        """What `look` finds once it has stayed the same: a command that was not answered in time may still be under
-        way.
-        """
-        found, since = await self.look(), time.monotonic()
+    async def read_stable_state(self) -> Any:
+        """The result of `read_state` once it is stable: a command that got no response in time may still be running."""
+        actual, since = await self.read_state(), time.monotonic()
         while time.monotonic() - since < REST_S:
             await asyncio.sleep(0.1)
-            if (again := await self.look()) != found:
-                found, since = again, time.monotonic()
-        return found
+            if (again := await self.read_state()) != actual:
+                actual, since = again, time.monotonic()
+        return actual
 
     async def run_paused(self, step: Step) -> list[Observation]:
-        """The first command stops before the last byte of its body, until the others have been answered."""
-        slow, *others = step.commands
+        """Holds back the last byte of the first command's body until the other commands have returned."""
+        slow, *meanwhile = step.commands
         reached, released = asyncio.Event(), asyncio.Event()
 
         async def halt() -> None:
@@ -189,14 +187,14 @@ class Run:
         waiting = asyncio.create_task(reached.wait())
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        observations = [await self.observe(command) for command in others]
+        observations = [await self.observe(command) for command in meanwhile]
         resumed = time.monotonic()
         released.set()
         return [replace(await task, accepted_after=resumed), *observations]
 
     @asynccontextmanager
     async def locked(self, name: str) -> AsyncIterator[None]:
-        """Keeps the row of a token or an account locked."""
+        """Locks the row of a token or an account around the block."""
         async with self.system.database.acquire() as connection, connection.transaction():
             await connection.execute(
                 "select from tokens.account where account = $1 for update", self.account(name)
@@ -207,7 +205,7 @@ class Run:
     async def post_slowly(
         self, path: str, form: dict[str, str], headers: dict[str, str], *meanwhile: Command
     ) -> httpx.Response:
-        """Sends a form, but for its last byte; the rest once the commands have been carried out."""
+        """Sends a form without its last byte, and this once the commands have been carried out."""
 
         async def halt() -> None:
             for command in meanwhile:
@@ -231,13 +229,13 @@ class Run:
         return Observation(command, invoked, time.monotonic(), code, value)
 
     def as_sent(self, command: Command) -> Command:
-        """The command with `UNISSUED` for a token whose creation has not been answered yet: its sender knows neither
-        its id nor its secret, even if it exists by then.
+        """The command with `UNISSUED` instead of a token whose creation has not returned yet: the sender knows neither its id
+        nor its secret, even if it exists by then.
         """
         caller, target = command.caller, command.target
         if caller.token and caller.token not in self.values:
             caller = replace_fields(caller, token=UNISSUED)
-        if command.operation in OF_ONE_TOKEN:
+        if command.operation in TOKEN_OPERATIONS:
             if target == command.caller.token:
                 target = caller.token
             elif target not in (self.values if command.by_value else self.ids):
@@ -250,7 +248,7 @@ class Run:
         return None if name is None else f"{name}-{self.prefix}"
 
     def id(self, name: str | None) -> str:
-        """A token's id; of one that does not exist, an id that nobody has."""
+        """A token's id, or an unused id if the token does not exist."""
         return self.ids.get(name or "", "tok_" + "0" * 26)
 
     def value(self, name: str | None) -> str:
@@ -285,7 +283,7 @@ class Run:
     async def over_http(
         self, command: Command, halt: Callable[[], Awaitable[None]] | None
     ) -> tuple[str, Any]:
-        method, path, body = self.request(command)
+        method, path, body = self.http_request(command)
         headers = {"authorization": f"Bearer {self.value(command.caller.token)}"}
         if command.caller.referrer:
             headers["referer"] = command.caller.referrer
@@ -309,7 +307,7 @@ class Run:
             return _code(response), None
         return "ok", self.read_http(command, response)
 
-    def request(self, command: Command) -> tuple[str, str, Any]:  # noqa: PLR0911  # one for each operation
+    def http_request(self, command: Command) -> tuple[str, str, Any]:  # noqa: PLR0911  # one for each operation
         """Method, path and JSON body."""
         token, account = self.id(command.target), self.account(command.target)
         on_itself = command.target == command.caller.token
@@ -370,12 +368,12 @@ class Run:
             case "create" | "rotate":
                 replayed = body.get("code") == "already_created"
                 if not replayed:
-                    self.learn(command.new, body["id"], body["token"])
+                    self.register_token(command.new, body["id"], body["token"])
                 return ("replayed" if replayed else "token", *self.view(body))
             case "edit":
                 return ("token", *self.view(body))
             case "revoke" if command.by_value:
-                # EmailEngine's route says less, and nothing more where it revoked nothing.
+                # EmailEngine's route returns less, and only `deleted` if it revoked nothing.
                 return (
                     DELETED,
                     body["deleted"],
@@ -399,7 +397,7 @@ class Run:
 
     async def sign_in_over_http(self, command: Command, headers: dict[str, str]) -> tuple[str, Any]:
         del headers["authorization"]
-        # The dashboard bounds failed attempts by address: each comes from another one.
+        # The dashboard limits failed attempts by address: each attempt comes from a different one.
         address = f"127.{secrets.randbelow(255)}.{secrets.randbelow(255)}.{secrets.randbelow(254) + 1}"
         transport = httpx.ASGITransport(self.system.app, client=(address, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://edge") as browser:
@@ -437,22 +435,22 @@ class Run:
                 sign_out = SignOut(session=self.session(command.target))
                 reply = await call(self.system.edge, SIGN_OUT, sign_out)
                 return (reply.code, None) if isinstance(reply, Failure) else ("ok", ("signed_out",))
-        operation, question, new = self.question(command, actor)
+        operation, payload, new = self.nats_request(command, actor)
         if command.caller.operator and operation is not IMPORT_TOKENS:
             operation = operation.by_operator
         client = self.system.operator if command.caller.operator else self.system.edge
-        reply = await call(client, operation, question)
+        reply = await call(client, operation, payload)
         if isinstance(reply, Failure):
             if reply.code == UNKNOWN and new is not None:
                 self.unconfirmed[command.new or ""] = new.value
             return reply.code, None
         if operation.settles and not command.dry_run:
-            await self.settle()
+            await self.await_propagation()
         if command.operation == "expire":
             await asyncio.sleep(0.3)
         return "ok", self.read_reply(command, reply, new)
 
-    async def settle(self) -> None:
+    async def await_propagation(self) -> None:
         request = Settle()
         while True:
             settled = await call(self.system.edge, SETTLE, request)
@@ -471,7 +469,7 @@ class Run:
             referrer=caller.referrer,
         )
 
-    def question(  # noqa: PLR0911  # one for each operation
+    def nats_request(  # noqa: PLR0911  # one for each operation
         self, command: Command, actor: Actor
     ) -> tuple[Operation[Any, Any], Any, token_format.Secret | None]:
         secret = token_format.new_secret()
@@ -534,7 +532,7 @@ class Run:
         match reply:
             case CreatedToken():
                 if not reply.replayed and secret is not None:
-                    self.learn(command.new, reply.token.id, secret.value)
+                    self.register_token(command.new, reply.token.id, secret.value)
                 return ("replayed" if reply.replayed else "token", *self.view(_json(reply.token)))
             case Token():
                 return ("token", *self.view(_json(reply)))
@@ -557,12 +555,12 @@ class Run:
                 return ("added",) if reply.added else ("existing",)
         raise TypeError(type(reply).__name__)
 
-    def learn(self, name: str | None, id_: str, value: str) -> None:
+    def register_token(self, name: str | None, id_: str, value: str) -> None:
         self.ids[name or ""] = id_
         self.values[name or ""] = value
 
     def view(self, record: dict[str, Any]) -> tuple[Any, ...]:
-        """As `tests.authority.model.view` shows a token; ids are renamed once all of a step are known."""
+        """A token in the form of `tests.authority.model.view`; ids are renamed once all ids of a step are known."""
         restrictions = record.get("restrictions") or {}
         rate = restrictions.get("rateLimit")
         expires = record.get("expires")
@@ -581,15 +579,15 @@ class Run:
             record["revision"],
         )
 
-    # What is found afterwards
+    # The state after a step
 
-    async def look(self) -> Any:
-        """The audit, and the verdict of the edge on every token."""
+    async def read_state(self) -> Any:
+        """The audit, and the edge's verdict on every token."""
         for name, value in self.unconfirmed.items():
             digest = bytes.fromhex(token_format.digest(value) or "")
             id_ = await self.system.database.fetchval("select id from tokens.token where digest = $1", digest)
             if id_ is not None:
-                self.learn(name, id_, value)
+                self.register_token(name, id_, value)
         names = {id_: name for name, id_ in self.ids.items()}
         accounts = {f"{name}-{self.prefix}": name for name in ("alice", "bob", "nobody")}
         rows = await self.system.database.fetch(
@@ -614,12 +612,12 @@ class Run:
         headers = {"authorization": f"Bearer {self.values[name]}"}
         response = await self.http.get("/auth?scope=none", headers=headers)
         async with asyncio.timeout(20):
-            while response.status_code == 503:  # no verdict: a machine that is busy answers late
+            while response.status_code == 503:  # no verdict, because a busy machine responds late
                 await asyncio.sleep(0.05)
                 response = await self.http.get("/auth?scope=none", headers=headers)
-        # A token that is valid and not granted that scope is a 403.
+        # A valid token without that scope gets 403.
         if response.status_code not in {200, 401, 403}:
-            raise AssertionError(f"/auth answered {response.status_code}")
+            raise AssertionError(f"/auth responded {response.status_code}")
         return response.status_code != 401
 
     def expected(self, state: State) -> Any:
@@ -627,10 +625,10 @@ class Run:
             name: is_active(state, state.tokens[name]) for name in self.ids if name in state.tokens
         }
 
-    def agrees(self, found: Any, state: State) -> bool:
-        return bool(found == self.expected(state))
+    def agrees(self, actual: Any, state: State) -> bool:
+        return bool(actual == self.expected(state))
 
-    def explain(self, state: State, observations: list[Observation], found: Any) -> str:
+    def explain(self, state: State, observations: list[Observation], actual: Any) -> str:
         lines = []
         for observation in observations:
             after, outcome = apply(state, observation.command)
@@ -641,23 +639,23 @@ class Run:
             if len(observations) == 1:
                 audit, verdicts = self.expected(after)
                 lines += [
-                    f"audit: unexpected {_without(found[0], audit)}, missing {_without(audit, found[0])}"
+                    f"audit: unexpected {_without(actual[0], audit)}, missing {_without(audit, actual[0])}"
                 ]
                 lines += [
-                    f"accepted: {name} {found[1].get(name)}, expected {verdicts.get(name)}"
-                    for name in found[1] | verdicts
-                    if found[1].get(name) != verdicts.get(name)
+                    f"accepted: {name} {actual[1].get(name)}, expected {verdicts.get(name)}"
+                    for name in actual[1] | verdicts
+                    if actual[1].get(name) != verdicts.get(name)
                 ]
             else:
                 sent = msgspec.json.encode(observation.command).decode()
                 lines += [f"from {observation.invoked:.4f} to {observation.returned:.4f}: {sent}"]
         if len(observations) > 1:
-            lines += [f"audit {found[0]}", f"accepted {found[1]}"]
+            lines += [f"audit {actual[0]}", f"accepted {actual[1]}"]
         return "\n".join(lines)
 
-    async def check_invariants(self, number: int, observations: list[Observation], found: Any) -> None:
-        """What must hold whatever the model says in detail."""
-        _, accepted = found
+    async def check_invariants(self, number: int, observations: list[Observation], actual: Any) -> None:
+        """Checks what must hold independently of the model."""
+        _, accepted = actual
         for observation in observations:
             match observation.value:
                 case ("revoked", True, covered, descendants, _, _):
@@ -699,6 +697,6 @@ def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
 
 
-def _without(rows: Any, others: Any) -> list[Any]:
-    """The rows that are not among the others, counted."""
-    return list((Counter(rows) - Counter(others)).elements())
+def _without(rows: Any, removed: Any) -> list[Any]:
+    """The difference of two multisets of rows."""
+    return list((Counter(rows) - Counter(removed)).elements())

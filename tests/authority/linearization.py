@@ -7,29 +7,29 @@ from typing import Any
 from tests.authority.model import Command, Outcome, State, apply
 
 UNKNOWN = "unavailable"
-"""The outcome of a command that may have been carried out or not."""
+"""The outcome of a command that may or may not have been carried out."""
 FORBIDDEN = "403"
-"""The dashboard's sign-in page shows the status alone: it is one of these rejections."""
+"""The dashboard's sign-in page shows the status only, which stands for one of `_FORBIDDEN_CODES`."""
 DELETED = "deleted"
-"""The answer of EmailEngine's route to a revocation: whether it revoked anything, what it covered, and how many
-descendants live.
+"""The response of EmailEngine's route to a revocation: whether it revoked anything, the tokens it covered, and the number
+of living descendants.
 """
 _FORBIDDEN_CODES = {"insufficient_scope", "account_mismatch", "address_not_allowed", "referrer_not_allowed"}
 _LATE_CODES = {"not_found", "bad_request"}
-"""What a caller may be told whose token became invalid while its request waited for a lock."""
+"""The further codes that a caller may get whose token became invalid while its request waited for a lock."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a command was answered.
+    """A command and its response.
 
     Args:
         command: the command.
         invoked: when it was sent, in monotonic seconds.
-        returned: when its answer came.
+        returned: when its response arrived.
         code: ``ok``, or the code of the rejection.
-        value: the answer of a success, as the model has it.
-        accepted_after: a success took effect after this moment: the last byte of the body had not been sent before.
+        value: the response of a success, in the representation of the model.
+        accepted_after: a success took effect after this moment, since the last byte of the body had not been sent before.
     """
 
     command: Command
@@ -70,14 +70,14 @@ def _is_deletion(value: tuple[Any, ...], outcome: Outcome) -> bool:
 def linearize(
     state: State, observations: Sequence[Observation], is_final: Callable[[State], bool]
 ) -> State | None:
-    """A state that an order of the commands leads to in which each outcome is the model's; None if no order does.
+    """The state after an order of the commands in which each outcome is the model's; None if no such order exists.
 
-    A command comes before another if its answer came before the other was sent.
+    A command precedes another one if its response arrived before the other one was sent.
 
     Args:
         state: the state before all of them.
-        observations: the commands and what they were answered.
-        is_final: whether a state agrees with what was found afterwards.
+        observations: the commands and their responses.
+        is_final: whether a state agrees with the state that was read afterwards.
     """
     visited: set[tuple[Any, ...]] = set()
     stack: list[tuple[State, frozenset[int]]] = [(state, frozenset(range(len(observations))))]

@@ -1,10 +1,10 @@
-"""What authority is, as a pure function: `apply` takes a state and a command, and returns the next state and the outcome.
+"""Authority as a pure function: `apply` takes a state and a command, and returns the next state and the outcome.
 
 The model is written from docs/security-model.md and imports nothing from the services. Times are seconds since the start of
-a program; the clock stands still, except that each rotation moves it by a millisecond, so that a grace of 0 has passed.
+a program. The clock stands still, except that each rotation advances it by a millisecond, so that a grace of 0 is over.
 
-Names of tokens, accounts and sessions are chosen by the program, not by the service. Where the specification does not say
-which of two rejections comes first, the outcome allows both (`Outcome.codes`).
+The program chooses the names of tokens, accounts and sessions, not the service. If the specification does not say which
+of two rejections takes precedence, the outcome allows both (`Outcome.codes`).
 """
 
 import ipaddress
@@ -21,17 +21,17 @@ MAX_GRACE_S = 30 * 24 * 3600
 SELF_ROTATION_MAX_GRACE_S = 24 * 3600
 MAX_LIVING_SECRETS = 3
 MAX_TOKENS_PER_CREATOR = 5
-"""The bound the tests configure; the default of the service is far above what a test can reach."""
+"""The limit that the tests configure; a test cannot reach the default of the service."""
 
 
 class Caller(Struct, frozen=True, omit_defaults=True):
-    """Who issues a command, and on which way.
+    """Who issues a command, and over which protocol.
 
     Args:
         token: the token that is presented.
         session: the dashboard session that is presented.
-        operator: whether it is an operator on its own subjects.
-        http: over HTTP rather than on an edge's NATS subjects.
+        operator: whether it is an operator, who uses the operator's subjects.
+        http: whether it uses HTTP rather than an edge's NATS subjects.
         address: the client's address.
         referrer: the Referer header.
     """
@@ -45,7 +45,7 @@ class Caller(Struct, frozen=True, omit_defaults=True):
 
 
 class Grant(Struct, frozen=True, omit_defaults=True):
-    """What a token may do. ``metadata`` is JSON text with sorted keys; ``expires`` is in seconds of the program."""
+    """The grant of a token. ``metadata`` is JSON text with sorted keys; ``expires`` is in seconds of the program."""
 
     scopes: tuple[str, ...] = ()
     account: str | None = None
@@ -98,8 +98,8 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A stored answer to a command with an idempotency key."""
+class StoredReply:
+    """The stored reply to a command with an idempotency key."""
 
     identity: tuple[Any, ...]
     request: str
@@ -113,7 +113,7 @@ class State:
     tokens: dict[str, Token] = field(default_factory=dict, hash=False)
     accounts: frozenset[str] = frozenset()
     sessions: frozenset[tuple[str, str]] = frozenset()
-    answers: frozenset[Answer] = frozenset()
+    replies: frozenset[StoredReply] = frozenset()
     audit: tuple[tuple[str, str, str], ...] = ()
     clock: float = 0
     disables: int = 0
@@ -121,12 +121,12 @@ class State:
     def key(self) -> tuple[Any, ...]:
         """A hashable value that two equal states share, whatever order led to them."""
         tokens = tuple(sorted(self.tokens.items()))
-        return tokens, self.accounts, self.sessions, self.answers, self.audit, self.clock
+        return tokens, self.accounts, self.sessions, self.replies, self.audit, self.clock
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``codes`` is ``("ok",)``, or the rejections that are right; ``value`` is the answer of a success."""
+    """``codes`` is ``("ok",)``, or the allowed rejections; ``value`` is the reply of a success."""
 
     codes: tuple[str, ...] = ("ok",)
     value: Any = None
@@ -152,7 +152,7 @@ def apply(state: State, command: Command) -> tuple[State, Outcome]:
 
 
 def _early_problem(command: Command) -> tuple[str, ...]:
-    """What is wrong with a request whoever sends it may be said before anything else."""
+    """The error of an invalid request, which may take precedence over all others, whoever sends it."""
     is_wrong = (command.operation == "create" and not _is_well_formed(command.grant)) or (
         command.operation == "rotate" and not 0 <= command.grace <= MAX_GRACE_S
     )
@@ -167,7 +167,7 @@ def is_active(state: State, token: Token) -> bool:
 
 
 def is_living(state: State, token: Token) -> bool:
-    """Whether a token is valid, or may become so again when it is enabled."""
+    """Whether a token is valid, or may become valid again when it is enabled."""
     return not token.revoked and not is_expired(state, token)
 
 
@@ -176,12 +176,12 @@ def is_expired(state: State, token: Token) -> bool:
 
 
 def has_lapsed(state: State, token: Token) -> bool:
-    """Whether a token merely expired in its grace: nobody revoked it."""
+    """Whether a token has expired at the end of its grace period, and was not revoked."""
     return token.rotated_to is not None and not token.revoked and is_expired(state, token)
 
 
 def chain(state: State, name: str) -> list[Token]:
-    """What rotations link, oldest first."""
+    """The tokens that rotations link, oldest first."""
     first = state.tokens[name]
     while first.rotated_from is not None:
         first = state.tokens[first.rotated_from]
@@ -196,7 +196,7 @@ def in_grace(token: Token) -> bool:
 
 
 def descendants(state: State, covered: Iterable[str]) -> list[Token]:
-    """What tokens were created with these, directly or not, each with its whole chain; without these."""
+    """The tokens that these created, directly or indirectly, each with its whole chain; without these themselves."""
     ancestors = set(covered)
     result: dict[str, Token] = {}
     while children := [
@@ -219,7 +219,7 @@ def covers_scope(granted: Iterable[str], required: str) -> bool:
 
 
 def exceeds(actor: Grant, grant: Grant) -> bool:
-    """Whether a grant allows anything that the actor's does not."""
+    """Whether a grant allows anything that the actor's grant does not."""
     return (
         any(not covers_scope(actor.scopes, scope) for scope in grant.scopes)
         or (actor.account is not None and grant.account != actor.account)
@@ -231,7 +231,7 @@ def exceeds(actor: Grant, grant: Grant) -> bool:
 
 
 def is_narrower(after: Grant, before: Grant) -> bool:
-    """Whether an edit took anything away, the rate limit aside: that is judged with each request."""
+    """Whether an edit narrows the grant. The rate limit does not count, since it is checked with each request."""
     return exceeds(replace_fields(after, rate=None), before)
 
 
@@ -245,7 +245,7 @@ def _addresses_within(inner: tuple[str, ...] | None, outer: tuple[str, ...] | No
 
 
 def _restriction_problem(grant: Grant, caller: Caller) -> str | None:
-    """The programs use referrer patterns that end in ``*``, and no other wildcard."""
+    """The violated restriction, if any. The programs use referrer patterns that end in ``*``, and no other wildcard."""
     address = ipaddress.IPv4Address(caller.address)
     if grant.addresses is not None and not any(
         address in ipaddress.IPv4Network(network) for network in grant.addresses
@@ -276,14 +276,14 @@ def required_scope(command: Command) -> str:
 
 
 def presented(state: State, caller: Caller) -> Token | None:
-    """The token that the caller presents, itself or by a session; None if it is not active."""
+    """The token that the caller presents, directly or by a session; None if it is not active."""
     name = dict(state.sessions).get(caller.session) if caller.session else caller.token
     token = state.tokens.get(name or "")
     return token if token is not None and is_active(state, token) else None
 
 
 def authorize(state: State, command: Command) -> Token | None:
-    """The acting token, judged up to the account, address and referrer; None for an operator."""
+    """The acting token after the checks of scope, account, address and referrer; None for an operator."""
     caller = command.caller
     if caller.operator:
         return None
@@ -299,12 +299,12 @@ def authorize(state: State, command: Command) -> Token | None:
         problem = _restriction_problem(grant, caller)
         restricted = (problem,) if problem else ()
         if not own_account:
-            # The edge looks at restrictions before it has the body, which names the account.
+            # The edge checks restrictions before it has the body, which names the account.
             at_the_edge = restricted if caller.http else ()
-            may_not = () if literal else ("insufficient_scope",)
-            raise Rejected("account_mismatch", "exceeds_authority", *may_not, *at_the_edge)
+            scope_problem = () if literal else ("insufficient_scope",)
+            raise Rejected("account_mismatch", "exceeds_authority", *scope_problem, *at_the_edge)
         if not literal:
-            # Which tokens may create is looked at last.
+            # Whether the token may create tokens is checked last.
             raise Rejected("insufficient_scope", *restricted)
     names_account = command.operation in {"revoke_all", "add_account", "delete_account"}
     if names_account and grant.account not in (None, command.target):
@@ -315,7 +315,7 @@ def authorize(state: State, command: Command) -> Token | None:
 
 
 def _problems_at_the_edge(state: State, actor: Token, command: Command) -> tuple[str, ...]:
-    """The edge admits an edit by either scope, and judges account and restrictions before the service sees which it takes."""
+    """The edge admits an edit by either scope, and checks account and restrictions before the service decides which is needed."""
     scopes = ("api:tokens:write", "api:tokens:delete")
     is_admitted = any(covers_scope(actor.grant.scopes, scope) for scope in scopes)
     if not (command.caller.http and command.operation == "edit" and is_admitted):
@@ -325,7 +325,7 @@ def _problems_at_the_edge(state: State, actor: Token, command: Command) -> tuple
 
 
 def _account_problem(state: State, actor: Token, command: Command) -> tuple[str, ...]:
-    """A bound actor that names a token out of its reach may be told so before its address is looked at."""
+    """A bound actor that names a token out of its reach may get this code before its address is checked."""
     if actor.grant.account is None or command.operation not in {"edit", "rotate", "revoke"}:
         return ()
     target = state.tokens.get(command.target or "")
@@ -333,14 +333,14 @@ def _account_problem(state: State, actor: Token, command: Command) -> tuple[str,
 
 
 def _is_self_service(actor: Token, command: Command) -> bool:
-    """Over HTTP self-service has routes of its own, which take no options."""
+    """Over HTTP, self-service has its own routes, which take no options."""
     has_options = command.by_value or command.dry_run or command.only is not None
     on_itself = command.target == actor.name and command.operation in {"rotate", "revoke"}
     return on_itself and not command.descendants and not (command.caller.http and has_options)
 
 
 def _target(state: State, actor: Token | None, command: Command, *, revoked: bool = False) -> Token:
-    """The token a command names; a bound actor learns nothing about those of others."""
+    """The token that a command names. A bound actor learns nothing about tokens of other accounts."""
     token = state.tokens.get(command.target or "")
     is_bound = actor is not None and actor.grant.account is not None
     if token is None or (token.revoked and not revoked):
@@ -365,7 +365,7 @@ def _check_covers(actor: Token | None, *grants: Grant, problem: tuple[str, ...] 
 
 
 def _changes_own_chain_in_grace(state: State, actor: Token | None, changed: Iterable[Token]) -> bool:
-    """An actor in its grace changes no member of its chain."""
+    """Whether the actor is in its grace period and a changed token is a member of its chain, which is not allowed."""
     if actor is None or not in_grace(actor):
         return False
     own = {member.name for member in chain(state, actor.name)}
@@ -384,8 +384,8 @@ def _create(state: State, command: Command) -> tuple[State, Any]:
     actor = authorize(state, command)
     problem = () if _is_valid(state, command.grant) else ("bad_request",)
     if actor is not None and _living_created(state, actor) >= MAX_TOKENS_PER_CREATOR:
-        also = ("exceeds_authority",) if exceeds(actor.grant, command.grant) else ()
-        raise Rejected("conflict", *also, *problem)
+        alternatives = ("exceeds_authority",) if exceeds(actor.grant, command.grant) else ()
+        raise Rejected("conflict", *alternatives, *problem)
     _check_covers(actor, command.grant, problem=problem)
     if problem:
         raise Rejected(*problem)
@@ -405,11 +405,11 @@ def _add(state: State, command: Command, actor: Token | None) -> tuple[State, An
     grant = Grant(**{**_asdict(command.grant), "scopes": tuple(dict.fromkeys(command.grant.scopes))})
     added = Token(command.new, grant, creator=actor.name if actor else None)
     after = _record(_put(state, added), "token.created", [added], actor)
-    return _remember(after, command, actor, ("token", *view(added)))
+    return _store_reply(after, command, actor, ("token", *view(added)))
 
 
 def _import(state: State, command: Command) -> tuple[State, Any]:
-    """An operator imports one record. One that exists stays as it is."""
+    """An operator imports one record. An existing token stays unchanged."""
     assert command.new is not None
     if command.new in state.tokens:
         return state, ("existing",)
@@ -475,7 +475,7 @@ def _rotate(state: State, command: Command) -> tuple[State, Any]:
         raise Rejected(*grace_problem)
     after = _record(after, "token.rotated", [old], actor)
     after = _record(after, "token.created", [new], actor)
-    return _remember(after, command, actor, ("token", *view(new)))
+    return _store_reply(after, command, actor, ("token", *view(new)))
 
 
 def _living(state: State, name: str) -> int:
@@ -496,8 +496,8 @@ def _edit(state: State, command: Command) -> tuple[State, Any]:
     if command.patch == {"disabled": False}:
         return _enable(state, command, actor, token)
     if token.rotated_to is not None:
-        also = ("exceeds_authority",) if _changes_own_chain_in_grace(state, actor, [token]) else ()
-        raise Rejected("conflict", *also)
+        alternatives = ("exceeds_authority",) if _changes_own_chain_in_grace(state, actor, [token]) else ()
+        raise Rejected("conflict", *alternatives)
     _check_grace(state, actor, [token])
     grant = merged(token.grant, command.patch)
     problem = () if _is_well_formed(grant) else ("bad_request",)
@@ -518,7 +518,7 @@ def _change_grant(
             state = replace(
                 state, sessions=frozenset(pair for pair in state.sessions if pair[1] != token.name)
             )
-    return _remember(state, command, actor, ("token", *view(state.tokens[token.name])))
+    return _store_reply(state, command, actor, ("token", *view(state.tokens[token.name])))
 
 
 def _expire(state: State, command: Command) -> tuple[State, Any]:
@@ -584,7 +584,7 @@ def _disable(state: State, command: Command, actor: Token | None, token: Token) 
     state = replace(state, disables=state.disables + 1)
     disabled = [replace(member, disabled_by=state.disables) for member in changed]
     state = _record(_put(state, *disabled), "token.disabled", disabled, actor)
-    return _remember(state, command, actor, ("token", *view(state.tokens[token.name])))
+    return _store_reply(state, command, actor, ("token", *view(state.tokens[token.name])))
 
 
 def _enable(state: State, command: Command, actor: Token | None, token: Token) -> tuple[State, Any]:
@@ -597,7 +597,7 @@ def _enable(state: State, command: Command, actor: Token | None, token: Token) -
     _check_covers(actor, *(member.grant for member in restored))
     enabled = [replace(member, disabled_by=None) for member in restored]
     state = _record(_put(state, *enabled), "token.enabled", enabled, actor)
-    return _remember(state, command, actor, ("token", *view(state.tokens[token.name])))
+    return _store_reply(state, command, actor, ("token", *view(state.tokens[token.name])))
 
 
 def _revoke(state: State, command: Command) -> tuple[State, Any]:
@@ -610,15 +610,19 @@ def _revoke(state: State, command: Command) -> tuple[State, Any]:
         names = [member.name for member in chain(state, token.name)]
         members = [member for member in members if names.index(member.name) < names.index(token.name)]
     covered = [member for member in members if not has_lapsed(state, member)]
-    below = descendants(state, [member.name for member in members])
-    revoked = covered + [member for member in below if command.descendants and not has_lapsed(state, member)]
+    descendant_tokens = descendants(state, [member.name for member in members])
+    revoked = covered + [
+        member for member in descendant_tokens if command.descendants and not has_lapsed(state, member)
+    ]
     if not on_itself:
         _check_grace(state, actor, revoked)
     else:
         _check_grace(state, actor, revoked[len(covered) :])
     after = state if command.dry_run else _end(state, revoked, actor)
-    gone = {member.name for member in revoked}
-    living = sum(is_living(state, member) and member.name not in gone for member in below)
+    revoked_names = {member.name for member in revoked}
+    living = sum(
+        is_living(state, member) and member.name not in revoked_names for member in descendant_tokens
+    )
     own = {member.name for member in chain(state, actor.name)} if actor is not None else set()
     value = (
         "revoked",
@@ -626,13 +630,13 @@ def _revoke(state: State, command: Command) -> tuple[State, Any]:
         tuple(member.name for member in covered),
         frozenset(member.name for member in revoked[len(covered) :]),
         living,
-        frozenset(gone & own),
+        frozenset(revoked_names & own),
     )
-    return _remember(after, command, actor, value)
+    return _store_reply(after, command, actor, value)
 
 
 def self_revocation(state: State, token: Token) -> list[Token]:
-    """A token that revokes itself covers its predecessors, and what was self-rotated from it, transitively."""
+    """The tokens that a self-revocation covers: the predecessors, the token, and its successors by self-rotation, transitively."""
     members = chain(state, token.name)
     position = members.index(token)
     end = position + 1
@@ -651,7 +655,7 @@ def _revoke_all(state: State, command: Command) -> tuple[State, Any]:
     if command.target not in state.accounts:
         raise Rejected("not_found")
     after, value = _end_account(state, command, actor)
-    return _remember(after, command, actor, value)
+    return _store_reply(after, command, actor, value)
 
 
 def _end_account(state: State, command: Command, actor: Token | None) -> tuple[State, Any]:
@@ -673,17 +677,17 @@ def _delete_account(state: State, command: Command) -> tuple[State, Any]:
     after, value = _end_account(state, command, actor)
     after = replace(after, accounts=after.accounts - {account})
     after = _audit(after, "account.deleted", [account], actor)
-    return _remember(after, command, actor, value)
+    return _store_reply(after, command, actor, value)
 
 
 def _add_account(state: State, command: Command) -> tuple[State, Any]:
     actor = authorize(state, command)
     account = command.target or ""
     if account in state.accounts:
-        return _remember(state, command, actor, ("account", "existing"))
+        return _store_reply(state, command, actor, ("account", "existing"))
     after = replace(state, accounts=state.accounts | {account})
     after = _audit(after, "account.added", [account], actor)
-    return _remember(after, command, actor, ("account", "new"))
+    return _store_reply(after, command, actor, ("account", "new"))
 
 
 # Sessions and use
@@ -711,8 +715,8 @@ def _resume(state: State, command: Command) -> tuple[State, Any]:
 
 
 def _sign_out(state: State, command: Command) -> tuple[State, Any]:
-    kept = frozenset(pair for pair in state.sessions if pair[0] != command.target)
-    return replace(state, sessions=kept), ("signed_out",)
+    remaining = frozenset(pair for pair in state.sessions if pair[0] != command.target)
+    return replace(state, sessions=remaining), ("signed_out",)
 
 
 def _use(state: State, command: Command) -> tuple[State, Any]:
@@ -730,7 +734,7 @@ def _use(state: State, command: Command) -> tuple[State, Any]:
 
 
 def verdict(state: State, name: str) -> str:
-    """Whether a token is accepted at ``/auth`` for all it may do, by a client that meets its restrictions."""
+    """The verdict on a token at ``/auth``, for a scope that it has and a client that meets its restrictions."""
     token = state.tokens.get(name)
     return "active" if token is not None and is_active(state, token) else "invalid_token"
 
@@ -752,11 +756,11 @@ _OPERATIONS: dict[str, Callable[[State, Command], tuple[State, Any]]] = {
 }
 
 
-# What all operations share
+# Functions of all operations
 
 
 def view(token: Token) -> tuple[Any, ...]:
-    """What a token's representation shows, with its expiry to the nearest five minutes."""
+    """The representation of a token, with its expiry rounded to five minutes."""
     grant = token.grant
     expires = None if grant.expires is None else round(grant.expires / 300)
     return (
@@ -784,7 +788,7 @@ def _put(state: State, *tokens: Token) -> State:
 
 
 def _record(state: State, action: str, tokens: list[Token], actor: Token | None) -> State:
-    """One audit row and one revision per token changed. A new token's first revision is 1."""
+    """Adds one audit row and one revision for each changed token. A new token's first revision is 1."""
     if action != "token.created":
         state = _put(state, *(replace(token, revision=token.revision + 1) for token in tokens))
     return _audit(state, action, [token.name for token in tokens], actor)
@@ -796,7 +800,7 @@ def _audit(state: State, action: str, names: Iterable[str], actor: Token | None)
 
 
 def _without_dead_sessions(state: State) -> State:
-    """A session ends for good with its token's validity; enabling the token does not bring it back."""
+    """A session ends when its token becomes invalid, and enabling the token does not restore it."""
     living = frozenset(pair for pair in state.sessions if is_active(state, state.tokens[pair[1]]))
     return replace(state, sessions=living)
 
@@ -809,7 +813,7 @@ def _identity(state: State, command: Command) -> tuple[Any, ...] | None:
 
 
 def _request(command: Command) -> str:
-    """What makes a repeated request the same one: everything but who sends it, and how."""
+    """The fields that a repeated request must share with the first one: all but the caller, the new name and the key."""
     fields = {name: getattr(command, name) for name in Command.__struct_fields__}
     for name in ("caller", "new", "key"):
         del fields[name]
@@ -818,9 +822,9 @@ def _request(command: Command) -> str:
 
 
 def _replayed(state: State, command: Command) -> tuple[State, Any] | None:
-    """The stored answer, once the caller's activity and scope have been judged."""
+    """The stored reply, once the caller is authorized."""
     identity = _identity(state, command)
-    stored = [answer for answer in state.answers if answer.identity == identity]
+    stored = [reply for reply in state.replies if reply.identity == identity]
     if identity is None or not stored:
         return None
     is_same = stored[0].request == _request(command)
@@ -834,9 +838,9 @@ def _replayed(state: State, command: Command) -> tuple[State, Any] | None:
     return state, ("replayed", *value[1:]) if command.operation in {"create", "rotate"} else value
 
 
-def _remember(state: State, command: Command, actor: Token | None, value: Any) -> tuple[State, Any]:
+def _store_reply(state: State, command: Command, actor: Token | None, value: Any) -> tuple[State, Any]:
     if command.key is None or command.dry_run:
         return state, value
     identity = (actor and actor.name, command.operation, command.key)
-    answer = Answer(identity, _request(command), value)
-    return replace(state, answers=state.answers | {answer}), value
+    reply = StoredReply(identity, _request(command), value)
+    return replace(state, replies=state.replies | {reply}), value

@@ -1,4 +1,4 @@
-"""Puts faults that once were there back into a copy of the sources, one at a time, and expects the tests to find each.
+"""Reintroduces former faults into a copy of the sources, one at a time, and expects the tests to detect each of them.
 
 python -m tests.authority.mutations [NAME ...]
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.support.paths import ROOT
 
 TESTS = "known or slow or shares or outlives or deadlock"
-"""The tests with fixed programs; the generator finds most of these faults as well, but not in so few programs."""
+"""The tests with fixed programs. The generator detects most of these faults too, but not in so few programs."""
 
 AUTHORITY = "services/tallystick_server/tokens/authority.py"
 CHANGES = "services/tallystick_server/tokens/store/writes.py"
@@ -25,7 +25,7 @@ UNIT_OF_WORK = "services/tallystick_server/tokens/handlers/unit_of_work.py"
 
 
 class Mutation(NamedTuple):
-    """``before`` has to occur in the file exactly once."""
+    """``before`` must occur in the file exactly once."""
 
     file: str
     before: str
@@ -33,7 +33,7 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = {
-    "A3: nobody locks the account": Mutation(
+    "A3: the account is not locked": Mutation(
         CHANGES, 'strength = "update" if to_change else "share"', 'strength = "key share"'
     ),
     "A3: chains are not locked": Mutation(CHANGES, "        if chains:\n", "        if chains and False:\n"),
@@ -68,17 +68,17 @@ MUTATIONS = {
         "        over = [number for number, member in enumerate(chain[:place]) if member.is_over]\n"
         "        return chain[max(over, default=-1) + 1 :]\n",
     ),
-    "A6: the actor is judged before the locks only": Mutation(
+    "A6: the actor is checked before the locks only": Mutation(
         CHANGES,
         "self._authority = Authority(self._actor, await holder(self._connection, self._actor, lock=True))",
         "self.authority.holder",
     ),
-    "A6: the edge judges a client before the body only": Mutation(
+    "A6: the edge checks a client before the body only": Mutation(
         "services/tallystick_server/edge/authentication/client_authentication.py",
         "    await authenticate_again(request)\n",
         "    if context_of(request).cached is None:\n        await authenticate_again(request)\n",
     ),
-    "A6: scopes are judged before the locks only": Mutation(
+    "A6: scopes are checked before the locks only": Mutation(
         TOKENS,
         """                authority.require(
                     rule, account=transitions.account_of(rule, target), of_itself=authority.is_holder(target)
@@ -87,19 +87,19 @@ MUTATIONS = {
         """                pass
 """,
     ),
-    "A11: a rotation by a limited token has a count of its own": Mutation(
+    "A11: a rotation by a limited token has its own count": Mutation(
         TOKENS, "limited_by = transitions.limited_holder(authority) or target", "limited_by = target"
     ),
     "A12: a replaced token changes its chain": Mutation(
         AUTHORITY, "if holder is None or holder.token.rotated_to is None:", "if True:"
     ),
-    "A14: who may write may disable": Mutation(
+    "A14: the write scope allows to disable": Mutation(
         OPERATIONS, '    "disable",\n    [DELETE],', '    "disable",\n    [WRITE],'
     ),
-    "A14: who may write may revoke": Mutation(
+    "A14: the write scope allows to revoke": Mutation(
         OPERATIONS, '    "revoke",\n    [DELETE],', '    "revoke",\n    [WRITE],'
     ),
-    "A14: who may delete may enable": Mutation(
+    "A14: the delete scope allows to enable": Mutation(
         OPERATIONS, '    "enable",\n    [WRITE],', '    "enable",\n    [DELETE],'
     ),
     "A14: enabling needs no authority over the token": Mutation(
@@ -128,19 +128,21 @@ MUTATIONS = {
                 raise
 """,
     ),
-    "A19: any number of secrets": Mutation(
+    "A19: the number of secrets is not limited": Mutation(
         TOKENS, "if older + (1 if grace_s else 0) + 1 > MAX_LIVING_SECRETS:", "if False:"
     ),
-    "A19: any grace": Mutation(TOKENS, "        if grace_s > max_grace_s:\n", "        if False:\n"),
-    "a stored answer is given to whoever asks": Mutation(
+    "A19: the grace period is not limited": Mutation(
+        TOKENS, "        if grace_s > max_grace_s:\n", "        if False:\n"
+    ),
+    "a stored reply is replayed without authorization": Mutation(
         UNIT_OF_WORK,
         "    authority = await change.lock()\n    if authority.holder is not None:\n",
         "    authority = await change.lock()\n    if False:\n",
     ),
-    "a rotation forgets that a token was imported": Mutation(
+    "a rotation drops the import mark": Mutation(
         CHANGES, "imported=predecessor.is_imported", "imported=False"
     ),
-    "a bound token creates with any scope": Mutation(
+    "a bound token creates tokens with any scope": Mutation(
         TOKENS, "            authority.require_right_to_create()\n", ""
     ),
     "an edit may exceed its editor": Mutation(
@@ -151,14 +153,14 @@ MUTATIONS = {
         "            authority.require_grant(new_token)\n            if of_itself",
         "            if of_itself",
     ),
-    "a successor of a disabled token is of no disable": Mutation(
+    "a successor of a disabled token does not belong to the disable": Mutation(
         CHANGES, "disabled_with=predecessor.disabled_with", "disabled_with=None"
     ),
 }
 
 
 def find(mutation: Mutation | None) -> str:
-    """What the tests say with the fault in place; nothing if they succeed."""
+    """The error of the tests with the fault, or an empty string if they succeed."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         for folder in ("services", "shared", "tests"):
             shutil.copytree(ROOT / folder, Path(name) / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -175,10 +177,10 @@ def find(mutation: Mutation | None) -> str:
             "-k",
             TESTS,
         ]
-        finished = subprocess.run(command, cwd=name, capture_output=True, text=True, check=False)
-        if finished.returncode not in {0, 1}:
-            raise RuntimeError(finished.stdout[-2000:] + finished.stderr[-2000:])
-        return next((line[1:].strip() for line in finished.stdout.splitlines() if line.startswith("E ")), "")
+        result = subprocess.run(command, cwd=name, capture_output=True, text=True, check=False)
+        if result.returncode not in {0, 1}:
+            raise RuntimeError(result.stdout[-2000:] + result.stderr[-2000:])
+        return next((line[1:].strip() for line in result.stdout.splitlines() if line.startswith("E ")), "")
 
 
 def put_back(mutation: Mutation, file: Path) -> None:

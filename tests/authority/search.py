@@ -1,4 +1,4 @@
-"""Searches for a program on which the services and the model differ."""
+"""Searches for a program for which the services and the model differ."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -24,18 +24,18 @@ def search(
     shrink: bool = True,
     is_over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Runs generated programs from a thread beside the loop that the services run in.
+    """Runs generated programs from another thread than that of the services' event loop.
 
     Args:
         system: the services.
-        loop: their loop.
-        strategy: what to generate.
-        examples: how many programs.
-        chosen_seed: of the generator; None for the same programs each time.
+        loop: the event loop of the services.
+        strategy: generates the programs.
+        examples: the number of programs.
+        chosen_seed: the seed of the generator; None for the same programs each time.
         failed: called with each program that fails, the shortest one last unless it succeeds when it is repeated.
         before: called with each program before it runs.
-        shrink: look for the shortest program that fails.
-        is_over: whether the time is over: the remaining programs are left out.
+        shrink: search for the shortest program that fails.
+        is_over: whether the time is over, in which case the remaining programs are skipped.
     """
 
     def check(program: Program) -> None:
@@ -63,12 +63,12 @@ def search(
 
 
 async def reduce(system: System, program: Program, times: int = 3) -> Program:
-    """Leaves out every step and command without which the program still fails.
+    """Removes every step and command without which the program still fails.
 
     Args:
         system: the services.
         program: a program that fails.
-        times: how often a shorter one is tried, since concurrent commands may come in an order that succeeds.
+        times: how often a shorter program is run, since concurrent commands may run in an order that succeeds.
     """
     shortest = program
     for candidate in _shorter(program):

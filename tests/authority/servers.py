@@ -1,4 +1,4 @@
-"""A tokens service and an edge in this loop, on servers that the caller brings."""
+"""A tokens service and an edge in this event loop, on servers that the caller provides."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""The services against the model: over HTTP, an edge's NATS subjects and the operator's, in sequence and at once."""
+"""The services against the model: over HTTP, an edge's and the operator's NATS subjects, sequentially and concurrently."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,10 +26,10 @@ async def system(database: Database, nats_server: Nats) -> AsyncIterator[System]
 
 async def test_known_attacks(system: System):
     failures = []
-    few = asyncio.Semaphore(4)
+    limit = asyncio.Semaphore(4)
 
     async def check(name: str) -> None:
-        async with few:
+        async with limit:
             try:
                 await system.check(CASES[name])
             except AssertionError as error:
@@ -40,7 +40,7 @@ async def test_known_attacks(system: System):
 
 
 async def test_slow_forms(system: System):
-    """The last byte of a form comes after whoever sends it has lost the right to."""
+    """The last byte of a form is sent after its sender has lost the permission."""
     start = steps(create("root"), create("duty"), create("plain"))
     async with system.started(start) as run:
 
@@ -50,16 +50,16 @@ async def test_slow_forms(system: System):
         for path in ("/oauth2/revoke", "/oauth2/introspect"):
             form = {"token": run.values["plain"]}
             headers = bearer("duty") if path == "/oauth2/revoke" else bearer("root")
-            loser = "duty" if path == "/oauth2/revoke" else "root"
-            # The edge knows the token already when the request begins.
+            acting = "duty" if path == "/oauth2/revoke" else "root"
+            # The edge has cached the token before the request starts.
             assert (
-                await run.observe(Command("use", by(loser, http=True), scope="api:tokens:delete"))
+                await run.observe(Command("use", by(acting, http=True), scope="api:tokens:delete"))
             ).code == "ok"
-            answer = await run.post_slowly(path, form, headers, disable(loser))
-            assert answer.status_code == 401, answer.text
-            assert (await run.observe(enable(loser))).code == "ok"
+            response = await run.post_slowly(path, form, headers, disable(acting))
+            assert response.status_code == 401, response.text
+            assert (await run.observe(enable(acting))).code == "ok"
         plain = run.ids["plain"]
-        before = await run.look()
+        before = await run.read_state()
         for path, form in (
             (f"/admin/tokens/{plain}/revoke", {}),
             (f"/admin/tokens/{plain}/disable", {}),
@@ -71,12 +71,12 @@ async def test_slow_forms(system: System):
             assert (await run.observe(sign_in("root", "s", http=True))).code == "ok"
             secret = run.sessions["s"]
             headers = {"cookie": f"{run.cookie}={secret}"}
-            answer = await run.post_slowly(
+            response = await run.post_slowly(
                 path, {**form, "csrf": csrf(secret)}, headers, Command("sign_out", target="s")
             )
-            assert answer.status_code == 303, path
-            assert answer.headers["location"].startswith("/admin/sign-in")
-        audit, accepted = await run.look()
+            assert response.status_code == 303, path
+            assert response.headers["location"].startswith("/admin/sign-in")
+        audit, accepted = await run.read_state()
         assert [row for row in audit if row[0] != "session.started"] == list(before[0])
         assert accepted == before[1]
 
@@ -90,7 +90,7 @@ async def test_concurrent_programs(system: System):
 
 
 async def test_changes_of_one_family_do_not_deadlock(system: System):
-    """Fifty at once are too many orders for the model; that nothing outlives the account is checked here."""
+    """Fifty concurrent changes have too many orders for the model. That no token outlives the account is checked here."""
     before = await system.deadlocks()
     start = steps(ALICE, create("root"), create("alice_maker"), create("r0", READER))
     chain = steps(*(rotate(f"r{number}", f"r{number + 1}") for number in range(3)))
@@ -114,12 +114,12 @@ async def test_changes_of_one_family_do_not_deadlock(system: System):
         ends = [Command("revoke_all", target="alice"), Command("delete_account", target="alice")]
         observations = await asyncio.gather(*map(run.observe, [*changes, *ends]))
         assert len(observations) == 50
-        assert not {each.code for each in observations} & {"internal", "500"}
+        assert not {observation.code for observation in observations} & {"internal", "500"}
         if observations[-1].code != "ok":
             await run.observe(Command("delete_account", target="alice"))
-        found = await run.look()
-        assert {name for name, accepted in found[1].items() if accepted} == {"root"}
-        await run.check_invariants(len(start), list(observations), found)
+        final_state = await run.read_state()
+        assert {name for name, accepted in final_state[1].items() if accepted} == {"root"}
+        await run.check_invariants(len(start), list(observations), final_state)
     assert await system.deadlocks() == before
 
 
@@ -140,10 +140,10 @@ async def test_no_secret_outlives_its_account(system: System):
             await asyncio.sleep(0.005 * attempt)
             while not is_deleted:
                 is_deleted = (await run.observe(Command("delete_account", target="alice"))).code == "ok"
-            _, accepted = await run.look()
+            _, accepted = await run.read_state()
             assert not any(accepted.values()), accepted
             await loop
-            _, accepted = await run.look()
+            _, accepted = await run.read_state()
             assert not any(accepted.values()), accepted
 
 

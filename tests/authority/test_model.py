@@ -1,4 +1,4 @@
-"""The model itself, case by case: what the specification says in words, in commands."""
+"""The cases of the specification as commands for the model."""
 
 import msgspec
 import pytest
@@ -40,7 +40,7 @@ def covered(state: State, command: Command) -> tuple[str, ...]:
     return names
 
 
-def test_a_revocation_covers_the_whole_chain_both_ways():
+def test_a_revocation_covers_the_whole_chain_by_id_and_by_value():
     state = after(create("root"), create("a"), rotate("a", "b"), rotate("b", "c"))
     for name in ("a", "b", "c"):
         assert covered(state, revoke(name)) == ("a", "b", "c")
@@ -51,7 +51,7 @@ def test_a_revocation_covers_the_whole_chain_both_ways():
     assert len([row for row in revoked.audit if row[0] == "token.revoked"]) == 3
 
 
-def test_what_has_lapsed_is_not_covered():
+def test_a_lapsed_token_is_not_covered():
     state = after(create("a"), rotate("a", "b", grace=0), rotate("b", "c"))
     assert covered(state, revoke("c")) == ("b", "c")
     assert covered(state, revoke("c", only="predecessors")) == ("b",)
@@ -65,7 +65,7 @@ def test_a_token_that_revokes_itself_spares_an_administrators_successor():
     assert covered(state, revoke("c", by("c"))) == ("a", "b", "c")
 
 
-def test_in_its_grace_a_token_changes_no_member_of_its_chain():
+def test_in_its_grace_period_a_token_cannot_change_its_chain():
     state = after(create("root"), create("duty"), rotate("root", "next"), rotate("duty", "off"))
     for command in (
         rotate("next", "x", by("root")),
@@ -76,13 +76,13 @@ def test_in_its_grace_a_token_changes_no_member_of_its_chain():
     ):
         assert codes(state, command) == ("exceeds_authority",)
     assert covered(state, revoke("root", by("root"))) == ("root",)
-    # The rest it may do stays, until it expires.
-    late, early = Grant(("orders",), expires=12 * 3600), Grant(("orders",), expires=300)
-    assert codes(state, create("x", late, by("root"))) == ("exceeds_authority",)
-    assert codes(state, create("x", early, by("root"))) == ("ok",)
+    # Its other permissions stay until it expires.
+    longer, shorter = Grant(("orders",), expires=12 * 3600), Grant(("orders",), expires=300)
+    assert codes(state, create("x", longer, by("root"))) == ("exceeds_authority",)
+    assert codes(state, create("x", shorter, by("root"))) == ("ok",)
 
 
-def test_enabling_restores_what_the_same_disable_covered():
+def test_enabling_restores_the_tokens_of_the_same_disable():
     state = after(create("a"), rotate("a", "b"), disable("b"), rotate("b", "c"))
     assert {verdict(state, name) for name in ("a", "b", "c")} == {"invalid_token"}
     state = after(enable("c"), state=state)
@@ -127,11 +127,11 @@ def test_self_rotation_is_bounded():
         (Command("delete_account", by("alice_maker"), target="alice"), "ok"),
     ],
 )
-def test_who_may_do_what(command, expected):
-    cast = [
+def test_permissions_of_the_cast(command, expected):
+    commands = [
         create(name) for name in ("writer", "duty", "limited", "alice_all", "alice_maker", "alice_reader")
     ]
-    state = after(ALICE, *cast, create("plain", Grant(("invoices",))))
+    state = after(ALICE, *commands, create("plain", Grant(("invoices",))))
     assert codes(state, command)[0] == expected
 
 
@@ -142,11 +142,11 @@ def test_edits_merge_at_every_depth():
     grant = state.tokens["local"].grant
     assert grant.addresses == ("127.0.0.0/8",)
     assert grant.rate == (9, 9)
-    # What changes nothing writes nothing.
+    # An edit without a change writes nothing.
     assert after(edit("local", {"restrictions": {"rateLimit": {"timeWindow": 9}}}), state=state) == state
 
 
-def test_descendants():
+def test_a_revocation_may_cover_descendants():
     state = after(
         create("root"),
         create("a", Grant(("api:tokens", "orders")), by("root")),
@@ -157,7 +157,7 @@ def test_descendants():
     assert outcome.value == ("revoked", True, ("a",), frozenset(), 2, frozenset())
     outcome = apply(state, revoke("a", descendants=True, dry_run=True))[1]
     assert outcome.value == ("revoked", False, ("a",), frozenset({"b", "c"}), 0, frozenset())
-    # "root" made "c" by rotation.
+    # "root" created "c" by rotation.
     assert apply(state, revoke("root", dry_run=True))[1].value[4] == 3
 
 
@@ -170,7 +170,7 @@ def test_an_ended_session_stays_ended():
     assert codes(after(edit("root", {"description": "x"}), state=state), resume("s")) == ("ok",)
 
 
-def test_a_repeated_request_gets_the_stored_answer():
+def test_a_repeated_request_gets_the_stored_reply():
     state = after(create("root"), create("first", caller=by("root"), key="k"))
     again, outcome = apply(state, create("second", Grant(("orders",)), by("root"), key="k"))
     assert outcome.value[:2] == ("replayed", "first")
@@ -181,7 +181,7 @@ def test_a_repeated_request_gets_the_stored_answer():
     )
 
 
-def test_the_imported_do_not_create_after_a_rotation_either():
+def test_the_successor_of_an_imported_token_may_not_create_tokens():
     grant = Grant(("api:tokens", "orders"), account="alice")
     state = after(ALICE, Command("import", new="a", grant=grant), rotate("a", "b", by("a")))
     assert codes(state, create("x", grant, by("b"))) == ("insufficient_scope",)
@@ -191,7 +191,7 @@ def observe(command: Command, invoked: float, returned: float, code: str = "ok",
     return Observation(command, invoked, returned, code, value)
 
 
-def test_a_history_needs_an_order():
+def test_a_history_is_linearizable_only_in_a_valid_order():
     state = after(create("a"))
     _, revoked = apply(state, revoke("a"))
     use = Command("use", by("a"), scope="orders")
@@ -205,7 +205,7 @@ def test_a_history_needs_an_order():
     assert linearize(state, [observe(use, -2, -1, "invalid_token"), revocation], lambda _: True) is None
 
 
-def test_a_program_is_read_as_it_was_written():
+def test_a_program_survives_a_round_trip_through_json():
     program: Program = steps(
         ALICE, create("limited"), edit("limited", {"metadata": None}, by("limited", http=True))
     )
@@ -219,7 +219,7 @@ def without_expiry(grant: Grant) -> Grant:
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(programs(max_steps=15, max_burst=0))
 def test_no_token_has_more_than_an_administrator_granted(program: Program):
-    """Follows each token to the grant that an administrator made it with, apart from the model's own bookkeeping."""
+    """Traces each token to the grant with which an administrator created it, independently of the model's bookkeeping."""
     state, granted = State(), {}
     for step in program:
         for command in step.commands:

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m tests.chaos.cluster [--lives 2] [--seconds 8]
 
-Three kinds of clients run all the time. Users ask `/auth` with a good token and, as any proxy does, try another edge
-when one breaks the connection or cannot decide. Lives make a token, use it at every edge, revoke it, and go on using
-it: let in after its revocation returned, it is a stale accept. A producer sends numbered events, which are to be
+Three kinds of clients run all the time. Users send `/auth` a valid token and, like a proxy, try another edge if one
+breaks the connection or cannot decide. Lives create a token, use it at every edge, revoke it, and keep using it: if it is
+accepted after its revocation has returned, that is a stale accept. A producer sends numbered events, which must be
 counted once each.
 """
 
@@ -39,16 +39,16 @@ class Sent(msgspec.Struct):
 
 
 class Users:
-    """What users got, as (when it was answered, status after trying again)."""
+    """The responses to users, as (time of the response, status after retries)."""
 
     def __init__(self, ports: list[int], token: str) -> None:
-        self.answers: list[tuple[float, int]] = []
-        self.broken = 0
+        self.responses: list[tuple[float, int]] = []
+        self.retries = 0
         self._ports = ports
         self._token = token
 
-    async def ask(self, number: int) -> None:
-        """Asks until cancelled."""
+    async def send_requests(self, number: int) -> None:
+        """Sends requests until cancelled."""
         async with AsyncExitStack() as stack:
             connections = [stack.enter_context(closing(Connection(port))) for port in self._ports]
             for turn in itertools.count(number):
@@ -57,13 +57,13 @@ class Users:
                     status = (await connection.send("GET", "/auth?scope=api", self._token)).status
                     if status not in {0, 503}:
                         break
-                    self.broken += 1
+                    self.retries += 1
                     await asyncio.sleep(0.02 * attempt)
-                self.answers.append((time.monotonic(), status))
+                self.responses.append((time.monotonic(), status))
                 await asyncio.sleep(0.005)
 
-    def seen(self, since: int) -> str:
-        part = self.answers[since:]
+    def summary(self, since: int) -> str:
+        part = self.responses[since:]
         accepted = [at for at, status in part if status == 200]
         gap = max((later - at for at, later in itertools.pairwise(accepted)), default=float("inf"))
         failures = sum(status != 200 for _, status in part)
@@ -78,10 +78,10 @@ async def leader(running: Running) -> str:
         return (info.cluster.leader if info.cluster and info.cluster.leader else "nats-0").replace("-", " ")
 
 
-def loss(running: Running, name: str, away_s: float) -> Callable[[], Awaitable[None]]:
+def kill_and_restart(running: Running, name: str, down_s: float) -> Callable[[], Awaitable[None]]:
     async def happen() -> None:
         await running.parts[name].kill()
-        await asyncio.sleep(away_s)
+        await asyncio.sleep(down_s)
         await running.parts[name].start()
 
     return happen
@@ -100,7 +100,7 @@ async def restart_all(running: Running) -> None:
             await asyncio.sleep(2)
 
 
-async def prove(lives: int, seconds: float) -> bool:
+async def run(lives: int, seconds: float) -> bool:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-")))
         running = await stack.enter_async_context(cluster(Options(lease_s=5), folder))
@@ -108,9 +108,9 @@ async def prove(lives: int, seconds: float) -> bool:
         history, users = History(), Users(running.ports, token)
         fleet: Any = SimpleNamespace(ports=running.ports, admin=token)
         numbers = itertools.count()
-        ended = asyncio.Event()
-        living = itertools.takewhile(lambda _: not ended.is_set(), numbers)
-        tasks = [asyncio.create_task(users.ask(number)) for number in range(4)]
+        stopped = asyncio.Event()
+        living = itertools.takewhile(lambda _: not stopped.is_set(), numbers)
+        tasks = [asyncio.create_task(users.send_requests(number)) for number in range(4)]
         operator = await stack.enter_async_context(
             bus.connect(running.nats_url("operator"), "operator", wait_s=10, authority=running.authority)
         )
@@ -128,30 +128,30 @@ async def prove(lives: int, seconds: float) -> bool:
 
         async def send() -> None:
             nonlocal sent
-            while not ended.is_set():
+            while not stopped.is_set():
                 producer.send(KIND, Sent())
                 sent += 1
                 await asyncio.sleep(0.02)
 
         sending = asyncio.create_task(send())
         await asyncio.sleep(2)
-        for what, happen in [
+        for fault, happen in [
             ("nothing", lambda: asyncio.sleep(0)),
             *(
-                (f"kill {name}", loss(running, name, 2))
+                (f"kill {name}", kill_and_restart(running, name, 2))
                 for name in running.parts
                 if not name.startswith("postgres")
             ),
-            ("kill the stream's leader", loss(running, await leader(running), 2)),
+            ("kill the stream's leader", kill_and_restart(running, await leader(running), 2)),
             ("kill PostgreSQL's primary, the standby takes over", lambda: fail_over(running)),
             ("restart everything else, one after the other", lambda: restart_all(running)),
         ]:
-            since = len(users.answers)
-            began = time.monotonic()
+            since = len(users.responses)
+            started = time.monotonic()
             await happen()
-            await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))
-            print(f"{what}: {users.seen(since)}", flush=True)
-        ended.set()
+            await asyncio.sleep(max(0.0, seconds - (time.monotonic() - started)))
+            print(f"{fault}: {users.summary(since)}", flush=True)
+        stopped.set()
         await asyncio.gather(*loads, sending)
         await asyncio.wait_for(producer.drain(), 60)
         counted = await count(running.ports[0], token, sent)
@@ -159,10 +159,10 @@ async def prove(lives: int, seconds: float) -> bool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     stale = len(history.violations())
-    took = sorted(history.call_s)
-    print(f"statuses {dict(Counter(status for _, status in users.answers))}, {users.broken} tried again")
+    durations = sorted(history.call_s)
+    print(f"statuses {dict(Counter(status for _, status in users.responses))}, {users.retries} tried again")
     print(
-        f"{len(history.returned)} secrets ended, call p50 {took[len(took) // 2]:.3f} s, longest {took[-1]:.2f} s; stale accepts: {stale}"
+        f"{len(history.returned)} secrets ended, call p50 {durations[len(durations) // 2]:.3f} s, longest {durations[-1]:.2f} s; stale accepts: {stale}"
     )
     print(
         f"events sent {sent}, counted {counted}, lost {max(0, sent - counted)}, doubled {max(0, counted - sent)}"
@@ -170,16 +170,16 @@ async def prove(lives: int, seconds: float) -> bool:
     return stale == 0 and counted == sent
 
 
-async def count(port: int, token: str, wanted: int) -> int:
-    """How many of our events were counted, asked until it is as many as wanted, for a minute at the most."""
+async def count(port: int, token: str, expected: int) -> int:
+    """The number of counted events of this test, polled until it is as expected, for at most a minute."""
     ends = time.monotonic() + 60
     counted = 0
     with closing(Connection(port)) as connection:
         while time.monotonic() < ends:
-            answer = await connection.send("GET", "/v1/stats?seconds=86400", token)
-            if answer.status == 200:
-                counted = json.loads(answer.body)["counters"].get(f"events:{KIND}", 0)
-            if counted >= wanted:
+            response = await connection.send("GET", "/v1/stats?seconds=86400", token)
+            if response.status == 200:
+                counted = json.loads(response.body)["counters"].get(f"events:{KIND}", 0)
+            if counted >= expected:
                 break
             await asyncio.sleep(0.5)
     return counted
@@ -187,9 +187,11 @@ async def count(port: int, token: str, wanted: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lives", type=int, default=2, help="how many tokens are made and revoked at a time")
-    parser.add_argument("--seconds", type=float, default=8, help="how long each loss is watched")
-    raise SystemExit(0 if asyncio.run(prove(**vars(parser.parse_args()))) else 1)
+    parser.add_argument(
+        "--lives", type=int, default=2, help="how many tokens are created and revoked at a time"
+    )
+    parser.add_argument("--seconds", type=float, default=8, help="how long each fault is observed")
+    raise SystemExit(0 if asyncio.run(run(**vars(parser.parse_args()))) else 1)
 
 
 if __name__ == "__main__":

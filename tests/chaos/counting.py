@@ -1,16 +1,16 @@
 """Counters stay exact through any crash: 100,000 events of several sources, while the metrics services, NATS,
-PostgreSQL, the edge and the tokens service are killed and stopped, writes of NATS fail, the stream is full again and
-again, and PostgreSQL's clock is set back and forth.
+PostgreSQL, the edge and the tokens service are killed and stopped, writes of NATS fail, the stream is full repeatedly,
+and PostgreSQL's clock is set back and forward.
 
     .venv/bin/python -m tests.chaos.counting --events 100000
 
-Every event that was sent is counted exactly once, no counter that was scraped ever went down, and what is counted,
-delivered twice or dead is all that the stream ever stored.
+Every event that was sent is counted exactly once, no scraped counter ever decreased, and the counted, duplicate and dead
+events add up to all that the stream ever stored.
 
     .venv/bin/python -m tests.chaos.counting --events 10000 --restore
 
-An older copy of the stream is restored, and events go on. Nothing is counted, until an operator has decided; then all
-events that were acknowledged are counted, before and after the copy was restored.
+An older copy of the stream is restored, and events continue. Nothing is counted until an operator has decided. Then all
+acknowledged events are counted, from before and after the restore.
 """
 
 import argparse
@@ -40,36 +40,36 @@ from tests.chaos.http import Connection
 
 KIND = "account.state"
 STREAM_BYTES = 2 << 20
-"""Some 8,000 events: the stream has to make room all the time."""
+"""About 8,000 events: old ones must be removed all the time."""
 NOT_COUNTERS = {"gauge", "untyped", "unknown"}
 
 
 class Outcome(NamedTuple):
-    """``accounted``: what the stream's messages became; ``stored``: how many there were; ``difference``: what the
-    metrics service's own recount of them shows.
+    """``accounted``: the counted, duplicate and dead events; ``stored``: the messages that the stream stored;
+    ``difference``: the difference that the metrics service's own recount reports.
     """
 
     sent: int
     counted: int
-    went_down: list[str]
+    decreases: list[str]
     scrapes: int
     accounted: int
     stored: int
     difference: float
     seconds: float
-    happened: list[str]
+    faults: list[str]
 
 
 class Scraper:
-    """Asks for /metrics again and again."""
+    """Scrapes /metrics repeatedly."""
 
     def __init__(self, running: Fleet) -> None:
         self._running = running
         self._highest: dict[str, float] = {}
-        self.went_down: list[str] = []
+        self.decreases: list[str] = []
         self.scrapes = 0
 
-    async def forever(self) -> None:
+    async def scrape_forever(self) -> None:
         while True:
             for port in self._running.ports:
                 with closing(Connection(port)) as connection:
@@ -77,17 +77,17 @@ class Scraper:
             await asyncio.sleep(0.1)
 
     async def scrape(self, connection: Connection) -> dict[str, float]:
-        answer = await connection.send("GET", "/metrics", self._running.admin)
-        if answer.status != 200:
+        response = await connection.send("GET", "/metrics", self._running.admin)
+        if response.status != 200:
             return {}
         self.scrapes += 1
-        families = list(text_string_to_metric_families(answer.body.decode()))
-        found = _samples(families)
+        families = list(text_string_to_metric_families(response.body.decode()))
+        values = _samples(families)
         for name, highest in self._highest.items():
-            if found.get(name, -1) < highest:
-                self.went_down.append(f"{name}: {highest} to {found.get(name)}")
+            if values.get(name, -1) < highest:
+                self.decreases.append(f"{name}: {highest} to {values.get(name)}")
         self._highest |= _samples(family for family in families if family.type not in NOT_COUNTERS)
-        return found
+        return values
 
 
 def _samples(families: Iterable[Metric]) -> dict[str, float]:
@@ -98,8 +98,8 @@ def _samples(families: Iterable[Metric]) -> dict[str, float]:
     }
 
 
-async def source(running: Fleet, name: str, count: int) -> None:
-    """Sends so many events and returns when NATS has stored them all."""
+async def send_events(running: Fleet, name: str, count: int) -> None:
+    """Sends this many events and returns when NATS has stored them all."""
     client = await nats.connect(
         running.nats_url("service"),
         inbox_prefix="_INBOX.service",
@@ -114,18 +114,18 @@ async def source(running: Fleet, name: str, count: int) -> None:
             for number in range(count):
                 producer.send(KIND, AccountState(account=f"{name}-{number % 50}", state="connected"))
                 if number % 50 == 49:
-                    await asyncio.sleep(0.3)  # so that it takes long enough for things to happen
+                    await asyncio.sleep(0.3)  # so that it takes long enough for faults to occur
             await producer.drain()
     finally:
         await client.close()
 
 
 async def _ignore(_: Exception) -> None:
-    """What NATS says while it is away."""
+    """An error of NATS while it is unavailable."""
 
 
 async def failed_write(running: Fleet) -> None:
-    """A write of NATS fails, as on a full disk: it stores nothing from then on, until it is restarted."""
+    """A write of NATS fails, as on a full disk: it stores nothing from then on until it is restarted."""
     (nats_part,) = running.named("nats")
     process = nats_part.process
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
@@ -138,11 +138,11 @@ async def failed_write(running: Fleet) -> None:
 
 
 async def clock_set_back(running: Fleet) -> None:
-    """PostgreSQL's clock: every time it stored is ahead of it."""
+    """PostgreSQL's clock is set back: every stored time is ahead of it."""
     await _move_times(running, "2 hours")
 
 
-async def clock_set_forth(running: Fleet) -> None:
+async def clock_set_forward(running: Fleet) -> None:
     await _move_times(running, "-2 hours")
 
 
@@ -153,53 +153,57 @@ async def _move_times(running: Fleet, by: str) -> None:
     await connection.close()
 
 
-async def prove(*, count: int, seed: int, sources: int = 8) -> Outcome:
-    began = time.monotonic()
+async def run(*, count: int, seed: int, sources: int = 8) -> Outcome:
+    started = time.monotonic()
     async with fleet(edges=2, replicas=1, counters=2, lease_s=1, stream_max_bytes=STREAM_BYTES) as running:
         scraper = Scraper(running)
-        scraping = asyncio.create_task(scraper.forever())
-        more = (failed_write, clock_set_back, clock_set_forth)
+        scraping = asyncio.create_task(scraper.scrape_forever())
+        more = (failed_write, clock_set_back, clock_set_forward)
         trouble = asyncio.create_task(running.trouble(random.Random(seed), longest_s=3, more=more))
         try:
-            await asyncio.gather(*(source(running, f"service.{n}", count // sources) for n in range(sources)))
+            await asyncio.gather(
+                *(send_events(running, f"service.{n}", count // sources) for n in range(sources))
+            )
         finally:
             trouble.cancel()
             scraping.cancel()
             await asyncio.gather(trouble, scraping, return_exceptions=True)
-        seconds = time.monotonic() - began
-        counted, accounted, stored = await _settled(running, scraper, count // sources * sources)
-        difference = await _recounted(running, scraper, stored)
+        seconds = time.monotonic() - started
+        counted, accounted, stored = await _final_counts(running, scraper, count // sources * sources)
+        difference = await _recount_difference(running, scraper, stored)
     return Outcome(
         sent=count // sources * sources,
         counted=counted,
-        went_down=scraper.went_down,
+        decreases=scraper.decreases,
         scrapes=scraper.scrapes,
         accounted=accounted,
         stored=stored,
         difference=difference,
         seconds=seconds,
-        happened=running.happened,
+        faults=running.happened,
     )
 
 
 class Restored(NamedTuple):
-    """``counted_before`` the older copy was put back; ``while_refused``: the same as long as nobody had decided."""
+    """``counted_before``: before the older copy was restored; ``counted_while_halted``: before an operator has decided."""
 
     acknowledged: int
     counted: int
     counted_before: int
-    while_refused: int
-    went_down: list[str]
+    counted_while_halted: int
+    decreases: list[str]
     difference: float
 
 
 async def restore(*, count: int, sources: int = 4) -> Restored:
-    """A quarter of the events before a copy of the stream is made, one after it, and two once it was put back."""
-    each = count // 4 // sources
-    quarter = each * sources
+    """A quarter of the events before a copy of the stream is made, one after it, and two after it is restored."""
+    events_per_source = count // 4 // sources
+    quarter = events_per_source * sources
 
     async def send(round_: int) -> None:
-        await asyncio.gather(*(source(running, f"service.{round_}-{n}", each) for n in range(sources)))
+        await asyncio.gather(
+            *(send_events(running, f"service.{round_}-{n}", events_per_source) for n in range(sources))
+        )
 
     async with fleet(edges=1, replicas=1, counters=2, lease_s=1) as running:
         scraper = Scraper(running)
@@ -220,7 +224,7 @@ async def restore(*, count: int, sources: int = 4) -> Restored:
             await part.start()
         await send(4)
         await _until(running, scraper, "tallystick_counting_refused[]", 1)
-        while_refused = await _until_counted(running, scraper, 2 * quarter)
+        counted_while_halted = await _until_counted(running, scraper, 2 * quarter)
         async with bus.connect(running.nats_url("operator"), "operator", wait_s=30) as client:
             request = ResumeCounting(actor=Actor(name="proof"))
             while isinstance(await call(client, RESUME_COUNTING, request), Failure):
@@ -228,8 +232,8 @@ async def restore(*, count: int, sources: int = 4) -> Restored:
         counted = await _until_counted(running, scraper, 4 * quarter)
         async with bus.connect(running.nats_url("events"), "events", wait_s=30) as client:
             stored = (await client.jetstream().stream_info(EVENTS_STREAM)).state.last_seq
-        difference = await _recounted(running, scraper, stored)
-    return Restored(4 * quarter, counted, 2 * quarter, while_refused, scraper.went_down, difference)
+        difference = await _recount_difference(running, scraper, stored)
+    return Restored(4 * quarter, counted, 2 * quarter, counted_while_halted, scraper.decreases, difference)
 
 
 @asynccontextmanager
@@ -246,41 +250,41 @@ async def _until_counted(running: Fleet, scraper: Scraper, number: int) -> int:
 
 
 async def _until(running: Fleet, scraper: Scraper, name: str, value: float) -> float:
-    """Scrapes until a series has this value, or for a minute; answers the value it has then."""
+    """Scrapes until a series has this value, or for a minute, and returns its last value."""
     deadline = time.monotonic() + 60
-    found = 0.0
-    while found != value and time.monotonic() < deadline:
+    actual = 0.0
+    while actual != value and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
         with closing(Connection(running.ports[0])) as connection:
-            found = (await scraper.scrape(connection)).get(name, found)
-    return found
+            actual = (await scraper.scrape(connection)).get(name, actual)
+    return actual
 
 
-async def _settled(running: Fleet, scraper: Scraper, sent: int) -> tuple[int, int, int]:
-    """What was counted in the end, and what became of all that the stream ever stored."""
+async def _final_counts(running: Fleet, scraper: Scraper, sent: int) -> tuple[int, int, int]:
+    """The events that were counted in the end; those counted, duplicate or dead; and those that the stream ever stored."""
     deadline = time.monotonic() + 60
     async with bus.connect(running.nats_url("events"), "events", wait_s=30) as client:
         counted = accounted = stored = 0
         while time.monotonic() < deadline:
             with closing(Connection(running.ports[0])) as connection:
                 stored = (await client.jetstream().stream_info(EVENTS_STREAM)).state.last_seq
-                found = await scraper.scrape(connection)
-            counted = int(found.get(f"events_total[('event', '{KIND}')]", 0))
-            kinds = sum(value for name, value in found.items() if name.startswith("events_total"))
+                values = await scraper.scrape(connection)
+            counted = int(values.get(f"events_total[('event', '{KIND}')]", 0))
+            kinds = sum(value for name, value in values.items() if name.startswith("events_total"))
             accounted = int(
                 kinds
-                + found.get("tallystick_event_duplicates_total[]", 0)
-                + found.get("tallystick_dead_letters_total[]", 0)
+                + values.get("tallystick_event_duplicates_total[]", 0)
+                + values.get("tallystick_dead_letters_total[]", 0)
             )
-            # Heartbeats go on, so the two are read together until they meet.
+            # Heartbeats continue, so both numbers are read together until they are equal.
             if counted >= sent and accounted == stored:
                 break
             await asyncio.sleep(0.1)
         return counted, accounted, stored
 
 
-async def _recounted(running: Fleet, scraper: Scraper, stored: int) -> float:
-    """The difference, compared after the recount had read as much."""
+async def _recount_difference(running: Fleet, scraper: Scraper, stored: int) -> float:
+    """The difference that is compared after the recount has read this many messages."""
     url = running.database_url("metrics")
     async with postgres.pool(url, schema="metrics", wait_s=30) as pool, asyncio.timeout(120):
         while not await pool.fetchval("select seq >= $1 from recount", stored):
@@ -302,17 +306,20 @@ def main() -> None:
         restored = asyncio.run(restore(count=arguments.events))
         print(restored)
         exact = (
-            restored.counted == restored.acknowledged and restored.while_refused == restored.counted_before
+            restored.counted == restored.acknowledged
+            and restored.counted_while_halted == restored.counted_before
         )
-        raise SystemExit(0 if exact and not restored.went_down and not restored.difference else 1)
-    found = asyncio.run(prove(count=arguments.events, seed=arguments.seed))
-    print(f"seed {arguments.seed}, {found.seconds:.0f} s; what happened: {dict(Counter(found.happened))}")
-    print(f"sent {found.sent}, counted {found.counted}")
-    print(f"{found.scrapes} scrapes, counters that went down: {len(found.went_down)} {found.went_down[:3]}")
-    print(f"the stream stored {found.stored}, counted, doubled and dead together: {found.accounted}")
-    print(f"the recount is off by {found.difference:g}")
-    exact = found.sent == found.counted and found.stored == found.accounted and not found.difference
-    raise SystemExit(0 if exact and not found.went_down else 1)
+        raise SystemExit(0 if exact and not restored.decreases and not restored.difference else 1)
+    outcome = asyncio.run(run(count=arguments.events, seed=arguments.seed))
+    print(f"seed {arguments.seed}, {outcome.seconds:.0f} s; what happened: {dict(Counter(outcome.faults))}")
+    print(f"sent {outcome.sent}, counted {outcome.counted}")
+    print(
+        f"{outcome.scrapes} scrapes, counters that decreased: {len(outcome.decreases)} {outcome.decreases[:3]}"
+    )
+    print(f"the stream stored {outcome.stored}, counted, duplicate and dead together: {outcome.accounted}")
+    print(f"the recount is off by {outcome.difference:g}")
+    exact = outcome.sent == outcome.counted and outcome.stored == outcome.accounted and not outcome.difference
+    raise SystemExit(0 if exact and not outcome.decreases else 1)
 
 
 if __name__ == "__main__":

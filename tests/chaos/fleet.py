@@ -1,5 +1,5 @@
-"""A whole fleet on loopback, each part in a process of its own: edges on ports that stay, replicas of the tokens
-service, NATS and PostgreSQL; and what may happen to them.
+"""A whole fleet on loopback, each part in its own process: edges on fixed ports, replicas of the tokens service, NATS and
+PostgreSQL; and the faults that are injected into it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ def pids_of(part: Part) -> list[int]:
 
 
 def send(part: Part, number: signal.Signals) -> None:
-    """Sends a signal to a part and the processes it started."""
+    """Sends a signal to a part and its child processes."""
     for pid in pids_of(part):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -37,9 +37,9 @@ def send(part: Part, number: signal.Signals) -> None:
 
 class Fleet(Stack):
     """Args:
-    ports: where the edges listen.
+    ports: the ports on which the edges listen.
     servers: NATS and PostgreSQL.
-    nats_folder: where NATS keeps its stream.
+    nats_folder: the folder in which NATS stores its stream.
     """
 
     def __init__(self, ports: list[int], servers: Servers, *, nats_folder: Path) -> None:
@@ -58,12 +58,12 @@ class Fleet(Stack):
         *,
         more: Sequence[Callable[["Fleet"], Awaitable[None]]] = (),
     ) -> None:
-        """Kills, stops and restarts one part at a time at random, until cancelled; then all of them run.
+        """Kills, suspends and restarts one random part at a time, until cancelled. Then all of them run again.
 
         Args:
-            chance: decides what happens.
-            longest_s: for how long at most a part is away.
-            more: what else may happen.
+            chance: the random generator that selects the faults.
+            longest_s: the maximum time for which a part is down.
+            more: further faults.
         """
         stopped: Part | None = None
         try:
@@ -155,7 +155,7 @@ async def fleet(
 
 @contextmanager
 def _errors_shown(log: Path) -> Iterator[None]:
-    """Prints the errors in the services' log if the block fails: its folder is removed."""
+    """Prints the errors in the services' log if the block fails, because the folder of the log is removed."""
     try:
         yield
     except Exception:

@@ -1,11 +1,11 @@
-"""An HTTP/1.1 client as small and fast as a load needs: one connection, one request at a time."""
+"""A small and fast HTTP/1.1 client for load: one connection, one request at a time."""
 
 import asyncio
 from typing import NamedTuple
 
 
-class Answer(NamedTuple):
-    """``status`` is 0 where there was no answer: refused, cut off, or later than two seconds."""
+class Response(NamedTuple):
+    """``status`` is 0 if there was no response: connection refused, cut off, or timed out."""
 
     status: int
     headers: bytes = b""
@@ -26,7 +26,7 @@ class Connection:
         *,
         timeout_s: float = 2,
         key: str | None = None,
-    ) -> Answer:
+    ) -> Response:
         head = f"{method} {target} HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer {token}\r\n"
         if key is not None:
             head += f"Idempotency-Key: {key}\r\n"
@@ -37,14 +37,14 @@ class Connection:
                 return await self._exchange(head.encode() + b"\r\n" + (body or b""))
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             self.close()
-            return Answer(0)
+            return Response(0)
 
     def close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
-    async def _exchange(self, request: bytes) -> Answer:
+    async def _exchange(self, request: bytes) -> Response:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -52,4 +52,4 @@ class Connection:
         headers = await reader.readuntil(b"\r\n\r\n")
         length = headers.lower().partition(b"content-length: ")[2].split(b"\r", 1)[0]
         body = await reader.readexactly(int(length)) if length else b""
-        return Answer(int(headers[9:12]), headers, body)
+        return Response(int(headers[9:12]), headers, body)

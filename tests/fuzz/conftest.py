@@ -1,5 +1,5 @@
-"""`pytest tests/fuzz --minutes 10` goes on for that long, with ever new input; in the suite a short run suffices,
-the same each time.
+"""`pytest tests/fuzz --minutes 10` runs for ten minutes with new input. Without the option, a short run uses the same input
+each time.
 """
 
 import time
@@ -22,18 +22,18 @@ def seconds(request: pytest.FixtureRequest) -> float:
 
 @pytest.fixture
 def fuzz(seconds: float) -> Callable[..., None]:
-    """Runs a property again and again."""
+    """Runs a property repeatedly until its share of the time is over."""
 
     def run(check: Callable[[], None], examples: int) -> None:
         ends = time.monotonic() + seconds
-        set_up = settings(
+        configure = settings(
             max_examples=examples,
             deadline=None,
             database=None,
             derandomize=not seconds,
             suppress_health_check=list(HealthCheck),
         )
-        checked = set_up(check)
+        checked = configure(check)
         checked()
         while time.monotonic() < ends:
             checked()

@@ -1,17 +1,17 @@
-"""Loaded by schemathesis: a token of its own for every request, since some requests end the token they bring."""
+"""Hooks of schemathesis: each request has its own token, since some requests revoke the token that they present."""
 
 import os
 from typing import Any
 
 import schemathesis
 
-from tests.fuzz.loop import Connection
+from tests.fuzz.connection import Connection
 from tests.support.services import issue
 
 
 @schemathesis.auth(refresh_interval=None)
 class FreshToken:
-    """Made over NATS, so that nothing done over HTTP can end the authority it is made with."""
+    """Creates tokens over NATS, so that no HTTP request can revoke the authority that creates them."""
 
     def __init__(self) -> None:
         self._connection = Connection(os.environ["FUZZED_NATS"])

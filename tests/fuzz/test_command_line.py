@@ -1,4 +1,4 @@
-"""Whatever stands on the command line, on standard input, in a record or in a setting: an answer, one of ours."""
+"""Any command line, standard input, record or setting gets a result or an error message of Tallystick."""
 
 import base64
 from collections.abc import Callable
@@ -19,28 +19,30 @@ from tallystick_server.metrics.settings import Settings as MetricsSettings
 from tallystick_server.runtime import settings
 from tallystick_server.runtime.settings import SettingsError
 from tallystick_server.tokens.settings import Settings as TokensSettings
-from tests.fuzz.anything import almost, encoded, json, texts
+from tests.fuzz.strategies import almost, encoded, json, texts
 from tests.support.up import Up
 
 # Neither an argument nor a variable of a process can hold a NUL.
 without_nul = texts.filter(lambda text: "\0" not in text)
 EXIT_CODES = {0, 1, 2, 65, 69}
 CANARY = "k7Qz-0xV"
-"""Part of values that no message may repeat. A message may well hold a value by chance: a setting's name is one."""
-OPTIONS = sorted({name for each in tokens.commands.values() for part in each.params for name in part.opts})
+"""A part of values that no message may repeat. A whole value may occur by chance, if it is a setting's name."""
+OPTIONS = sorted(
+    {name for command in tokens.commands.values() for part in command.params for name in part.opts}
+)
 
 
-def wrong_with(kind: type[msgspec.Struct], environment: dict[str, str]) -> str:
+def error_of_settings(kind: type[msgspec.Struct], environment: dict[str, str]) -> str:
     try:
-        found = settings.load(kind, environment)
-        if isinstance(found, EdgeSettings):
-            found.trusted_networks()
+        loaded = settings.load(kind, environment)
+        if isinstance(loaded, EdgeSettings):
+            loaded.trusted_networks()
     except SettingsError as error:
         return str(error)
     return ""
 
 
-def wrong_with_record(text: str) -> str:
+def error_of_record(text: str) -> str:
     try:
         token_record.decode(text)
     except NotARecord as error:
@@ -48,7 +50,7 @@ def wrong_with_record(text: str) -> str:
     return ""
 
 
-def test_every_command_line_gets_an_answer(up: Up, fuzz: Callable[..., None]):
+def test_every_command_line_gets_a_result(up: Up, fuzz: Callable[..., None]):
     assert up.running
     environment = {"TALLYSTICK_NATS_URL": up.running.operator_url}
     words = st.one_of(
@@ -60,16 +62,18 @@ def test_every_command_line_gets_an_answer(up: Up, fuzz: Callable[..., None]):
         command=st.sampled_from(sorted(tokens.commands)), arguments=st.lists(words, max_size=5), stdin=inputs
     )
     def check(command: str, arguments: list[str], stdin: bytes) -> None:
-        ended = CliRunner().invoke(program, ["tokens", command, *arguments], input=stdin, env=environment)
-        assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exc_info
-        assert ended.exit_code in EXIT_CODES, ended.output
-        assert "Traceback" not in ended.output
+        result = CliRunner().invoke(program, ["tokens", command, *arguments], input=stdin, env=environment)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        assert result.exit_code in EXIT_CODES, result.output
+        assert "Traceback" not in result.output
 
     fuzz(check, examples=60)
 
 
 @pytest.mark.parametrize("kind", [EdgeSettings, TokensSettings, MetricsSettings, CommandLineSettings])
-def test_every_setting_is_taken_or_named(kind: type[msgspec.Struct], fuzz: Callable[..., None]):
+def test_every_setting_is_accepted_or_named_in_the_error(
+    kind: type[msgspec.Struct], fuzz: Callable[..., None]
+):
     names = [field.name for field in msgspec.structs.fields(kind)]
     values = st.one_of(
         without_nul,
@@ -83,15 +87,15 @@ def test_every_setting_is_taken_or_named(kind: type[msgspec.Struct], fuzz: Calla
 
     @given(environment=st.dictionaries(st.sampled_from(variables), values, max_size=len(names)))
     def check(environment: dict[str, str]) -> None:
-        told = wrong_with(kind, environment)
-        assert told == "" or told.startswith("TALLYSTICK_")
-        assert len(told.splitlines()) <= 1
-        assert CANARY not in told
+        message = error_of_settings(kind, environment)
+        assert message == "" or message.startswith("TALLYSTICK_")
+        assert len(message.splitlines()) <= 1
+        assert CANARY not in message
 
     fuzz(check, examples=300)
 
 
-def test_every_record_is_one_or_is_told_not_to_be(fuzz: Callable[..., None]):
+def test_every_record_is_decoded_or_rejected(fuzz: Callable[..., None]):
     def emailengine(fields: Any) -> str:
         return base64.urlsafe_b64encode(msgspec.msgpack.encode(fields)).decode()
 
@@ -115,7 +119,7 @@ def test_every_record_is_one_or_is_told_not_to_be(fuzz: Callable[..., None]):
 
     @given(text=records)
     def check(text: str) -> None:
-        told = wrong_with_record(text)
-        assert len(text) < 40 or text not in told
+        message = error_of_record(text)
+        assert len(text) < 40 or text not in message
 
     fuzz(check, examples=300)

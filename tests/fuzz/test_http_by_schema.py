@@ -1,4 +1,4 @@
-"""schemathesis asks the running edge whatever its OpenAPI document lets it think of."""
+"""schemathesis sends the running edge requests that it generates from the OpenAPI document."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.paths import PYTHON_PATH
 from tests.support.up import Up
 
-# Without use_after_free: the log of a revoked token stays, and revoking twice is the same as once.
+# Without use_after_free: the log of a revoked token stays readable, and a revocation is idempotent.
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -23,7 +23,7 @@ CHECKS = (
 )
 
 
-def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Path):
+def test_responses_conform_to_the_openapi_document(up: Up, seconds: float, tmp_path: Path):
     length = ["--phases", "examples,fuzzing", "-n", "2", "--generation-deterministic"]
     if seconds:
         length = [
@@ -34,7 +34,7 @@ def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Pa
             "-n",
             "1000",
         ]
-    found = subprocess.run(
+    result = subprocess.run(
         [
             *(
                 f"{sysconfig.get_path('scripts')}/schemathesis",
@@ -58,5 +58,5 @@ def test_answers_are_what_the_document_says(up: Up, seconds: float, tmp_path: Pa
         timeout=seconds + 120,
         check=False,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert "Traceback" not in up.printed

@@ -1,4 +1,4 @@
-"""Whatever is sent to a service over NATS gets a typed answer, and never ends or blocks anything."""
+"""Any request to a service over NATS gets a typed reply, and neither stops nor blocks the service."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,14 +13,14 @@ from tallystick.contracts.registry import ADMINISTRATIVE, operations
 from tallystick.contracts.tokens import EDIT_TOKEN
 from tallystick_server.edge.http.errors import KINDS
 from tallystick_server.local.data_dir import DataFolder
-from tests.fuzz.anything import almost, encoded, json
-from tests.fuzz.loop import Connection
+from tests.fuzz.connection import Connection
+from tests.fuzz.strategies import almost, encoded, json
 from tests.support.polling import until
 from tests.support.up import Up
 
-# On the edges' subjects most of what may be wrong with an administrative request is hidden behind the missing actor.
+# On the edges' subjects, the missing actor hides most other errors of an administrative request.
 OPERATIONS = [
-    *(each for each in operations() if each not in ADMINISTRATIVE),
+    *(operation for operation in operations() if operation not in ADMINISTRATIVE),
     EDIT_TOKEN,
 ]
 EVENTS = [
@@ -36,7 +36,7 @@ EVENTS = [
 
 @pytest.fixture(scope="module")
 def users(up: Up) -> Iterator[Mapping[str, Connection]]:
-    """A connection of each user that may ask or publish."""
+    """A connection of each user that may send requests or publish."""
     assert up.running
     passwords = DataFolder(up.data).credentials().nats
     connections = {
@@ -49,18 +49,18 @@ def users(up: Up) -> Iterator[Mapping[str, Connection]]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_every_request_gets_a_typed_answer(
+def test_every_request_gets_a_typed_reply(
     up: Up,
     users: Mapping[str, Connection],
     fuzz: Callable[..., None],
     operation: Operation,
 ):
     payloads = st.one_of(st.binary(max_size=50), json.map(encoded), almost(operation.request).map(encoded))
-    # An edge's requests of the metrics service are answered in a part of its inbox that nats-py does not know of.
-    asker = users["operator" if operation.service in {"metrics", "operator"} else "edge"]
+    # The metrics service replies to an edge in a part of its inbox that nats-py does not know of.
+    connection = users["operator" if operation.service in {"metrics", "operator"} else "edge"]
 
     def failure_of(payload: bytes) -> Failure | None:
-        reply = asker.run(asker.client.request(operation.subject, payload, timeout=10))
+        reply = connection.run(connection.client.request(operation.subject, payload, timeout=10))
         if reply.headers and "Nats-Service-Error" in reply.headers:
             return msgspec.json.decode(reply.data, type=Failure)
         msgspec.json.decode(reply.data, type=operation.reply)
@@ -69,7 +69,7 @@ def test_every_request_gets_a_typed_answer(
     @given(payload=payloads)
     def check(payload: bytes) -> None:
         failure = failure_of(payload)
-        # A machine that stalls makes any request unavailable once. A payload that does so makes it unavailable again.
+        # A stalled machine makes any request unavailable once. A payload that causes it makes the request unavailable again.
         deadline = time.monotonic() + 10
         while failure and failure.code == "unavailable" and time.monotonic() < deadline:
             failure = failure_of(payload)
@@ -84,7 +84,7 @@ def test_every_request_gets_a_typed_answer(
     assert "Traceback" not in up.printed
 
 
-def test_no_event_stops_the_counting(
+def test_no_event_stops_counting(
     up: Up,
     users: Mapping[str, Connection],
     fuzz: Callable[..., None],

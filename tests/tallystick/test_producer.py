@@ -1,4 +1,4 @@
-"""Events are sent once each and in order, whether NATS is there or not."""
+"""Events are sent once each and in order, even if NATS is unavailable for a time."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ async def stored(url: str) -> list[dict]:
         return [json.loads(message.data or b"") for message in stored_events]
 
 
-async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_stream, service_client):
+async def test_threads_accounts_and_custom_events_are_sent(nats_server, event_stream, service_client):
     async with events.producer(service_client, "service.mailer") as producer:
         async with producer.thread("sender"):
             producer.send("account.state", AccountState(account="alice", state="connected"))
@@ -43,19 +43,19 @@ async def test_threads_accounts_and_events_of_one_s_own(nats_server, event_strea
 
 
 @pytest.mark.parametrize("kind", ["mail", "Mail.sent", "mail.sent!", "mail..sent", "", "mail.*"])
-async def test_what_is_no_noun_and_verb_is_refused(kind: str, service_client):
+async def test_an_invalid_event_type_is_rejected(kind: str, service_client):
     with pytest.raises(ValueError, match="not an event type"):
         Producer(service_client, "service").send(kind, {})
 
 
-async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, event_stream):
+async def test_an_event_that_is_too_large_blocks_nothing(nats_server, event_stream):
     async with (
         bus.connect(nats_server.edge, "edge", wait_s=10) as client,
         events.producer(client, "edge") as producer,
     ):
         with pytest.raises(ValueError, match="more than"):
             producer.send("api.calls", {"text": "x" * MAX_DATA_BYTES})
-        for number in range(1500):  # labels that nobody should use, and more than one event can hold
+        for number in range(1500):  # more and longer labels than one event can hold
             producer.recorder.count(catalogue.TOKEN_CHECKS, result=f"{number:0200}")
         producer.report()
         producer.send("api.calls", {"text": "x" * (MAX_DATA_BYTES - 100)})
@@ -67,7 +67,7 @@ async def test_what_the_stream_would_never_take_holds_up_nothing(nats_server, ev
     assert sum(event["type"] == "api.calls" for event in stored_events) == 1
 
 
-async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path: Path):
+async def test_while_nats_is_unavailable_events_wait_or_are_dropped_with_a_gap(tmp_path: Path):
     port = free_port()
     async with start_nats(tmp_path / "nats", port=port) as urls:
         client = await nats.connect(
@@ -97,23 +97,23 @@ async def test_while_nats_is_away_events_wait_or_are_dropped_with_a_gap(tmp_path
 
 
 async def ignore(_: Exception) -> None:
-    """NATS is away."""
+    """NATS is unavailable."""
 
 
-async def test_an_event_that_nats_denies_is_dropped_and_counted_and_holds_up_nothing(
+async def test_an_event_that_nats_denies_is_dropped_counted_and_blocks_nothing(
     nats_server, event_stream, service_client
 ):
     async with events.producer(service_client, "service") as producer:
         for kind in ("mail.sent", "token.revoked", "account.added", "token.revoked", "mail.sent"):
             producer.send(kind, {})
-        # Waiting for an acknowledgement of each denied one would take two seconds.
+        # Waiting for an acknowledgement of each denied event would take two seconds.
         await asyncio.wait_for(producer.drain(), 1.5)
         assert producer.dropped == 3
     stored_events = await stored(nats_server.jetstream)
     assert [(event["type"], event["n"]) for event in stored_events] == [("mail.sent", 1), ("mail.sent", 5)]
 
 
-async def test_a_source_that_is_not_the_user_s_publishes_nothing(nats_server, event_stream, service_client):
+async def test_a_source_of_another_user_publishes_nothing(nats_server, event_stream, service_client):
     async with events.producer(service_client, "tokens") as producer:
         producer.send("thread.started", {"thread": "t", "type": "worker"})
         await asyncio.wait_for(producer.drain(), 1.5)
@@ -121,7 +121,7 @@ async def test_a_source_that_is_not_the_user_s_publishes_nothing(nats_server, ev
     assert await stored(nats_server.jetstream) == []
 
 
-async def test_a_client_without_its_inbox_prefix_is_told_so(nats_server, event_stream, caplog):
+async def test_a_client_without_its_inbox_prefix_gets_a_warning(nats_server, event_stream, caplog):
     client = await nats.connect(nats_server.service, error_cb=ignore)
     async with events.producer(client, "service") as producer:
         producer.send("mail.sent", {})

@@ -1,4 +1,4 @@
-"""A verifier in any process decides as an edge does, from its own cache, and a revocation waits for it."""
+"""A verifier decides like an edge, from its own cache, and a revocation waits for it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ async def reason_for(verifier: Verifier, value: str, access: AccessRequest = ORD
     return None
 
 
-async def test_it_decides_as_an_edge_does(verifier, operator):
+async def test_a_verifier_decides_like_an_edge(verifier, operator):
     added = await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=ACTOR))
     assert not isinstance(added, Failure)
     value, token = await issue(operator, "orders", account="alice")
@@ -57,15 +57,15 @@ async def test_it_decides_as_an_edge_does(verifier, operator):
     assert (caught.value.token_id, caught.value.scope) == (token.id, "invoices")
 
 
-async def test_once_a_revocation_has_returned_the_cache_does_not_have_the_token(verifier, operator):
+async def test_after_a_revocation_has_returned_the_token_is_not_cached(verifier, operator):
     value, token = await issue(operator, "orders")
     await leased([verifier], operator)
     assert await reason_for(verifier, value) is None
     assert verifier.cached(value.encode()) is not None
     revoke = RevokeToken(id=token.id, actor=ACTOR)
-    done = await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, revoke)
-    assert not isinstance(done, Failure)
-    assert done[1].edges == 1  # it waited for this verifier
+    result = await propagation.call_and_wait(operator, REVOKE_TOKEN.by_operator, revoke)
+    assert not isinstance(result, Failure)
+    assert result[1].edges == 1  # it waited for this verifier
     assert verifier.cached(value.encode()) is None
     with pytest.raises(AuthError) as caught:
         await verifier.authenticate(value)
@@ -76,7 +76,7 @@ async def test_once_a_revocation_has_returned_the_cache_does_not_have_the_token(
     )
 
 
-async def test_it_uses_up_a_rate_limit_only_where_it_accepts(verifier, operator):
+async def test_only_an_accepted_request_consumes_the_rate_limit(verifier, operator):
     limit = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=86_400))
     value, token = await issue(operator, "orders", restrictions=limit)
     assert await reason_for(verifier, value, AccessRequest("invoices")) == "insufficient_scope"
@@ -85,15 +85,15 @@ async def test_it_uses_up_a_rate_limit_only_where_it_accepts(verifier, operator)
     assert reasons == [None, None, "rate_limited"]
 
 
-async def test_without_an_answer_it_says_so_and_never_no(edge_client):
+async def test_without_a_reply_a_verifier_raises_unavailable(edge_client):
     verifier = Verifier(max_tokens=100)
     async with verifier.run(NatsTransport(edge_client)):
         with pytest.raises(Unavailable):
             await verifier.authenticate(token_format.mint())
 
 
-async def test_a_lease_by_another_clock_ends_by_that_clock(edge_client, tokens_service, operator):
-    """Nothing reads the machine's clock behind its back."""
+async def test_a_lease_ends_by_the_clock_of_its_verifier(edge_client, tokens_service, operator):
+    """No part of it reads the machine's clock directly."""
     time = 1_000_000.0
     verifier = Verifier(max_tokens=100, clock=lambda: time)
     async with verifier.run(NatsTransport(edge_client)):

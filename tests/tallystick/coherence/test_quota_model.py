@@ -1,11 +1,11 @@
 """Every interleaving of takes, returns, a recall, an edit of the limit, a window's end and an edge's death, on the
-edge's real `HeldQuota`: no window admits more than its limit, while everybody answers exactly the limit is admitted
-before the first request is rejected, and no quota is lost without being counted. And every rule is needed: without it,
-one of the three is violated somewhere.
+edge's real `HeldQuota`: no window admits more than its limit; while all edges reply, exactly the limit is admitted
+before the first request is rejected; and no quota is lost without being counted. And every rule is needed: without any
+one of them, some interleaving violates one of the three.
 
-What is modelled: PostgreSQL (each call of `tallystick_server.tokens.store.limits` is atomic),
-two edges, messages that are lost, come twice, late and in any order, and time. A token and the one it is rotated to are
-two holders of one family, as two edges are.
+The model has PostgreSQL (each call of `tallystick_server.tokens.store.limits` is atomic), two edges, messages that are
+lost, duplicated, late and reordered, and time. A token and its successor are two holders of one family, as two edges
+are.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,15 +22,15 @@ from tests.support.examples import TOKEN
 
 EDGES = (0, 1)
 END = 2
-"""When time stops: after two windows of one tick."""
+"""The end of time: after two windows of one tick."""
 STEP = 2**-20
-"""How long an action takes, in ticks: nothing happens at the same time."""
+"""The duration of an action in ticks: no two actions happen at the same time."""
 TOKENS = tuple(msgspec.structs.replace(TOKEN, description=str(version)) for version in range(4))
-"""The token as it is after each edit."""
+"""The token after each edit."""
 
 
 class PrefetchingQuota(HeldQuota):
-    """Takes two at a time, so that there is something to give back."""
+    """Takes two at a time, so that there is quota to return."""
 
     def __init__(self) -> None:
         super().__init__(TOKENS[0], 0)
@@ -48,16 +48,16 @@ class PrefetchingQuota(HeldQuota):
 
 
 class Rules(NamedTuple):
-    """What the two sides do, each rule as it is; a test takes out one at a time."""
+    """The rules of both sides; a test removes one at a time."""
 
     held: type[PrefetchingQuota] = PrefetchingQuota
     repeats_takes: bool = True
-    remembers_rejections: bool = True
+    stores_rejections: bool = True
     counts_returns_once: bool = True
     counts_returns_in_their_window: bool = True
     recalls_before_rejecting: bool = True
     waits_for_recall: bool = True
-    only_what_waits_after_recall: bool = True
+    grants_only_waiting_after_recall: bool = True
     reads_limit_under_lock: bool = True
     keeps_the_latest_recall: bool = True
 
@@ -67,13 +67,13 @@ RULES = Rules._fields[1:]
 
 class Case(NamedTuple):
     """Args:
-    limits: the limit, and what it is edited to, in order.
-    requests: how many requests come, at any edge.
-    copies: how many messages come twice.
+    limits: the limit, and the values that it is edited to, in order.
+    requests: how many requests arrive, at any edge.
+    copies: how many messages are duplicated.
     losses: how many messages are lost.
     deaths: how many edges die.
     windows: how many windows there are.
-    slow: whether edges may answer a recall after it has ended.
+    slow: whether edges may reply to a recall after it has ended.
     """
 
     limits: tuple[int, ...]
@@ -85,8 +85,8 @@ class Case(NamedTuple):
     slow: bool = False
 
     @property
-    def all_answer(self) -> bool:
-        """Whether exactly the limit has to be admitted."""
+    def all_reply(self) -> bool:
+        """Whether exactly the limit must be admitted."""
         return not self.losses and not self.deaths and not self.slow and len(self.limits) == 1
 
 
@@ -134,7 +134,7 @@ class Take(NamedTuple):
     request: TakeQuota
 
 
-class Answer(NamedTuple):
+class TakeReply(NamedTuple):
     edge: int
     take: int
     quota: Quota
@@ -145,7 +145,7 @@ class Return(NamedTuple):
     request: ReturnQuota
 
 
-class Returned(NamedTuple):
+class ReturnReply(NamedTuple):
     edge: int
     take: int
     counted: int
@@ -157,17 +157,17 @@ class Recall(NamedTuple):
 
 
 class Edited(NamedTuple):
-    """A notice that the token changed."""
+    """A notice that the token has changed."""
 
     edge: int
 
 
-Message = Take | Answer | Return | Returned | Recall | Edited
+Message = Take | TakeReply | Return | ReturnReply | Recall | Edited
 Action = Callable[["World"], None]
 
 
 class World:
-    """One state. Actions copy it; what is in it is never changed in place but the quotas, which are copied too."""
+    """One state. Actions copy it; only the quotas are modified in place, and they are copied too."""
 
     def __init__(self, rules: Rules, case: Case) -> None:
         self.rules = rules
@@ -180,7 +180,7 @@ class World:
         self.waiting: list[tuple[int, ...]] = [
             (),
             (),
-        ]  # for each request, the edit that was in force as it started
+        ]  # for each request, the edit that was in force when it started
         self.committed = 0
         self.in_force = 0
         self.row = Row()
@@ -194,7 +194,7 @@ class World:
         self.copies = case.copies
         self.losses = case.losses
         self.deaths = case.deaths
-        self.wrong = ""
+        self.violation = ""
 
     def copy(self) -> "World":
         other = object.__new__(World)
@@ -242,7 +242,7 @@ class World:
             self.deaths,
         )
 
-    # What may happen next
+    # Possible actions
 
     def next(self) -> Iterator["World"]:
         for action in self.actions():
@@ -259,7 +259,7 @@ class World:
         if self.committed > self.in_force and not any(
             isinstance(message, Edited) for message in self.messages
         ):
-            yield World.settle
+            yield World.finish_edit
         for edge in EDGES:
             yield from self.edge_actions(edge)
         for message in dict.fromkeys(self.messages):
@@ -272,39 +272,41 @@ class World:
         if self.requests:
             yield partial(World.start, edge=edge)
         if held.waiting and not self.is_taking(edge):
-            yield partial(World.give_up, edge=edge)
+            yield partial(World.time_out, edge=edge)
         if self.deaths:
             yield partial(World.die, edge=edge)
 
     def message_actions(self, message: Message) -> Iterator[Action]:
         match message:
             case Take():
-                yield partial(World.call_and_wait, message=message, may_wait=True)
+                yield partial(World.handle_take, message=message, may_wait=True)
                 if not self.rules.waits_for_recall or self.recall_may_end():
-                    yield partial(World.call_and_wait, message=message, may_wait=False)
-            case Answer():
-                yield partial(World.complete, message=message)
+                    yield partial(World.handle_take, message=message, may_wait=False)
+            case TakeReply():
+                yield partial(World.receive_quota, message=message)
             case Return():
-                yield partial(World.take_back, message=message)
-            case Returned():
+                yield partial(World.handle_return, message=message)
+            case ReturnReply():
                 yield partial(World.settle_return, message=message)
             case Recall():
                 yield partial(World.recall, message=message)
             case Edited():
-                yield partial(World.forget, message=message)
-        # A take whose answer is lost is repeated, perhaps in the next window.
-        if self.losses and isinstance(message, Answer if self.case.windows > 1 else Take | Answer | Return):
+                yield partial(World.invalidate, message=message)
+        # A take whose reply is lost is repeated, perhaps in the next window.
+        if self.losses and isinstance(
+            message, TakeReply if self.case.windows > 1 else Take | TakeReply | Return
+        ):
             yield partial(World.lose, message=message)
         if self.copies and isinstance(message, Take | Return):
             yield partial(World.duplicate, message=message)
 
     def recall_may_end(self) -> bool:
-        """While everybody answers, a recall lasts until they have."""
-        return not self.case.all_answer or (
+        """While all edges reply, a recall lasts until they have replied."""
+        return not self.case.all_reply or (
             self.row.recalled == int(self.now)
             and not any(
                 isinstance(message, Recall)
-                or (isinstance(message, Answer) and (message.edge, message.take) not in self.late)
+                or (isinstance(message, TakeReply) and (message.edge, message.take) not in self.late)
                 or (isinstance(message, Return) and (message.edge, message.request.take) not in self.late)
                 or (isinstance(message, Take) and self.gives_back(message))
                 for message in self.messages
@@ -334,7 +336,7 @@ class World:
     def end_window(self) -> None:
         self.now = float(int(self.now) + 1)
 
-    # An edit of the limit, which has returned once each edge has forgotten what it knew
+    # An edit of the limit, which returns once each edge has invalidated the token
 
     def edit(self) -> None:
         self.committed += 1
@@ -342,10 +344,10 @@ class World:
             if self.held[edge] is not None:
                 self.messages = (*self.messages, Edited(edge))
 
-    def settle(self) -> None:
+    def finish_edit(self) -> None:
         self.in_force = self.committed
 
-    def forget(self, message: Edited) -> None:
+    def invalidate(self, message: Edited) -> None:
         self.receive(message)
         self.known[message.edge] = None
 
@@ -364,7 +366,7 @@ class World:
         self.serve(edge)
 
     def serve(self, edge: int) -> None:
-        """Answers the requests that wait, and takes for the rest."""
+        """Decides about the waiting requests, and takes quota for the rest."""
         held = self.held[edge]
         assert held is not None
         while self.waiting[edge]:
@@ -387,8 +389,8 @@ class World:
         self.requested[edge] = int(self.now)
         self.send(Take(edge, held.start_take(self.now)))
 
-    def give_up(self, edge: int) -> None:
-        """Nobody answered: the requests that wait get 503."""
+    def time_out(self, edge: int) -> None:
+        """No reply has arrived: the waiting requests get 503."""
         held = self.held[edge]
         assert held is not None
         self.waiting[edge] = ()
@@ -399,7 +401,7 @@ class World:
         assert held is not None
         return held.pending_since is not None and any(
             (isinstance(message, Take) and (message.edge, message.request.take) == (edge, held.take))
-            or (isinstance(message, Answer) and (message.edge, message.take) == (edge, held.take))
+            or (isinstance(message, TakeReply) and (message.edge, message.take) == (edge, held.take))
             for message in self.messages
         )
 
@@ -411,15 +413,15 @@ class World:
             message for message in self.messages if message.edge != edge or isinstance(message, Take | Return)
         )
 
-    def complete(self, message: Answer) -> None:
+    def receive_quota(self, message: TakeReply) -> None:
         self.receive(message)
         held = self.held[message.edge]
         if held is None or held.take != message.take:
             return
         if held.pending_since is None:
-            # Of two answers only one is taken: a quota in the other would neither be spent nor counted as lost.
+            # Of two replies only one is used: a quota in the other one would be neither spent nor counted as lost.
             if held.quota is not None and held.quota.granted != message.quota.granted:
-                self.wrong = "lost and not counted"
+                self.violation = "lost and not counted"
             return
         returns = held.complete_take(
             message.quota, self.requested[message.edge], self.now, self.recalls[message.edge]
@@ -440,7 +442,7 @@ class World:
         ):
             self.send(Return(message.edge, returns))
 
-    def settle_return(self, message: Returned) -> None:
+    def settle_return(self, message: ReturnReply) -> None:
         self.receive(message)
         held = self.held[message.edge]
         if held is not None:
@@ -451,39 +453,39 @@ class World:
         admitted[int(self.now)] += 1
         self.admitted = (admitted[0], admitted[1])
         if admitted[int(self.now)] > max(self.case.limits[since : self.committed + 1]):
-            self.wrong = "above the limit"
+            self.violation = "above the limit"
 
     def reject(self) -> None:
-        if not self.case.all_answer:
+        if not self.case.all_reply:
             return
-        # What is on its way to requests that wait is as good as admitted.
-        on_the_way = sum(
-            min(len(self.waiting[answer.edge]), answer.quota.granted)
-            for answer in set(self.messages)
-            if isinstance(answer, Answer) and answer.quota.starts == int(self.now) and self.is_awaited(answer)
+        # Quota in transit to waiting requests counts as admitted.
+        in_transit = sum(
+            min(len(self.waiting[reply.edge]), reply.quota.granted)
+            for reply in set(self.messages)
+            if isinstance(reply, TakeReply) and reply.quota.starts == int(self.now) and self.is_awaited(reply)
         )
-        if self.admitted[int(self.now)] + on_the_way != self.case.limits[0]:
-            self.wrong = "below the limit"
+        if self.admitted[int(self.now)] + in_transit != self.case.limits[0]:
+            self.violation = "below the limit"
 
-    def is_awaited(self, answer: Answer) -> bool:
-        held = self.held[answer.edge]
-        return held is not None and held.pending_since is not None and held.take == answer.take
+    def is_awaited(self, reply: TakeReply) -> bool:
+        held = self.held[reply.edge]
+        return held is not None and held.pending_since is not None and held.take == reply.take
 
     # The tokens service
 
-    def call_and_wait(self, message: Take, may_wait: bool) -> None:
+    def handle_take(self, message: Take, may_wait: bool) -> None:
         request = message.request
         limit = self.case.limits[self.committed if self.rules.reads_limit_under_lock else self.in_force]
-        held = self.holders[message.edge]
-        if held is not None and held.take >= request.take and self.rules.repeats_takes:
+        previous = self.holders[message.edge]
+        if previous is not None and previous.take >= request.take and self.rules.repeats_takes:
             self.receive(message)
-            granted = held.granted if held.take == request.take else 0
-            self.answer(message, held._replace(granted=granted))
+            granted = previous.granted if previous.take == request.take else 0
+            self.reply(message, previous._replace(granted=granted))
             return
         returned = 0
-        if held is not None:
-            unspent = request.unspent if held.take == request.take - 1 else 0
-            returned = held.returned if held.closed else self.close(message.edge, held, unspent)
+        if previous is not None:
+            unspent = request.unspent if previous.take == request.take - 1 else 0
+            returned = previous.returned if previous.closed else self.close(message.edge, previous, unspent)
         row = self.row
         if row.starts < int(self.now):
             row = row._replace(starts=int(self.now), used=0)
@@ -498,9 +500,9 @@ class World:
                     *(Recall(edge, notice) for edge in EDGES if self.held[edge] is not None),
                 )
             self.row = row
-            return  # it is called again
+            return  # the take is handled again
         self.receive(message)
-        prefetched = 0 if recalled and self.rules.only_what_waits_after_recall else request.wanted
+        prefetched = 0 if recalled and self.rules.grants_only_waiting_after_recall else request.wanted
         granted = min(unused, max(request.waiting, prefetched))
         self.row = row._replace(used=row.used + granted)
         # A quota requested before its window started counts as expired on arrival, and is given back.
@@ -509,11 +511,11 @@ class World:
         holder = Holder(
             request.take, row.starts, granted, limit, unused - granted, closed=granted == 0, returned=returned
         )
-        if granted or self.rules.remembers_rejections:
+        if granted or self.rules.stores_rejections:
             self.holders[message.edge] = holder
-        self.answer(message, holder)
+        self.reply(message, holder)
 
-    def answer(self, message: Take, holder: Holder) -> None:
+    def reply(self, message: Take, holder: Holder) -> None:
         quota = Quota(
             granted=holder.granted,
             limit=holder.limit,
@@ -525,63 +527,63 @@ class World:
             returned=holder.returned,
         )
         if self.held[message.edge] is not None:
-            answer = Answer(message.edge, message.request.take, quota)
-            self.messages = (*self.messages, answer)
+            reply = TakeReply(message.edge, message.request.take, quota)
+            self.messages = (*self.messages, reply)
 
     def is_open(self, starts: int) -> bool:
         return any(
             holder is not None and holder.starts == starts and not holder.closed for holder in self.holders
         )
 
-    def close(self, edge: int, held: Holder, unspent: int) -> int:
-        counted = min(unspent, held.granted)
-        in_window = held.starts == self.row.starts == int(self.now)
+    def close(self, edge: int, holder: Holder, unspent: int) -> int:
+        counted = min(unspent, holder.granted)
+        in_window = holder.starts == self.row.starts == int(self.now)
         if not in_window and self.rules.counts_returns_in_their_window:
             counted = 0
         if counted:
             self.row = self.row._replace(used=max(0, self.row.used - counted))
-        self.holders[edge] = held._replace(closed=self.rules.counts_returns_once, returned=counted)
+        self.holders[edge] = holder._replace(closed=self.rules.counts_returns_once, returned=counted)
         return counted
 
-    def take_back(self, message: Return) -> None:
+    def handle_return(self, message: Return) -> None:
         self.receive(message)
         request = message.request
-        held = self.holders[message.edge]
+        holder = self.holders[message.edge]
         counted = 0
-        if held is None:
+        if holder is None:
             pass
-        elif held.take == request.take and not held.closed:
-            counted = self.close(message.edge, held, request.unspent)
-        elif request.take <= held.take <= request.take + 1:
-            counted = held.returned
+        elif holder.take == request.take and not holder.closed:
+            counted = self.close(message.edge, holder, request.unspent)
+        elif request.take <= holder.take <= request.take + 1:
+            counted = holder.returned
         if self.held[message.edge] is not None:
-            self.messages = (*self.messages, Returned(message.edge, request.take, counted))
+            self.messages = (*self.messages, ReturnReply(message.edge, request.take, counted))
 
 
 def explore(rules: Rules, case: Case) -> tuple[str, int]:
-    """What went wrong first, and how many states were looked at."""
-    seen: set[tuple[object, ...]] = set()
-    waiting = [World(rules, case)]
-    while waiting:
-        world = waiting.pop()
-        if world.wrong:
-            return world.wrong, len(seen)
+    """The first violation, or an empty string, and how many states were visited."""
+    visited: set[tuple[object, ...]] = set()
+    stack = [World(rules, case)]
+    while stack:
+        world = stack.pop()
+        if world.violation:
+            return world.violation, len(visited)
         key = world.key()
-        if key not in seen:
-            seen.add(key)
-            waiting.extend(world.next())
-    return "", len(seen)
+        if key not in visited:
+            visited.add(key)
+            stack.extend(world.next())
+    return "", len(visited)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_interleaving_admits_more_or_less_than_the_limit(case: Case):
-    wrong, states = explore(Rules(), case)
-    assert not wrong
+    violation, states = explore(Rules(), case)
+    assert not violation
     assert states > 500
 
 
 class SpendsAfterTheWindow(PrefetchingQuota):
-    """Counts the window from the answer, not from before the request."""
+    """Counts the window from the reply, not from before the request."""
 
     def complete_take(
         self,
@@ -598,7 +600,7 @@ class KeepsQuotaOverEdits(PrefetchingQuota):
         self.token = token
 
 
-class SpendsWhatItGaveBack(PrefetchingQuota):
+class SpendsReturnedQuota(PrefetchingQuota):
     def give_back(self, *, keep: int = 0) -> ReturnQuota | None:
         left = self.left
         returns = super().give_back(keep=keep)
@@ -622,27 +624,27 @@ class IgnoresEarlierRecall(PrefetchingQuota):
     [
         (Rules(held=SpendsAfterTheWindow), TWO_WINDOWS),
         (Rules(held=KeepsQuotaOverEdits), LOWERED),
-        (Rules(held=SpendsWhatItGaveBack), UNDISTURBED),
+        (Rules(held=SpendsReturnedQuota), UNDISTURBED),
         (Rules(held=IgnoresEarlierRecall), UNDISTURBED),
         (Rules(repeats_takes=False), DUPLICATES),
-        (Rules(remembers_rejections=False), DUPLICATES),
+        (Rules(stores_rejections=False), DUPLICATES),
         (Rules(counts_returns_once=False), UNDISTURBED),
         (Rules(counts_returns_in_their_window=False), TWO_WINDOWS),
         (Rules(recalls_before_rejecting=False), UNDISTURBED),
         (Rules(waits_for_recall=False), UNDISTURBED),
-        (Rules(only_what_waits_after_recall=False), TWO_WINDOWS),
+        (Rules(grants_only_waiting_after_recall=False), TWO_WINDOWS),
         (Rules(reads_limit_under_lock=False), LOWERED),
         (Rules(keeps_the_latest_recall=False), TWO_WINDOWS),
     ],
     ids=[
         "SpendsAfterTheWindow",
         "KeepsQuotaOverEdits",
-        "SpendsWhatItGaveBack",
+        "SpendsReturnedQuota",
         "IgnoresEarlierRecall",
         *RULES,
     ],
 )
 def test_each_rule_is_needed(rules: Rules, case: Case):
-    """Without it, the case goes wrong."""
-    wrong, _ = explore(rules, case)
-    assert wrong
+    """Without the rule, the case has a violation."""
+    violation, _ = explore(rules, case)
+    assert violation

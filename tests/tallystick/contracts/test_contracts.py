@@ -1,4 +1,4 @@
-"""The bytes on the wire: pinned, so that a change of meaning is seen, and yesterday's still decode."""
+"""The encoding of each message is pinned, so that a change of the format is detected, and older messages still decode."""
 
 import jsonschema_rs
 import msgspec
@@ -148,18 +148,18 @@ API = asyncapi.document()
 
 
 @pytest.mark.parametrize(("message", "wire"), WIRE, ids=lambda part: type(part).__name__)
-def test_a_message_has_these_bytes_and_they_decode(message: msgspec.Struct, wire: str):
+def test_a_message_has_this_encoding_and_decodes_from_it(message: msgspec.Struct, wire: str):
     assert msgspec.json.encode(message).decode() == wire
     assert msgspec.json.decode(wire, type=type(message)) == message
 
 
 @pytest.mark.parametrize(("message", "wire"), WIRE, ids=lambda part: type(part).__name__)
-def test_a_message_fits_its_schema_in_the_reference(message: msgspec.Struct, wire: str):
+def test_a_message_matches_its_schema_in_the_reference(message: msgspec.Struct, wire: str):
     schema = {"$ref": f"#/components/schemas/{type(message).__name__}", **API}
     jsonschema_rs.Draft7Validator(schema, validate_formats=True).validate(msgspec.json.decode(wire))
 
 
-def test_what_the_first_version_sent_still_decodes():
+def test_messages_of_the_first_version_still_decode():
     assert msgspec.json.decode(f'{{"digest":"{DIGEST}"}}', type=VerifyToken) == VerifyToken(digest=DIGEST)
     assert msgspec.json.decode('{"code":"invalid_token"}', type=Verdict) == Verdict(code="invalid_token")
     assert msgspec.json.decode("{}", type=Event) == Event()
@@ -172,7 +172,7 @@ def test_what_the_first_version_sent_still_decodes():
 
 
 def test_an_administrative_request_with_an_unknown_field_is_rejected():
-    """It may narrow what is asked for, and an older program would do more than that."""
+    """The field may restrict the operation, and an older program would ignore the restriction."""
     for operation in ADMINISTRATIVE:
         with pytest.raises(msgspec.ValidationError, match="unknown field"):
             msgspec.json.decode(f'{{"actor":{ACTOR_BYTES},"colour":"red"}}', type=operation.request)
@@ -180,12 +180,12 @@ def test_an_administrative_request_with_an_unknown_field_is_rejected():
         msgspec.json.decode('{"actor":{"name":"me","colour":"red"},"id":"tok_1"}', type=GetToken)
 
 
-def test_unknown_fields_are_skipped_where_they_come_from_a_newer_program():
+def test_unknown_fields_of_other_messages_are_ignored():
     wire = f'{{"digest":"{DIGEST}","colour":"red"}}'
     assert msgspec.json.decode(wire, type=VerifyToken) == VerifyToken(digest=DIGEST)
 
 
-def test_each_subject_stands_once_and_administration_is_apart():
+def test_subjects_are_unique_and_administration_has_its_own_prefixes():
     subjects = [operation.subject for operation in OPERATIONS]
     assert len(set(subjects)) == len(subjects)
     assert all(subject.startswith("tallystick.v1.") for subject in subjects)
@@ -196,7 +196,7 @@ def test_each_subject_stands_once_and_administration_is_apart():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_a_secret_has_no_place_in_any_message(operation: Operation):
+def test_no_message_has_a_field_for_a_secret(operation: Operation):
     for kind in (operation.request, operation.reply):
         assert not {"secret", "value", "password", "accessToken"} & {
             field.encode_name for field in msgspec.structs.fields(kind)

@@ -1,4 +1,4 @@
-"""All faults of a request at once, each at its place, and none that is none."""
+"""All errors of a request are reported at once, each with its field, and no false ones."""
 
 import time
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KINDS = registry.messages()
 
 
-def faults(value: Any, kind: type[msgspec.Struct] = NewToken) -> dict[str, str]:
+def errors(value: Any, kind: type[msgspec.Struct] = NewToken) -> dict[str, str]:
     return {problem.field: problem.message for problem in validation.problems(value, kind, NOW)}
 
 
-def test_every_fault_is_named_in_the_order_of_the_fields():
-    messages = faults(
+def test_every_error_is_reported_in_the_order_of_the_fields():
+    messages = errors(
         {
             "expires": "tomorrow",
             "foo": 1,
@@ -58,7 +58,7 @@ def test_every_fault_is_named_in_the_order_of_the_fields():
 
 
 @pytest.mark.parametrize(
-    ("value", "found"),
+    ("value", "fields"),
     [
         ({"expires": 1, "scopes": []}, {"expires", "scopes"}),
         ({"expires": 1}, {"expires"}),
@@ -70,13 +70,13 @@ def test_every_fault_is_named_in_the_order_of_the_fields():
         ({"acount": "alice", "metadata": {"a": None}}, {"acount"}),
     ],
 )  # fmt: skip
-def test_an_edit_is_judged_by_what_it_gives(value: Any, found: set[str]):
-    assert faults(value, TokenUpdate).keys() == found
+def test_an_edit_is_validated_by_the_fields_it_has(value: Any, fields: set[str]):
+    assert errors(value, TokenUpdate).keys() == fields
 
 
-def test_what_is_around_a_token_and_the_token_are_judged_together():
+def test_a_token_and_its_request_are_validated_together():
     value = {"token": {"scopes": ["X"], "expires": 1}, "hint": 1, "actor": {"nam": "x"}}
-    assert list(faults(value, CreateToken)) == [
+    assert list(errors(value, CreateToken)) == [
         "actor.nam",
         "token.expires",
         "digest",
@@ -89,7 +89,7 @@ SECRETS = [token_format.mint(), "f" * 64, "opaque-value-1234567", "x" * 300]
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=["ours", "hexadecimal", "opaque", "long"])
-def test_what_may_be_a_token_is_not_repeated(secret: str):
+def test_a_value_that_may_be_a_secret_is_not_repeated(secret: str):
     for value in (
         {secret: 1},
         {"scopes": [secret.upper()], "expires": 1},
@@ -99,23 +99,23 @@ def test_what_may_be_a_token_is_not_repeated(secret: str):
         {"restrictions": secret},
         {"restrictions": {"rateLimit": {"maxRequests": secret}}},
     ):
-        assert secret.lower() not in repr(faults(value)).lower()
+        assert secret.lower() not in repr(errors(value)).lower()
 
 
-def test_what_a_terminal_obeys_is_not_repeated():
-    assert "\x1b" not in repr(faults({"\x1b[2J": 1, "expires": "\x1b[2J"}))
-    assert "\u202e" not in "".join(faults({"expires": "\u202e"}).values())
+def test_control_characters_are_not_repeated():
+    assert "\x1b" not in repr(errors({"\x1b[2J": 1, "expires": "\x1b[2J"}))
+    assert "\u202e" not in "".join(errors({"expires": "\u202e"}).values())
 
 
-def test_the_answer_is_bounded_in_size_and_time():
+def test_the_number_of_errors_and_the_time_are_limited():
     names = {f"scopes{number}": 1 for number in range(20_000)}
-    began = time.process_time()
+    started = time.process_time()
     values: list[Any] = [names, {"scopes": [1] * 20_000}, {"restrictions": {"addresses": [[]] * 20_000}}]
     for value in values:
         problems = validation.problems(value, NewToken, NOW)
         assert len(problems) == validation.MAX_ERRORS + 1
         assert problems[-1].field == ""
-    assert time.process_time() - began < 1
+    assert time.process_time() - started < 1
 
 
 JSON = st.recursive(
@@ -126,10 +126,10 @@ JSON = st.recursive(
 
 
 @given(st.data(), st.sampled_from(KINDS))
-def test_there_are_faults_exactly_where_the_decoder_finds_one(
+def test_there_are_errors_exactly_if_the_decoder_rejects_the_value(
     data: st.DataObject, kind: type[msgspec.Struct]
 ):
-    """What the types are is declared once: this finds nothing that msgspec accepts, and all that it rejects."""
+    """The types are declared once: validation accepts and rejects the same values as msgspec."""
     names = [field.encode_name for field in msgspec.structs.fields(kind)]
     value = data.draw(st.dictionaries(st.sampled_from([*names, "more"]), JSON))
     raw = msgspec.json.decode(msgspec.json.encode(value))

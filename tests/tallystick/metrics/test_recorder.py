@@ -1,4 +1,4 @@
-"""What a process counts about itself can be reported, whatever its labels are."""
+"""The metrics of a process can be reported, whatever their labels are."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from tallystick.metrics.recorder import MAX_LABEL, MAX_SERIES, MetricsRecorder
 
 
 def counted(recorder: MetricsRecorder) -> dict[tuple[str, ...], int]:
-    return {(each.name, *each.labels.values()): each.value for each in recorder.take().counters}
+    return {(counter.name, *counter.labels.values()): counter.value for counter in recorder.take().counters}
 
 
 @pytest.mark.parametrize("label", ["", "x" * (MAX_LABEL + 1), "a\0"])
-def test_a_label_that_would_spoil_the_report_is_left_out_and_counted(label: str):
+def test_an_invalid_label_is_dropped_and_counted(label: str):
     recorder = MetricsRecorder()
     recorder.count(catalogue.TOKEN_CHECKS, 2, result="x" * MAX_LABEL)
     recorder.count(catalogue.TOKEN_CHECKS, 3, result=label)
@@ -21,17 +21,17 @@ def test_a_label_that_would_spoil_the_report_is_left_out_and_counted(label: str)
     }
 
 
-def test_labels_without_end_are_left_out_and_counted():
+def test_series_above_the_limit_are_dropped_and_counted():
     recorder = MetricsRecorder()
     for number in range(2 * MAX_SERIES):
         recorder.count(catalogue.TOKEN_CHECKS, result=str(number))
-    found = counted(recorder)
-    assert len(found) == MAX_SERIES + 1
-    assert found["tallystick_series_dropped_total",] == MAX_SERIES
+    counts = counted(recorder)
+    assert len(counts) == MAX_SERIES + 1
+    assert counts["tallystick_series_dropped_total",] == MAX_SERIES
 
 
 @pytest.mark.parametrize("labels", [{}, {"reason": "ok"}, {"result": "ok", "reason": "ok"}])
-def test_a_counter_takes_its_own_labels_only(labels: dict[str, str]):
+def test_a_counter_accepts_its_own_labels_only(labels: dict[str, str]):
     recorder = MetricsRecorder()
     with pytest.raises(TypeError, match=r"tallystick_token_checks_total takes the labels \('result',\)"):
         recorder.count(catalogue.TOKEN_CHECKS, 1, **labels)

@@ -21,97 +21,97 @@ from tests.support.polling import until_async
 PAUSE_S = 0.05
 
 
-class Question(Message, frozen=True):
+class EchoRequest(Message, frozen=True):
     text: str
 
 
-class Answer(Message, frozen=True):
+class EchoReply(Message, frozen=True):
     text: str
 
 
-ECHO = Operation("tallystick.v1.tokens.echo", Question, Answer)
-CHANGE = Operation("tallystick.v1.operator.echo", Question, Answer, mutates=True)
+ECHO = Operation("tallystick.v1.tokens.echo", EchoRequest, EchoReply)
+CHANGE = Operation("tallystick.v1.operator.echo", EchoRequest, EchoReply, mutates=True)
 
 
-class Away(Exception):
+class DependencyDown(Exception):
     pass
 
 
 @pytest.fixture
-async def side(nats_server):
-    """The side that answers."""
+async def server_client(nats_server):
+    """The NATS connection of the server."""
     async with bus.connect(nats_server.tokens, "tokens", wait_s=10) as client:
         yield client
 
 
-async def echo(question: Question) -> Answer | Failure:
-    match question.text:
+async def echo(request: EchoRequest) -> EchoReply | Failure:
+    match request.text:
         case "fail":
             raise ValueError("a secret in an exception")
         case "away":
-            raise Away
+            raise DependencyDown
         case "no":
             return Failure(code="not_found", message="no")
         case "long":
-            return Answer(text="x" * 2_000_000)
+            return EchoReply(text="x" * 2_000_000)
         case "pause":
             await asyncio.sleep(PAUSE_S)
         case "slow":
             await asyncio.Event().wait()
-    return Answer(text=question.text)
+    return EchoReply(text=request.text)
 
 
 @pytest.fixture
-async def server(side):
+async def server(server_client):
     async with serve(
-        side, "echo", "answers", {ECHO: echo, CHANGE: echo}, unavailable=(Away,), limit=4
+        server_client, "echo", "answers", {ECHO: echo, CHANGE: echo}, unavailable=(DependencyDown,), limit=4
     ) as running:
         yield running
 
 
-async def test_a_reply_is_typed_and_a_no_is_a_value(server, operator):
-    assert await call(operator, ECHO, Question(text="hello")) == Answer(text="hello")
-    refused = await call(operator, ECHO, Question(text="no"))
-    assert isinstance(refused, Failure)
-    assert refused.code == "not_found"
+async def test_a_reply_is_typed_and_a_failure_is_a_value(server, operator):
+    assert await call(operator, ECHO, EchoRequest(text="hello")) == EchoReply(text="hello")
+    failure = await call(operator, ECHO, EchoRequest(text="no"))
+    assert isinstance(failure, Failure)
+    assert failure.code == "not_found"
 
 
-async def test_a_refusal_is_told_as_nats_services_do(server, operator):
+async def test_a_failure_has_the_error_headers_of_nats_services(server, operator):
     message = await operator.request(ECHO.subject, b'{"text":"no"}', timeout=10)
     assert message.headers == {"Nats-Service-Error": "not_found", "Nats-Service-Error-Code": "404"}
 
 
-async def test_an_exception_is_answered_without_its_text(server, operator):
+async def test_the_reply_to_an_exception_does_not_contain_its_text(server, operator):
     message = await operator.request(ECHO.subject, b'{"text":"fail"}', timeout=10)
     assert b"secret" not in message.data
     assert msgspec.json.decode(message.data)["code"] == "internal"
 
 
-async def test_what_cannot_be_decided_is_unavailable(server, operator):
+async def test_a_request_that_cannot_be_decided_is_unavailable(server, operator):
     for text in ("away", "slow"):
-        failure = await call(operator, ECHO, Question(text=text))
+        failure = await call(operator, ECHO, EchoRequest(text=text))
         assert isinstance(failure, Failure)
         assert failure.code == "unavailable"
 
 
-async def test_nobody_there_is_unavailable_at_once(operator):
-    began = time.monotonic()
-    failure = await call(operator, ECHO, Question(text="x"))
+async def test_a_call_without_responders_is_unavailable_at_once(operator):
+    started = time.monotonic()
+    failure = await call(operator, ECHO, EchoRequest(text="x"))
     assert isinstance(failure, Failure)
     assert failure.code == "unavailable"
-    assert time.monotonic() - began < ECHO.timeout_s
+    assert time.monotonic() - started < ECHO.timeout_s
 
 
 @pytest.mark.parametrize(
     "payload",
     [b"", b"{", b"[]", b"null", b"\xff", b'{"text":1}', b"{}", b"[" * 60_000, b'"' + b"x" * 65_536 + b'"'],
 )
-async def test_bad_requests_are_told_so(server, operator, payload):
+async def test_a_malformed_request_is_a_bad_request(server, operator, payload):
     message = await operator.request(ECHO.subject, payload, timeout=10)
     assert msgspec.json.decode(message.data)["code"] == "bad_request"
 
 
-async def test_unknown_fields_are_skipped(server, operator):
+async def test_unknown_fields_are_ignored(server, operator):
     message = await operator.request(ECHO.subject, b'{"text":"x","new":1}', timeout=10)
     assert message.data == b'{"text":"x"}'
 
@@ -123,25 +123,25 @@ async def test_a_request_without_a_reply_subject_is_counted(server, operator):
     assert (stats["num_requests"], stats["num_errors"], stats["last_error"]) == (1, 1, "400:bad_request")
 
 
-async def answer_to_a_change_late_by(operator: Client, late_s: float):
+async def reply_to_a_change_late_by(operator: Client, late_s: float):
     headers = {DEADLINE_HEADER: str(int((time.time() - late_s) * 1000))}
     message = await operator.request(CHANGE.subject, b'{"text":"x"}', timeout=1, headers=headers)
     return msgspec.json.decode(message.data)
 
 
-async def test_a_change_that_comes_too_late_is_not_carried_out(server, operator):
-    answer = await answer_to_a_change_late_by(operator, CLOCKS_S + 1)
-    assert answer["code"] == "unavailable"
+async def test_a_change_after_its_deadline_is_not_carried_out(server, operator):
+    reply = await reply_to_a_change_late_by(operator, CLOCKS_S + 1)
+    assert reply["code"] == "unavailable"
     stats = await statistics(operator, CHANGE.name)
-    assert stats["data"] == {**NOTHING, "late": 1, "in_hand": 0}
+    assert stats["data"] == {**NO_REQUESTS, "late": 1, "in_hand": 0}
     assert (stats["num_errors"], stats["last_error"]) == (1, "503:unavailable")
 
 
-async def test_clocks_may_differ_a_little(server, operator):
-    assert await answer_to_a_change_late_by(operator, CLOCKS_S - 1) == {"text": "x"}
+async def test_a_small_clock_skew_is_tolerated(server, operator):
+    assert await reply_to_a_change_late_by(operator, CLOCKS_S - 1) == {"text": "x"}
 
 
-async def test_the_request_and_its_trace_go_along(server, operator):
+async def test_the_request_id_and_the_trace_are_propagated(server, operator):
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     tracing.begin("req_1", trace)
     lines: list[str] = []
@@ -157,53 +157,53 @@ async def test_the_request_and_its_trace_go_along(server, operator):
     assert "Traceback" in line["exception"]
 
 
-@pytest.mark.parametrize("forged", ["x\ny", "00-" + "0" * 31, "", "é" * 55])
-def test_what_is_no_trace_does_not_get_on(forged):
-    contextvars.copy_context().run(check_forged, forged)
+@pytest.mark.parametrize("trace", ["x\ny", "00-" + "0" * 31, "", "é" * 55])
+def test_an_invalid_trace_is_not_propagated(trace):
+    contextvars.copy_context().run(check_invalid_trace, trace)
 
 
-def check_forged(forged: str) -> None:
-    tracing.begin("req_2", forged)
+def check_invalid_trace(trace: str) -> None:
+    tracing.begin("req_2", trace)
     assert tracing.headers() == {tracing.REQUEST_HEADER: "req_2"}
 
 
-async def ask(client: Client, text: str) -> Answer | Failure:
-    return await call(client, ECHO, Question(text=text))
+async def send(client: Client, text: str) -> EchoReply | Failure:
+    return await call(client, ECHO, EchoRequest(text=text))
 
 
-async def test_beyond_the_bound_it_says_overloaded(server, operator):
-    slow = [asyncio.create_task(ask(operator, "slow")) for _ in range(4)]
+async def test_above_the_limit_a_request_is_overloaded(server, operator):
+    pending = [asyncio.create_task(send(operator, "slow")) for _ in range(4)]
     await until_async(lambda: server.statistics[ECHO.name].in_hand == 4)
-    failure = await call(operator, ECHO, Question(text="x"))
+    failure = await call(operator, ECHO, EchoRequest(text="x"))
     assert isinstance(failure, Failure)
     assert failure.code == "overloaded"
-    await asyncio.gather(*slow)
+    await asyncio.gather(*pending)
     stats = await statistics(operator, ECHO.name)
     assert (stats["num_requests"], stats["num_errors"]) == (5, 5)
-    assert stats["data"] == {**NOTHING, "overloaded": 1, "failed": 4, "in_hand": 0}
+    assert stats["data"] == {**NO_REQUESTS, "overloaded": 1, "failed": 4, "in_hand": 0}
 
 
-async def test_services_are_found_on_the_bus(server, operator):
+async def test_services_can_be_discovered(server, operator):
     for verb in ("PING", "INFO", "STATS"):
         message = await operator.request(f"$SRV.{verb}.echo", timeout=10)
-        answer = msgspec.json.decode(message.data)
-        assert (answer["name"], answer["metadata"]) == ("echo", {})
-        # ADR-32 has an object there, which may be empty, and no null.
-        assert all(endpoint.get("metadata", {}) == {} for endpoint in answer.get("endpoints", ()))
+        reply = msgspec.json.decode(message.data)
+        assert (reply["name"], reply["metadata"]) == ("echo", {})
+        # ADR-32 requires an object for metadata, which may be empty, and no null.
+        assert all(endpoint.get("metadata", {}) == {} for endpoint in reply.get("endpoints", ()))
 
 
 async def statistics(operator: Client, endpoint: str) -> dict[str, Any]:
-    """What ``$SRV.STATS`` says about one endpoint, once nothing is in hand."""
+    """The ``$SRV.STATS`` of one endpoint, once no request is in progress."""
     while True:
-        answer = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=10)).data)
+        reply = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=10)).data)
         (stats,) = (
-            endpoint_stats for endpoint_stats in answer["endpoints"] if endpoint_stats["name"] == endpoint
+            endpoint_stats for endpoint_stats in reply["endpoints"] if endpoint_stats["name"] == endpoint
         )
         if not stats["data"]["in_hand"]:
             return dict(stats)
 
 
-NOTHING = dict.fromkeys(
+NO_REQUESTS = dict.fromkeys(
     ("answered", "rejected", "bad_request", "late", "failed", "overloaded", "no_reply", "from_jetstream"), 0
 )
 
@@ -222,49 +222,49 @@ NOTHING = dict.fromkeys(
     ids=str,
 )
 async def test_requests_and_errors_are_counted_by_endpoint(server, operator, texts, counts, last_error):
-    """ADR-32: an error is an answer with the error headers, or none."""
+    """ADR-32: an error is a reply with the error headers, or no reply."""
     for text in texts:
         await operator.request(ECHO.subject, msgspec.json.encode({"text": text}), timeout=10)
     stats = await statistics(operator, ECHO.name)
     assert stats["num_requests"] == len(texts)
     assert stats["num_errors"] == len(texts) - counts.get("answered", 0)
     assert stats["last_error"] == last_error
-    assert stats["data"] == {**NOTHING, **counts, "in_hand": 0}
+    assert stats["data"] == {**NO_REQUESTS, **counts, "in_hand": 0}
     assert stats["average_processing_time"] == stats["processing_time"] // max(len(texts), 1)
     other = await statistics(operator, CHANGE.name)
     assert (other["num_requests"], other["num_errors"], other["processing_time"]) == (0, 0, 0)
-    assert other["data"] == {**NOTHING, "in_hand": 0}
+    assert other["data"] == {**NO_REQUESTS, "in_hand": 0}
 
 
-async def test_processing_lasts_until_the_answer(server, operator):
-    """As long as the handler, which `nats.micro` does not wait for."""
+async def test_processing_time_ends_with_the_reply(server, operator):
+    """It includes the handler, which `nats.micro` does not wait for."""
     for _ in range(2):
-        await call(operator, ECHO, Question(text="pause"))
+        await call(operator, ECHO, EchoRequest(text="pause"))
     stats = await statistics(operator, ECHO.name)
     assert 2 * PAUSE_S * 1e9 <= stats["processing_time"] < 1e10
     assert PAUSE_S * 1e9 <= stats["average_processing_time"] == stats["processing_time"] // 2
 
 
-async def test_a_service_says_since_when_it_runs(server, operator):
-    answer = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=10)).data)
-    started = datetime.fromisoformat(answer["started"])
+async def test_a_service_reports_its_start_time(server, operator):
+    reply = msgspec.json.decode((await operator.request("$SRV.STATS.echo", timeout=10)).data)
+    started = datetime.fromisoformat(reply["started"])
     assert started.utcoffset() == timedelta()
     assert timedelta(seconds=-1) < datetime.now(UTC) - started < timedelta(seconds=30)
 
 
-async def test_a_second_and_a_late_reply_are_ignored(side, operator):
+async def test_a_second_and_a_late_reply_are_ignored(server_client, operator):
     requests = []
 
-    async def answer_twice(message) -> None:
+    async def reply_twice(message) -> None:
         requests.append(message)
         if b"late" not in message.data:
             await message.respond(b'{"text":"first"}')
             await message.respond(b'{"text":"second"}')
 
-    await side.subscribe(ECHO.subject, cb=answer_twice)
-    await bus.subscribed(side)
-    late = await call(operator, ECHO, Question(text="late"))
+    await server_client.subscribe(ECHO.subject, cb=reply_twice)
+    await bus.subscribed(server_client)
+    late = await call(operator, ECHO, EchoRequest(text="late"))
     assert isinstance(late, Failure)
     await requests[0].respond(b'{"text":"late"}')
     for _ in range(3):
-        assert await call(operator, ECHO, Question(text="x")) == Answer(text="first")
+        assert await call(operator, ECHO, EchoRequest(text="x")) == EchoReply(text="first")

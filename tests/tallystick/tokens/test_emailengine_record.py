@@ -1,4 +1,4 @@
-"""Records of EmailEngine: what each field becomes, and that no import is wider than the token was."""
+"""Records of EmailEngine: how each field is imported, and that no import allows more than the original token."""
 
 import base64
 import fnmatch
@@ -35,7 +35,7 @@ def rejections(text: str, *scopes: str) -> dict[str, str]:
     with pytest.raises(NotARecord) as rejected:
         read(text, scopes)
     problems = {problem.field: problem.message for problem in rejected.value.problems}
-    assert len(problems) == len(rejected.value.problems), "a fault is told twice"
+    assert len(problems) == len(rejected.value.problems), "an error is reported twice"
     return problems
 
 
@@ -43,10 +43,10 @@ def limits(**fields: Any) -> dict[str, Any]:
     return {"restrictions": fields}
 
 
-# What each field becomes
+# How each field is imported
 
 
-def test_what_does_not_narrow_is_kept_or_skipped():
+def test_fields_that_restrict_nothing_are_imported_or_skipped():
     record = decode(
         packed(
             description="d",
@@ -85,7 +85,7 @@ def test_without_scopes_a_token_has_all_of_them():
         ("", {"emailengine": ""}),
     ],
 )
-def test_metadata_loses_nothing(metadata: Any, expected: Any):
+def test_metadata_is_imported_without_loss(metadata: Any, expected: Any):
     assert decode(packed(metadata=metadata)).token.metadata == expected
 
 
@@ -102,11 +102,11 @@ def test_host_bits_are_removed_from_networks(address: str, network: str):
     assert decode(packed(**limits(addresses=[address]))).token.restrictions.addresses == (network,)
 
 
-def test_an_empty_list_of_referrers_restricts_nothing_there_either():
+def test_an_empty_list_of_referrers_restricts_nothing_as_in_the_original():
     assert decode(packed(**limits(referrers=[]))).token.restrictions.referrers is None
 
 
-# What narrows
+# Restrictions
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_an_empty_list_of_referrers_restricts_nothing_there_either():
         (["api"], {"grants": [{"action": "read", "group": "account"}]}, ("api:accounts:read",)),
     ],
 )
-def test_permissions_become_scopes_where_these_say_the_same(
+def test_permissions_become_scopes_if_these_are_equivalent(
     scopes: list[str], permissions: Any, expected: tuple[str, ...]
 ):
     assert decode(packed(scopes=scopes, permissions=permissions)).token.scopes == expected
 
 
-UNEXPRESSED = [
+WITHOUT_COUNTERPART = [
     {"scopes": ["api"], "permissions": {"actions": ["read"]}},
     {"scopes": ["api"], "permissions": {"groups": ["diagnostics"]}},
     {"scopes": ["api"], "permissions": {"actions": ["read", "write"], "groups": ["account"]}},
@@ -145,8 +145,8 @@ UNEXPRESSED = [
 ]
 
 
-@pytest.mark.parametrize("fields", UNEXPRESSED, ids=str)
-def test_permissions_without_an_exact_counterpart_are_rejected_unless_scopes_are_given(
+@pytest.mark.parametrize("fields", WITHOUT_COUNTERPART, ids=str)
+def test_permissions_without_an_exact_counterpart_are_rejected_unless_scopes_are_specified(
     fields: dict[str, Any],
 ):
     problems = rejections(packed(**fields))
@@ -157,7 +157,7 @@ def test_permissions_without_an_exact_counterpart_are_rejected_unless_scopes_are
     assert reading.record.token.scopes == ("orders:read",)
 
 
-def test_given_scopes_leave_records_alone_whose_own_can_be_expressed():
+def test_specified_scopes_do_not_replace_scopes_with_a_counterpart():
     for fields in ({"scopes": ["api"]}, {"scopes": ["*"]}, {"scopes": ["api"], "permissions": READ_STATS}):
         reading = read(packed(**fields), ("orders:read",))
         assert not reading.replaced_scopes
@@ -194,14 +194,14 @@ def test_given_scopes_leave_records_alone_whose_own_can_be_expressed():
     ],
     ids=str,
 )
-def test_permissions_that_allow_nothing_or_cannot_be_read_are_rejected_whatever_scopes_are_given(
+def test_empty_or_malformed_permissions_are_rejected_even_if_scopes_are_specified(
     permissions: Any,
 ):
     assert list(rejections(packed(permissions=permissions), "api")) == ["permissions"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "named"),
+    ("fields", "unknown"),
     [
         ({"someFutureNarrowing": 1}, ["someFutureNarrowing"]),
         (limits(methods=["GET"]), ["restrictions.methods"]),
@@ -210,9 +210,9 @@ def test_permissions_that_allow_nothing_or_cannot_be_read_are_rejected_whatever_
         ({"\x1b[31m": 1}, ["(a name that is not shown)"]),
     ],
 )
-def test_a_field_that_is_unknown_at_any_depth_is_rejected(fields: dict[str, Any], named: list[str]):
+def test_an_unknown_field_at_any_depth_is_rejected(fields: dict[str, Any], unknown: list[str]):
     problems = rejections(packed(**fields), "api")
-    assert list(problems) == named
+    assert list(problems) == unknown
     assert all("unknown field" in message for message in problems.values())
 
 
@@ -249,11 +249,11 @@ def test_a_field_that_is_unknown_at_any_depth_is_rejected(fields: dict[str, Any]
     ],
     ids=str,
 )
-def test_what_would_become_wider_or_is_of_a_wrong_type_is_rejected(fields: dict[str, Any], field: str):
+def test_a_field_that_would_allow_more_or_has_a_wrong_type_is_rejected(fields: dict[str, Any], field: str):
     assert field in rejections(packed(**fields))
 
 
-def test_all_faults_of_a_record_are_told_at_once():
+def test_all_errors_of_a_record_are_reported_at_once():
     assert rejections(packed(a=1, account=5, scopes="api", **limits(b=1, rateLimit={}))).keys() == {
         *("a", "account", "scopes", "restrictions.b"),
         *("restrictions.rateLimit.maxRequests", "restrictions.rateLimit.timeWindow"),
@@ -264,7 +264,7 @@ def test_all_faults_of_a_record_are_told_at_once():
     "part",
     [{"colour": 1}, {"token": {"scopes": ["api"], "permissions": {}}}, {"token": {"restrictions": {"a": 1}}}],
 )
-def test_an_unknown_field_in_our_own_record_is_rejected_too(part: dict[str, Any]):
+def test_an_unknown_field_in_a_native_record_is_rejected(part: dict[str, Any]):
     record = {"id": "tok_" + "0" * 26, "digest": DIGEST, "token": {"scopes": ["api"]}, **part}
     assert any(
         "unknown field" in message for message in rejections(msgspec.json.encode(record).decode()).values()
@@ -272,19 +272,19 @@ def test_an_unknown_field_in_our_own_record_is_rejected_too(part: dict[str, Any]
 
 
 def test_a_byte_order_mark_is_skipped():
-    ours = msgspec.json.encode(decode(packed())).decode()
-    for text in (packed(), ours):
+    native = msgspec.json.encode(decode(packed())).decode()
+    for text in (packed(), native):
         assert decode("\ufeff" + text).digest == decode(" \ufeff " + text + "\n").digest == DIGEST
 
 
 @pytest.mark.parametrize("at", [10, 30])
-def test_a_record_with_a_foreign_character_in_it_is_none(at: int):
+def test_a_record_with_an_invalid_character_is_rejected(at: int):
     text = packed()
     with pytest.raises(NotARecord):
         decode(text[:at] + "!" + text[at:])
 
 
-# What earlier versions dropped
+# Fields that earlier versions dropped
 
 
 @pytest.mark.parametrize(
@@ -303,14 +303,14 @@ def test_a_record_with_a_foreign_character_in_it_is_none(at: int):
     ],
     ids=str,
 )
-def test_what_earlier_versions_dropped_is_found(fields: dict[str, Any], dropped: Any, scopes: Any):
-    lost = loss(packed(**fields))
-    assert (lost and lost.fields) == dropped
-    assert (lost and lost.scopes) == scopes
-    assert lost is None or (lost.digest, lost.imported_scopes) == (DIGEST, ("api",))
+def test_fields_that_earlier_versions_dropped_are_detected(fields: dict[str, Any], dropped: Any, scopes: Any):
+    record_loss = loss(packed(**fields))
+    assert (record_loss and record_loss.fields) == dropped
+    assert (record_loss and record_loss.scopes) == scopes
+    assert record_loss is None or (record_loss.digest, record_loss.imported_scopes) == (DIGEST, ("api",))
 
 
-def test_given_scopes_replace_only_permissions_that_are_well_formed():
+def test_specified_scopes_replace_only_well_formed_permissions():
     outside = {"actions": ["read"]}
     cases: list[tuple[dict[str, Any], tuple[str, ...] | None]] = [
         ({"permissions": outside}, ("orders",)),
@@ -319,23 +319,23 @@ def test_given_scopes_replace_only_permissions_that_are_well_formed():
         ({"permissions": outside, "more": 1}, None),
     ]
     for fields, scopes in cases:
-        lost = loss(packed(**fields), ("orders",))
-        assert lost is not None
-        assert lost.scopes == scopes
+        record_loss = loss(packed(**fields), ("orders",))
+        assert record_loss is not None
+        assert record_loss.scopes == scopes
 
 
-# Never wider: EmailEngine's semantics as a model, beside what the import may do here
+# No import allows more: a model of EmailEngine's semantics, compared with the imported token
 
 
 class Request(NamedTuple):
     """A request to a route here.
 
     Args:
-        scope: what the route requires here.
-        account: the account it names.
+        scope: the scope that the route requires here.
+        account: the account that it names.
         address: the client's address.
-        referrer: its Referer header.
-        at: when it is made.
+        referrer: the Referer header.
+        at: the time of the request.
     """
 
     scope: str
@@ -359,7 +359,7 @@ OPERATIONS: dict[str, tuple[str, tuple[str, str] | None]] = {
     "admin": ("admin", None),
     "orders:read": ("orders:read", None),
 }
-"""For each scope that a route may require here: the scope, and the permission, that its counterpart requires there."""
+"""For each scope that a route may require here, the scope and the permission that its counterpart in EmailEngine requires."""
 
 ORIGINAL_FIELDS = {
     *(
@@ -378,7 +378,7 @@ ORIGINAL_FIELDS = {
 
 
 def original_allows(record: dict[str, Any], request: Request) -> bool:
-    """Whether EmailEngine allows this to the token; a field it does not know yet allows nothing."""
+    """Whether EmailEngine allows this request; a record with an unknown field allows nothing."""
     restrictions = record.get("restrictions") or {}
     scope, permission = OPERATIONS[request.scope]
     scopes = record.get("scopes", ["*"])
@@ -414,7 +414,7 @@ def permitted(permissions: Any, permission: tuple[str, str] | None) -> bool:
 
 
 def address_matches(allowed: list[str], client: str) -> bool:
-    """By ipaddr.js: ``/`` and digits is CIDR, whose host bits do not count; anything else is one address."""
+    """As in ipaddr.js: ``/`` and digits is CIDR, whose host bits are ignored; anything else is one address."""
     address = ipaddress.ip_address(client)
     for text in allowed:
         base, slash, bits = text.partition("/")
@@ -429,7 +429,7 @@ def address_matches(allowed: list[str], client: str) -> bool:
 
 
 def referrer_matches(allowed: list[str], referrer: str | None) -> bool:
-    """Wildcards over the whole URL, in its normal form: lower-case scheme and host, and a path."""
+    """Wildcards match the whole normalized URL: lower-case scheme and host, and a path."""
     if referrer is None:
         return False
     parts = urlsplit(referrer)
@@ -442,20 +442,20 @@ def referrer_matches(allowed: list[str], referrer: str | None) -> bool:
 
 
 def import_allows(record: TokenRecord, request: Request) -> bool:
-    wanted = record.token
+    imported = record.token
     token = Token(
-        id=record.id, description="", scopes=wanted.scopes, account=wanted.account, metadata=None,
-        restrictions=wanted.restrictions, not_before=None, expires=wanted.expires, disabled=False, hint="",
+        id=record.id, description="", scopes=imported.scopes, account=imported.account, metadata=None,
+        restrictions=imported.restrictions, not_before=None, expires=imported.expires, disabled=False, hint="",
         created=NOW, created_by="", rotated_to=None, access=LastUse(),
     )  # fmt: skip
     access = AccessRequest(request.scope, request.account, address=request.address, referrer=request.referrer)
-    return (wanted.expires is None or request.at < wanted.expires) and check_access(token, access) is None
+    return (imported.expires is None or request.at < imported.expires) and check_access(token, access) is None
 
 
 def some(*values: Any) -> st.SearchStrategy[list[Any]]:
-    """Lists of these, half of them of one alone, whose meaning no other hides."""
-    one = st.sampled_from(values)
-    return st.one_of(one.map(lambda value: [value]), st.lists(one, max_size=3))
+    """Lists of these values. Half of them have one value, whose effect no other one hides."""
+    element = st.sampled_from(values)
+    return st.one_of(element.map(lambda value: [value]), st.lists(element, max_size=3))
 
 
 actions = some(*ACTIONS, "read", "read", "READ")
@@ -509,10 +509,10 @@ TIMES = [NOW, NOW + timedelta(days=31), NOW + timedelta(days=3700)]
 
 
 class Kind(NamedTuple):
-    """Records that vary in some fields, and the requests that tell their meanings apart."""
+    """Records that vary in some fields, and the requests that distinguish their meanings."""
 
     optional: dict[str, st.SearchStrategy[Any]]
-    scopes: list[str] = ["api:stats:read"]  # noqa: RUF012  # never changed
+    scopes: list[str] = ["api:stats:read"]  # noqa: RUF012  # never modified
     accounts: list[str | None] = [None]  # noqa: RUF012
     addresses: list[str] = ["10.1.2.3"]  # noqa: RUF012
     referrers: list[str | None] = [None]  # noqa: RUF012
@@ -561,10 +561,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_import_is_rejected_or_allows_nothing_that_the_original_does_not(kind: str):
+def test_an_import_is_rejected_or_allows_no_more_than_the_original(kind: str):
     optional, scopes, accounts, addresses, referrers, times = KINDS[kind]
-    asked = itertools.product(scopes, accounts, addresses, referrers, times)
-    requests = list(itertools.starmap(Request, asked))
+    combinations = itertools.product(scopes, accounts, addresses, referrers, times)
+    requests = list(itertools.starmap(Request, combinations))
     imported = 0
 
     @settings(max_examples=300, deadline=None)
@@ -585,7 +585,7 @@ def test_an_import_is_rejected_or_allows_nothing_that_the_original_does_not(kind
 
 
 def import_of(record: dict[str, Any]) -> TokenRecord | None:
-    """What a record becomes; None where it is rejected."""
+    """The imported token, or None if the record is rejected."""
     text = base64.urlsafe_b64encode(msgspec.msgpack.encode(record)).decode()
     try:
         token = imports.shortened(imports.in_utc(token_record.decode(text)), NOW)
@@ -594,20 +594,20 @@ def import_of(record: dict[str, Any]) -> TokenRecord | None:
     return None if any(imports.problems_of(token, NOW)) else token
 
 
-def test_every_route_behind_a_mapped_scope_is_one_of_emailengine_s_for_that_permission():
+def test_every_route_of_a_mapped_scope_has_that_permission_in_emailengine():
     routes = {
         ("read", "account"): ["GET /v1/accounts", "GET /v1/account/*"],
         ("read", "diagnostics"): ["GET /v1/stats", "GET /metrics"],
     }
-    for permission, becomes in emailengine_record.COUNTERPARTS.items():
-        for scope in becomes.values():
-            behind = routes_behind(scope)
-            assert behind, scope
-            for route in behind:
+    for permission, counterparts in emailengine_record.COUNTERPARTS.items():
+        for scope in counterparts.values():
+            routes_of_scope = routes_requiring(scope)
+            assert routes_of_scope, scope
+            for route in routes_of_scope:
                 assert any(fnmatch.fnmatchcase(route, pattern) for pattern in routes[permission]), route
 
 
-def routes_behind(scope: str) -> list[str]:
+def routes_requiring(scope: str) -> list[str]:
     from tallystick.tokens.scopes import covers
     from tallystick_server.edge.api.openapi import documented
     from tallystick_server.edge.app import create_app

@@ -10,16 +10,16 @@ BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 HEX = "2aa97ad0456d6624a55d30780aa2ff61bfb7edc6fa00935b40814b271e718660"
 
 
-def test_a_minted_token_is_well_formed_and_never_the_same():
+def test_minted_tokens_are_well_formed_and_unique():
     minted = {token_format.mint() for _ in range(100)}
     assert len(minted) == 100
     assert all(len(value) == 53 and token_format.is_ours(value) for value in minted)
 
 
-@given(place=st.integers(4, 52), character=st.sampled_from(BASE62))
-def test_one_changed_character_is_noticed(place: int, character: str):
+@given(position=st.integers(4, 52), character=st.sampled_from(BASE62))
+def test_one_changed_character_is_detected(position: int, character: str):
     value = token_format.mint()
-    changed = value[:place] + character + value[place + 1 :]
+    changed = value[:position] + character + value[position + 1 :]
     assert token_format.is_ours(changed) is (changed == value)
 
 
@@ -52,11 +52,11 @@ def test_opaque_values_are_hashed_as_text():
         "\x7f" * 20,
     ],
 )
-def test_what_is_no_token_has_no_digest(value: str):
+def test_a_malformed_token_has_no_digest(value: str):
     assert token_format.digest(value) is None
 
 
 @given(st.text(max_size=600))
-def test_any_text_has_a_digest_or_none(value: str):
+def test_a_digest_is_hexadecimal_or_none(value: str):
     digest = token_format.digest(value)
     assert digest is None or re.fullmatch("[0-9a-f]{64}", digest)

@@ -1,4 +1,4 @@
-"""Referrer patterns match as regular expressions would, in a number of steps that grows with the input and no faster."""
+"""Referrer patterns match like regular expressions, in linear time."""
 
 import re
 from urllib.parse import urlsplit
@@ -10,11 +10,11 @@ from tallystick.tokens.access import MAX_REFERRER_BYTES, matches, referrer_allow
 from tallystick.tokens.rules import MAX_REFERRER
 
 PADDED = 30_000
-"""What the matcher searches for long segments, in characters."""
+"""The length of text in which the matcher searches for long segments, in characters."""
 
 
 def matches_as_regex(pattern: str, text: str) -> bool:
-    """What a pattern means, said by a regular expression; its cost is exponential in the number of ``*``."""
+    """The meaning of a pattern as a regular expression, whose cost is exponential in the number of ``*``."""
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
 
 
@@ -58,12 +58,12 @@ def test_the_matcher_agrees_with_a_regular_expression(pattern: str, text: str):
     ),
     st.from_regex(r"(http|Http)://[aB]{1,3}(:8?)?(/[aB/]{0,6})?([?#][a/:]{0,4})?", fullmatch=True),
 )
-def test_whole_patterns_mean_what_they_meant_as_regular_expressions(pattern: str, referrer: str):
+def test_whole_patterns_agree_with_regular_expressions(pattern: str, referrer: str):
     assert referrer_allowed((pattern,), referrer) is allowed_as_regex(pattern, referrer)
 
 
-class Steps:
-    """Searches as `str.find` does, and counts the searches and the characters that each had to look at."""
+class SearchCounter:
+    """Searches like `str.find`, and counts the searches and the characters that each one examines."""
 
     def __init__(self) -> None:
         self.searches = 0
@@ -72,7 +72,7 @@ class Steps:
     def find(self, text: str, segment: str, start: int) -> int:
         position = text.find(segment, start)
         self.searches += 1
-        # Only in a long text does CPython search for a long segment in linear time.
+        # CPython searches for a long segment in linear time only in a long text.
         assert len(segment) <= 16 or len(text) >= PADDED
         self.characters += (len(text) if position < 0 else position + len(segment)) - start
         return position
@@ -84,7 +84,7 @@ REPEATING = st.builds(
     st.integers(0, 300),
     st.text("ab*"),
 )
-"""Patterns and texts that repeat a few characters: with them a matcher that goes back and tries again is slow."""
+"""Patterns and texts that repeat a few characters, for which a backtracking matcher is slow."""
 
 
 @settings(max_examples=300, deadline=None)
@@ -92,16 +92,16 @@ REPEATING = st.builds(
 @example("*a" * 100 + "*b", "a" * 2000)
 @example("*" + "a" * 200 + "ba*", "a" * 2000)
 @example("*a*" * 100 + "c", "a" * 2000 + "b")
-def test_every_segment_is_searched_for_once_and_no_character_is_passed_twice(pattern: str, text: str):
+def test_every_segment_is_searched_once_and_no_character_is_examined_twice(pattern: str, text: str):
     text = text.replace("*", "b")
     segments = tuple(pattern.split("*"))
-    steps = Steps()
-    result = matches(segments, text, steps.find)
-    target(float(steps.characters))
-    assert steps.searches <= len(segments)
-    assert steps.characters <= max(len(text), PADDED)
+    counter = SearchCounter()
+    result = matches(segments, text, counter.find)
+    target(float(counter.characters))
+    assert counter.searches <= len(segments)
+    assert counter.characters <= max(len(text), PADDED)
     if not any(len(segment) > 16 for segment in segments):
-        assert steps.characters <= len(text)
+        assert counter.characters <= len(text)
     assert result is matches(segments, text)
 
 
@@ -113,7 +113,7 @@ def test_a_referrer_above_the_limit_matches_nothing(length: int):
         assert referrer_allowed((pattern,), referrer) is (length <= MAX_REFERRER_BYTES)
 
 
-def test_the_longest_pattern_and_referrer_are_answered():
+def test_the_longest_pattern_and_referrer_are_matched():
     pattern = ("https://h/" + "*a" * MAX_REFERRER)[: MAX_REFERRER - 1] + "b"
     assert not referrer_allowed((pattern,), "https://h/" + "a" * (MAX_REFERRER_BYTES - 10))
     assert referrer_allowed((pattern,), "https://h/" + "a" * (MAX_REFERRER_BYTES - 11) + "b")

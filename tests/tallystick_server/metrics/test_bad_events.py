@@ -79,7 +79,7 @@ def message(subject: str, payload: object) -> Message:
         ("a" * 65 + ".verb", {}),
     ],
 )
-def test_what_is_no_event_is_a_dead_letter(subject: str, payload: object):
+def test_an_invalid_event_is_a_dead_letter(subject: str, payload: object):
     with pytest.raises(NotAnEvent):
         decode(message(subject, payload))
 
@@ -100,6 +100,6 @@ def test_what_is_no_event_is_a_dead_letter(subject: str, payload: object):
         ("account.added", {**ACCOUNT, **NUMBERED, "type": "account.added", "time": "2026-01-01T00:00:00Z"}),
     ],
 )
-def test_what_is_one_is_counted(subject: str, payload: object):
+def test_a_valid_event_is_decoded(subject: str, payload: object):
     words = subject.split(".")
     assert decode(message(subject, payload)).type == ".".join(words[1:] if len(words) > 2 else words)

@@ -1,4 +1,4 @@
-"""Whatever is reported, the answer to a scrape fits one NATS message."""
+"""The reply to a scrape fits one NATS message, whatever is reported."""
 
 import random
 import string
@@ -38,12 +38,12 @@ from tallystick_server.metrics.store import counts
 from tallystick_server.runtime import postgres
 
 MAX_PAYLOAD = 1 << 20
-CHANCE = random.Random(5)
+RANDOM = random.Random(5)
 CHARACTERS = string.printable.replace("\0", "") + "äöüßéèλжщ"  # escaped or not, one byte or two
 
 
 def noise(length: int) -> str:
-    return "".join(CHANCE.choices(CHARACTERS, k=length))
+    return "".join(RANDOM.choices(CHARACTERS, k=length))
 
 
 def event(data: msgspec.Struct, kind: str = "noun.verb") -> Decoded:
@@ -53,7 +53,7 @@ def event(data: msgspec.Struct, kind: str = "noun.verb") -> Decoded:
 
 def everything_at_once() -> list[Decoded]:
     def word() -> str:
-        return noise(CHANCE.choice((1, 30, 256)))
+        return noise(RANDOM.choice((1, 30, 256)))
 
     calls = [ApiCall(method=word(), status_code=n % 600, route=word(), count=2**40) for n in range(1500)]
     counters = [
@@ -66,7 +66,7 @@ def everything_at_once() -> list[Decoded]:
         for _ in range(1200)
     ]
     gauges = [
-        Measured(name=name, labels={label: word()}, value=CHANCE.random() * 1e300)
+        Measured(name=name, labels={label: word()}, value=RANDOM.random() * 1e300)
         for name, label in (("tallystick_tokens", "state"), ("tallystick_loop_lag_seconds", "service"))
         for _ in range(1200)
     ]
@@ -79,7 +79,7 @@ def everything_at_once() -> list[Decoded]:
     ]
 
 
-async def test_the_answer_to_a_scrape_fits_one_message(metrics_service, operator, database):
+async def test_the_reply_to_a_scrape_fits_one_message(metrics_service, operator, database):
     state, tally = State(), Tally()
     apply(everything_at_once(), state, tally)
     dropped = tally.counters["tallystick_series_dropped_total", NO_LABELS]
@@ -99,28 +99,26 @@ async def test_the_answer_to_a_scrape_fits_one_message(metrics_service, operator
     assert isinstance(stats, MetricsStats)
 
 
-def test_words_from_outside_are_few_and_add_up():
-    numbers = {noise(CHANCE.randrange(1, 256)): CHANCE.randrange(100) for _ in range(500)}
-    kept = largest(numbers)
-    assert len(kept) <= 101
-    assert OTHER in kept
-    assert sum(kept.values()) == sum(numbers.values())
-    assert len("".join(kept).encode()) < WORDS_BYTES
+def test_names_from_outside_are_limited_and_the_sum_is_kept():
+    numbers = {noise(RANDOM.randrange(1, 256)): RANDOM.randrange(100) for _ in range(500)}
+    largest_numbers = largest(numbers)
+    assert len(largest_numbers) <= 101
+    assert OTHER in largest_numbers
+    assert sum(largest_numbers.values()) == sum(numbers.values())
+    assert len("".join(largest_numbers).encode()) < WORDS_BYTES
     assert largest({"connected": 3, "init": 3}) == {"connected": 3, "init": 3}
 
 
-async def test_a_history_too_long_for_one_answer_is_refused_with_what_to_do(
-    metrics_service, operator, database
-):
+async def test_a_history_too_long_for_one_reply_is_a_bad_request(metrics_service, operator, database):
     connection = await asyncpg.connect(database.owner)
     await connection.execute(
         "insert into metrics.recent_count (minute, name, value) select date_trunc('minute', now()), 'events:a.b' || n, 1"
         " from generate_series(1, 1000) n"
     )
     await connection.close()
-    refused = await call(operator, METRICS_HISTORY, AskHistory(minutes=1440, kind="events:a.b"))
-    assert isinstance(refused, Failure)
-    assert (refused.code, refused.errors[0].field) == ("bad_request", "minutes")
+    failure = await call(operator, METRICS_HISTORY, AskHistory(minutes=1440, kind="events:a.b"))
+    assert isinstance(failure, Failure)
+    assert (failure.code, failure.errors[0].field) == ("bad_request", "minutes")
     history = await call(operator, METRICS_HISTORY, AskHistory(minutes=60, kind="events:a.b"))
     assert isinstance(history, History)
     assert sum(map(sum, history.counts.values())) == 1000

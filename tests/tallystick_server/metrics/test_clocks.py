@@ -1,7 +1,7 @@
-"""No clock that is set forth or back stops counting, ends what lives, or keeps alive what is dead.
+"""Setting a clock forward or back stops no counting, ends no live thread or owner, and keeps no dead one alive.
 
-PostgreSQL's, the stream's and the machines' clocks cannot be set here. What is stored is moved instead: to everybody who
-compares it, a row two hours ahead is what a clock that was set back by two hours leaves behind.
+PostgreSQL's, the stream's and the machines' clocks cannot be set here. The stored times are moved instead: in any
+comparison, a row two hours ahead is the same as a clock that was set back by two hours.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from tallystick_server.metrics.store import reports
 from tallystick_server.runtime import postgres
 from tests.support.counting import counted, counters, send, service
 
-SHIFTS = pytest.mark.parametrize("shift", ["2 hours", "-2 hours"], ids=["set back", "set forth"])
-"""What is stored, seen from a clock that was set the other way."""
+SHIFTS = pytest.mark.parametrize("shift", ["2 hours", "-2 hours"], ids=["set back", "set forward"])
+"""How the stored times are moved: the clock seems to be set the other way."""
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ async def connection(database):
     await connection.close()
 
 
-def test_an_owner_is_followed_when_its_signs_of_life_end_whatever_they_are():
-    watch, quiet = Watch(4), Lease(1, "a", resigned=False, halt_reason=None)
-    # Times that rise, fall and jump are signs of life alike.
-    for number, seen in enumerate(["a", "c", "b", "z", "a"]):
-        assert not watch.is_over(quiet._replace(seen=seen), number * 3.9)
-    assert not watch.is_over(quiet, 4 * 3.9 + 3.9)
-    assert watch.is_over(quiet, 4 * 3.9 + 4.1)
-    assert not watch.is_over(quiet._replace(epoch=2), 100), "somebody took over"
-    assert Watch(4).is_over(quiet._replace(resigned=True), 0)
+def test_an_owner_is_replaced_when_its_heartbeats_stop_whatever_their_times():
+    watch, lease = Watch(4), Lease(1, "a", resigned=False, halt_reason=None)
+    # Times that rise, fall and jump are all heartbeats.
+    for number, heartbeat in enumerate(["a", "c", "b", "z", "a"]):
+        assert not watch.is_over(lease._replace(seen=heartbeat), number * 3.9)
+    assert not watch.is_over(lease, 4 * 3.9 + 3.9)
+    assert watch.is_over(lease, 4 * 3.9 + 4.1)
+    assert not watch.is_over(lease._replace(epoch=2), 100), "a new owner has taken over"
+    assert Watch(4).is_over(lease._replace(resigned=True), 0)
 
 
-def test_a_thread_is_silent_when_nothing_was_heard_of_it_for_long_enough():
+def test_a_thread_is_silent_if_it_has_sent_no_heartbeat_for_long_enough():
     at = datetime(2026, 1, 1, tzinfo=UTC)
     alive, ended = Thread("worker", at, None), Thread("worker", at, at)
     heartbeats = Heartbeats(["old"], 100)
@@ -58,24 +58,24 @@ def test_a_thread_is_silent_when_nothing_was_heard_of_it_for_long_enough():
 
 
 @SHIFTS
-async def test_a_dead_owner_is_followed_within_seconds(
+async def test_a_dead_owner_is_replaced_within_seconds(
     *, shift: str, connection, database, nats_server, stream, operator, event_stream, monkeypatch
 ):
     monkeypatch.setattr(consumer, "LEASE_S", 2.0)
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 1, account="x")
         await counted(operator, {"tallystick_accounts_added_total": 1})
-    # As one leaves it that was killed, and the clock was set afterwards.
+    # The state that a killed owner leaves if the clock is set afterwards.
     await connection.execute("update stream_position set seen = now() + $1::text::interval", shift)
-    began = time.monotonic()
+    started = time.monotonic()
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 2, account="x")
         await counted(operator, {"tallystick_accounts_added_total": 2})
-    assert time.monotonic() - began > consumer.LEASE_S, "it may live"
+    assert time.monotonic() - started > consumer.LEASE_S, "the owner may be alive"
 
 
 @SHIFTS
-async def test_a_living_owner_is_not_followed(
+async def test_a_living_owner_is_not_replaced(
     *, shift: str, connection, database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator), service(database, nats_server, operator):
@@ -85,12 +85,12 @@ async def test_a_living_owner_is_not_followed(
             await connection.execute("update stream_position set seen = seen + $1::text::interval", shift)
             await send(stream, "account.added", n, account="x")
             await counted(operator, {"tallystick_accounts_added_total": n})
-            await beaten(connection)
+            await next_heartbeat(connection)
         assert await connection.fetchval("select epoch from stream_position") == epoch
 
 
-async def beaten(connection) -> None:
-    """Returns after the owner's next sign of life."""
+async def next_heartbeat(connection) -> None:
+    """Returns after the owner's next heartbeat."""
     before = await connection.fetchval("select seen from stream_position")
     async with asyncio.timeout(30):
         while await connection.fetchval("select seen from stream_position") == before:
@@ -98,7 +98,7 @@ async def beaten(connection) -> None:
 
 
 @SHIFTS
-async def test_threads_end_by_their_silence_and_not_by_a_clock(
+async def test_threads_are_lost_by_silence_and_not_by_a_clock(
     *, shift: str, connection, database, nats_server, stream, operator, event_stream, monkeypatch
 ):
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
@@ -107,30 +107,30 @@ async def test_threads_end_by_their_silence_and_not_by_a_clock(
         await send(stream, "thread.started", 1, thread="t1", type="worker")
         await send(stream, "thread.started", 2, thread="t2", type="worker")
         await counted(operator, {"threadsworkeryes": 2})
-        # All of them were last heard of at a time that is far away by the clock there is now.
+        # The last heartbeat of all of them is now hours away by the clock.
         await connection.execute("update thread set seen = seen + $1::text::interval", shift)
-        beats = 3
+        n = 3
         async with asyncio.timeout(20):
             while (await counters(operator))["tallystick_threads_lost_total"] < 1:
-                await send(stream, "thread.heartbeat", beats, threads=[{"thread": "t2", "type": "worker"}])
-                beats += 1
+                await send(stream, "thread.heartbeat", n, threads=[{"thread": "t2", "type": "worker"}])
+                n += 1
                 await asyncio.sleep(0.1)
-        # The service's own and t2, which go on, were never lost.
+        # The service's own thread and t2, which continue, are not lost.
         await counted(operator, {"tallystick_threads_lost_total": 1, "thread_stops_total": 1})
         ended = await connection.fetch("select * from thread where ended is not null")
         assert [row["thread"] for row in ended] == ["t1"]
-        # It was only slow: it runs, and says so, and stops in order.
-        await send(stream, "thread.heartbeat", beats, threads=[{"thread": "t1", "type": "worker"}])
-        await send(stream, "thread.stopped", beats + 1, thread="t1")
-        await send(stream, "thread.stopped", beats + 2, thread="t2")
+        # It was only slow: it reports again, and stops regularly.
+        await send(stream, "thread.heartbeat", n, threads=[{"thread": "t1", "type": "worker"}])
+        await send(stream, "thread.stopped", n + 1, thread="t1")
+        await send(stream, "thread.stopped", n + 2, thread="t2")
         await counted(operator, {"thread_starts_total": 4, "thread_stops_total": 3})
 
 
 @SHIFTS
-async def test_the_recent_minutes_are_those_before_the_last_event(
+async def test_recent_minutes_are_counted_back_from_the_last_event(
     *, shift: str, connection, database, nats_server, stream, operator, event_stream
 ):
-    """Whatever PostgreSQL's clock shows: everything that the stream stored is moved against it."""
+    """PostgreSQL's clock does not matter: all times that the stream stored are moved against it."""
     async with service(database, nats_server, operator):
         await send(stream, "thread.started", 1, thread="t1", type="worker")
         await send(stream, "mail.sent", 1, source="mailer")
@@ -145,7 +145,7 @@ async def test_the_recent_minutes_are_those_before_the_last_event(
         assert sum((await reports.history(pool, "events:mail", 3))["events:mail.sent"]) == 1
 
 
-async def test_what_a_clock_that_was_set_back_left_in_the_future_is_not_recent(
+async def test_rows_in_the_future_after_a_clock_was_set_back_are_not_recent(
     connection, metrics_service, stream, operator
 ):
     await send(stream, "thread.started", 1, thread="t1", type="worker")
@@ -156,9 +156,9 @@ async def test_what_a_clock_that_was_set_back_left_in_the_future_is_not_recent(
     await counted(operator, {"threadsworkeryes": 1, "tallystick_cached_tokens": 7})
     for table, column in (("thread", "started"), ("recent_count", "minute"), ("gauge", "at")):
         await connection.execute(f"update {table} set {column} = {column} + interval '2 hours'")  # noqa: S608
-    found = await counters(operator)
-    assert "threadsworkeryes" not in found
-    assert "tallystick_cached_tokens" not in found, "its process may be long gone"
+    values = await counters(operator)
+    assert "threadsworkeryes" not in values
+    assert "tallystick_cached_tokens" not in values, "its process may have stopped long ago"
     stats = await call(operator, METRICS_STATS, AskMetricsStats(seconds=60))
     assert isinstance(stats, MetricsStats)
     assert "events:mail.sent" not in stats.counters

@@ -1,4 +1,4 @@
-"""A stream that is not the one counted so far is not counted until an operator decides."""
+"""A stream other than the one counted so far is not counted until an operator decides."""
 
 import asyncio
 import shutil
@@ -30,28 +30,28 @@ BARE = "tallystick.events.tokens.account.added"
 
 
 @pytest.mark.parametrize(
-    ("position", "found"),
+    ("position", "observed"),
     [
         (POSITION, STREAM),
         (POSITION, STREAM._replace(last_seq=7)),
         (POSITION, STREAM._replace(first_seq=7)),
-        # All that was counted was removed, by age or by hand; what follows is there.
+        # All counted messages were removed, by age or by hand; those that follow exist.
         (POSITION, STREAM._replace(first_seq=8, message=None)),
         (POSITION, ObservedStream(CREATED, 8, 7)),
-        # Nothing was counted yet: a new stream, and one that began with its 8th message when counting began.
+        # Nothing is counted yet: a new stream, and one that started at its 8th message when counting started.
         (Position(CREATED, 0, None), EMPTY),
         (Position(CREATED, 0, None), STREAM._replace(message=None)),
         (Position(CREATED, 7, None), ObservedStream(CREATED, 8, 9)),
-        # Counted by a version that remembered no message.
+        # Counted by a version that stored no digest of the message.
         (POSITION._replace(digest=None), STREAM),
     ],
 )
-def test_the_stream_that_was_counted_is_recognized(position: Position, found: ObservedStream):
-    assert discontinuity(position, found) is None
+def test_the_counted_stream_is_recognized(position: Position, observed: ObservedStream):
+    assert discontinuity(position, observed) is None
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("observed", "reason"),
     [
         (STREAM._replace(created=CREATED + timedelta(microseconds=1)), "recreated"),
         (EMPTY._replace(created=CREATED + timedelta(days=1)), "recreated"),
@@ -66,8 +66,8 @@ def test_the_stream_that_was_counted_is_recognized(position: Position, found: Ob
         (ObservedStream(CREATED, 10, 9), "uncounted"),
     ],
 )
-def test_any_other_stream_is_not(found: ObservedStream, reason: str):
-    assert reason in (discontinuity(POSITION, found) or "")
+def test_any_other_stream_is_a_discontinuity(observed: ObservedStream, reason: str):
+    assert reason in (discontinuity(POSITION, observed) or "")
 
 
 async def state(operator) -> Counting:
@@ -76,7 +76,7 @@ async def state(operator) -> Counting:
     return reply
 
 
-async def refused(operator, word: str) -> None:
+async def until_halted(operator, word: str) -> None:
     async with asyncio.timeout(15):
         while (await state(operator)).refusal is None:
             await asyncio.sleep(0.02)
@@ -128,12 +128,12 @@ def installation(tmp_path: Path) -> Installation:
 
 
 @pytest.fixture(autouse=True)
-def recounted_at_once(monkeypatch):
+def frequent_reconciliation(monkeypatch):
     monkeypatch.setattr(reconciliation, "POLL_S", 0.1)
 
 
 @pytest.mark.parametrize("grown", [0, 40], ids=["shorter than counted", "grown past what was counted"])
-async def test_an_older_copy_of_the_stream_is_counted_only_when_an_operator_decided(
+async def test_an_older_copy_of_the_stream_is_counted_only_after_an_operator_decides(
     grown: int, database, installation: Installation
 ):
     async with counted_in(installation, database) as (stream, operator):
@@ -151,18 +151,18 @@ async def test_an_older_copy_of_the_stream_is_counted_only_when_an_operator_deci
         for n in range(11, 11 + grown):
             await send(stream, "account.added", n, account="numbered")
         async with service(database, urls, operator):
-            await refused(operator, "older copy")
+            await until_halted(operator, "older copy")
             for n in range(11 + grown, 21 + grown):
                 await send(stream, "account.added", n, account="numbered")
             await stream.publish(BARE, b'{"data":{"account":"bare"}}')
             assert (await counters(operator))["tallystick_accounts_added_total"] == 15, "still exposed"
-        # The refusal survives a restart, although the stream has grown far beyond the position.
+        # The halt survives a restart, although the stream has grown far beyond the position.
         async with service(database, urls, operator):
-            await refused(operator, "older copy")
+            await until_halted(operator, "older copy")
             before = await counters(operator)
             assert before["tallystick_accounts_added_total"] == 15
             await resume(operator)
-            # 10 numbered ones after the copy, what it grew by, and a bare one; no event a second time.
+            # 10 numbered events after the copy, those it grew by, and a bare one; no event twice.
             await counted(
                 operator,
                 {
@@ -176,10 +176,10 @@ async def test_an_older_copy_of_the_stream_is_counted_only_when_an_operator_deci
             assert after[catalogue.RECOUNTED.name] >= before[catalogue.RECOUNTED.name]
 
 
-async def test_a_recreated_stream_is_counted_only_when_an_operator_decided(
+async def test_a_recreated_stream_is_counted_only_after_an_operator_decides(
     database, nats_server, stream, operator, event_stream
 ):
-    """Dead letters of the old stream have the numbers of new messages."""
+    """Dead letters of the old stream have the sequence numbers of new messages."""
     async with service(database, nats_server, operator):
         for _ in range(20):
             await stream.publish(BARE, b"{")
@@ -190,9 +190,9 @@ async def test_a_recreated_stream_is_counted_only_when_an_operator_decided(
         for _ in range(20):
             await stream.publish(BARE, b"[")
         await stream.publish(BARE, b'{"data":{"account":"bare"}}')
-        await send(stream, "account.added", 1, account="x")  # which was counted already
+        await send(stream, "account.added", 1, account="x")  # counted already
         await send(stream, "account.added", 2, account="y")
-        await refused(operator, "recreated")
+        await until_halted(operator, "recreated")
         await resume(operator)
         await counted(operator, {"tallystick_accounts_added_total": 3, "tallystick_dead_letters_total": 40})
         await counted(
@@ -204,7 +204,7 @@ async def test_a_recreated_stream_is_counted_only_when_an_operator_decided(
 
 
 @pytest.mark.parametrize("by_hand", [True, False])
-async def test_a_stream_that_is_deleted_while_it_is_counted_is_noticed(
+async def test_the_deletion_of_a_stream_during_counting_is_detected(
     *, by_hand: bool, database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator):
@@ -214,16 +214,16 @@ async def test_a_stream_that_is_deleted_while_it_is_counted_is_noticed(
         await stream.delete_stream(EVENTS_STREAM)
         if by_hand:
             await stream.add_stream(config)
-        await refused(operator, "recreated")
+        await until_halted(operator, "recreated")
         await send(stream, "account.added", 2, account="x")
         await resume(operator)
         await counted(operator, {"tallystick_accounts_added_total": 2})
 
 
-async def test_events_counted_by_a_former_version_are_no_reason_to_refuse(
+async def test_events_counted_by_an_earlier_version_do_not_halt_counting(
     database, nats_server, stream, operator, event_stream
 ):
-    """It moves the position and remembers no message."""
+    """It moves the position and stores no digest of the message."""
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 1, account="x")
         await counted(operator, {"tallystick_accounts_added_total": 1})
@@ -238,7 +238,7 @@ async def test_events_counted_by_a_former_version_are_no_reason_to_refuse(
         await counted(operator, {"tallystick_accounts_added_total": 2, catalogue.COUNTING_REFUSED.name: 0})
 
 
-async def test_events_that_were_removed_uncounted_are_noticed(
+async def test_the_removal_of_uncounted_events_is_detected(
     database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator):
@@ -248,12 +248,12 @@ async def test_events_that_were_removed_uncounted_are_noticed(
         await send(stream, "account.added", n, account="x")
     await stream.purge_stream(EVENTS_STREAM, keep=1)
     async with service(database, nats_server, operator):
-        await refused(operator, "uncounted")
+        await until_halted(operator, "uncounted")
         await resume(operator)
         await counted(operator, {"tallystick_accounts_added_total": 2, "tallystick_event_gaps_total": 3})
 
 
-async def test_an_event_that_was_removed_from_between_is_noticed(
+async def test_the_removal_of_a_single_uncounted_event_is_detected(
     database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator):
@@ -263,15 +263,15 @@ async def test_an_event_that_was_removed_from_between_is_noticed(
     await send(stream, "account.added", 2, account="x")
     await stream.delete_msg(EVENTS_STREAM, removed)
     async with service(database, nats_server, operator):
-        await refused(operator, f"does not hold the message {removed}")
+        await until_halted(operator, f"does not hold the message {removed}")
         await resume(operator)
         await counted(operator, {"tallystick_accounts_added_total": 2})
 
 
-async def test_a_stream_whose_counted_events_were_all_removed_goes_on(
+async def test_counting_continues_if_all_counted_events_were_removed(
     database, nats_server, stream, operator, event_stream
 ):
-    """As after a week in which nothing ran."""
+    """As after a week in which no service ran."""
     async with service(database, nats_server, operator):
         await send(stream, "account.added", 1, account="x")
         await counted(operator, {"tallystick_accounts_added_total": 1})

@@ -32,7 +32,9 @@ from tallystick_server.runtime import postgres
 from tests.support.counting import counted, counters, send, service, until_counted
 
 
-async def test_duplicates_of_any_age_are_counted_once_and_gaps_are_shown(metrics_service, stream, operator):
+async def test_duplicates_of_any_age_are_counted_once_and_gaps_are_reported(
+    metrics_service, stream, operator
+):
     for n in (1, 2, 2, 1, 5, 3, 5, 6):
         await send(stream, "account.added", n, account=f"a{n}")
     await counted(
@@ -46,7 +48,7 @@ async def test_duplicates_of_any_age_are_counted_once_and_gaps_are_shown(metrics
     )
 
 
-async def test_bare_events_are_counted_once_each(metrics_service, service_client, operator):
+async def test_events_without_numbers_are_counted_once_each(metrics_service, service_client, operator):
     for _ in range(3):
         await service_client.jetstream().publish(
             "tallystick.events.service.account.state", b'{"data":{"account":"x","state":"connected"}}'
@@ -54,14 +56,14 @@ async def test_bare_events_are_counted_once_each(metrics_service, service_client
     await counted(operator, {"events_totalaccount.state": 3})
 
 
-async def test_events_of_the_version_before_are_counted(metrics_service, stream, operator):
-    """Their subjects do not name a publisher; what the stream still holds of them is not lost in an upgrade."""
+async def test_events_of_the_previous_version_are_counted(metrics_service, stream, operator):
+    """Their subjects do not name a publisher. Those that the stream still holds must survive an upgrade."""
     await stream.publish("tallystick.events.account.deleted", b'{"data":{"account":"x"}}')
     await counted(operator, {"tallystick_accounts_deleted_total": 1})
 
 
-async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, operator, database):
-    poison = [
+async def test_invalid_events_are_dead_letters_and_never_block(metrics_service, stream, operator, database):
+    payloads = [
         b"",
         b"{",
         b"\xff",
@@ -71,20 +73,20 @@ async def test_poison_is_set_aside_and_never_blocks(metrics_service, stream, ope
         b'{"data":{"account":5}}',
         b'{"source":"x"}',
     ]
-    for payload in poison:
+    for payload in payloads:
         await stream.publish("tallystick.events.tokens.account.added", payload)
     subjects = ("NOUN.verb", "no\0un.verb", "nöun.verb", f"{'x' * 1900}.verb")
     for subject in subjects:
         await stream.publish(f"tallystick.events.tokens.{subject}", b"{}")
     await send(stream, "account.added", account="fine")
-    dead = len(poison) + len(subjects)
+    dead = len(payloads) + len(subjects)
     await counted(operator, {"tallystick_accounts_added_total": 1, "tallystick_dead_letters_total": dead})
     connection = await asyncpg.connect(database.owner)
     assert await connection.fetchval("select count(*) from metrics.dead_letter") == dead
     await connection.close()
 
 
-async def test_a_service_that_is_stopped_again_and_again_counts_exactly(
+async def test_a_service_that_restarts_repeatedly_counts_exactly(
     database, nats_server, stream, operator, event_stream
 ):
     async def produce() -> None:
@@ -106,13 +108,13 @@ async def test_a_service_that_is_stopped_again_and_again_counts_exactly(
         )
 
 
-async def test_a_message_delivered_again_after_its_commit_is_not_counted_again(
+async def test_a_message_redelivered_after_its_commit_is_not_counted_again(
     database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator):
         await send(stream, "account.added", account="bare")
         await counted(operator, {"tallystick_accounts_added_total": 1})
-    # As if the service had ended between commit and acknowledgement: the consumer forgets all it acknowledged.
+    # As if the service had crashed between commit and acknowledgement: the consumer loses all acknowledgements.
     await stream.delete_consumer(EVENTS_STREAM, STREAM_CONSUMER)
     async with service(database, nats_server, operator):
         await send(stream, "account.deleted", account="bare")
@@ -121,18 +123,22 @@ async def test_a_message_delivered_again_after_its_commit_is_not_counted_again(
         )
 
 
-async def test_a_producer_gone_wrong_fills_no_disk(metrics_service, stream, operator, database, monkeypatch):
+async def test_the_number_of_stored_dead_letters_is_limited(
+    metrics_service, stream, operator, database, monkeypatch
+):
     monkeypatch.setattr(counts, "RETAINED_DEAD_LETTERS", 5)
     for number in range(30):
         await stream.publish("tallystick.events.tokens.account.added", b"%d" % number)
     await counted(operator, {"tallystick_dead_letters_total": 30})
     connection = await asyncpg.connect(database.owner)
-    kept = await connection.fetch("select payload from metrics.dead_letter order by seq")
-    assert [row["payload"] for row in kept] == [b"%d" % number for number in range(25, 30)]
+    dead_letters = await connection.fetch("select payload from metrics.dead_letter order by seq")
+    assert [row["payload"] for row in dead_letters] == [b"%d" % number for number in range(25, 30)]
     await connection.close()
 
 
-async def test_one_counts_and_another_takes_over(database, nats_server, stream, operator, event_stream):
+async def test_a_standby_takes_over_when_the_owner_stops(
+    database, nats_server, stream, operator, event_stream
+):
     async with service(database, nats_server, operator) as first:
         await counted(operator, {"thread_starts_total": 1})
         async with service(database, nats_server, operator):
@@ -161,21 +167,21 @@ STARTED = {"thread": "t", "type": "w"}
 @pytest.mark.parametrize(
     "events",
     [
-        # Whoever started a thread reports it, and so does the thread; or reports came again after a restart.
+        # A thread is reported by its starter and by itself, or reports are repeated after a restart.
         [
             message(1, "thread.started", 1, **STARTED),
             message(2, "thread.started", 2, **STARTED),
             stopped(3),
             stopped(4),
         ],
-        # Its last heartbeat is overtaken by the report of its end.
+        # The report of its stop overtakes its last heartbeat.
         [
             message(1, "thread.started", 1, **STARTED),
             stopped(2, unexpected=True),
             message(3, "thread.heartbeat", 3, threads=[STARTED]),
             stopped(4, unexpected=True),
         ],
-        # Its first heartbeat overtakes the report of its start, and the report of its end both.
+        # Its first heartbeat overtakes the report of its start, and the report of its stop overtakes both.
         [
             message(1, "thread.heartbeat", 1, threads=[STARTED]),
             message(2, "thread.started", 2, **STARTED),
@@ -192,7 +198,7 @@ STARTED = {"thread": "t", "type": "w"}
 )
 def test_a_thread_that_is_reported_twice_counts_once(events: list[Message]):
     state, tally = State(), Tally()
-    for event in events:  # in batches of their own
+    for event in events:  # each in its own batch
         apply([decode(event)], state, tally)
     assert tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS] == 1
     assert tally.counters[catalogue.THREAD_STOPS.name, NO_LABELS] == 1
@@ -202,7 +208,7 @@ def test_a_thread_that_is_reported_twice_counts_once(events: list[Message]):
     assert state.threads["t"].ended is not None
 
 
-def test_silence_may_have_been_a_pause_and_a_reported_end_is_final():
+def test_a_lost_thread_may_continue_and_a_reported_stop_is_final():
     state, tally = State(), Tally()
     heartbeat = message(3, "thread.heartbeat", 3, threads=[STARTED])
     apply([decode(message(1, "thread.started", 1, **STARTED))], state, tally)
@@ -218,7 +224,7 @@ def test_silence_may_have_been_a_pause_and_a_reported_end_is_final():
     assert tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS] == 2
 
 
-async def test_the_states_of_the_original_s_connections_are_always_there(metrics_service, stream, operator):
+async def test_the_connection_states_of_the_original_are_always_reported(metrics_service, stream, operator):
     async def connections() -> dict[str, int]:
         stats = await call(operator, METRICS_STATS, AskMetricsStats(seconds=60))
         assert isinstance(stats, MetricsStats)
@@ -250,19 +256,19 @@ async def test_a_thread_is_recent_for_ten_minutes(metrics_service, stream, opera
 
 
 @given(st.lists(st.tuples(st.sampled_from(["thread.started", "thread.stopped"]), st.integers(0, 5))))
-def test_starts_minus_stops_is_what_is_alive(happened: list[tuple[str, int]]):
-    alive: set[int] = set()
-    ended: set[int] = set()
+def test_starts_minus_stops_is_the_number_of_running_threads(reports: list[tuple[str, int]]):
+    running: set[int] = set()
+    stopped_threads: set[int] = set()
     state, tally = State(), Tally()
     events: list[Decoded] = []
-    for kind, thread in happened:
+    for kind, thread in reports:
         # A thread starts once, and stops only after that.
-        if kind == "thread.started" and thread not in alive | ended:
-            alive.add(thread)
+        if kind == "thread.started" and thread not in running | stopped_threads:
+            running.add(thread)
             data = {"thread": f"t{thread}", "type": "w"}
-        elif kind == "thread.stopped" and thread in alive:
-            alive.remove(thread)
-            ended.add(thread)
+        elif kind == "thread.stopped" and thread in running:
+            running.remove(thread)
+            stopped_threads.add(thread)
             data = {"thread": f"t{thread}"}
         else:
             continue
@@ -270,19 +276,19 @@ def test_starts_minus_stops_is_what_is_alive(happened: list[tuple[str, int]]):
     apply(events + events, state, tally)  # everything twice
     starts = tally.counters[catalogue.THREAD_STARTS.name, NO_LABELS]
     stops = tally.counters[catalogue.THREAD_STOPS.name, NO_LABELS]
-    assert starts - stops == len(alive) == sum(thread.ended is None for thread in state.threads.values())
+    assert starts - stops == len(running) == sum(thread.ended is None for thread in state.threads.values())
     assert tally.counters[catalogue.DUPLICATES.name, NO_LABELS] == len(events)
 
 
 @given(st.binary())
-def test_any_payload_is_an_event_or_none(payload: bytes):
+def test_any_payload_is_decoded_or_rejected(payload: bytes):
     with suppress(NotAnEvent):
         assert decode(
             Message(1, "tallystick.events.thread.started", payload, datetime(2026, 1, 1, tzinfo=UTC))
         )
 
 
-def test_the_original_s_counters_are_printed_as_its_page_shows_them():
+def test_the_counters_of_the_original_are_printed_in_its_format():
     printed = text([Sample(name="thread_starts", labels={}, value=7)])
     assert printed.startswith(
         "# HELP thread_starts Number of started threads\n# TYPE thread_starts counter\nthread_starts 7\n"
@@ -302,12 +308,12 @@ def test_labels_are_escaped():
     assert family.samples[0].labels == {"state": 'a"b\\c\nd'}
 
 
-def test_every_metric_is_described():
+def test_every_metric_has_a_help_text_and_a_unique_name():
     assert all(metric.help for metric in catalogue.ALL)
     assert len({metric.name for metric in catalogue.ALL}) == len(catalogue.ALL)
 
 
-async def test_what_processes_report_is_added_up_once(stream, metrics_service, operator):
+async def test_reports_of_processes_are_added_once(stream, metrics_service, operator):
     report = {
         "counters": [
             {"name": "tallystick_token_checks_total", "labels": {"result": "ok"}, "value": 5},
@@ -335,14 +341,14 @@ async def test_what_processes_report_is_added_up_once(stream, metrics_service, o
     )
 
 
-async def test_gauges_whose_sum_is_no_number_keep_nobody_from_a_scrape(stream, metrics_service, operator):
+async def test_gauges_whose_sum_overflows_do_not_break_a_scrape(stream, metrics_service, operator):
     for source in ("edge.1", "edge.2"):
         gauges = [{"name": "tallystick_cached_tokens", "value": value} for value in (7, 1.7e308)]
         await send(stream, "metrics.reported", 1, source, gauges=gauges)
     await counted(operator, {"tallystick_cached_tokens": 14, "tallystick_series_dropped_total": 2})
 
 
-async def test_answered_requests_are_counted_by_method_status_and_route(stream, metrics_service, operator):
+async def test_requests_are_counted_by_method_status_and_route(stream, metrics_service, operator):
     calls = [
         {"method": "get", "statusCode": 200, "route": "/v1/stats", "count": 3},
         {"method": "get", "statusCode": 401, "route": "/v1/stats", "count": 2},
@@ -354,7 +360,7 @@ async def test_answered_requests_are_counted_by_method_status_and_route(stream, 
     assert (stats.counters["apiCall:success"], stats.counters["apiCall:fail"]) == (3, 2)
 
 
-async def test_new_labels_without_end_meet_a_budget(stream, metrics_service, operator, monkeypatch):
+async def test_the_number_of_series_is_limited(stream, metrics_service, operator, monkeypatch):
     monkeypatch.setattr("tallystick_server.metrics.series.MAX_SERIES", 20)
     for number in range(40):
         await send(stream, f"thing.happened{number}", number + 1)
@@ -362,12 +368,12 @@ async def test_new_labels_without_end_meet_a_budget(stream, metrics_service, ope
     assert len([name for name in await counters(operator) if name.startswith("events_total")]) == 20
 
 
-async def test_openmetrics_names_families_its_own_way_and_samples_as_ever(metrics_service, operator):
-    # Until then the two answers below may be of different events.
+async def test_openmetrics_differs_in_family_names_and_not_in_sample_names(metrics_service, operator):
+    # Until then the two expositions below may be of different events.
     await counted(operator, {"thread_starts_total": 1})
     texts = []
-    for asked in (False, True):
-        reply = await call(operator, EXPOSITION, AskExposition(openmetrics=asked))
+    for openmetrics_format in (False, True):
+        reply = await call(operator, EXPOSITION, AskExposition(openmetrics=openmetrics_format))
         assert isinstance(reply, Exposition)
         texts.append(reply.text)
     plain, named = ({line.split("{")[0].split(" ")[0] for line in text.splitlines()} for text in texts)
@@ -378,7 +384,7 @@ async def test_openmetrics_names_families_its_own_way_and_samples_as_ever(metric
     assert kinds["tallystick_token_verify_seconds"] == "histogram"
 
 
-async def test_sources_that_jump_to_the_end_block_nothing(stream, metrics_service, operator):
+async def test_sources_that_skip_to_the_highest_number_block_nothing(stream, metrics_service, operator):
     for number in range(12):
         await send(stream, "account.added", 2**62 - 1, f"tokens.{number}", account="a")
     calls = [{"method": "GET", "statusCode": 200, "route": "/", "count": 2**60}]
@@ -387,7 +393,7 @@ async def test_sources_that_jump_to_the_end_block_nothing(stream, metrics_servic
     await counted(operator, {"tallystick_accounts_added_total": 13, "tallystick_dead_letters_total": 1})
 
 
-async def test_an_owner_that_was_overtaken_writes_nothing(stream, metrics_service, operator, database):
+async def test_an_owner_that_lost_its_lease_writes_nothing(stream, metrics_service, operator, database):
     await send(stream, "account.added", 1, account="one")
     await counted(operator, {"tallystick_accounts_added_total": 1})
     async with (
@@ -397,15 +403,17 @@ async def test_an_owner_that_was_overtaken_writes_nothing(stream, metrics_servic
         lease = await positions.lease(connection, EVENTS_STREAM)
         assert lease is not None
         before = await connection.fetchval("select seq from stream_position")
-        mine = await positions.take_over(connection, EVENTS_STREAM, lease)
-        assert await positions.take_over(connection, EVENTS_STREAM, lease) is None, "somebody was faster"
-        overtaking = await positions.lease(connection, EVENTS_STREAM)
-        assert mine is not None
-        assert overtaking is not None
-        await positions.take_over(connection, EVENTS_STREAM, overtaking)
+        own_epoch = await positions.take_over(connection, EVENTS_STREAM, lease)
+        assert await positions.take_over(connection, EVENTS_STREAM, lease) is None, (
+            "the lease can be taken over once only"
+        )
+        current = await positions.lease(connection, EVENTS_STREAM)
+        assert own_epoch is not None
+        assert current is not None
+        await positions.take_over(connection, EVENTS_STREAM, current)
         with pytest.raises(positions.NotTheOwner):
-            await positions.move(connection, EVENTS_STREAM, mine, before)
-        await positions.resign(connection, EVENTS_STREAM, mine + 1)
-    # The service was overtaken too; it stands for election again, and counts on.
+            await positions.move(connection, EVENTS_STREAM, own_epoch, before)
+        await positions.resign(connection, EVENTS_STREAM, own_epoch + 1)
+    # The service lost its lease too; it takes over again and continues to count.
     await send(stream, "account.added", 2, account="two")
     await counted(operator, {"tallystick_accounts_added_total": 2})

@@ -1,4 +1,4 @@
-"""Counted events make room for new ones, and the stream has the limits that are set."""
+"""Counted events are removed to make room for new ones, and the stream has the configured limits."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ LIMIT = 4_000_000
     recounted=st.integers(0, 1100),
     limit=st.integers(1 << 20, 1 << 26),
 )
-def test_room_is_made_of_counted_events_alone(
+def test_only_counted_events_are_removed(
     *, first: int, messages: int, size: int, counted: int, recounted: int, limit: int
 ):
     stream = Stream(first, first + messages - 1, messages, messages * size)
@@ -40,7 +40,7 @@ def test_room_is_made_of_counted_events_alone(
     if before == 0:
         return
     assert stream.bytes > limit / 2
-    assert first < before <= counted, "the message counted last stays"
+    assert first < before <= counted, "the last counted message stays"
     if before > recounted:
         assert stream.bytes > NEARLY_FULL * limit
     assert (stream.last_seq - before + 1) * size >= min(limit / 4 - size, stream.bytes), (
@@ -48,7 +48,7 @@ def test_room_is_made_of_counted_events_alone(
     )
 
 
-def test_a_full_stream_of_counted_events_is_brought_down_to_a_quarter():
+def test_a_full_stream_of_counted_events_is_reduced_to_a_quarter():
     assert removable(Stream(1, 100, 100, 51), 100, 100, 100) == 100 - 49
     assert removable(Stream(1, 100, 100, 50), 100, 100, 100) == 0
     assert removable(Stream(1, 100, 100, 80), 100, 10, 100) == 10
@@ -58,8 +58,8 @@ def test_a_full_stream_of_counted_events_is_brought_down_to_a_quarter():
 
 
 @pytest.fixture
-async def small(database, nats_server, operator, monkeypatch):
-    """The metrics service with a stream of LIMIT bytes, one that looks often."""
+async def small_stream(database, nats_server, operator, monkeypatch):
+    """The metrics service with a stream of LIMIT bytes and frequent housekeeping."""
     monkeypatch.setattr(consumer, "HOUSEKEEPING_S", 0.05)
     monkeypatch.setattr(reconciliation, "POLL_S", 0.1)
     settings = msgspec.structs.replace(metrics_settings(database, nats_server), stream_max_bytes=LIMIT)
@@ -68,9 +68,9 @@ async def small(database, nats_server, operator, monkeypatch):
         yield
 
 
-@pytest.mark.usefixtures("small")
-async def test_large_events_are_taken_without_end(stream, operator):
-    """Six times as much as the stream may hold, sent as fast as it takes them."""
+@pytest.mark.usefixtures("small_stream")
+async def test_large_events_are_accepted_indefinitely(stream, operator):
+    """Six times the capacity of the stream, sent as fast as it accepts them."""
     for n in range(1, 481):
         async with asyncio.timeout(30):
             while not await stored(stream, n):
@@ -87,9 +87,9 @@ async def test_large_events_are_taken_without_end(stream, operator):
     assert 0 < await used_bytes(stream) < LIMIT
 
 
-@pytest.mark.usefixtures("small")
-async def test_room_is_made_before_the_stream_is_full(stream):
-    """Twice as much as the stream may hold, no faster than room is made. None is refused."""
+@pytest.mark.usefixtures("small_stream")
+async def test_events_are_removed_before_the_stream_is_full(stream):
+    """Twice the capacity of the stream, no faster than events are removed. None is rejected."""
     for n in range(1, 161):
         assert await stored(stream, n)
         if n % 8 == 0:
@@ -113,7 +113,7 @@ async def stored(stream, n: int) -> bool:
     return True
 
 
-async def test_changed_limits_are_applied_and_lose_nothing(nats_server, stream):
+async def test_changed_limits_are_applied_without_loss(nats_server, stream):
     async with bus.connect(nats_server.events, "events", wait_s=10) as client:
         await ensure_stream(client, max_bytes=8 << 20)
         for n in range(1, 61):
@@ -127,10 +127,10 @@ async def test_changed_limits_are_applied_and_lose_nothing(nats_server, stream):
             assert info.created == before.created
 
 
-@pytest.mark.parametrize("there", [False, True])
-async def test_a_limit_above_the_server_s_is_refused_with_its_setting(there: bool, nats_server):
+@pytest.mark.parametrize("exists", [False, True])
+async def test_a_limit_above_the_server_s_is_rejected_and_names_its_setting(exists: bool, nats_server):
     async with bus.connect(nats_server.events, "events", wait_s=10) as client:
-        if there:
+        if exists:
             await ensure_stream(client, max_bytes=1 << 20)
         with pytest.raises(SettingsError, match=r"^TALLYSTICK_STREAM_MAX_BYTES .* max_file"):
             await ensure_stream(client, max_bytes=5 << 30, wait_s=10)

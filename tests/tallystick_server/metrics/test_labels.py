@@ -1,4 +1,4 @@
-"""Labels are data: they are counted, stored and shown unchanged, with any characters and in any order."""
+"""Labels are counted, stored and shown unchanged, with any characters and in any order."""
 
 import random
 from typing import Any
@@ -42,9 +42,9 @@ STRANGE = (
 
 
 def noise(seed: int, length: int = 256) -> str:
-    """Characters of four bytes each, which nothing compresses."""
-    chance = random.Random(seed)
-    return "".join(chr(chance.randrange(0x10000, 0x10FFFF)) for _ in range(length))
+    """Random characters of four bytes each, which do not compress."""
+    generator = random.Random(seed)
+    return "".join(chr(generator.randrange(0x10000, 0x10FFFF)) for _ in range(length))
 
 
 def requests(handler: str, method: str = "GET", code: str = "200") -> dict[str, Any]:
@@ -52,7 +52,7 @@ def requests(handler: str, method: str = "GET", code: str = "200") -> dict[str, 
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_labels_that_no_index_holds_are_dropped_and_counting_goes_on(stream, operator):
+async def test_labels_too_long_for_the_index_are_dropped_and_counting_continues(stream, operator):
     longest = [requests(noise(n), noise(n + 1), noise(n + 2)) for n in (1, 4)]
     shorter = requests(noise(7), noise(8), noise(9, 60))
     await send(stream, "metrics.reported", 1, "edge.1", counters=[*longest, shorter])
@@ -75,14 +75,14 @@ async def test_labels_that_no_index_holds_are_dropped_and_counting_goes_on(strea
 
 @pytest.mark.usefixtures("metrics_service")
 async def test_the_same_labels_in_another_order_are_the_same_series(stream, operator):
-    one = requests("health")
-    other = {**one, "labels": dict(reversed(one["labels"].items()))}
-    await send(stream, "metrics.reported", 1, "edge.1", counters=[one, other, one])
+    counter = requests("health")
+    reordered = {**counter, "labels": dict(reversed(counter["labels"].items()))}
+    await send(stream, "metrics.reported", 1, "edge.1", counters=[counter, reordered, counter])
     await counted(operator, {f"{REQUESTS}healthGET200": 3})
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_a_snapshot_has_the_series_of_the_metrics_asked_for_as_the_text_has_them(stream, operator):
+async def test_a_snapshot_has_the_same_series_as_the_exposition(stream, operator):
     counters = [
         *(requests(value) for value in STRANGE if value),
         {"name": "tallystick_process_cpu_seconds_total", "labels": {"service": "edge"}, "value": 1_500_000},
@@ -92,8 +92,8 @@ async def test_a_snapshot_has_the_series_of_the_metrics_asked_for_as_the_text_ha
     ]
     await send(stream, "metrics.reported", 1, "edge.1", counters=counters)
     await counted(operator, {"tallystick_process_cpu_seconds_totaledge": 1.5})
-    wanted = (REQUESTS, catalogue.CPU.name, catalogue.VERIFY_SECONDS.name)
-    snapshot = await call(operator, SNAPSHOT, AskSnapshot(metrics=wanted))
+    metrics = (REQUESTS, catalogue.CPU.name, catalogue.VERIFY_SECONDS.name)
+    snapshot = await call(operator, SNAPSHOT, AskSnapshot(metrics=metrics))
     assert isinstance(snapshot, Snapshot), snapshot
     assert {sample.labels.get("handler", "") for sample in snapshot.samples} == {*STRANGE}
     assert {sample.name: sample.value for sample in snapshot.samples if sample.name != REQUESTS} == {
@@ -108,14 +108,20 @@ async def test_a_snapshot_has_the_series_of_the_metrics_asked_for_as_the_text_ha
     assert isinstance(exposition, Exposition)
 
     def printed(page: str) -> set[str]:
-        moving = ("tallystick_process", "tallystick_loop", "tallystick_event", "events", "tallystick_recount")
-        return {line for line in page.splitlines() if not line.startswith(moving)}
+        changing = (
+            "tallystick_process",
+            "tallystick_loop",
+            "tallystick_event",
+            "events",
+            "tallystick_recount",
+        )
+        return {line for line in page.splitlines() if not line.startswith(changing)}
 
     assert printed(text(everything.samples)) == printed(exposition.text)
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_a_snapshot_too_large_for_one_answer_is_rejected_with_what_to_do(operator, database):
+async def test_a_snapshot_too_large_for_one_reply_is_a_bad_request(operator, database):
     connection = await asyncpg.connect(database.owner)
     await connection.execute(
         "insert into metrics.counter select 'events', jsonb_build_object('event', n || repeat('x', 200)), 1"
@@ -129,7 +135,7 @@ async def test_a_snapshot_too_large_for_one_answer_is_rejected_with_what_to_do(o
 
 
 async def test_labels_stored_as_text_become_data(database):
-    """Version 0.1 stored them as Prometheus prints them."""
+    """Version 0.1 stored labels in the format that Prometheus prints."""
     connection = await asyncpg.connect(database.owner)
     await connection.execute("drop schema metrics cascade")
     await connection.execute("create schema metrics")
@@ -162,7 +168,7 @@ async def test_labels_stored_as_text_become_data(database):
     await connection.close()
 
 
-def test_a_label_is_printed_as_prometheus_reads_it():
+def test_prometheus_reads_the_labels_that_are_printed():
     samples = [Sample(name="events", labels={"event": value}, value=1) for value in STRANGE]
     (events,) = [f for f in text_string_to_metric_families(text(samples)) if f.name == "events"]
     assert {sample.labels["event"] for sample in events.samples} == {*STRANGE}

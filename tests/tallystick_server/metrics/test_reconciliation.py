@@ -1,4 +1,4 @@
-"""The stream is counted a second time, and a counter that is not what it says is seen."""
+"""The stream is counted a second time, and a counter that differs from it is detected."""
 
 from collections import Counter
 
@@ -18,12 +18,12 @@ MESSAGES = "tallystick_recounted_messages_total"
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch):
+def frequent_reconciliation(monkeypatch):
     monkeypatch.setattr(reconciliation, "POLL_S", 0.05)
 
 
-async def happen(stream) -> None:
-    """Whatever happens to events: counted, doubled, with gaps, bare, dead, reported."""
+async def send_all_kinds(stream) -> None:
+    """Events of each kind: counted, duplicated, with gaps, without numbers, dead, reported."""
     sent = [(n, "tokens.a") for n in (1, 2, 2, 1, 5, 3, 6)] + [(n, "tokens.b") for n in (4, 4, 5)]
     for n, source in sent:
         await send(stream, "account.added", n, source, account="a")
@@ -43,28 +43,28 @@ async def corrupt(database, statement: str) -> None:
     await connection.close()
 
 
-async def begun(operator) -> int:
-    """How many messages there were when the recount had caught up for the first time."""
+async def first_comparison(operator) -> int:
+    """The number of messages when the recount had first caught up."""
     await counted(operator, {DIFFERENCE: 0})
     return int((await counters(operator))[MESSAGES])
 
 
 async def compared_after(operator, messages: int) -> float:
-    """The difference, compared when that many messages had been recounted."""
+    """The difference that is compared after this many messages are recounted."""
     await until_counted(operator, MESSAGES, messages)
     await until_counted(operator, TIME, (await counters(operator))[TIME] + 1e-6)
     return (await counters(operator))[DIFFERENCE]
 
 
-async def test_both_counts_agree_whatever_happened(metrics_service, stream, operator):
-    before = await begun(operator)
-    await happen(stream)
+async def test_both_counts_agree_for_all_kinds_of_events(metrics_service, stream, operator):
+    before = await first_comparison(operator)
+    await send_all_kinds(stream)
     assert await compared_after(operator, before + 16) == 0
     await counted(operator, {"tallystick_event_duplicates_total": 4, "tallystick_dead_letters_total": 1})
 
 
 @pytest.mark.parametrize(
-    ("statement", "off"),
+    ("statement", "difference"),
     [
         ("value = value - 1 where labels->>'event' = 'account.added'", 1),
         ("value = value + 7 where name = 'tallystick_event_duplicates_total'", 7),
@@ -72,37 +72,37 @@ async def test_both_counts_agree_whatever_happened(metrics_service, stream, oper
     ],
 )
 @pytest.mark.usefixtures("metrics_service")
-async def test_a_counter_that_was_changed_by_hand_is_seen(
-    statement: str, off: int, stream, operator, database
+async def test_a_counter_that_was_changed_by_hand_is_detected(
+    statement: str, difference: int, stream, operator, database
 ):
-    await begun(operator)
-    await happen(stream)
+    await first_comparison(operator)
+    await send_all_kinds(stream)
     await counted(operator, {"tallystick_dead_letters_total": 1, DIFFERENCE: 0})
     await corrupt(database, statement)
-    await counted(operator, {DIFFERENCE: off})
+    await counted(operator, {DIFFERENCE: difference})
     await send(stream, "account.added", 9, "tokens.a", account="b")
-    await counted(operator, {"tallystick_event_gaps_total": 5, DIFFERENCE: off})
+    await counted(operator, {"tallystick_event_gaps_total": 5, DIFFERENCE: difference})
 
 
-async def test_a_recount_goes_on_after_a_restart_and_sees_what_was_changed_meanwhile(
+async def test_a_recount_continues_after_a_restart_and_detects_changes_in_between(
     database, nats_server, stream, operator, event_stream
 ):
     async with service(database, nats_server, operator):
-        before = await begun(operator)
-        await happen(stream)
+        before = await first_comparison(operator)
+        await send_all_kinds(stream)
         await counted(operator, {"tallystick_dead_letters_total": 1})
     await corrupt(database, "value = value + 2 where labels->>'event' = 'account.added'")
     async with service(database, nats_server, operator):
-        await happen(stream)  # all doubles, but for those without a number
+        await send_all_kinds(stream)  # all are duplicates, except those without a number
         assert await compared_after(operator, before + 32) == 2
 
 
 @pytest.mark.usefixtures("event_stream")
-async def test_what_the_stream_does_not_hold_any_more_is_left_out(
+async def test_messages_that_the_stream_has_dropped_are_not_compared(
     database, nats_server, stream, operator, monkeypatch
 ):
     async with service(database, nats_server, operator):
-        await begun(operator)
+        await first_comparison(operator)
     monkeypatch.setattr(reconciliation, "POLL_S", 600)
     async with service(database, nats_server, operator):
         for n in range(1, 6):
@@ -119,10 +119,10 @@ async def test_what_the_stream_does_not_hold_any_more_is_left_out(
 
 
 @given(st.dictionaries(st.tuples(st.text(max_size=1), st.just(NO_LABELS)), st.integers(0, 2**70)))
-def test_counts_are_apart_by_nothing_only_if_they_agree(found: dict[tuple[str, Labels], int]):
-    stored = Counter({key: min(value, 2**63 - 1) for key, value in found.items()})
-    assert total_difference(stored, Counter(found)) == 0
+def test_the_difference_is_zero_only_if_both_counts_agree(recounted: dict[tuple[str, Labels], int]):
+    stored = Counter({key: min(value, 2**63 - 1) for key, value in recounted.items()})
+    assert total_difference(stored, Counter(recounted)) == 0
     stored["more", NO_LABELS] += 3
-    assert total_difference(stored, Counter(found)) == 3
-    assert total_difference(Counter(found), stored) >= 3
+    assert total_difference(stored, Counter(recounted)) == 3
+    assert total_difference(Counter(recounted), stored) >= 3
     assert total_difference(stored + Counter({("thread_starts", NO_LABELS): 5}), stored) == 0

@@ -1,4 +1,4 @@
-"""A stream that stores nothing is noticed."""
+"""A stream that stores nothing is detected."""
 
 import asyncio
 import resource
@@ -13,18 +13,18 @@ from tallystick.rpc.call import call
 from tests.support.counting import connected, counted, send, service
 from tests.support.servers import Nats, start_nats
 
-ROOM = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-NO_ROOM = (1, resource.RLIM_INFINITY)
-"""The size up to which a process may write files: beyond it, a write fails as it does on a full disk."""
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+FULL_DISK = (1, resource.RLIM_INFINITY)
+"""The maximum size of files that a process may write: beyond it, a write fails as on a full disk."""
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch):
+def frequent_heartbeats(monkeypatch):
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
     monkeypatch.setattr("tallystick.producer.FAILING_S", 0.5)
 
 
-async def healthy(operator, expected: str) -> None:
+async def until_health(operator, expected: str) -> None:
     async with asyncio.timeout(20):
         while True:
             reply = await call(operator, COUNTING, AskCounting())
@@ -33,7 +33,7 @@ async def healthy(operator, expected: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_write_that_failed_is_noticed_until_nats_is_restarted(database, tmp_path: Path):
+async def test_a_failed_write_is_reported_until_nats_restarts(database, tmp_path: Path):
     folder = tmp_path / "nats"
     async with (
         start_nats(folder) as urls,
@@ -43,10 +43,10 @@ async def test_a_write_that_failed_is_noticed_until_nats_is_restarted(database, 
         await send(stream, "account.added", 1, account="x")
         await counted(operator, {"tallystick_accounts_added_total": 1, catalogue.STREAM_WRITABLE.name: 1})
         pid = server(folder)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_ROOM)
-        await healthy(operator, "failing")
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, ROOM)
-        # There is room again, and NATS goes on refusing.
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, FULL_DISK)
+        await until_health(operator, "failing")
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, UNLIMITED)
+        # Writes would succeed again, but NATS still rejects them.
         await counted(operator, {catalogue.STREAM_WRITABLE.name: 0, "tallystick_accounts_added_total": 1})
     async with (
         start_nats(folder) as urls,
@@ -65,7 +65,7 @@ async def test_a_write_that_failed_is_noticed_until_nats_is_restarted(database, 
 
 
 def server(folder: Path) -> int:
-    """The process of the NATS server on this folder."""
+    """The process id of the NATS server that uses this folder."""
     (pid,) = [
         int(process.name)
         for process in Path("/proc").iterdir()
@@ -82,11 +82,11 @@ def _command(process: Path) -> bytes:
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_a_full_stream_is_told_from_one_that_fails(nats_server: Nats, stream, operator):
-    await healthy(operator, "writable")
+async def test_a_full_stream_is_distinguished_from_a_failing_one(nats_server: Nats, stream, operator):
+    await until_health(operator, "writable")
     config = (await stream.stream_info(EVENTS_STREAM)).config
     await stream.update_stream(config.evolve(max_bytes=1))
-    await healthy(operator, "full")
+    await until_health(operator, "full")
     await counted(operator, {catalogue.STREAM_WRITABLE.name: 0})
     await stream.update_stream(config)
-    await healthy(operator, "writable")
+    await until_health(operator, "writable")

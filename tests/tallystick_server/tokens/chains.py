@@ -1,4 +1,4 @@
-"""Tokens that act over NATS as an edge would ask for them, for the tests of authority."""
+"""Tokens that call the tokens service over NATS as an edge does for them, for the tests of authority."""
 
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from tests.support.services import patient
 OPERATOR = Actor(name="test")
 
 
-class Held(NamedTuple):
+class IssuedToken(NamedTuple):
     """A token and the digest of its secret."""
 
     id: str
@@ -38,41 +38,41 @@ class Held(NamedTuple):
 
 
 class Caller:
-    """Asks on behalf of tokens, or as the operator where none is named."""
+    """Calls the tokens service on behalf of tokens, or as the operator if none is named."""
 
     def __init__(self, edge: Client, operator: Client) -> None:
         self._edge = edge
         self._operator = operator
 
-    async def ask(
-        self, operation: Operation[Any, Any], kind: type, by: Held | Actor | None = None, **fields: Any
+    async def call(
+        self, operation: Operation[Any, Any], kind: type, by: IssuedToken | Actor | None = None, **fields: Any
     ) -> Any:
         """The reply, or the failure."""
         if by is None:
             return await call(self._operator, operation.by_operator, kind(actor=OPERATOR, **fields))
-        actor = by.actor if isinstance(by, Held) else by
+        actor = by.actor if isinstance(by, IssuedToken) else by
         return await call(self._edge, operation, kind(actor=actor, **fields))
 
-    async def ask_until_done(self, operation: Operation[Any, Any], kind: type, **fields: Any) -> Any:
-        """The reply to the operator, who repeats a request that a busy service could not carry out in time."""
+    async def call_until_available(self, operation: Operation[Any, Any], kind: type, **fields: Any) -> Any:
+        """The reply to the operator, who retries while a busy service cannot reply in time."""
         while True:
-            reply = await self.ask(patient(operation), kind, **fields)
+            reply = await self.call(patient(operation), kind, **fields)
             if not (isinstance(reply, Failure) and reply.code == "unavailable"):
                 return reply
 
-    async def create(self, *scopes: str, by: Held | None = None, **fields: Any) -> Any:
-        """A token that was created; or the failure's code."""
+    async def create(self, *scopes: str, by: IssuedToken | None = None, **fields: Any) -> Any:
+        """The created token, or the failure's code."""
         secret = token_format.new_secret()
         new_token = NewToken(scopes=scopes or ("*",), **fields)
-        reply = await self.ask(
+        reply = await self.call(
             CREATE_TOKEN, CreateToken, by, token=new_token, digest=secret.digest, hint=secret.hint
         )
-        return _held(reply, secret.digest)
+        return _issued(reply, secret.digest)
 
-    async def rotate(self, token: Held, *, by: Held | None = None, grace: int = 3600) -> Any:
-        """The successor; or the failure's code."""
+    async def rotate(self, token: IssuedToken, *, by: IssuedToken | None = None, grace: int = 3600) -> Any:
+        """The successor, or the failure's code."""
         secret = token_format.new_secret()
-        reply = await self.ask(
+        reply = await self.call(
             ROTATE_TOKEN,
             RotateToken,
             by,
@@ -81,20 +81,20 @@ class Caller:
             digest=secret.digest,
             hint=secret.hint,
         )
-        return _held(reply, secret.digest)
+        return _issued(reply, secret.digest)
 
-    async def edit(self, token: Held, *, by: Held | None = None, **changes: Any) -> Any:
-        """The edited token; or the failure's code."""
-        reply = await self.ask(EDIT_TOKEN, EditToken, by, id=token.id, changes=TokenUpdate(**changes))
+    async def edit(self, token: IssuedToken, *, by: IssuedToken | None = None, **changes: Any) -> Any:
+        """The edited token, or the failure's code."""
+        reply = await self.call(EDIT_TOKEN, EditToken, by, id=token.id, changes=TokenUpdate(**changes))
         return reply.code if isinstance(reply, Failure) else reply
 
-    async def revoke(self, token: Held, *, by: Held | None = None, **options: Any) -> Any:
-        """What was revoked; or the failure's code."""
-        reply = await self.ask(REVOKE_TOKEN, RevokeToken, by, id=token.id, **options)
+    async def revoke(self, token: IssuedToken, *, by: IssuedToken | None = None, **options: Any) -> Any:
+        """The result of the revocation, or the failure's code."""
+        reply = await self.call(REVOKE_TOKEN, RevokeToken, by, id=token.id, **options)
         return reply.code if isinstance(reply, Failure) else reply
 
-    async def valid(self, *tokens: Held) -> list[bool]:
-        """Of each token whether it is valid now."""
+    async def valid(self, *tokens: IssuedToken) -> list[bool]:
+        """Whether each token is valid now."""
         valid: list[bool] = []
         for token in tokens:
             verdict: Any = await call(self._edge, VERIFY, VerifyToken(digest=token.digest))
@@ -102,5 +102,5 @@ class Caller:
         return valid
 
 
-def _held(reply: Any, digest: str) -> Any:
-    return reply.code if isinstance(reply, Failure) else Held(reply.token.id, digest, reply.token)
+def _issued(reply: Any, digest: str) -> Any:
+    return reply.code if isinstance(reply, Failure) else IssuedToken(reply.token.id, digest, reply.token)

@@ -13,6 +13,6 @@ def caller(tokens_service: None, edge_client: Client, operator: Client) -> Calle
 
 @pytest.fixture
 async def connection(database: Database):
-    opened = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
-    yield opened
-    await opened.close()
+    connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
+    yield connection
+    await connection.close()

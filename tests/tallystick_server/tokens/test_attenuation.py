@@ -1,4 +1,4 @@
-"""No chain of mints, edits and rotations yields a token that may do what its first maker may not."""
+"""No chain of creations, edits and rotations yields a token that exceeds its first creator."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -46,7 +46,7 @@ tokens = st.builds(
     ),
     expires=some(st.none(), st.integers(1, 5).map(lambda hours: NOW + timedelta(hours=hours))),
 )
-demands = st.builds(
+access_requests = st.builds(
     AccessRequest,
     scope=st.sampled_from([*SCOPES[1:], "api:tokens:write", "other"]),
     account=st.sampled_from([None, "alice", "bob"]),
@@ -57,7 +57,7 @@ demands = st.builds(
 )
 
 
-def made(new: NewToken) -> Token:
+def token_of(new: NewToken) -> Token:
     return Token(
         id="tok_x",
         hint="",
@@ -70,30 +70,30 @@ def made(new: NewToken) -> Token:
     )
 
 
-@given(first=tokens, chain=st.lists(tokens, max_size=6), access=demands)
-def test_no_chain_gives_more_than_its_first_maker_has(
+@given(first=tokens, chain=st.lists(tokens, max_size=6), access=access_requests)
+def test_no_chain_grants_more_than_its_first_creator_has(
     first: NewToken, chain: list[NewToken], access: AccessRequest
 ):
-    """Each step is a mint, an edit or a rotation: all three are allowed by the same rule."""
-    maker = made(first)
-    last = maker
+    """Each step is a creation, an edit or a rotation: the same rule allows all three."""
+    creator = token_of(first)
+    last = creator
     for step in chain:
         if not problems(step, NOW) and not exceeds(last, step):
-            last = made(step)
+            last = token_of(step)
     if check_access(last, access) is None:
-        assert check_access(maker, access) is None
-    if maker.expires is not None:
+        assert check_access(creator, access) is None
+    if creator.expires is not None:
         assert last.expires is not None
-        assert last.expires <= maker.expires
-    if maker.restrictions.rate_limit is not None:
-        assert last.restrictions.rate_limit == maker.restrictions.rate_limit
+        assert last.expires <= creator.expires
+    if creator.restrictions.rate_limit is not None:
+        assert last.restrictions.rate_limit == creator.restrictions.rate_limit
 
 
 @given(tokens)
-def test_a_token_may_make_its_own_like(token: NewToken):
-    assert exceeds(made(token), as_new_token(made(token))) == []
+def test_a_token_may_create_one_with_the_same_grant(token: NewToken):
+    assert exceeds(token_of(token), as_new_token(token_of(token))) == []
 
 
 @given(tokens)
-def test_an_unbounded_token_may_make_any(token: NewToken):
-    assert exceeds(made(NewToken(scopes=("*",))), token) == []
+def test_an_unrestricted_token_may_create_any_token(token: NewToken):
+    assert exceeds(token_of(NewToken(scopes=("*",))), token) == []

@@ -1,4 +1,4 @@
-"""The audit has rejected attempts as well as changes, a bounded number of them, and nothing in it changes."""
+"""The audit records changes and a bounded number of rejected attempts, and its rows never change."""
 
 import asyncio
 import json
@@ -37,13 +37,15 @@ from tallystick_server.tokens.store import queries as module, schema
 from tallystick_server.tokens.store.queries import MAX_REJECTIONS_PER_MINUTE, Store
 from tallystick_server.tokens.store.writes import Transaction
 from tests.support.servers import _database
-from tests.tallystick_server.tokens.chains import Held
+from tests.tallystick_server.tokens.chains import IssuedToken
 
-ELSEWHERE = "198.51.100.7"
+OTHER_ADDRESS = "198.51.100.7"
 
 
-def acting(token: Held, request_id: str = "req_1") -> Actor:
-    return Actor(token=token.digest, address=ELSEWHERE, referrer="https://b.example/", request_id=request_id)
+def acting(token: IssuedToken, request_id: str = "req_1") -> Actor:
+    return Actor(
+        token=token.digest, address=OTHER_ADDRESS, referrer="https://b.example/", request_id=request_id
+    )
 
 
 async def rejections(connection: asyncpg.Connection) -> list[dict[str, Any]]:
@@ -51,42 +53,42 @@ async def rejections(connection: asyncpg.Connection) -> list[dict[str, Any]]:
     return [{**row, "details": json.loads(row["details"])} for row in rows]
 
 
-async def test_an_attempt_that_is_rejected_is_audited_with_its_actor_target_and_code(caller, connection):
-    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
+async def test_a_rejected_attempt_is_audited_with_its_actor_target_and_code(caller, connection):
+    await caller.call(ADD_ACCOUNT, AddAccount, account="alice")
     target = await caller.create("*")
     reader = await caller.create("api:tokens:read")
     bound = await caller.create("api:tokens:delete", account="alice")
-    placed = await caller.create("*", restrictions=Restrictions(addresses=("192.0.2.0/24",)))
-    linked = await caller.create("*", restrictions=Restrictions(referrers=("https://a.example/*",)))
+    address_bound = await caller.create("*", restrictions=Restrictions(addresses=("192.0.2.0/24",)))
+    referrer_bound = await caller.create("*", restrictions=Restrictions(referrers=("https://a.example/*",)))
     writer = await caller.create("api:tokens:write")
     edit = {"id": target.id, "changes": TokenUpdate(description="x")}
     changes = await connection.fetchval("select max(seq) from change")
     for token, operation, kind, fields in (
         (reader, EDIT_TOKEN, EditToken, edit),
         (bound, REVOKE_TOKEN, RevokeToken, {"digest": target.digest}),
-        (placed, EDIT_TOKEN, EditToken, edit),
-        (linked, EDIT_TOKEN, EditToken, edit),
+        (address_bound, EDIT_TOKEN, EditToken, edit),
+        (referrer_bound, EDIT_TOKEN, EditToken, edit),
         (writer, EDIT_TOKEN, EditToken, edit),
         (bound, DELETE_ACCOUNT, DeleteAccount, {"account": "alice"}),
         (bound, REVOKE_TOKEN, RevokeToken, {"id": target.id, "descendants": True, "dry_run": True}),
     ):
-        reply = await caller.ask(operation, kind, acting(token), **fields)
+        reply = await caller.call(operation, kind, acting(token), **fields)
         assert isinstance(reply, Failure), (token, operation)
-    shown = [
+    audited = [
         (row["actor"], row["actor_token"], row["token"], row["action"], row["details"]["code"])
         for row in await rejections(connection)
     ]
-    assert shown == [
+    assert audited == [
         (reader.id, reader.id, target.id, "token.edit.rejected", "insufficient_scope"),
         (bound.id, bound.id, target.id, "token.revoke.rejected", "account_mismatch"),
-        (placed.id, placed.id, target.id, "token.edit.rejected", "address_not_allowed"),
-        (linked.id, linked.id, target.id, "token.edit.rejected", "referrer_not_allowed"),
+        (address_bound.id, address_bound.id, target.id, "token.edit.rejected", "address_not_allowed"),
+        (referrer_bound.id, referrer_bound.id, target.id, "token.edit.rejected", "referrer_not_allowed"),
         (writer.id, writer.id, target.id, "token.edit.rejected", "exceeds_authority"),
         (bound.id, bound.id, None, "account.delete.rejected", "insufficient_scope"),
         (bound.id, bound.id, target.id, "token.revoke.rejected", "account_mismatch"),
     ]
     assert {(row["address"], row["request_id"]) for row in await rejections(connection)} == {
-        (ELSEWHERE, "req_1")
+        (OTHER_ADDRESS, "req_1")
     }
     assert [row["details"].get("account") for row in await rejections(connection)][5] == "alice"
     assert await connection.fetchval("select max(seq) from change") == changes, "nothing changed"
@@ -95,9 +97,9 @@ async def test_an_attempt_that_is_rejected_is_audited_with_its_actor_target_and_
 async def test_an_attempt_with_a_session_is_audited_as_its_token(caller, connection, edge_client):
     token = await caller.create("admin")
     target = await caller.create("*")
-    began = await caller.ask(SIGN_IN, SignIn, Actor(token=token.digest), session="5" * 64)
-    assert began.code == "active"
-    reply = await caller.ask(
+    sign_in = await caller.call(SIGN_IN, SignIn, Actor(token=token.digest), session="5" * 64)
+    assert sign_in.code == "active"
+    reply = await caller.call(
         EDIT_TOKEN,
         EditToken,
         Actor(session="5" * 64),
@@ -109,50 +111,48 @@ async def test_an_attempt_with_a_session_is_audited_as_its_token(caller, connect
     assert (row["actor"], row["token"]) == (token.id, target.id)
 
 
-async def test_reads_strangers_mistakes_and_unknown_targets_leave_no_rejection_of_a_token(caller, connection):
+async def test_reads_invalid_requests_and_unknown_targets_audit_no_rejection_of_a_token(caller, connection):
     lesser, target = await caller.create("metrics"), await caller.create("*")
     admin = await caller.create("*")
     unknown = "tok_" + "0" * 26
     for reply, code in (
-        (await caller.ask(GET_TOKEN, GetToken, lesser, id=target.id), "insufficient_scope"),
-        (await caller.ask(LIST_TOKENS, ListTokens, lesser), "insufficient_scope"),
-        (await caller.ask(REVOKE_TOKEN, RevokeToken, Actor(token="0" * 64), id=target.id), "invalid_token"),
-        (await caller.ask(REVOKE_TOKEN, RevokeToken, admin, id=unknown), "not_found"),
-        (await caller.ask(ROTATE_TOKEN, RotateToken, admin, id=target.id, grace=-1, digest="1" * 64, hint=""),
+        (await caller.call(GET_TOKEN, GetToken, lesser, id=target.id), "insufficient_scope"),
+        (await caller.call(LIST_TOKENS, ListTokens, lesser), "insufficient_scope"),
+        (await caller.call(REVOKE_TOKEN, RevokeToken, Actor(token="0" * 64), id=target.id), "invalid_token"),
+        (await caller.call(REVOKE_TOKEN, RevokeToken, admin, id=unknown), "not_found"),
+        (await caller.call(ROTATE_TOKEN, RotateToken, admin, id=target.id, grace=-1, digest="1" * 64, hint=""),
          "bad_request"),
     ):  # fmt: skip
         assert reply.code == code
     assert await rejections(connection) == []
     for id_ in (unknown, "\0", "x" * 10_000):
-        reply = await caller.ask(REVOKE_TOKEN, RevokeToken, lesser, id=id_)
+        reply = await caller.call(REVOKE_TOKEN, RevokeToken, lesser, id=id_)
         assert reply.code == "insufficient_scope"
     assert [row["token"] for row in await rejections(connection)] == [None] * 3
 
 
 @pytest.fixture
 def frequent_reports(monkeypatch):
-    """Has the services report what they measure without delay."""
+    """Makes the services report their metrics without delay."""
     monkeypatch.setattr("tallystick.producer.HEARTBEAT_S", 0.2)
 
 
 @pytest.mark.usefixtures("frequent_reports")  # before the services start
-async def test_one_actor_fills_the_audit_no_faster_than_the_bound(
-    caller, connection, metrics_service, operator
-):
+async def test_the_audited_rejections_of_one_actor_are_limited(caller, connection, metrics_service, operator):
     lesser, other = await caller.create("metrics"), await caller.create("metrics")
     target = await caller.create("*")
-    tries = MAX_REJECTIONS_PER_MINUTE + 15
+    attempts = MAX_REJECTIONS_PER_MINUTE + 15
     for _ in range(5):
-        replies = await asyncio.gather(*(caller.revoke(target, by=lesser) for _ in range(tries // 5)))
-        assert set(replies) == {"insufficient_scope"}, "the reply says nothing about the audit"
+        replies = await asyncio.gather(*(caller.revoke(target, by=lesser) for _ in range(attempts // 5)))
+        assert set(replies) == {"insufficient_scope"}, "the reply does not depend on the audit"
     assert await caller.revoke(target, by=other) == "insufficient_scope"
-    kept = [row["actor"] for row in await rejections(connection)]
-    assert kept.count(lesser.id) == MAX_REJECTIONS_PER_MINUTE
-    assert kept.count(other.id) == 1
+    actors = [row["actor"] for row in await rejections(connection)]
+    assert actors.count(lesser.id) == MAX_REJECTIONS_PER_MINUTE
+    assert actors.count(other.id) == 1
     async with asyncio.timeout(20):
         while "tallystick_rejections_not_audited_total 15\n" not in await exposition(operator):
             await asyncio.sleep(0.1)
-    log = await caller.ask(GET_LOG, GetLog, id=target.id)
+    log = await caller.call(GET_LOG, GetLog, id=target.id)
     assert [change.action for change in log.changes] == ["token.created"], "attempts displace no change"
     assert len(log.attempts) == MAX_REJECTIONS_PER_MINUTE + 1
     assert log.attempts[0] == RejectedAttempt(
@@ -170,7 +170,7 @@ async def exposition(operator) -> str:
     return reply.text if isinstance(reply, Exposition) else ""
 
 
-async def test_the_bound_is_over_the_last_minute(caller, connection, monkeypatch):
+async def test_the_limit_applies_to_the_last_minute(caller, connection, monkeypatch):
     monkeypatch.setattr(module, "MAX_REJECTIONS_PER_MINUTE", 1)
     lesser, target = await caller.create("metrics"), await caller.create("*")
     await connection.execute("alter table audit alter column at set default now() - interval '61 seconds'")
@@ -183,7 +183,7 @@ async def test_the_bound_is_over_the_last_minute(caller, connection, monkeypatch
     assert len(await rejections(connection)) == 3
 
 
-async def test_a_rejection_stays_one_if_it_cannot_be_audited(
+async def test_a_request_is_rejected_even_if_the_rejection_cannot_be_audited(
     caller, connection, monkeypatch, subtests: pytest.Subtests
 ):
     for error in (TimeoutError(), asyncpg.DataError("a NUL")):
@@ -203,7 +203,7 @@ async def test_a_rejection_stays_one_if_it_cannot_be_audited(
 
 @pytest.fixture
 async def owner(postgres_server: str) -> AsyncIterator[asyncpg.Connection]:
-    """The service's role as `tallystick up` creates it, connected to a database that it has migrated itself."""
+    """A connection with the service's role as `tallystick up` creates it, to a database that this role has migrated."""
     name, password = f"audit_{secrets.token_hex(4)}", secrets.token_hex(8)
     admin = await asyncpg.connect(postgres_server)
     await admin.execute(f"create role {name} login password '{password}'")
@@ -212,11 +212,11 @@ async def owner(postgres_server: str) -> AsyncIterator[asyncpg.Connection]:
     for line in grants.splitlines():
         if "to metrics" not in line:
             await admin.execute(line.replace("to tokens", f"to {name}"))
-    opened = await asyncpg.connect(_database(postgres_server, name), user=name, password=password)
-    await schema.bring_up_to_date(opened)
-    await opened.execute("set search_path to tokens")
-    yield opened
-    await opened.close()
+    connection = await asyncpg.connect(_database(postgres_server, name), user=name, password=password)
+    await schema.bring_up_to_date(connection)
+    await connection.execute("set search_path to tokens")
+    yield connection
+    await connection.close()
     await admin.execute(f"drop database {name} with (force)")
     await admin.execute(f"drop role {name}")
     await admin.close()
@@ -226,7 +226,7 @@ CHANGES = ["update audit set actor = 'x'", "delete from audit", "truncate audit"
 ROW = "insert into audit (action, actor) values ('token.created', 'x')"
 
 
-async def test_the_services_role_adds_to_the_audit_and_takes_nothing_away(owner):
+async def test_the_services_role_may_insert_audit_rows_and_remove_none(owner):
     await owner.execute(ROW)
     for statement in CHANGES:
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
@@ -234,7 +234,7 @@ async def test_the_services_role_adds_to_the_audit_and_takes_nothing_away(owner)
     assert await owner.fetchval("select count(*) from audit") == 1
 
 
-async def test_a_superuser_does_not_change_the_audit_by_accident(connection, subtests: pytest.Subtests):
+async def test_a_superuser_cannot_change_the_audit_by_accident(connection, subtests: pytest.Subtests):
     for statement in (*CHANGES, "delete from audit where false"):
         with subtests.test(statement):
             await connection.execute(ROW)
@@ -244,7 +244,7 @@ async def test_a_superuser_does_not_change_the_audit_by_accident(connection, sub
             assert await connection.fetch("select * from audit order by id") == before
 
 
-async def test_a_role_that_granted_itself_the_rights_again_still_meets_the_trigger(owner):
+async def test_the_trigger_stops_a_role_that_grants_itself_the_privileges(owner):
     await owner.execute(ROW)
     await owner.execute("grant update, delete, truncate on audit to current_user")
     for statement in CHANGES:
@@ -252,7 +252,7 @@ async def test_a_role_that_granted_itself_the_rights_again_still_meets_the_trigg
             await owner.execute(statement)
 
 
-async def test_a_later_migration_alters_the_table(owner):
+async def test_a_later_migration_may_alter_the_table(owner):
     await owner.execute(ROW)
     await owner.execute(
         """
@@ -272,8 +272,8 @@ async def test_a_later_migration_alters_the_table(owner):
         await owner.execute(CHANGES[0])
 
 
-async def test_deleting_an_account_and_its_tokens_needs_no_right_on_the_audit(owner):
-    """The tokens service runs as superuser in the other tests: here its statements run as the role that it has."""
+async def test_deleting_an_account_and_its_tokens_needs_no_privilege_on_the_audit(owner):
+    """The tokens service runs as superuser in the other tests. Here its statements run with its own role."""
     change = Transaction(owner, Actor(name="test"))
     async with owner.transaction():
         await change.authenticate()

@@ -1,4 +1,4 @@
-"""Every row of the audit says what changed, before and after, and never a secret or a digest."""
+"""Every audit row records the values before and after the change, and never a secret or a digest."""
 
 import json
 from importlib.resources import files
@@ -34,13 +34,13 @@ LIMITS = Restrictions(addresses=("192.0.2.7",), rate_limit=RateLimit(max_request
 
 async def changes(caller, id_: str) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a token's log with their details, oldest first."""
-    log = await caller.ask(GET_LOG, GetLog, id=id_)
+    log = await caller.call(GET_LOG, GetLog, id=id_)
     return [(change.action, change.details) for change in reversed(log.changes)]
 
 
-async def test_each_change_of_a_token_says_what_it_changed(caller):
-    maker = await caller.create("*")
-    token = await caller.create("b", "a", by=maker, description="x", restrictions=LIMITS)
+async def test_each_change_of_a_token_records_what_it_changed(caller):
+    creator = await caller.create("*")
+    token = await caller.create("b", "a", by=creator, description="x", restrictions=LIMITS)
     (created,) = await changes(caller, token.id)
     addresses = ["192.0.2.7/32"]
     assert created == (
@@ -60,15 +60,15 @@ async def test_each_change_of_a_token_says_what_it_changed(caller):
         metadata={"k": [1]},
         restrictions=RestrictionsUpdate(addresses=None, rate_limit=RateLimitUpdate(max_requests=6)),
     )
-    await caller.ask(EDIT_TOKEN, EditToken, maker, id=token.id, changes=update)
+    await caller.call(EDIT_TOKEN, EditToken, creator, id=token.id, changes=update)
     for disabled in (True, True, False, False):
-        await caller.ask(EDIT_TOKEN, EditToken, maker, id=token.id, changes=TokenUpdate(disabled=disabled))
-    successor = await caller.rotate(token, by=maker, grace=60)
-    await caller.revoke(successor, by=maker)
+        await caller.call(EDIT_TOKEN, EditToken, creator, id=token.id, changes=TokenUpdate(disabled=disabled))
+    successor = await caller.rotate(token, by=creator, grace=60)
+    await caller.revoke(successor, by=creator)
     old, new = await changes(caller, token.id), await changes(caller, successor.id)
     records = {
-        each.id: await caller.ask(GET_TOKEN, GetToken, id=each.id, revoked=True)
-        for each in (token, successor)
+        member.id: await caller.call(GET_TOKEN, GetToken, id=member.id, revoked=True)
+        for member in (token, successor)
     }
     revoked = msgspec.to_builtins(records[token.id].revoked)
     assert old[1:] == [
@@ -104,22 +104,22 @@ async def test_each_change_of_a_token_says_what_it_changed(caller):
     ]
     assert new[0][1]["rotatedFrom"] == token.id
     assert new[0][1]["changes"]["scopes"] == {"from": [], "to": ["a"]}
-    assert records[token.id].revoked_by == records[successor.id].revoked_by == maker.id
+    assert records[token.id].revoked_by == records[successor.id].revoked_by == creator.id
 
 
-async def test_an_account_s_log_outlives_it_and_has_who_tried(caller):
-    """B3: rows about accounts were written and could not be read."""
+async def test_an_account_s_log_outlives_it_and_shows_rejected_attempts(caller):
+    """B3: audit rows of accounts were written but could not be read."""
     add = {"account": "alice", "name": "Alice"}
-    await caller.ask(ADD_ACCOUNT, AddAccount, **add)
-    await caller.ask(ADD_ACCOUNT, AddAccount, **add)  # changes nothing
-    await caller.ask(ADD_ACCOUNT, AddAccount, account="alicette")
+    await caller.call(ADD_ACCOUNT, AddAccount, **add)
+    await caller.call(ADD_ACCOUNT, AddAccount, **add)  # changes nothing
+    await caller.call(ADD_ACCOUNT, AddAccount, account="alicette")
     await caller.create("api", account="alice")
     lesser = await caller.create("metrics")
     assert (
-        await caller.ask(DELETE_ACCOUNT, DeleteAccount, lesser, account="alice")
+        await caller.call(DELETE_ACCOUNT, DeleteAccount, lesser, account="alice")
     ).code == "insufficient_scope"
-    await caller.ask(DELETE_ACCOUNT, DeleteAccount, account="alice")
-    log = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, account="alice")
+    await caller.call(DELETE_ACCOUNT, DeleteAccount, account="alice")
+    log = await caller.call(GET_ACCOUNT_LOG, GetAccountLog, account="alice")
     assert [(change.action, change.details) for change in log.changes] == [
         (
             "account.deleted",
@@ -133,9 +133,9 @@ async def test_an_account_s_log_outlives_it_and_has_who_tried(caller):
     assert log.next is None
 
 
-async def test_who_may_not_see_an_account_does_not_see_its_log(caller):
+async def test_an_actor_that_may_not_read_an_account_may_not_read_its_log(caller):
     for name in ("alice", "bob"):
-        await caller.ask(ADD_ACCOUNT, AddAccount, account=name)
+        await caller.call(ADD_ACCOUNT, AddAccount, account=name)
     bound = await caller.create("api:accounts:read", account="alice")
     lesser = await caller.create("metrics")
     for by, account, code in (
@@ -145,13 +145,13 @@ async def test_who_may_not_see_an_account_does_not_see_its_log(caller):
         (None, "nobody", "not_found"),
         (None, "\0", "not_found"),
     ):
-        reply = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, by, account=account)
+        reply = await caller.call(GET_ACCOUNT_LOG, GetAccountLog, by, account=account)
         assert reply.code == code, (by, account)
-    log = await caller.ask(GET_ACCOUNT_LOG, GetAccountLog, bound, account="alice")
+    log = await caller.call(GET_ACCOUNT_LOG, GetAccountLog, bound, account="alice")
     assert [change.action for change in log.changes] == ["account.added"]
 
 
-async def test_a_log_of_rows_without_details_is_read(caller, connection):
+async def test_a_log_with_rows_without_details_is_readable(caller, connection):
     token = await caller.create("api")
     rows: list[tuple[str, str | None]] = [
         ("token.updated", None),
@@ -172,21 +172,21 @@ async def test_a_log_of_rows_without_details_is_read(caller, connection):
 async def test_the_audit_holds_no_secret_and_no_digest(caller, connection):
     token = await caller.create("*")
     successor = await caller.rotate(token, grace=60)
-    await caller.ask(MAKE_SIGN_IN_LINK, MakeSignInLink, id=successor.id, link="7" * 64)
-    await caller.ask(SIGN_IN, SignIn, Actor(token=successor.digest), session="5" * 64)
+    await caller.call(MAKE_SIGN_IN_LINK, MakeSignInLink, id=successor.id, link="7" * 64)
+    await caller.call(SIGN_IN, SignIn, Actor(token=successor.digest), session="5" * 64)
     await caller.revoke(token)
     text = "".join(str(dict(row)) for row in await connection.fetch("select * from audit"))
     for secret in (token.digest, successor.digest, "7" * 64, "5" * 64):
         assert secret not in text
 
 
-async def test_a_token_that_was_revoked_before_its_record_said_by_whom_says_so(connection, caller):
-    """What the migration fills in."""
+async def test_the_migration_fills_in_who_revoked_a_token(connection, caller):
+    """The column is filled from the audit, for tokens that were revoked before it existed."""
     token = await caller.create("api")
-    maker = await caller.create("*")
-    await caller.revoke(token, by=maker)
+    creator = await caller.create("*")
+    await caller.revoke(token, by=creator)
     await connection.execute("update token set revoked_by = null")
     sql = (files("tallystick_server.tokens") / "migrations" / "0009_lists.sql").read_text()
     await connection.execute(sql.partition("add column revoked_by text;")[2].partition("create index")[0])
     records = await connection.fetch("select id, revoked_by from token where revoked_by is not null")
-    assert [tuple(row) for row in records] == [(token.id, maker.id)]
+    assert [tuple(row) for row in records] == [(token.id, creator.id)]

@@ -1,4 +1,4 @@
-"""The tokens service over NATS: what it keeps true, whoever asks and however often."""
+"""The tokens service over NATS: its invariants hold for concurrent, repeated and invalid requests."""
 
 import asyncio
 from typing import Any
@@ -39,7 +39,7 @@ from tests.support.services import issue, running
 OPERATOR = Actor(name="test")
 
 
-async def ask(client, operation, request) -> Any:
+async def send(client, operation, request) -> Any:
     return await call(client, operation, request)
 
 
@@ -60,7 +60,7 @@ async def second_replica(tokens_service, database: Database, nats_server: Nats, 
 
 
 async def replicas(operator) -> dict[str, int]:
-    """How many requests to verify each replica has had, by its id."""
+    """The number of verify requests that each replica has received, by its id."""
     inbox = operator.new_inbox()
     subscription = await operator.subscribe(inbox)
     await operator.publish("$SRV.STATS.tallystick-tokens", reply=inbox)
@@ -80,32 +80,32 @@ async def replicas(operator) -> dict[str, int]:
         await subscription.unsubscribe()
 
 
-async def test_replicas_share_the_work(second_replica, operator):
+async def test_replicas_share_the_requests(second_replica, operator):
     value, _ = await issue(operator)
     request = VerifyToken(digest=token_format.digest(value) or "")
-    verdicts = await asyncio.gather(*(ask(operator, VERIFY, request) for _ in range(100)))
+    verdicts = await asyncio.gather(*(send(operator, VERIFY, request) for _ in range(100)))
     assert all(isinstance(verdict, Verdict) and verdict.code == "active" for verdict in verdicts)
     assert all(count > 10 for count in (await replicas(operator)).values())
 
 
-async def test_what_is_asked_about_a_token_is_judged_with_or_without_a_scope(second_replica, operator):
-    await ask(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
+async def test_a_token_is_verified_with_or_without_a_scope(second_replica, operator):
+    await send(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=OPERATOR))
     value, _ = await issue(operator, account="alice")
-    for given, code in (
+    for fields, code in (
         ({}, "active"),
         ({"account": "alice"}, "active"),
         ({"account": "bob"}, "account_mismatch"),
         ({"address": "192.0.2.1"}, "active"),
         ({"scope": "*"}, "account_mismatch"),
     ):
-        verdict = await ask(operator, VERIFY, VerifyToken(digest=token_format.digest(value) or "", **given))
-        assert verdict.code == code, given
+        verdict = await send(operator, VERIFY, VerifyToken(digest=token_format.digest(value) or "", **fields))
+        assert verdict.code == code, fields
 
 
-async def test_of_many_first_tokens_one_is_made(second_replica, operator):
+async def test_of_many_concurrent_first_tokens_one_is_created(second_replica, operator):
     replies = await asyncio.gather(
         *(
-            ask(operator, CREATE_TOKEN.by_operator, creation(token_format.mint(), first_only=True))
+            send(operator, CREATE_TOKEN.by_operator, creation(token_format.mint(), first_only=True))
             for _ in range(10)
         )
     )
@@ -113,10 +113,10 @@ async def test_of_many_first_tokens_one_is_made(second_replica, operator):
     assert {reply.code for reply in replies if isinstance(reply, Failure)} == {"conflict"}
 
 
-async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, operator):
+async def test_concurrent_requests_with_the_same_key_create_one_token(second_replica, operator):
     replies = await asyncio.gather(
         *(
-            ask(operator, CREATE_TOKEN.by_operator, creation(token_format.mint(), idempotency_key="k"))
+            send(operator, CREATE_TOKEN.by_operator, creation(token_format.mint(), idempotency_key="k"))
             for _ in range(8)
         )
     )
@@ -126,15 +126,15 @@ async def test_the_same_key_at_the_same_time_makes_one_token(second_replica, ope
     assert sum(not reply.replayed for reply in created) == 1
 
 
-async def test_a_rate_limit_is_exact_over_replicas(second_replica, operator, edge_client):
+async def test_a_rate_limit_is_exact_across_replicas(second_replica, operator, edge_client):
     limit = Restrictions(rate_limit=RateLimit(max_requests=50, time_window=86_400))
     _, token = await issue(operator, "api", restrictions=limit)
 
     async def take() -> Quota:
-        # A take whose answer does not come in time is repeated, and counts once.
-        question = TakeQuota(id=token.id, holder=new_id("holder_"))
+        # A take whose reply does not come in time is repeated, and counts once.
+        request = TakeQuota(id=token.id, holder=new_id("holder_"))
         async with asyncio.timeout(30):
-            while isinstance(quota := await ask(edge_client, TAKE_QUOTA, question), Failure):
+            while isinstance(quota := await send(edge_client, TAKE_QUOTA, request), Failure):
                 assert quota.code == "unavailable"
         assert isinstance(quota, Quota)
         return quota
@@ -147,16 +147,16 @@ async def test_another_service_may_verify(tokens_service, operator, service_clie
     value, _ = await issue(operator, "orders", description="for orders")
     digest = token_format.digest(value)
     for scope, code in (("orders:read", "active"), ("invoices", "insufficient_scope")):
-        question = msgspec.json.encode({"digest": digest, "scope": scope})
-        answer = await service_client.request(VERIFY.subject, question, timeout=10)
-        assert msgspec.json.decode(answer.data)["code"] == code
-    questions = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
-    answer = await service_client.request(VERIFY_MANY.subject, msgspec.json.encode(questions), timeout=10)
-    codes = [verdict["code"] for verdict in msgspec.json.decode(answer.data)["verdicts"]]
+        payload = msgspec.json.encode({"digest": digest, "scope": scope})
+        reply = await service_client.request(VERIFY.subject, payload, timeout=10)
+        assert msgspec.json.decode(reply.data)["code"] == code
+    requests = {"requests": [{"digest": digest}, {"digest": "0" * 64}]}
+    reply = await service_client.request(VERIFY_MANY.subject, msgspec.json.encode(requests), timeout=10)
+    codes = [verdict["code"] for verdict in msgspec.json.decode(reply.data)["verdicts"]]
     assert codes == ["active", "invalid_token"]
 
 
-NO_DIGESTS: list[Any] = [
+INVALID_DIGESTS: list[Any] = [
     "",
     "0" * 63,
     "0" * 65,
@@ -170,20 +170,18 @@ NO_DIGESTS: list[Any] = [
 ]
 
 
-async def test_what_is_no_digest_is_a_bad_request(tokens_service, operator, subtests: pytest.Subtests):
-    for digest in NO_DIGESTS:
+async def test_an_invalid_digest_is_a_bad_request(tokens_service, operator, subtests: pytest.Subtests):
+    for digest in INVALID_DIGESTS:
         with subtests.test(digest=digest):
-            question = msgspec.json.encode({"digest": digest})
-            answer = await operator.request(VERIFY.subject, question, timeout=10)
-            assert msgspec.json.decode(answer.data)["code"] == "bad_request"
-            assert not isinstance(digest, str) or len(digest) < 10 or digest.encode() not in answer.data
+            payload = msgspec.json.encode({"digest": digest})
+            reply = await operator.request(VERIFY.subject, payload, timeout=10)
+            assert msgspec.json.decode(reply.data)["code"] == "bad_request"
+            assert not isinstance(digest, str) or len(digest) < 10 or digest.encode() not in reply.data
 
 
-async def test_every_change_has_its_audit_row_and_its_announcement(
-    tokens_service, operator, connection, nats_server
-):
+async def test_every_change_has_an_audit_row_and_an_event(tokens_service, operator, connection, nats_server):
     _, token = await issue(operator)
-    await ask(
+    await send(
         operator,
         EDIT_TOKEN.by_operator,
         EditToken(id=token.id, changes=TokenUpdate(description="x"), actor=OPERATOR),
@@ -192,13 +190,13 @@ async def test_every_change_has_its_audit_row_and_its_announcement(
     rotation = RotateToken(
         id=token.id, grace=60, digest=token_format.digest(new) or "", hint="", actor=OPERATOR
     )
-    assert isinstance(await ask(operator, ROTATE_TOKEN.by_operator, rotation), CreatedToken)
-    # A change that is undone leaves no trace and no hole.
-    refused = await ask(operator, ROTATE_TOKEN.by_operator, rotation)
-    assert isinstance(refused, Failure)
-    await ask(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
-    await ask(operator, ADD_ACCOUNT.by_operator, AddAccount(account="a", actor=OPERATOR))
-    await ask(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="a", actor=OPERATOR))
+    assert isinstance(await send(operator, ROTATE_TOKEN.by_operator, rotation), CreatedToken)
+    # A change that is rolled back leaves no audit row and no gap in the sequence.
+    rejection = await send(operator, ROTATE_TOKEN.by_operator, rotation)
+    assert isinstance(rejection, Failure)
+    await send(operator, REVOKE_TOKEN.by_operator, RevokeToken(id=token.id, actor=OPERATOR))
+    await send(operator, ADD_ACCOUNT.by_operator, AddAccount(account="a", actor=OPERATOR))
+    await send(operator, DELETE_ACCOUNT.by_operator, DeleteAccount(account="a", actor=OPERATOR))
     expected = [
         "token.created",
         "token.updated",
@@ -217,7 +215,7 @@ async def test_every_change_has_its_audit_row_and_its_announcement(
     assert await connection.fetchval("select n from outbox_number") == len(expected)
 
 
-async def test_the_schema_is_what_the_migrations_make(connection, database: Database):
+async def test_the_schema_is_the_result_of_the_migrations(connection, database: Database):
     assert await tokens_schema.bring_up_to_date(connection) == []
     applied = await connection.fetch("select number, checksum from migration order by number")
     assert [tuple(row) for row in applied] == [
@@ -225,19 +223,19 @@ async def test_the_schema_is_what_the_migrations_make(connection, database: Data
     ]
 
 
-async def test_a_schema_from_a_newer_program_is_refused(connection):
+async def test_a_schema_from_a_newer_program_is_rejected(connection):
     await connection.execute("insert into migration (number, name, checksum) values (9999, 'newer', '')")
     with pytest.raises(postgres.SchemaTooNew):
         await tokens_schema.bring_up_to_date(connection)
 
 
-async def test_an_edited_migration_is_refused(connection):
+async def test_an_edited_migration_is_rejected(connection):
     await connection.execute("update migration set checksum = 'other'")
     with pytest.raises(postgres.MigrationChanged):
         await tokens_schema.bring_up_to_date(connection)
 
 
-async def test_two_that_migrate_at_once_apply_each_migration_once(database: Database, connection):
+async def test_concurrent_migrations_apply_each_migration_once(database: Database, connection):
     await connection.execute("drop schema tokens cascade")
     other = await asyncpg.connect(database.owner)
     applied = await asyncio.gather(

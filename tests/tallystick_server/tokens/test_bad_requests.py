@@ -1,4 +1,4 @@
-"""What is sent over NATS and is not as it should be: told so, each in its way."""
+"""Each invalid request over NATS gets the failure that says what is wrong."""
 
 import json
 import logging
@@ -44,8 +44,8 @@ def token(**fields: Any) -> dict[str, Any]:
     return {**CREATE, "token": {**NEW, **fields}}
 
 
-def records(*each: Any) -> dict[str, Any]:
-    return {"records": each, "actor": ACTOR}
+def records(*items: Any) -> dict[str, Any]:
+    return {"records": items, "actor": ACTOR}
 
 
 CASES: list[tuple[Operation, Any, str]] = [
@@ -141,52 +141,52 @@ CASES: list[tuple[Operation, Any, str]] = [
 ]
 
 
-async def test_each_is_told_what_is_wrong(tokens_service, metrics_service, operator, edge_client, caplog):
-    for each, payload, code in CASES:
+async def test_an_invalid_request_gets_the_code_of_its_failure(
+    tokens_service, metrics_service, operator, edge_client, caplog
+):
+    for base, payload, code in CASES:
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        operation = each.by_operator if each in ADMINISTRATIVE else each
+        operation = base.by_operator if base in ADMINISTRATIVE else base
         client = edge_client if ".edge." in operation.subject else operator
-        answer = await client.request(operation.subject, raw, timeout=10)
-        failure = json.loads(answer.data)
+        reply = await client.request(operation.subject, raw, timeout=10)
+        failure = json.loads(reply.data)
         assert failure.get("code") == code, (operation.subject, payload, failure)
-        assert answer.headers["Nats-Service-Error"] == code
+        assert reply.headers["Nats-Service-Error"] == code
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_what_looks_like_a_token_is_counted_and_not_logged(tokens_service, operator, caplog):
-    plain = token_format.mint()
-    for question in ({"digest": plain}, {"digest": plain.encode().hex()}, plain):
-        answer = await operator.request(VERIFY.subject, json.dumps(question).encode(), timeout=10)
-        assert json.loads(answer.data)["code"] == "bad_request"
-        assert plain not in answer.data.decode()
-    assert plain not in caplog.text
+async def test_a_request_with_a_plain_token_is_counted_and_not_logged(tokens_service, operator, caplog):
+    secret = token_format.mint()
+    for body in ({"digest": secret}, {"digest": secret.encode().hex()}, secret):
+        reply = await operator.request(VERIFY.subject, json.dumps(body).encode(), timeout=10)
+        assert json.loads(reply.data)["code"] == "bad_request"
+        assert secret not in reply.data.decode()
+    assert secret not in caplog.text
     stats = json.loads((await operator.request("$SRV.STATS.tallystick-tokens", timeout=10)).data)
-    verify = next(each for each in stats["endpoints"] if each["name"] == "tokens-verify")
+    verify = next(endpoint for endpoint in stats["endpoints"] if endpoint["name"] == "tokens-verify")
     assert verify["data"]["bad_request"] >= 3
 
 
-NO_DEADLINES = ("", "soon", "-1", "1e99", "9" * 400, "9" * 5000, "١٢")
+INVALID_DEADLINES = ("", "soon", "-1", "1e99", "9" * 400, "9" * 5000, "١٢")
 
 
-async def test_a_deadline_that_is_none_is_as_if_it_were_not_there(
-    tokens_service, operator, subtests: pytest.Subtests
-):
-    for deadline in NO_DEADLINES:
+async def test_an_invalid_deadline_is_ignored(tokens_service, operator, subtests: pytest.Subtests):
+    for deadline in INVALID_DEADLINES:
         with subtests.test(deadline=deadline):
-            _, made = await issue(operator)
-            question = json.dumps({"id": made.id, "actor": ACTOR}).encode()
+            _, token = await issue(operator)
+            payload = json.dumps({"id": token.id, "actor": ACTOR}).encode()
             headers = {DEADLINE_HEADER: deadline}
-            answer = await operator.request(
-                REVOKE_TOKEN.by_operator.subject, question, timeout=2, headers=headers
+            reply = await operator.request(
+                REVOKE_TOKEN.by_operator.subject, payload, timeout=2, headers=headers
             )
-            assert json.loads(answer.data)["deleted"] is True
+            assert json.loads(reply.data)["deleted"] is True
 
 
-async def test_where_nobody_answers_the_edge_says_so_at_once(edge):
+async def test_the_edge_responds_503_at_once_if_no_service_runs(edge):
     headers = {"authorization": f"Bearer {'f' * 64}"}
     seconds = []
     for _ in range(5):
-        began = time.monotonic()
+        started = time.monotonic()
         assert (await edge.get("/v1/stats", headers=headers)).status_code == 503
-        seconds.append(time.monotonic() - began)
+        seconds.append(time.monotonic() - started)
     assert min(seconds) < 0.05

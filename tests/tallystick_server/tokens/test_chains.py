@@ -1,4 +1,4 @@
-"""Rotation chains and descendants: what a revocation and a disable cover, and what a replaced secret may still do."""
+"""Rotation chains and descendants: what a revocation and a disable cover, and what a rotated token may still do."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -32,48 +32,46 @@ from tallystick_server.tokens import app
 from tallystick_server.tokens.settings import Settings
 from tests.support.servers import Database, Nats
 from tests.support.services import running
-from tests.tallystick_server.tokens.chains import OPERATOR, Caller, Held
+from tests.tallystick_server.tokens.chains import OPERATOR, Caller, IssuedToken
 
 
 @pytest.fixture
-async def duty(caller: Caller) -> Held:
-    """Who may delete tokens and nothing else."""
-    held: Held = await caller.create("api:tokens:delete")
-    return held
+async def duty(caller: Caller) -> IssuedToken:
+    """A token that may delete tokens and nothing else."""
+    token: IssuedToken = await caller.create("api:tokens:delete")
+    return token
 
 
-async def chain_of(caller: Caller, length: int, **fields) -> list[Held]:
-    """A token that was rotated by the operator, with long grace periods; oldest first."""
+async def chain_of(caller: Caller, length: int, **fields) -> list[IssuedToken]:
+    """A chain that the operator rotated with long grace periods, oldest first."""
     chain = [await caller.create("orders", **fields)]
     for _ in range(length - 1):
         chain.append(await caller.rotate(chain[-1]))
     return chain
 
 
-async def test_a_revocation_covers_the_whole_chain_and_says_so_again(caller, duty, subtests: pytest.Subtests):
-    for place in range(3):
-        with subtests.test(place=place):
+async def test_a_revocation_covers_the_whole_chain_and_is_idempotent(caller, duty, subtests: pytest.Subtests):
+    for position in range(3):
+        with subtests.test(position=position):
             chain = await chain_of(caller, 3)
-            ids = tuple(each.id for each in chain)
+            ids = tuple(token.id for token in chain)
             for _ in range(2):
-                revoked = await caller.revoke(chain[place], by=duty)
+                revoked = await caller.revoke(chain[position], by=duty)
                 assert (revoked.deleted, revoked.covered) == (True, ids)
             assert not any(await caller.valid(*chain))
 
 
-async def test_a_predecessor_behind_one_that_is_over_is_covered(caller):
+async def test_a_predecessor_behind_an_expired_one_is_covered(caller):
     """A5: the first one's grace outlives the second one."""
     first = await caller.create("orders")
     second = await caller.rotate(first, grace=3600)
     third = await caller.rotate(second, grace=0)
     revoked = await caller.revoke(third)
-    assert revoked.covered == (first.id, third.id), "the second one had ended by itself"
+    assert revoked.covered == (first.id, third.id), "the second one had expired"
     assert not any(await caller.valid(first, second, third))
 
 
-async def test_a_thief_s_successor_ends_with_the_token_that_the_owner_knows(
-    caller, duty, subtests: pytest.Subtests
-):
+async def test_revoking_a_stolen_token_revokes_its_successor(caller, duty, subtests: pytest.Subtests):
     """A4: a stolen token rotates itself; the owner knows the token that was stolen."""
     for by in ("id", "digest", "itself"):
         with subtests.test(by=by):
@@ -82,13 +80,13 @@ async def test_a_thief_s_successor_ends_with_the_token_that_the_owner_knows(
             if by == "id":
                 await caller.revoke(stolen, by=duty)
             elif by == "digest":
-                await caller.ask(REVOKE_TOKEN, RevokeToken, duty, digest=stolen.digest)
+                await caller.call(REVOKE_TOKEN, RevokeToken, duty, digest=stolen.digest)
             else:
                 assert (await caller.revoke(stolen, by=stolen)).covered == (stolen.id, successor.id)
             assert not any(await caller.valid(stolen, successor))
 
 
-async def test_a_secret_that_revokes_itself_leaves_an_administrator_s_successor(caller):
+async def test_a_token_that_revokes_itself_spares_an_administrator_s_successor(caller):
     first = await caller.create("orders")
     second = await caller.rotate(first, by=first)
     third = await caller.rotate(second)
@@ -97,7 +95,7 @@ async def test_a_secret_that_revokes_itself_leaves_an_administrator_s_successor(
     assert await caller.valid(first, second, third) == [False, False, True]
 
 
-async def test_only_the_predecessors_end_where_that_is_asked_for(caller, duty):
+async def test_a_revocation_can_cover_the_predecessors_only(caller, duty):
     chain = await chain_of(caller, 3)
     revoked = await caller.revoke(chain[2], by=duty, only="predecessors")
     assert revoked.covered == (chain[0].id, chain[1].id)
@@ -105,7 +103,7 @@ async def test_only_the_predecessors_end_where_that_is_asked_for(caller, duty):
     assert (await caller.revoke(chain[2], by=duty, only="predecessors")).covered == revoked.covered
 
 
-async def test_a_disable_covers_the_chain_and_an_enable_restores_exactly_that(caller, duty):
+async def test_a_disable_covers_the_chain_and_an_enable_restores_the_same_tokens(caller, duty):
     first, second, third = await chain_of(caller, 3)
     disabled = await caller.edit(second, by=duty, disabled=True)
     assert disabled.covered == (first.id, second.id, third.id)
@@ -114,24 +112,24 @@ async def test_a_disable_covers_the_chain_and_an_enable_restores_exactly_that(ca
     assert await caller.edit(third, by=duty, disabled=False) == "insufficient_scope"
     lesser = await caller.create("api:tokens:write")
     assert await caller.edit(third, by=lesser, disabled=False) == "exceeds_authority"
-    enough = await caller.create("api:tokens:write", "orders")
-    enabled = await caller.edit(third, by=enough, disabled=False)
+    authorized = await caller.create("api:tokens:write", "orders")
+    enabled = await caller.edit(third, by=authorized, disabled=False)
     assert enabled.covered == disabled.covered
     assert all(await caller.valid(first, second, third))
 
 
-async def test_an_enable_extends_no_grace_period(caller):
+async def test_enabling_extends_no_grace_period(caller):
     first = await caller.create("orders")
     second = await caller.rotate(first, grace=1)
     await caller.edit(second, disabled=True)
     async with asyncio.timeout(20):
-        while (await caller.ask(GET_TOKEN, GetToken, id=first.id)).expires > datetime.now(UTC):
+        while (await caller.call(GET_TOKEN, GetToken, id=first.id)).expires > datetime.now(UTC):
             await asyncio.sleep(0.05)
     await caller.edit(second, disabled=False)
     assert await caller.valid(first, second) == [False, True]
 
 
-async def test_a_successor_of_a_disabled_token_comes_back_with_it(caller):
+async def test_a_successor_of_a_disabled_token_is_enabled_with_it(caller):
     first = await caller.create("orders")
     await caller.edit(first, disabled=True)
     second = await caller.rotate(first)
@@ -140,9 +138,9 @@ async def test_a_successor_of_a_disabled_token_comes_back_with_it(caller):
     assert all(await caller.valid(first, second))
 
 
-async def test_in_its_grace_period_a_secret_changes_no_token_of_its_chain(caller):
-    """A12: whoever found the old secret must not lock out the owner of the new one."""
-    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
+async def test_in_its_grace_period_a_token_cannot_change_its_chain(caller):
+    """A12: with the old secret, nobody must be able to lock out the owner of the new one."""
+    await caller.call(ADD_ACCOUNT, AddAccount, account="alice")
     first = await caller.create("api")
     second = await caller.rotate(first)
     attempts = {
@@ -156,23 +154,27 @@ async def test_in_its_grace_period_a_secret_changes_no_token_of_its_chain(caller
     assert set(attempts.values()) == {"exceeds_authority"}, attempts
     assert await caller.rotate(first, by=first) == "conflict"
     other = await caller.create("orders")
-    soon = datetime.now(UTC) + timedelta(minutes=1)
-    assert isinstance(await caller.create("api", by=first, expires=soon), Held), "the rest it may do stays"
+    in_a_minute = datetime.now(UTC) + timedelta(minutes=1)
+    assert isinstance(await caller.create("api", by=first, expires=in_a_minute), IssuedToken), (
+        "its other permissions stay"
+    )
     assert (await caller.revoke(other, by=first)).deleted
     assert (await caller.revoke(first, by=first)).covered == (first.id,)
     assert await caller.valid(first, second) == [False, True]
 
 
-async def test_nor_does_it_end_its_chain_with_its_account(caller, subtests: pytest.Subtests):
+async def test_in_its_grace_period_a_token_cannot_revoke_its_chain_with_its_account(
+    caller, subtests: pytest.Subtests
+):
     for account, operation, kind in (
         ("alice", REVOKE_ALL, RevokeAll),
         ("bob", DELETE_ACCOUNT, DeleteAccount),
     ):
         with subtests.test(kind.__name__):
-            await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
+            await caller.call(ADD_ACCOUNT, AddAccount, account=account)
             first = await caller.create("api", account=account)
             second = await caller.rotate(first)
-            reply = await caller.ask(operation, kind, first, account=account)
+            reply = await caller.call(operation, kind, first, account=account)
             assert reply.code == "exceeds_authority"
             assert all(await caller.valid(first, second))
 
@@ -184,22 +186,24 @@ async def test_self_rotation_leaves_at_most_three_valid_secrets(caller):
         chain.append(await caller.rotate(chain[-1], by=chain[-1]))
     assert await caller.rotate(chain[-1], by=chain[-1]) == "conflict"
     assert all(await caller.valid(*chain))
-    assert isinstance(await caller.rotate(chain[-1], by=chain[-1], grace=0), Held), (
-        "it leaves no more of them"
+    assert isinstance(await caller.rotate(chain[-1], by=chain[-1], grace=0), IssuedToken), (
+        "without a grace period, the number of valid secrets stays the same"
     )
     assert sum(await caller.valid(*chain)) == 2
 
 
-async def test_self_rotation_grants_itself_a_bounded_grace(caller):
+async def test_the_grace_period_of_a_self_rotation_is_limited(caller):
     token = await caller.create("orders")
     day = 24 * 3600
     assert await caller.rotate(token, by=token, grace=day + 1) == "bad_request"
-    assert isinstance(await caller.rotate(token, by=token, grace=day), Held)
+    assert isinstance(await caller.rotate(token, by=token, grace=day), IssuedToken)
     other = await caller.create("orders")
-    assert isinstance(await caller.rotate(other, grace=30 * day), Held), "an operator may grant more"
+    assert isinstance(await caller.rotate(other, grace=30 * day), IssuedToken), (
+        "an operator may set a longer one"
+    )
 
 
-async def test_the_bounds_are_settings(
+async def test_the_limits_are_settings(
     database: Database, nats_server: Nats, event_stream, edge_client, operator
 ):
     stop = Shutdown()
@@ -212,19 +216,19 @@ async def test_the_bounds_are_settings(
     )
     async with running(app.run(settings, stop), stop, operator, TOKENS_STATS, AskTokensStats()):
         caller = Caller(edge_client, operator)
-        maker = await caller.create("api")
-        assert await caller.rotate(maker, by=maker, grace=6) == "bad_request"
-        first, second = [await caller.create("api", by=maker) for _ in range(2)]
-        assert await caller.create("api", by=maker) == "conflict"
-        successor = await caller.rotate(maker)
-        assert await caller.create("api", by=successor) == "conflict", "a chain is one creator"
+        creator = await caller.create("api")
+        assert await caller.rotate(creator, by=creator, grace=6) == "bad_request"
+        first, second = [await caller.create("api", by=creator) for _ in range(2)]
+        assert await caller.create("api", by=creator) == "conflict"
+        successor = await caller.rotate(creator)
+        assert await caller.create("api", by=successor) == "conflict", "a chain counts as one creator"
         await caller.revoke(first)
-        assert isinstance(await caller.create("api", by=successor), Held)
-        assert isinstance(await caller.create("api", by=second), Held)
+        assert isinstance(await caller.create("api", by=successor), IssuedToken)
+        assert isinstance(await caller.create("api", by=second), IssuedToken)
 
 
 async def test_descendants_are_listed_and_revoked(caller, duty):
-    """F2: a leaked token had made others, which had made others."""
+    """F2: a leaked token created others, which created others."""
     leaked = await caller.create("api", "orders")
     child = await caller.create("api", "orders", by=leaked)
     grandchild = await caller.create("orders", by=child)
@@ -242,32 +246,32 @@ async def test_descendants_are_listed_and_revoked(caller, duty):
     revoked = await caller.revoke(leaked, by=duty, descendants=True)
     assert (set(revoked.descendants), revoked.living_descendants) == (below, 0)
     assert await caller.valid(child, grandchild, replaced, rotated, other) == [False] * 4 + [True]
-    token_page = await caller.ask(LIST_TOKENS, ListTokens, created_by=leaked.id, state="revoked")
+    token_page = await caller.call(LIST_TOKENS, ListTokens, created_by=leaked.id, state="revoked")
     assert {token.id for token in token_page.tokens} == {child.id, rotated.id}
 
 
-async def test_revoking_descendants_needs_the_scope_also_of_one_s_own(caller, duty):
-    maker = await caller.create("api:tokens:write", "orders")
-    child = await caller.create("orders", by=maker)
-    assert await caller.revoke(maker, by=maker, descendants=True) == "insufficient_scope"
-    assert all(await caller.valid(maker, child))
+async def test_revoking_its_own_descendants_needs_the_scope_too(caller, duty):
+    creator = await caller.create("api:tokens:write", "orders")
+    child = await caller.create("orders", by=creator)
+    assert await caller.revoke(creator, by=creator, descendants=True) == "insufficient_scope"
+    assert all(await caller.valid(creator, child))
 
 
-async def test_the_caller_s_own_chain_goes_last_and_is_named(caller, database):
+async def test_the_caller_s_own_chain_is_revoked_last_and_reported(caller, database):
     root = await caller.create("api")
-    mine = await caller.create("api", by=root)
+    own = await caller.create("api", by=root)
     sibling = await caller.create("api", by=root)
-    revoked = await caller.revoke(root, by=mine, descendants=True)
-    assert revoked.own_chain == (mine.id,)
-    assert not any(await caller.valid(root, mine, sibling))
+    revoked = await caller.revoke(root, by=own, descendants=True)
+    assert revoked.own_chain == (own.id,)
+    assert not any(await caller.valid(root, own, sibling))
     connection = await asyncpg.connect(database.owner, server_settings={"search_path": "tokens"})
     rows = await connection.fetch("select token from audit where action = 'token.revoked' order by id")
     await connection.close()
-    assert rows[-1]["token"] == mine.id
+    assert rows[-1]["token"] == own.id
 
 
-async def test_an_account_bound_token_creates_only_where_that_was_granted(caller, operator):
-    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
+async def test_an_account_bound_token_creates_tokens_only_with_the_literal_scope(caller, operator):
+    await caller.call(ADD_ACCOUNT, AddAccount, account="alice")
     for scopes, code in (
         (("api",), "insufficient_scope"),
         (("*",), "insufficient_scope"),
@@ -275,8 +279,8 @@ async def test_an_account_bound_token_creates_only_where_that_was_granted(caller
         (("api:tokens:write", "api:tokens:read"), None),
     ):
         bound = await caller.create(*scopes, account="alice")
-        made = await caller.create("api:tokens:read", account="alice", by=bound)
-        assert (made if isinstance(made, str) else None) == code, scopes
+        created = await caller.create("api:tokens:read", account="alice", by=bound)
+        assert (created if isinstance(created, str) else None) == code, scopes
     secret = token_format.new_secret()
     record = TokenRecord(
         id=new_id("tok_"),
@@ -285,15 +289,15 @@ async def test_an_account_bound_token_creates_only_where_that_was_granted(caller
     )
     imported = await call(operator, IMPORT_TOKENS, ImportTokens(records=(record,), actor=OPERATOR))
     assert isinstance(imported, Imported)
-    bound = Held(record.id, secret.digest, bound.token)
+    bound = IssuedToken(record.id, secret.digest, bound.token)
     assert await caller.create("api:tokens:read", account="alice", by=bound) == "insufficient_scope"
     successor = await caller.rotate(bound)
     assert await caller.create("api:tokens:read", account="alice", by=successor) == "insufficient_scope"
 
 
-async def test_an_account_bound_token_changes_no_other_but_stops_those_of_its_account(caller):
+async def test_an_account_bound_token_may_disable_and_revoke_tokens_of_its_account_only(caller):
     for account in ("alice", "bob"):
-        await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
+        await caller.call(ADD_ACCOUNT, AddAccount, account=account)
     bound = await caller.create("api:tokens", account="alice")
     same, foreign, free = (
         await caller.create("api:tokens", account="alice"),
@@ -306,103 +310,105 @@ async def test_an_account_bound_token_changes_no_other_but_stops_those_of_its_ac
     for other in (foreign, free):
         assert await caller.edit(other, by=bound, disabled=True) == "account_mismatch"
         assert await caller.revoke(other, by=bound) == "account_mismatch"
-        assert (await caller.ask(GET_TOKEN, GetToken, bound, id=other.id)).code == "account_mismatch"
-    unknown = await caller.ask(GET_TOKEN, GetToken, bound, id=new_id("tok_"))
-    assert unknown.code == "account_mismatch", "it is not told which ids exist"
-    assert (await caller.ask(GET_TOKEN, GetToken, bound, id=same.id)).id == same.id
+        assert (await caller.call(GET_TOKEN, GetToken, bound, id=other.id)).code == "account_mismatch"
+    unknown = await caller.call(GET_TOKEN, GetToken, bound, id=new_id("tok_"))
+    assert unknown.code == "account_mismatch", "the reply does not reveal which ids exist"
+    assert (await caller.call(GET_TOKEN, GetToken, bound, id=same.id)).id == same.id
     assert (await caller.edit(same, by=bound, disabled=True)).disabled
     assert (await caller.revoke(same, by=bound)).deleted
     assert (await caller.edit(bound, by=bound, description="mine")).description == "mine"
 
 
-async def test_what_a_limited_token_rotates_shares_its_count(caller, edge_client):
+async def test_a_token_that_a_rate_limited_one_rotates_shares_its_count(caller, edge_client):
     """A11"""
     limits = Restrictions(rate_limit=RateLimit(max_requests=5, time_window=86_400))
-    maker = await caller.create("api", restrictions=limits)
+    creator = await caller.create("api", restrictions=limits)
     sibling = await caller.create("api", restrictions=limits)
-    successor = await caller.rotate(sibling, by=maker)
+    successor = await caller.rotate(sibling, by=creator)
     granted = 0
     for _ in range(5):
-        for each in (maker, successor):
-            quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=each.id))
+        for token in (creator, successor):
+            quota = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
             assert isinstance(quota, Quota)
             granted += quota.granted
     assert granted == 5
 
 
-async def test_no_secret_survives_its_account_by_rotating_itself(caller, subtests: pytest.Subtests):
+async def test_no_token_outlives_its_account_by_self_rotation(caller, subtests: pytest.Subtests):
     """A3: the token rotates itself in a loop while its account's tokens are revoked."""
     for operation, kind in ((DELETE_ACCOUNT, DeleteAccount), (REVOKE_ALL, RevokeAll)):
         for attempt in range(8):
             with subtests.test(kind.__name__, attempt=attempt):
                 account = f"{kind.__name__}-{attempt}"
-                await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
+                await caller.call(ADD_ACCOUNT, AddAccount, account=account)
                 token = await caller.create("orders", account=account)
-                held = [token]
+                chain = [token]
 
-                async def rotate_on(held: list[Held] = held) -> None:
-                    while isinstance(successor := await caller.rotate(held[-1], by=held[-1], grace=0), Held):
-                        held.append(successor)
+                async def keep_rotating(chain: list[IssuedToken] = chain) -> None:
+                    while isinstance(
+                        successor := await caller.rotate(chain[-1], by=chain[-1], grace=0), IssuedToken
+                    ):
+                        chain.append(successor)
 
-                loop = asyncio.create_task(rotate_on())
-                while len(held) < 3:
+                task = asyncio.create_task(keep_rotating())
+                while len(chain) < 3:
                     await asyncio.sleep(0.001)
-                reply = await caller.ask_until_done(operation, kind, account=account)
+                reply = await caller.call_until_available(operation, kind, account=account)
                 assert reply.tokens > 0
                 async with asyncio.timeout(20):
-                    await loop
-                assert not any(await caller.valid(*held))
+                    await task
+                assert not any(await caller.valid(*chain))
 
 
 async def test_no_token_is_created_for_an_account_that_is_being_deleted(caller):
-    """A3, for creations: a maker goes on creating tokens for the account."""
-    maker = await caller.create("api")
+    """A3, for creations: another token keeps creating tokens for the account."""
+    creator = await caller.create("api")
     for attempt in range(8):
         account = f"account{attempt}"
-        await caller.ask(ADD_ACCOUNT, AddAccount, account=account)
-        held = [await caller.create("api", account=account, by=maker)]
+        await caller.call(ADD_ACCOUNT, AddAccount, account=account)
+        tokens = [await caller.create("api", account=account, by=creator)]
 
-        async def create_on(account: str = account, held: list[Held] = held) -> None:
-            while isinstance(created := await caller.create("api", account=account, by=maker), Held):
-                held.append(created)
+        async def keep_creating(account: str = account, tokens: list[IssuedToken] = tokens) -> None:
+            while isinstance(created := await caller.create("api", account=account, by=creator), IssuedToken):
+                tokens.append(created)
 
-        loops = [asyncio.create_task(create_on()) for _ in range(3)]
-        while len(held) < 5:
+        tasks = [asyncio.create_task(keep_creating()) for _ in range(3)]
+        while len(tokens) < 5:
             await asyncio.sleep(0.001)
-        deleted = await caller.ask_until_done(DELETE_ACCOUNT, DeleteAccount, account=account)
+        deleted = await caller.call_until_available(DELETE_ACCOUNT, DeleteAccount, account=account)
         assert not isinstance(deleted, Failure), deleted
         async with asyncio.timeout(20):
-            await asyncio.gather(*loops)
-        assert not any(await caller.valid(*held)), attempt
+            await asyncio.gather(*tasks)
+        assert not any(await caller.valid(*tokens)), attempt
 
 
-async def test_fifty_changes_of_one_family_and_account_at_once_wait_for_no_deadlock(caller, database):
-    await caller.ask(ADD_ACCOUNT, AddAccount, account="alice")
+async def test_fifty_concurrent_changes_of_one_family_and_account_do_not_deadlock(caller, database):
+    await caller.call(ADD_ACCOUNT, AddAccount, account="alice")
     root = await caller.create("api")
-    makers = [await caller.create("api", by=root) for _ in range(4)]
+    creators = [await caller.create("api", by=root) for _ in range(4)]
     bound = [await caller.create("api", account="alice", by=root) for _ in range(4)]
     connection = await asyncpg.connect(database.owner)
     count = "select deadlocks from pg_stat_database where datname = current_database()"
     before = await connection.fetchval(count)
-    work: list[Any] = []
+    calls: list[Any] = []
     for n in range(50):
-        maker, target = makers[n % 4], bound[n % 3]
+        creator, target = creators[n % 4], bound[n % 3]
         match n % 7:
             case 0:
-                work.append(caller.edit(makers[(n + 1) % 4], by=maker, description=str(n)))
+                calls.append(caller.edit(creators[(n + 1) % 4], by=creator, description=str(n)))
             case 1:
-                work.append(caller.rotate(target, by=maker, grace=60))
+                calls.append(caller.rotate(target, by=creator, grace=60))
             case 2:
-                work.append(caller.create("api", account="alice", by=maker))
+                calls.append(caller.create("api", account="alice", by=creator))
             case 3:
-                work.append(caller.revoke(bound[3], by=maker, descendants=True))
+                calls.append(caller.revoke(bound[3], by=creator, descendants=True))
             case 4:
-                work.append(caller.ask(REVOKE_ALL, RevokeAll, maker, account="alice"))
+                calls.append(caller.call(REVOKE_ALL, RevokeAll, creator, account="alice"))
             case 5:
-                work.append(caller.edit(root, by=maker, description=str(n)))
+                calls.append(caller.edit(root, by=creator, description=str(n)))
             case _:
-                work.append(caller.revoke(root, by=maker, descendants=True, dry_run=True))
-    replies = await asyncio.gather(*work)
+                calls.append(caller.revoke(root, by=creator, descendants=True, dry_run=True))
+    replies = await asyncio.gather(*calls)
     assert len(replies) == 50
     codes = [getattr(reply, "code", reply) for reply in replies]
     assert "internal" not in codes

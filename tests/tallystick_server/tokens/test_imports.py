@@ -1,4 +1,4 @@
-"""Importing records over NATS: all or none, accounts, what exists already, and prepared tokens."""
+"""Importing records over NATS: atomicity, accounts, existing records, and prepared tokens."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -59,10 +59,10 @@ def outcomes(reply: Imported) -> list[tuple[int, str]]:
 
 
 EXPIRED = "2020-01-01T00:00:00Z"
-FAR = "2099-01-01T00:00:00Z"
+DISTANT = "2099-01-01T00:00:00Z"
 
 
-async def test_one_rejected_record_keeps_all_out_and_all_faults_are_told(tokens_service, operator):
+async def test_one_invalid_record_rejects_the_import_and_all_errors_are_reported(tokens_service, operator):
     reply = await imported(
         operator,
         record(1),
@@ -83,10 +83,8 @@ async def test_one_rejected_record_keeps_all_out_and_all_faults_are_told(tokens_
     assert await token_ids(operator) == set()
 
 
-async def test_an_unknown_account_of_a_rejected_record_is_told_with_its_other_faults(
-    tokens_service, operator
-):
-    """It was told once the record was right otherwise."""
+async def test_an_unknown_account_is_reported_with_the_other_errors_of_a_record(tokens_service, operator):
+    """It used to be reported only once the record had no other errors."""
     assert (await imported(operator, record(1, account="alice"), create_accounts=True)).accounts == ("alice",)
     records = [
         record(2, account="nobody", scopes=[]),
@@ -99,7 +97,7 @@ async def test_an_unknown_account_of_a_rejected_record_is_told_with_its_other_fa
         "x",
     ]
     reply = await imported(operator, *records)
-    found = {
+    fields = {
         "records[0].token.scopes", "records[0].token.account",
         "records[1].colour", "records[1].token.account",
         "records[2].token.scopes",
@@ -109,16 +107,16 @@ async def test_an_unknown_account_of_a_rejected_record_is_told_with_its_other_fa
         "records[6].token",
         "records[7]",
     }  # fmt: skip
-    assert sorted(error.field for error in reply.errors) == sorted(found)
-    # Where missing accounts are created there is no such fault, and none is created for a rejected record.
+    assert sorted(error.field for error in reply.errors) == sorted(fields)
+    # If missing accounts are created, that error does not occur, and no account is created for a rejected record.
     reply = await imported(operator, *records, create_accounts=True, skip_rejected=True)
-    assert {f"records[{each.record}].{each.field}".rstrip(".") for each in reply.notices} == found - {
+    assert {f"records[{notice.record}].{notice.field}".rstrip(".") for notice in reply.notices} == fields - {
         "records[0].token.account", "records[1].token.account", "records[5].token.account",
     }  # fmt: skip
     assert await accounts(operator) == {"alice"}
 
 
-async def test_rejected_records_are_skipped_where_that_is_wanted(tokens_service, operator):
+async def test_invalid_records_are_skipped_on_request(tokens_service, operator):
     reply = await imported(
         operator,
         record(1),
@@ -135,8 +133,8 @@ async def test_rejected_records_are_skipped_where_that_is_wanted(tokens_service,
 
 async def test_missing_accounts_are_created_with_their_tokens_or_not_at_all(tokens_service, operator):
     bound = [record(1, account="a"), record(2, account="b"), record(3, account="a")]
-    refused = await imported(operator, *bound, record(4, scopes=[]), create_accounts=True)
-    assert isinstance(refused, Failure)
+    rejection = await imported(operator, *bound, record(4, scopes=[]), create_accounts=True)
+    assert isinstance(rejection, Failure)
     assert await accounts(operator) == set()
     reply = await imported(operator, *bound, create_accounts=True)
     assert reply.accounts == ("a", "b")
@@ -144,7 +142,7 @@ async def test_missing_accounts_are_created_with_their_tokens_or_not_at_all(toke
     assert len(await token_ids(operator)) == 3
 
 
-async def test_no_account_is_created_for_a_record_that_is_rejected(tokens_service, operator):
+async def test_no_account_is_created_for_a_rejected_record(tokens_service, operator):
     await imported(operator, record(1))
     duplicate = {**record(2, account="a"), "id": record(1)["id"]}
     reply = await imported(
@@ -158,16 +156,16 @@ async def test_no_account_is_created_for_a_record_that_is_rejected(tokens_servic
     assert await accounts(operator) == set()
 
 
-async def test_a_dry_run_says_the_same_and_writes_nothing(tokens_service, operator):
+async def test_a_dry_run_returns_the_same_reply_and_writes_nothing(tokens_service, operator):
     options = {"create_accounts": True, "skip_rejected": True}
     records = [record(1, account="a"), record(2, scopes=[]), record(3, expires=EXPIRED)]
-    tried = await imported(operator, *records, dry_run=True, **options)
+    dry_run_reply = await imported(operator, *records, dry_run=True, **options)
     assert (await token_ids(operator), await accounts(operator)) == (set(), set())
-    assert await imported(operator, *records, **options) == tried
+    assert await imported(operator, *records, **options) == dry_run_reply
 
 
-async def test_expired_records_are_left_out_and_distant_expiries_shortened(tokens_service, operator):
-    reply = await imported(operator, record(1, expires=EXPIRED), record(2, expires=FAR))
+async def test_expired_records_are_skipped_and_distant_expiries_shortened(tokens_service, operator):
+    reply = await imported(operator, record(1, expires=EXPIRED), record(2, expires=DISTANT))
     assert outcomes(reply) == [(0, "expired"), (1, "shortened")]
     (added,) = reply.added
     token = await call(operator, GET_TOKEN.by_operator, GetToken(id=added, actor=OPERATOR))
@@ -176,9 +174,7 @@ async def test_expired_records_are_left_out_and_distant_expiries_shortened(token
     assert abs(token.expires - datetime.now(UTC) - timedelta(days=3653)) < timedelta(minutes=1)
 
 
-async def test_what_exists_already_is_named_by_its_stored_id_and_a_revoked_one_is_told(
-    tokens_service, operator
-):
+async def test_existing_and_revoked_tokens_are_reported_by_their_stored_ids(tokens_service, operator):
     first = await imported(operator, record(1), record(2))
     await call(operator, REVOKE_TOKEN.by_operator, RevokeToken(actor=OPERATOR, id=first.added[1]))
     again = await imported(
@@ -191,7 +187,7 @@ async def test_what_exists_already_is_named_by_its_stored_id_and_a_revoked_one_i
     assert await token_ids(operator) == {first.added[0]}
 
 
-async def test_what_an_earlier_version_asks_is_answered_as_before(tokens_service, operator):
+async def test_a_request_of_an_earlier_version_is_supported(tokens_service, operator):
     message = await operator.request(
         IMPORT_TOKENS.subject,
         msgspec.json.encode({"records": [record(1)], "actor": {"name": "test"}}),
@@ -223,7 +219,7 @@ async def test_the_account_of_a_prepared_token_is_created_and_the_service_starts
             assert await token_ids(operator) == {record(1)["id"]}
 
 
-async def test_a_prepared_token_that_is_revoked_stays_so_and_that_is_logged(
+async def test_a_revoked_prepared_token_stays_revoked_and_this_is_logged(
     database: Database, tokens_service, operator, caplog
 ):
     caplog.set_level("INFO")
@@ -236,7 +232,7 @@ async def test_a_prepared_token_that_is_revoked_stays_so_and_that_is_logged(
     assert await token_ids(operator) == set()
 
 
-NOT_PREPARED: list[dict[str, Any]] = [
+INVALID_PREPARED_TOKENS: list[dict[str, Any]] = [
     {"scopes": []},
     {"expires": EXPIRED},
     {"account": "no name"},
@@ -244,10 +240,10 @@ NOT_PREPARED: list[dict[str, Any]] = [
 ]
 
 
-async def test_a_prepared_token_that_may_not_be_one_stops_the_start_and_writes_nothing(
+async def test_an_invalid_prepared_token_stops_the_start_and_writes_nothing(
     database: Database, tokens_service, operator, subtests: pytest.Subtests
 ):
-    for number, token in enumerate(NOT_PREPARED, 1):
+    for number, token in enumerate(INVALID_PREPARED_TOKENS, 1):
         with subtests.test(token=token):
             before = await token_ids(operator), await accounts(operator)
             async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:

@@ -33,28 +33,26 @@ from tests.support.services import issue
 
 
 async def counted(database: Database, total: int) -> dict[str, int]:
-    """What the inventory shows, from the moment it has counted so many tokens."""
+    """The gauges of the inventory, once it has counted this many tokens."""
     recorder = MetricsRecorder()
-    shown: dict[str, int] = {}
+    gauges: dict[str, int] = {}
 
     def has_counted() -> bool:
         for gauge in recorder.take().gauges:
-            shown[
+            gauges[
                 f"{gauge.name.removeprefix('tallystick_tokens')} {next(iter(gauge.labels.values()))}".strip()
             ] = int(gauge.value)
-        return sum(shown[state] for state in store.STATES) == total
+        return sum(gauges[state] for state in store.STATES) == total
 
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
-        keeping = asyncio.create_task(Inventory(pool, recorder).keep())
+        task = asyncio.create_task(Inventory(pool, recorder).keep())
         await until_async(has_counted)
-        await cancel_and_wait(keeping)
-    return shown
+        await cancel_and_wait(task)
+    return gauges
 
 
-async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
-    tokens_service, operator, database
-):
-    """Every combination of what a token may be."""
+async def test_a_token_is_counted_in_the_state_that_the_dashboard_shows(tokens_service, operator, database):
+    """Every combination of the properties that determine a token's state."""
     hour = timedelta(hours=1)
     now = datetime.now(UTC)
     combinations = list(
@@ -86,15 +84,15 @@ async def test_a_token_is_counted_in_the_one_state_that_the_dashboard_shows(
         assert isinstance(page, TokenPage)
         for token in page.tokens:
             expected[filters.state(token, now).replace(" ", "_")] += 1
-    shown = await counted(database, len(combinations))
-    assert {state: shown[state] for state in store.STATES} == expected
+    gauges = await counted(database, len(combinations))
+    assert {state: gauges[state] for state in store.STATES} == expected
     assert sum(expected.values()) == len(combinations)
     assert all(expected.values())
 
 
 @asynccontextmanager
-async def keeping(database: Database, recorder: MetricsRecorder | None = None) -> AsyncIterator[None]:
-    """An inventory that is kept around the block."""
+async def inventory(database: Database, recorder: MetricsRecorder | None = None) -> AsyncIterator[None]:
+    """Runs an inventory around the block."""
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
         task = asyncio.create_task(Inventory(pool, recorder or MetricsRecorder()).keep())
         yield
@@ -108,8 +106,8 @@ async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def test_what_nobody_will_ask_for_is_forgotten_and_the_rest_is_not(tokens_service, operator, database):
-    """Of each table one row that has just ended its time and one that has not."""
+async def test_expired_rows_are_deleted_and_the_others_stay(tokens_service, operator, database):
+    """Each table has one row that has just expired and one that has not."""
     _, token = await issue(operator, "api")
     rows = {
         "use_by_day": ("token, day, hours", "$1, (now() - interval '{age} hours')::date, '{{}}'", 24 * 8, 24 * 11),
@@ -124,26 +122,26 @@ async def test_what_nobody_will_ask_for_is_forgotten_and_the_rest_is_not(tokens_
     }  # fmt: skip
     async with connected(database) as connection:
         await connection.execute("delete from idempotency")
-        left: dict[str, Any] = {}
+        rows_to_keep: dict[str, Any] = {}
         for table, (columns, values, *ages) in rows.items():
             for age in ages:
                 row = await connection.fetchrow(
                     f"insert into {table} ({columns}) values ({values.format(age=age)}) returning *",  # noqa: S608
                     token.id,
                 )
-                left.setdefault(table, row)
+                rows_to_keep.setdefault(table, row)
         remaining: dict[str, list[asyncpg.Record]] = {}
-        async with keeping(database), asyncio.timeout(30):
-            while not remaining or any(len(found) > 1 for found in remaining.values()):
+        async with inventory(database), asyncio.timeout(30):
+            while not remaining or any(len(rest) > 1 for rest in remaining.values()):
                 await asyncio.sleep(0.05)
                 remaining = {table: await connection.fetch(f"table {table}") for table in rows}
-    assert remaining == {table: [row] for table, row in left.items()}
+    assert remaining == {table: [row] for table, row in rows_to_keep.items()}
 
 
 async def round_of(
     pool: postgres.Pool, monkeypatch: pytest.MonkeyPatch, query: str, recorder: MetricsRecorder | None = None
 ) -> float:
-    """How long the inventory pauses after one round, in which it asks this."""
+    """The pause of the inventory after a round with this query, in seconds."""
     pauses = []
 
     async def pause(seconds: float) -> None:
@@ -158,7 +156,7 @@ async def round_of(
     return float(pauses[0])
 
 
-async def test_a_count_that_takes_too_long_is_given_up_until_the_next_round(database, monkeypatch):
+async def test_a_count_that_takes_too_long_is_cancelled_until_the_next_round(database, monkeypatch):
     monkeypatch.setattr(store, "COUNT_S", 0.1)
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool, asyncio.timeout(30):
         assert await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(60)") > 0
@@ -175,7 +173,7 @@ async def test_a_count_may_take_longer_than_a_request(database, monkeypatch):
     assert 7 in {gauge.value for gauge in recorder.take().gauges}
 
 
-async def test_a_slow_count_is_made_less_often(database, monkeypatch):
+async def test_a_slow_count_runs_less_often(database, monkeypatch):
     async with postgres.pool(database.tokens, schema="tokens", wait_s=5) as pool:
         slow = await round_of(pool, monkeypatch, "select 1 as x from pg_sleep(0.2)")
         assert slow >= 0.2 / statistics.SHARE
@@ -183,7 +181,7 @@ async def test_a_slow_count_is_made_less_often(database, monkeypatch):
         assert await round_of(pool, monkeypatch, "select 1 as x") == statistics.EVERY_S
 
 
-async def test_a_rotated_token_neither_is_active_nor_expires(tokens_service, operator, database):
+async def test_a_rotated_token_counts_neither_as_active_nor_as_expiring(tokens_service, operator, database):
     await issue(operator, "api")
     await issue(operator, "api", expires=datetime.now(UTC) + timedelta(days=3))
     before = await counted(database, 2)
@@ -210,20 +208,20 @@ async def rotate(operator, id_: str) -> None:
     assert isinstance(created, CreatedToken), created
 
 
-async def test_only_tokens_in_use_that_were_made_for_longer_are_a_reason_to_act(
+async def test_only_tokens_in_use_with_a_longer_lifetime_count_as_expiring_in_use(
     tokens_service, operator, database
 ):
     now = datetime.now(UTC)
-    lives = {
+    lifetimes = {
         "used": (now - timedelta(days=27), now - timedelta(days=20)),
         "never used": (now - timedelta(days=27), None),
         "used long ago": (now - timedelta(days=90), now - timedelta(days=40)),
         "made for five days": (now - timedelta(days=2), now),
     }
-    for description in lives:
+    for description in lifetimes:
         await issue(operator, "api", description=description, expires=now + timedelta(days=3))
     connection = await asyncpg.connect(database.tokens)
-    for description, (created, used) in lives.items():
+    for description, (created, used) in lifetimes.items():
         await connection.execute(
             "update tokens.token set created = $2, last_used = $3 where description = $1",
             description,
@@ -231,6 +229,6 @@ async def test_only_tokens_in_use_that_were_made_for_longer_are_a_reason_to_act(
             used,
         )
     await connection.close()
-    shown = await counted(database, len(lives))
-    assert [shown[f"_expiring {days}"] for days in store.EXPIRING_DAYS] == [0, 4, 4]
-    assert [shown[f"_expiring_in_use {days}"] for days in store.EXPIRING_DAYS] == [0, 1, 0]
+    gauges = await counted(database, len(lifetimes))
+    assert [gauges[f"_expiring {days}"] for days in store.EXPIRING_DAYS] == [0, 4, 4]
+    assert [gauges[f"_expiring_in_use {days}"] for days in store.EXPIRING_DAYS] == [0, 1, 0]

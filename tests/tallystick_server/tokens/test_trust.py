@@ -1,4 +1,4 @@
-"""An edge has no rights of its own: whoever has its NATS credentials and no token verifies, and changes nothing."""
+"""An edge has no permissions of its own: with its NATS credentials and no token, one can verify tokens but change nothing."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ from tests.support.services import issue
 
 ID = "tok_" + "0" * 26
 NEW = {"token": {"scopes": ["*"]}, "hint": ""}
-QUESTIONS: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     CREATE_TOKEN.subject: NEW,
     EDIT_TOKEN.subject: {"changes": {"scopes": ["*"]}},
     ROTATE_TOKEN.subject: {"grace": 60, "hint": ""},
@@ -91,80 +91,80 @@ async def state(connection: asyncpg.Connection) -> list[Any]:
     return [await connection.fetch(f"select * from {table} order by 1") for table in tables]  # noqa: S608
 
 
-def question(operation: Operation[Any, Any], token: Token, digest: str) -> dict[str, Any]:
-    """What somebody would ask who wants to change or see this token, with a digest of their own."""
+def request_body(operation: Operation[Any, Any], token: Token, digest: str) -> dict[str, Any]:
+    """A request that changes or reads this token, with a new digest if it needs one."""
     fields = {field.encode_name for field in msgspec.structs.fields(operation.request)}
-    request = dict(QUESTIONS[operation.subject])
+    body = dict(REQUESTS[operation.subject])
     if "id" in fields:
-        request["id"] = token.id
-    if ("digest" in fields and "id" not in request) or operation is ROTATE_TOKEN:
-        request["digest"] = digest
-    return request
+        body["id"] = token.id
+    if ("digest" in fields and "id" not in body) or operation is ROTATE_TOKEN:
+        body["digest"] = digest
+    return body
 
 
-async def test_without_a_token_an_edge_changes_and_sees_nothing(
+async def test_without_a_token_an_edge_changes_and_reads_nothing(
     tokens_service, operator, edge_client, connection
 ):
-    assert set(QUESTIONS) == {each.subject for each in ADMINISTRATIVE}, "every operation is tried"
+    assert set(REQUESTS) == {operation.subject for operation in ADMINISTRATIVE}, "every operation is tried"
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=Actor(name="test")))
     value, token = await issue(operator, "*")
     before = await state(connection)
     for operation in ADMINISTRATIVE:
         for actor, code in ACTORS:
-            asked = {**question(operation, token, token_format.new_secret().digest), "actor": actor}
-            answer = await edge_client.request(operation.subject, json.dumps(asked).encode(), timeout=10)
-            assert json.loads(answer.data)["code"] == code, (operation.subject, actor, answer.data)
+            body = {**request_body(operation, token, token_format.new_secret().digest), "actor": actor}
+            reply = await edge_client.request(operation.subject, json.dumps(body).encode(), timeout=10)
+            assert json.loads(reply.data)["code"] == code, (operation.subject, actor, reply.data)
     assert await state(connection) == before
     verdict = await call(edge_client, VERIFY, VerifyToken(digest=token_format.digest(value) or ""))
     assert isinstance(verdict, Verdict)
-    assert verdict.code == "active", "verifying works"
+    assert verdict.code == "active", "an edge may verify"
 
 
-async def test_an_edge_cannot_ask_as_an_operator(tokens_service, operator, edge_client, connection):
+async def test_an_edge_cannot_act_as_an_operator(tokens_service, operator, edge_client, connection):
     _, token = await issue(operator, "*")
     before = await state(connection)
     operators = [
-        *(each.by_operator for each in ADMINISTRATIVE), IMPORT_TOKENS, EXPORT_TOKEN, MAKE_SIGN_IN_LINK
+        *(operation.by_operator for operation in ADMINISTRATIVE), IMPORT_TOKENS, EXPORT_TOKEN, MAKE_SIGN_IN_LINK
     ]  # fmt: skip
-    asked = json.dumps({"id": token.id, "actor": {"name": "operator"}}).encode()
-    # Each waits for an answer until its time is over.
-    answers = await asyncio.gather(
-        *(edge_client.request(operation.subject, asked, timeout=0.3) for operation in operators),
+    payload = json.dumps({"id": token.id, "actor": {"name": "operator"}}).encode()
+    # Each request waits for a reply until its timeout.
+    replies = await asyncio.gather(
+        *(edge_client.request(operation.subject, payload, timeout=0.3) for operation in operators),
         return_exceptions=True,
     )
-    for operation, answer in zip(operators, answers, strict=True):
-        assert isinstance(answer, NoRespondersError | TimeoutError), (operation.subject, answer)
+    for operation, reply in zip(operators, replies, strict=True):
+        assert isinstance(reply, NoRespondersError | TimeoutError), (operation.subject, reply)
     assert await state(connection) == before
 
 
-async def test_a_notice_of_a_change_does_not_hold_the_digest(tokens_service, operator, edge_client):
-    """With the digest, whoever reads notices could act for the token."""
-    seen: list[bytes] = []
+async def test_a_change_notice_does_not_contain_the_digest(tokens_service, operator, edge_client):
+    """With the digest, a reader of notices could act for the token."""
+    payloads: list[bytes] = []
 
-    async def see(message) -> None:
-        seen.append(message.data)
+    async def collect(message) -> None:
+        payloads.append(message.data)
 
-    await edge_client.subscribe(CHANGED, cb=see)
+    await edge_client.subscribe(CHANGED, cb=collect)
     await edge_client.flush()
     value, token = await issue(operator, "*")
     edit = EditToken(id=token.id, changes=TokenUpdate(description="x"), actor=Actor(name="test"))
     await call(operator, EDIT_TOKEN.by_operator, edit)
     async with asyncio.timeout(20):
-        while len(seen) < 2:
+        while len(payloads) < 2:
             await asyncio.sleep(0.01)
-    seen.append((await edge_client.request(GET_CHANGES.subject, b'{"after":0}', timeout=10)).data)
+    payloads.append((await edge_client.request(GET_CHANGES.subject, b'{"after":0}', timeout=10)).data)
     digest = token_format.digest(value) or ""
-    assert all(b'"seq"' in each and digest.encode() not in each for each in seen)
+    assert all(b'"seq"' in payload and digest.encode() not in payload for payload in payloads)
 
 
-async def test_a_token_that_is_not_valid_any_more_acts_for_nobody(
+async def test_an_invalid_token_is_no_longer_accepted_as_an_actor(
     tokens_service, operator, edge_client, connection
 ):
-    """Whatever the edge believes: the tokens service looks it up for each request."""
-    others = [await issue(operator, "*") for _ in range(4)]
+    """The tokens service does not trust the edge: it looks the token up for each request."""
+    invalid = [await issue(operator, "*") for _ in range(4)]
     _, target = await issue(operator, "orders")
     for (_, token), change in zip(
-        others,
+        invalid,
         (
             "revoked = now()",
             "disabled = true",
@@ -175,115 +175,115 @@ async def test_a_token_that_is_not_valid_any_more_acts_for_nobody(
     ):
         await connection.execute(f"update token set {change} where id = $1", token.id)  # noqa: S608  # a constant
     before = await state(connection)
-    for value, _ in others:
+    for value, _ in invalid:
         actor = {"token": token_format.digest(value)}
         for operation in ADMINISTRATIVE:
-            asked = {**question(operation, target, token_format.new_secret().digest), "actor": actor}
-            answer = await edge_client.request(operation.subject, json.dumps(asked).encode(), timeout=10)
-            assert json.loads(answer.data)["code"] == "invalid_token", operation.subject
+            body = {**request_body(operation, target, token_format.new_secret().digest), "actor": actor}
+            reply = await edge_client.request(operation.subject, json.dumps(body).encode(), timeout=10)
+            assert json.loads(reply.data)["code"] == "invalid_token", operation.subject
     assert await state(connection) == before
 
 
-async def test_a_change_waits_for_one_that_takes_its_authority_away(
+async def test_a_change_waits_for_one_that_withdraws_its_authority(
     tokens_service, operator, edge_client, connection, subtests: pytest.Subtests
 ):
-    """It is judged by what is committed when it is made, not by what was there when it came."""
-    for way, session in (("token", "5" * 64), ("session", "6" * 64)):
-        with subtests.test(way):
+    """It is authorized by the state that is committed when it is carried out, not by the state when it arrived."""
+    for kind, session in (("token", "5" * 64), ("session", "6" * 64)):
+        with subtests.test(kind):
             value, token = await issue(operator, "admin", "api")
             digest = token_format.digest(value) or ""
-            actor = Actor(token=digest) if way == "token" else Actor(session=session)
+            actor = Actor(token=digest) if kind == "token" else Actor(session=session)
             await call(edge_client, SIGN_IN, SignIn(session=session, actor=Actor(token=digest)))
             async with connection.transaction():
-                if way == "token":
+                if kind == "token":
                     await connection.execute(
                         "update token set scopes = array['orders'] where id = $1", token.id
                     )
                 else:
                     await connection.execute("delete from session")
                 secret = token_format.new_secret()
-                wanted = CreateToken(
+                request = CreateToken(
                     token=NewToken(scopes=("api",)), digest=secret.digest, hint="", actor=actor
                 )
-                asked: Any = asyncio.create_task(call(edge_client, CREATE_TOKEN, wanted))
+                task: Any = asyncio.create_task(call(edge_client, CREATE_TOKEN, request))
                 async with asyncio.timeout(20):
                     while not await connection.fetchval(
                         "select exists (select from pg_locks where not granted)"
                     ):
                         await asyncio.sleep(0.01)
-            reply = await asked
+            reply = await task
             assert isinstance(reply, Failure)
-            assert reply.code == ("insufficient_scope" if way == "token" else "invalid_token")
+            assert reply.code == ("insufficient_scope" if kind == "token" else "invalid_token")
 
 
 async def test_a_sign_in_waits_for_a_change_that_narrows_its_token(
     tokens_service, operator, edge_client, connection
 ):
     value, token = await issue(operator, "admin")
-    asked = SignIn(session="5" * 64, actor=Actor(token=token_format.digest(value)))
+    request = SignIn(session="5" * 64, actor=Actor(token=token_format.digest(value)))
     async with connection.transaction():
         await connection.execute("update token set scopes = array['orders'] where id = $1", token.id)
-        signing_in: Any = asyncio.create_task(call(edge_client, SIGN_IN, asked))
+        task: Any = asyncio.create_task(call(edge_client, SIGN_IN, request))
         async with asyncio.timeout(20):
             while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
                 await asyncio.sleep(0.01)
-    assert (await signing_in).code == "insufficient_scope"
+    assert (await task).code == "insufficient_scope"
     assert await connection.fetchval("select count(*) from session") == 0
 
 
-async def test_a_rejected_sign_in_uses_up_no_rate_limit(tokens_service, operator, edge_client):
+async def test_a_rejected_sign_in_consumes_no_rate_limit(tokens_service, operator, edge_client):
     limit = Restrictions(rate_limit=RateLimit(max_requests=2, time_window=86_400))
     value, token = await issue(operator, "orders", restrictions=limit)
     for _ in range(3):
-        asked = SignIn(session="5" * 64, actor=Actor(token=token_format.digest(value)))
-        verdict: Any = await call(edge_client, SIGN_IN, asked)
+        request = SignIn(session="5" * 64, actor=Actor(token=token_format.digest(value)))
+        verdict: Any = await call(edge_client, SIGN_IN, request)
         assert verdict.code == "insufficient_scope"
     quota: Any = await call(edge_client, TAKE_QUOTA, TakeQuota(id=token.id))
     assert quota.remaining == 1
 
 
-HERE = Restrictions(addresses=("192.0.2.0/24",))
-SHOWN: list[tuple[tuple[str, ...], Restrictions, str | None, str | None]] = [
+ONE_NETWORK = Restrictions(addresses=("192.0.2.0/24",))
+CASES: list[tuple[tuple[str, ...], Restrictions, str | None, str | None]] = [
     (("admin", "api"), Restrictions(), None, None),
     (("admin", "api:tokens:read"), Restrictions(), None, "insufficient_scope"),
-    (("admin", "api"), HERE, "192.0.2.1", None),
-    (("admin", "api"), HERE, "198.51.100.1", "address_not_allowed"),
-    (("admin", "api"), HERE, None, "address_not_allowed"),
+    (("admin", "api"), ONE_NETWORK, "192.0.2.1", None),
+    (("admin", "api"), ONE_NETWORK, "198.51.100.1", "address_not_allowed"),
+    (("admin", "api"), ONE_NETWORK, None, "address_not_allowed"),
 ]
 """A token's scopes and restrictions, the address of its request, and the code of the failure."""
 
 
-async def test_what_an_edge_was_shown_is_judged_by_the_tokens_service(
+async def test_the_tokens_service_checks_what_an_edge_reports(
     tokens_service, operator, edge_client, subtests: pytest.Subtests
 ):
-    """The edge may say what it likes about the token: scope, account, address and state are looked up."""
+    """Whatever the edge claims about the token, its scopes, account, restrictions and state are looked up."""
     await call(operator, ADD_ACCOUNT.by_operator, AddAccount(account="alice", actor=Actor(name="test")))
-    for way in ("token", "session"):
-        for scopes, restrictions, address, code in SHOWN:
-            with subtests.test(way, scopes=scopes, address=address):
+    for kind in ("token", "session"):
+        for scopes, restrictions, address, code in CASES:
+            with subtests.test(kind, scopes=scopes, address=address):
                 value, _ = await issue(operator, *scopes, restrictions=restrictions)
                 digest = token_format.digest(value) or ""
                 session = token_format.new_secret().digest
-                if way == "session":
-                    began = SignIn(session=session, actor=Actor(token=digest, address="192.0.2.1"))
-                    assert isinstance(await call(edge_client, SIGN_IN, began), Verdict)
+                if kind == "session":
+                    sign_in = SignIn(session=session, actor=Actor(token=digest, address="192.0.2.1"))
+                    assert isinstance(await call(edge_client, SIGN_IN, sign_in), Verdict)
                 actor = Actor(
-                    token=digest if way == "token" else None,
-                    session=session if way == "session" else None,
+                    token=digest if kind == "token" else None,
+                    session=session if kind == "session" else None,
                     address=address,
                 )
                 secret = token_format.new_secret()
-                wanted = CreateToken(
+                request = CreateToken(
                     token=NewToken(scopes=("api",), restrictions=restrictions),
                     digest=secret.digest,
                     hint="",
                     actor=actor,
                 )
-                reply = await call(edge_client, CREATE_TOKEN, wanted)
+                reply = await call(edge_client, CREATE_TOKEN, request)
                 assert (reply.code if isinstance(reply, Failure) else None) == code
 
 
-async def test_each_operation_has_one_rule_and_each_route_names_it():
+async def test_each_operation_has_one_rule_that_its_route_enforces():
     """The routes' scopes are those of the table."""
     from tallystick_server.edge.app import routes as edge_routes
     from tallystick_server.edge.authorization.routes import rules_of
@@ -296,16 +296,18 @@ async def test_each_operation_has_one_rule_and_each_route_names_it():
         for handler in getattr(route, "route_handlers", ())
         for method in handler.http_methods
     }
-    named: dict[str, set[str]] = {}
+    scopes_by_route: dict[str, set[str]] = {}
     for rule in operations.RULES:
         for way in rule.ways:
             if way.partition(" ")[0] in {"GET", "POST", "PATCH", "DELETE"}:
-                named.setdefault(way.partition("?")[0], set()).update((rule.scopes or ())[:1])
-    managing = ("/v1/token", "/v1/account", "/v1/self", "/oauth2/revoke")
-    assert set(named) == {
-        each for each in routes if each.partition(" ")[2].startswith(managing) and "OPTIONS" not in each
+                scopes_by_route.setdefault(way.partition("?")[0], set()).update((rule.scopes or ())[:1])
+    administrative = ("/v1/token", "/v1/account", "/v1/self", "/oauth2/revoke")
+    assert set(scopes_by_route) == {
+        route
+        for route in routes
+        if route.partition(" ")[2].startswith(administrative) and "OPTIONS" not in route
     }
-    for way, scopes in named.items():
+    for way, scopes in scopes_by_route.items():
         rules = routes[way]
         if rules.scope is not None:
             assert {rules.scope, *([rules.alternative] if rules.alternative else [])} == scopes, way

@@ -1,4 +1,4 @@
-"""Scopes, addresses, referrers and records: what the edge and the tokens service must judge alike."""
+"""Scopes, addresses, referrers and records: the rules that the edge and the tokens service share."""
 
 import base64
 import contextlib
@@ -39,7 +39,7 @@ def test_a_scope_covers_itself_and_whole_segments_below(granted: list[str], requ
 @pytest.mark.parametrize(
     "text", ["", "API", "a b", "a:", ":a", "a::b", "**", "a:*", "ä", "a" * 129, 'a"b', "a\n"]
 )
-def test_what_is_no_scope(text: str):
+def test_an_invalid_scope_is_rejected(text: str):
     assert not is_scope(text)
 
 
@@ -57,19 +57,19 @@ def test_what_is_no_scope(text: str):
         ("127.0.0.1", None, False),
     ],
 )
-def test_addresses(allowed: str, client: str | None, expected: bool):
+def test_an_address_matches_its_networks_only(allowed: str, client: str | None, expected: bool):
     assert address_allowed((allowed,), client) is expected
 
 
 @pytest.mark.parametrize(
     "text", ["10.0.0.1/33", "10.0.0.1/8", "x", "", "10.0.0/8", "::1/129", "fe80::1%eth0/64"]
 )
-def test_what_is_no_network(text: str):
+def test_an_invalid_network_is_rejected(text: str):
     with pytest.raises(ValueError, match=r"."):
         network(text)
 
 
-def test_a_mapped_address_is_its_ipv4():
+def test_an_ipv4_mapped_address_equals_its_ipv4_address():
     assert address("::ffff:1.2.3.4") == address("1.2.3.4")
 
 
@@ -101,7 +101,7 @@ def test_referrers_match_within_scheme_host_and_path(pattern: str, referrer: str
     assert referrer_allowed((pattern,), referrer) is expected
 
 
-def test_a_record_of_emailengine_is_read():
+def test_a_record_of_emailengine_is_decoded():
     record = token_record.decode(VECTOR)
     assert record.digest == DIGEST
     assert record.token.scopes == ("*",)
@@ -110,25 +110,25 @@ def test_a_record_of_emailengine_is_read():
 
 
 @pytest.mark.parametrize("created", [1734953814623, msgspec.msgpack.Ext(-1, (1734953814).to_bytes(4)), None])
-def test_its_time_may_be_a_number_or_a_timestamp(created: object):
+def test_the_time_of_a_record_may_be_a_number_or_a_timestamp(created: object):
     raw = msgspec.msgpack.encode({"id": DIGEST, "scopes": ["api"], "created": created})
     record = token_record.decode(base64.urlsafe_b64encode(raw).decode())
     assert (record.created is None) is (created is None)
     assert created is None or (record.created is not None and record.created.year == 2024)
 
 
-def test_our_own_record_survives_the_way_there_and_back():
+def test_a_native_record_survives_a_round_trip():
     record = token_record.decode(VECTOR)
     assert token_record.decode(msgspec.json.encode(record).decode()) == record
 
 
 @given(st.integers(0, len(VECTOR) - 3))
-def test_a_truncated_record_is_none(length: int):
+def test_a_truncated_record_is_rejected(length: int):
     with pytest.raises(NotARecord):
         token_record.decode(VECTOR[:length])
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode())))
-def test_garbage_is_a_record_or_said_to_be_none(text: str):
+def test_any_text_is_decoded_or_rejected(text: str):
     with contextlib.suppress(NotARecord):
         assert isinstance(token_record.decode(text), TokenRecord)

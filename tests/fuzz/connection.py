@@ -1,4 +1,4 @@
-"""A NATS connection beside tests that are not asynchronous: hypothesis' are not."""
+"""A NATS connection for tests that are not asynchronous, such as those of hypothesis."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """Lives in a thread of its own, so that it goes on between two requests; ends with the process."""
+    """Runs in its own thread, so that it stays alive between two requests, and ends with the process."""
 
     def __init__(self, url: str) -> None:
         self._loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""What to send: JSON of any shape, and values that look as if they fitted."""
+"""Hypothesis strategies for input: JSON of any shape, and values that are almost valid."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ json = st.recursive(
 
 
 def almost(kind: type[msgspec.Struct], *, depth: int = 3) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with the fields of a message, each as it should be or as it should not."""
+    """Objects with the fields of a message, each with a valid or an invalid value."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     fields = {field.encode_name: st.one_of(_fitting(field.type, depth), json) for field in info.fields}
@@ -46,7 +46,7 @@ def _fitting(kind: msgspec.inspect.Type, depth: int) -> st.SearchStrategy[Any]: 
         case msgspec.inspect.StructType(cls=inner) if depth:
             return almost(inner, depth=depth - 1)
         case msgspec.inspect.UnionType(types=types):
-            return st.one_of([_fitting(each, depth) for each in types])
+            return st.one_of([_fitting(member, depth) for member in types])
         case msgspec.inspect.VarTupleType(item_type=item):
             return st.lists(_fitting(item, depth), max_size=3)
         case msgspec.inspect.LiteralType(values=values):
@@ -65,7 +65,7 @@ def _fitting(kind: msgspec.inspect.Type, depth: int) -> st.SearchStrategy[Any]: 
 
 
 def encoded(value: Any) -> bytes:
-    """As JSON, where it is JSON; Python's is laxer, so that NaN gets through too."""
+    """The value as JSON. Python's encoder is laxer than the standard, so that NaN is sent too."""
     import json as laxly
 
     return laxly.dumps(value).encode()

@@ -1,4 +1,4 @@
-"""What edges report about the use of tokens adds up, in whatever order it comes."""
+"""Usage reports of edges add up in any order."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from tests.support.services import issue
 NOW = datetime.now(UTC)
 
 
-async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, operator, edge, database):
+async def test_a_report_that_arrives_after_a_later_one_is_counted(tokens_service, operator, edge, database):
     _, token = await issue(operator, "api")
     client = edge._transport.app._app.state.client
     for number, seconds in ((1, 10), (2, 0), (4, 20), (8, 5)):
@@ -36,28 +36,30 @@ async def test_a_report_that_comes_after_a_later_one_counts_too(tokens_service, 
     assert tuple(row) == (15, NOW + timedelta(seconds=20), "192.0.2.20")
 
 
-async def test_a_refusal_that_no_log_has_room_for_is_rejected(tokens_service, operator, edge):
+async def test_a_rejected_request_that_is_too_large_for_the_log_is_a_bad_request(
+    tokens_service, operator, edge
+):
     _, token = await issue(operator, "api")
     client = edge._transport.app._app.state.client
-    right = RejectedRequest(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
+    valid = RejectedRequest(id=token.id, time=NOW, reason="expired", address=None, route="/" * MAX_LOGGED)
     long = RejectedRequest(
         id=token.id, time=NOW, reason="expired", address=None, route="/" * (MAX_LOGGED + 1)
     )
-    assert await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right,))) == Ack()
-    rejected = await call(client, REPORT_USE, ReportUse(uses=(), refusals=(right, long)))
-    assert isinstance(rejected, Failure)
-    assert rejected.code == "bad_request"
+    assert await call(client, REPORT_USE, ReportUse(uses=(), refusals=(valid,))) == Ack()
+    failure = await call(client, REPORT_USE, ReportUse(uses=(), refusals=(valid, long)))
+    assert isinstance(failure, Failure)
+    assert failure.code == "bad_request"
     log = await call(operator, GET_LOG.by_operator, GetLog(id=token.id, actor=Actor(name="test")))
     assert isinstance(log, TokenLog)
     assert len(log.refusals) == 1
 
 
 async def test_a_report_and_a_change_do_not_wait_for_each_other(tokens_service, caller, database):
-    """The change holds two chains and goes on to a successor in the first; the report is about that and the second."""
+    """The change locks two chains and goes on to a successor in the first. The report is about that one and the second."""
     first = await caller.create("api")
     successor = await caller.rotate(first, grace=60)
     second = await caller.create("api", by=successor)
-    uses = [TokenUsage(id=each.id, count=1, time=NOW, ip=None) for each in (successor, second)]
+    uses = [TokenUsage(id=token.id, count=1, time=NOW, ip=None) for token in (successor, second)]
     async with postgres.pool(database.tokens, schema=SCHEMA, wait_s=10) as pool:
         store = Store(pool)
         async with store.change(Actor(name="test")) as change:

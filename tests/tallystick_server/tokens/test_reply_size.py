@@ -1,4 +1,4 @@
-"""An answer that NATS would not carry is never tried: whoever asks is told to ask for less."""
+"""A reply that is too large for NATS is never sent: the caller gets an error that says how much fits."""
 
 import asyncpg
 import msgspec
@@ -64,9 +64,9 @@ async def test_a_page_of_long_account_names_says_how_many_fit(tokens_service, op
 
 async def test_verdicts_on_many_large_tokens_say_how_many_fit(tokens_service, operator):
     value, _ = await issue(operator, "api", restrictions=LARGE)
-    of_token = digest(value)
-    assert of_token is not None
-    requests = (VerifyToken(digest=of_token),) * 200
+    token_digest = digest(value)
+    assert token_digest is not None
+    requests = (VerifyToken(digest=token_digest),) * 200
     failure = await call(operator, patient(VERIFY_MANY), VerifyMany(requests=requests))
     assert isinstance(failure, Failure)
     assert failure.errors[0].field == "requests"
@@ -75,7 +75,7 @@ async def test_verdicts_on_many_large_tokens_say_how_many_fit(tokens_service, op
     assert isinstance(verdicts, Verdicts)
 
 
-async def test_an_import_with_more_faults_than_an_answer_holds_tells_the_first(tokens_service, operator):
+async def test_an_import_with_more_errors_than_a_reply_holds_reports_the_first(tokens_service, operator):
     record = {
         "id": "tok_" + "0" * 26,
         "digest": "ab" * 32,

@@ -1,4 +1,4 @@
-"""No number that anybody sends or that is stored keeps anybody from counting, scraping or asking."""
+"""No number that is sent or stored stops the counting, a scrape or a query."""
 
 import asyncpg
 import pytest
@@ -20,7 +20,7 @@ EDGE = "tallystick.events.edge"
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_counters_stay_at_their_end_and_everything_still_answers(stream, operator, database):
+async def test_counters_stop_at_their_maximum_and_queries_still_work(stream, operator, database):
     calls = [{"method": "GET", "statusCode": 200, "route": "/", "count": 2**40}]
     await send(stream, "api.calls", 1, "edge.1", calls=calls * 200)
     name = "api_call_totalGET200/"
@@ -49,24 +49,24 @@ async def test_counters_stay_at_their_end_and_everything_still_answers(stream, o
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_numbers_beyond_all_bounds_are_set_aside(stream, operator):
-    bad = [
+async def test_events_with_numbers_out_of_range_are_dead_letters(stream, operator):
+    payloads = [
         *(f'{{"data":{{"calls":[{{"method":"GET","statusCode":200,"route":"/","count":{count}}}]}}}}'
           for count in ("-1", str(2**40 + 1), str(2**64), "1.5", "1e999", "NaN", '"1"')),
         *(f'{{"data":{{"calls":[{{"method":"GET","statusCode":{status},"route":"/","count":1}}]}}}}'
           for status in ("-1", "1000", str(2**70), "9" * 5000, "1e400", "null")),
     ]  # fmt: skip
-    for payload in bad:
+    for payload in payloads:
         await stream.publish(f"{EDGE}.api.calls", payload.encode())
     gauges = ("1e999", "-1e999", "NaN", "Infinity", '"7"')
     for value in gauges:
         report = f'{{"data":{{"gauges":[{{"name":"tallystick_cached_tokens","value":{value}}}]}}}}'
         await stream.publish(f"{EDGE}.metrics.reported", report.encode())
-    await counted(operator, {"tallystick_dead_letters_total": len(bad) + len(gauges)})
+    await counted(operator, {"tallystick_dead_letters_total": len(payloads) + len(gauges)})
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_the_largest_and_smallest_gauges_are_shown_or_left_out(stream, operator):
+async def test_extreme_gauges_are_shown_or_dropped(stream, operator):
     for number, value in enumerate((1e300, -1e300, 5e-324, 1.7e308, -1.7e308, 7)):
         gauges = [{"name": "tallystick_cached_tokens", "value": value}]
         await send(stream, "metrics.reported", 1, f"edge.{number}", gauges=gauges)
@@ -75,7 +75,7 @@ async def test_the_largest_and_smallest_gauges_are_shown_or_left_out(stream, ope
 
 
 @pytest.mark.usefixtures("metrics_service")
-async def test_absurd_times_numbers_and_states_of_events_block_nothing(stream, operator):
+async def test_extreme_times_and_sequence_numbers_of_events_block_nothing(stream, operator):
     subject = "tallystick.events.mailer.mail.sent"
     times = ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")
     for n, time in enumerate(times, 1):
