@@ -14,7 +14,7 @@ from tests.authority.commands import (
     rotate,
     sign_in,
 )
-from tests.authority.model import Command, Grant
+from tests.authority.model import Caller, Command, Grant
 from tests.authority.programs import Program, Step, steps
 
 HTTP_ROOT = by("root", http=True)
@@ -33,8 +33,8 @@ def paused(slow: Command, *meanwhile: Command) -> Step:
     return Step((slow, *meanwhile), pause="last_byte")
 
 
-def self_rotate(name: str, new: str, **fields) -> Command:
-    return rotate(name, new, by(name), **fields)
+def self_rotate(name: str, new: str, caller: Caller | None = None, **fields) -> Command:
+    return rotate(name, new, caller or by(name), **fields)
 
 
 def _slow(slow: Command, *meanwhile: Command, cast: Program = ()) -> Program:
@@ -235,6 +235,14 @@ CASES: Mapping[str, Program] = {
         rotate("p3", "p4", by("p3", http=True)),
         self_rotate("p3", "p4", grace=86_401),
         self_rotate("p3", "p4", grace=0),
+    ),
+    "rotation from an allowed page while an edit restricts the referrers": (
+        *steps(create("plain")),
+        at_once(
+            edit("plain", {"restrictions": {"referrers": ["https://a.example/*"]}}),
+            self_rotate("plain", "p2", caller=by("plain", http=True, referrer="https://a.example/x")),
+            row="plain",
+        ),
     ),
     "an edit of one restriction keeps the others": steps(
         create("root"),

@@ -15,7 +15,7 @@ from tallystick.rpc.call import call
 from tallystick.tokens import rules
 from tallystick.tokens.access import MAX_REFERRER_BYTES
 from tallystick.tokens.format import digest
-from tallystick_server.edge.authentication.context import HttpRequest, context_of, token_of
+from tallystick_server.edge.authentication.context import HttpRequest, context_of
 from tallystick_server.edge.authentication.credentials import session_digest
 from tallystick_server.edge.http.errors import ProblemError
 
@@ -83,12 +83,12 @@ def actor(request: HttpRequest) -> Actor:
     """The actor of a request: its credential and where it comes from. The tokens service authorizes it."""
     context = context_of(request)
     is_session = context.credential.kind == "session"
-    referrer = None if token_of(request).restrictions.referrers is None else context.referrer
     return Actor(
         token=None if is_session else digest(context.credential.value),
         session=session_digest(context.credential.value) if is_session else None,
         address=context.address,
-        referrer=bounded_referrer(referrer),
+        # Even if the cached token restricts no referrers: an edit may have restricted them in the meantime.
+        referrer=bounded_referrer(context.referrer),
         request_id=context.request_id,
     )
 
