@@ -84,8 +84,10 @@ def is_hex(value: str) -> bool:
 
 def is_ours(value: str) -> bool:
     """Whether the string is a well-formed ``tly_`` token, its checksum included."""
-    return _OURS.fullmatch(value) is not None and value[-_CHECKSUM_LENGTH:] == _checksum(
-        value[:-_CHECKSUM_LENGTH]
+    return (
+        len(value) == OUR_LENGTH
+        and _OURS.fullmatch(value) is not None
+        and value[-_CHECKSUM_LENGTH:] == _checksum(value[:-_CHECKSUM_LENGTH])
     )
 
 

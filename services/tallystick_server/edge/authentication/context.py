@@ -1,6 +1,6 @@
 """The state that a request carries from the middleware to its handler."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple, NotRequired, Required, TypedDict
 
 from litestar import Request
@@ -34,7 +34,7 @@ class RequestContext(Struct, frozen=True, gc=False):
     credential: Credential
     cached: CachedToken | None
     address: str | None
-    headers: Sequence[tuple[bytes, bytes]]
+    headers: Collection[tuple[bytes, bytes]]
     traceparent: bytes | None = None
 
     @property
@@ -69,7 +69,7 @@ class HttpScope(TypedDict):
     path: str
     raw_path: bytes
     query_string: bytes
-    headers: Sequence[tuple[bytes, bytes]]
+    headers: Collection[tuple[bytes, bytes]]
     client: tuple[str, int] | None
     state: RequestState
     path_template: NotRequired[str]

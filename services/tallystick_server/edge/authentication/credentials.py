@@ -3,7 +3,7 @@ string, so that no later code can log or repeat it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -13,9 +13,11 @@ from msgspec import Struct
 from tallystick.errors import DenyReason
 from tallystick.tokens.format import digest
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Collection[tuple[bytes, bytes]]
 
 _PLAIN = re.compile(rb"Bearer ([A-Za-z0-9_~+/=.-]+)")
+_PLAIN_TOKEN = re.compile(rb"[A-Za-z0-9_~+/=.-]+")
+_BEARER_PREFIX = b"Bearer "
 _BEARER = re.compile(rb"bearer(?![!#$%&'*+\-.^_`|~0-9a-z])(?: +([^ \t]+) *)?(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -47,6 +49,8 @@ class Credential(Struct, frozen=True, gc=False):
 
 
 NONE = Credential("none")
+BEARER = Credential("bearer")
+"""A bearer token whose value is no longer needed."""
 AMBIGUOUS = Credential("ambiguous")
 
 
@@ -63,18 +67,28 @@ def session_digest(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
-def plain_bearer(headers: Headers, fields: dict[bytes, bytes], query: bytes) -> bytes | None:
-    """The token of a bearer credential that is certainly the only one; None if only `take` can decide that.
+def only_bearer(headers: Headers, fields: dict[bytes, bytes], query: bytes) -> bytes | None:
+    """The text after ``Bearer ``, if there is certainly no other credential; None if only `take` can decide that. It is a
+    token if it is found in the cache; otherwise its syntax is still to be checked by `is_single_token`.
 
     Args:
         headers: the raw header fields.
         fields: the same as a dictionary.
         query: the query string.
     """
-    if len(fields) != len(headers) or (query and (b"access" in query or b"%" in query)):
+    authorization = fields.get(b"authorization", b"")
+    if (
+        authorization[:7] != _BEARER_PREFIX
+        or len(fields) != len(headers)
+        or (query and (b"access" in query or b"%" in query))
+    ):
         return None
-    plain = _PLAIN.fullmatch(fields.get(b"authorization", b""))
-    return plain[1] if plain else None
+    return authorization[7:]
+
+
+def is_single_token(token: bytes) -> bool:
+    """Whether the text after ``Bearer `` is certainly one token, valid or not."""
+    return _PLAIN_TOKEN.fullmatch(token) is not None
 
 
 def take(headers: Headers, query: bytes) -> ExtractedCredential:

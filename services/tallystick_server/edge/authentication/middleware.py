@@ -23,7 +23,15 @@ from tallystick_server.edge.authentication.context import (
     RequestContext,
     RequestState,
 )
-from tallystick_server.edge.authentication.credentials import NONE, Credential, forwarded, plain_bearer, take
+from tallystick_server.edge.authentication.credentials import (
+    BEARER,
+    NONE,
+    Credential,
+    forwarded,
+    is_single_token,
+    only_bearer,
+    take,
+)
 from tallystick_server.edge.http import request_limits
 from tallystick_server.edge.http.errors import (
     API_PATHS,
@@ -87,62 +95,71 @@ class AuthenticationMiddleware:
             )
         ):
             context = RequestContext(next(self._ids), NONE, None, address, headers)
-            return self._send_error(scope, send, context, error)
+            return self._send_error(scope, send, context, self._routes.template(scope["path"]), error)
         if scope["path"].startswith(forward_auth.BEFORE_TARGET):
             query = forward_auth.read_question(headers, query)
             scope["path"], scope["raw_path"] = FORWARD_AUTH_PATH, FORWARD_AUTH_PATH.encode()
             scope["method"], scope["query_string"] = forward_auth.method_of_check(scope["method"]), query
         # The common case: a bearer token, which is looked up in the cache.
-        token = plain_bearer(headers, fields, query)
-        if token is None:
-            credential, cached = _take(scope), None
-        else:
-            del fields[b"authorization"]
-            scope["headers"] = list(fields.items())
-            credential, cached = Credential("bearer", str(token, "latin-1")), self._verifier.cached(token)
+        token = only_bearer(headers, fields, query)
+        cached = None if token is None else self._verifier.cached(token)
+        if token is None or (cached is None and not is_single_token(token)):
+            credential = _take(scope)
+            context = RequestContext(
+                next(self._ids), credential, None, address, scope["headers"], traceparent
+            )
+            return self._without_cached(scope, receive, send, context)
+        del fields[b"authorization"]
+        if cached is not None and scope["path"] == FORWARD_AUTH_PATH:
+            result = forward_auth.check_from_cache(self._verifier, cached, scope["method"], query)
+            if result is not None:
+                context = RequestContext(
+                    next(self._ids), BEARER, cached, address, fields.items(), traceparent
+                )
+                return self._send(
+                    scope, send, context, FORWARD_AUTH_PATH, result.response, decision=result.decision
+                )
+        scope["headers"] = list(fields.items())
+        credential = Credential("bearer", str(token, "latin-1"))
         context = RequestContext(next(self._ids), credential, cached, address, scope["headers"], traceparent)
         if cached is None:
             return self._without_cached(scope, receive, send, context)
-        if scope["path"] == FORWARD_AUTH_PATH:
-            result = forward_auth.check_from_cache(self._verifier, cached, scope["method"], query)
-            if result is not None:
-                return self._send(scope, send, context, result.response, result.decision)
         return self._serve(scope, receive, send, context)
 
     def _without_cached(
         self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext
     ) -> Coroutine[Any, Any, None]:
         """Handles a request whose token is not in the cache, or which has no token or several."""
-        if not self._requires_token(scope):
+        method, path = scope["method"], scope["path"]
+        route = self._routes.template(path)
+        if not self._requires_token(method, path, route):
             return self._serve(scope, receive, send, context)
         fault = context.credential.fault()
         if fault is None:
             return self._look_up(scope, receive, send, context)
-        method, path = scope["method"], scope["path"]
         if (
             fault == "missing_token"
             and client_authentication.may_be_in_body(method, path, context.headers)
-            and self._routes.template(path) != UNROUTED
+            and route != UNROUTED
         ):
             return self._serve(scope, receive, send, context)
-        return self._send_error(scope, send, context, FAULTS[fault])
+        return self._send_error(scope, send, context, route, FAULTS[fault])
 
     async def _look_up(self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext) -> None:
         try:
             credential, cached = await authenticate(self._verifier, context.credential)
         except (AuthError, Unavailable) as error:
-            await self._send_error(scope, send, context, error)
+            await self._send_error(scope, send, context, self._routes.template(scope["path"]), error)
         else:
             context = structs.replace(context, credential=credential, cached=cached)
             await self._serve(scope, receive, send, context)
 
-    def _requires_token(self, scope: HttpScope) -> bool:
+    def _requires_token(self, method: str, path: str, route: str) -> bool:
         """Whether a request without a valid token is rejected. A path that does not exist requires a token too, so that
         clients without one cannot find out which paths exist.
         """
-        method, path = scope["method"], scope["path"]
         if method in ROUTED_METHODS:
-            return self._routes.template(path) not in self._public_paths
+            return route not in self._public_paths
         return method == "OPTIONS" and path == FORWARD_AUTH_PATH
 
     async def _serve(self, scope: HttpScope, receive: Receive, send: Send, context: RequestContext) -> None:
@@ -189,22 +206,25 @@ class AuthenticationMiddleware:
         scope: HttpScope,
         send: Send,
         context: RequestContext,
+        route: str,
         error: ProblemError | AuthError | Unavailable,
     ) -> Coroutine[Any, Any, None]:
         area = _area(scope["path"])
         if isinstance(error, AuthError):
-            return self._send(scope, send, context, _rejection(area, error.reason, error.detail), error)
-        return self._send(scope, send, context, error_response(as_problem(error), area))
+            response = _rejection(area, error.reason, error.detail)
+            return self._send(scope, send, context, route, response, decision=error)
+        return self._send(scope, send, context, route, error_response(as_problem(error), area))
 
     async def _send(
         self,
         scope: HttpScope,
         send: Send,
         context: RequestContext,
+        route: str,
         response: RawResponse,
+        *,
         decision: Decision | None = None,
     ) -> None:
-        route = self._routes.template(scope["path"])
         scope["path_template"] = route
         scope["state"] = {"context": context, "decision": decision, "code": response.code}
         if decision is not None:
@@ -247,6 +267,7 @@ def _without_cache_control(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[t
     return (field for field in headers if field[0] != b"cache-control")
 
 
+@lru_cache(256)
 def _area(path: str) -> str:
     """The prefix of a path that determines the members and headers of its error responses."""
     if path == FORWARD_AUTH_PATH or path.startswith(forward_auth.BEFORE_TARGET):

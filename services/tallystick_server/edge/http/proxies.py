@@ -1,11 +1,11 @@
 """The client's address, scheme and host: from the socket, or from the headers of trusted proxies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 from tallystick.tokens.addresses import Network, address
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Collection[tuple[bytes, bytes]]
 
 
 class TrustedProxies:

@@ -1,6 +1,6 @@
 """Limits of a request that are checked first: its size, its Host header, and its transfer coding."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from tallystick_server.edge.http.errors import ProblemError
 
@@ -9,7 +9,7 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 CLOSE = {"connection": "close"}
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Collection[tuple[bytes, bytes]]
 
 
 def is_plain(headers: Headers, fields: dict[bytes, bytes], raw_path: bytes, query: bytes) -> bool:
@@ -23,10 +23,9 @@ def is_plain(headers: Headers, fields: dict[bytes, bytes], raw_path: bytes, quer
     """
     size = len(raw_path) + len(query) + len(b"".join([*fields, *fields.values()]))
     return (
-        len(fields) == len(headers)
-        and len(headers) <= MAX_HEADERS
+        len(fields) == len(headers) <= MAX_HEADERS
         and size <= MAX_TARGET_BYTES
-        and bool(fields.get(b"host"))  # granian gives a missing one as an empty one
+        and fields.get(b"host", b"") != b""  # granian gives a missing one as an empty one
         and fields.get(b"transfer-encoding", b"chunked") == b"chunked"
     )
 
