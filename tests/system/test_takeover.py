@@ -1,4 +1,4 @@
-"""One metrics service counts and another stands by: it takes over whatever becomes of the first."""
+"""One metrics service counts and another is its standby, which takes over however the first one fails."""
 
 import asyncio
 import signal
@@ -51,21 +51,21 @@ async def send(stream: JetStreamContext, account: str) -> None:
 
 
 async def counted(connection: asyncpg.Connection, number: int) -> float:
-    """Seconds until so many accounts were counted; more never are."""
-    began = time.monotonic()
+    """Seconds until this number of accounts was counted; more must never be counted."""
+    start = time.monotonic()
     async with asyncio.timeout(20):
         while True:
-            found = await connection.fetchval(
+            count = await connection.fetchval(
                 "select value from metrics.counter where name = 'tallystick_accounts_added_total'"
             )
-            if found == number:
-                return time.monotonic() - began
-            assert (found or 0) < number
+            if count == number:
+                return time.monotonic() - start
+            assert (count or 0) < number
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
-async def test_the_standby_counts_within_seconds(
+async def test_the_standby_takes_over_within_seconds(
     number: signal.Signals, folder: Path, nats_server: Nats, database: Database
 ):
     connection = await asyncpg.connect(database.owner)
@@ -80,16 +80,16 @@ async def test_the_standby_counts_within_seconds(
                 await counted(connection, 1)
                 owner.send_signal(number)
                 await send(stream, "two")
-                took = await counted(connection, 2)
-                print(f"{number.name}: the standby counts after {took:.1f} s")
-                assert took < LEASE_S + LINGER_S + 2
-                # Whoever was only stopped is not the owner any more, and counts nothing a second time.
+                delay_s = await counted(connection, 2)
+                print(f"{number.name}: the standby counts after {delay_s:.1f} s")
+                assert delay_s < LEASE_S + LINGER_S + 2
+                # A service that was only suspended is no longer the owner, and counts nothing twice.
                 owner.send_signal(signal.SIGCONT)
                 for account in range(20):
                     await send(stream, str(account))
                 await counted(connection, 22)
                 if number == signal.SIGSTOP:
-                    # It may count again only if the other one has given its lease up.
+                    # It may count again only if the other one has released its lease.
                     try:
                         await until_async(
                             lambda: (
@@ -105,7 +105,7 @@ async def test_the_standby_counts_within_seconds(
     await connection.close()
 
 
-def test_nobody_waits_for_an_owner_that_says_it_stops(folder: Path, nats_server: Nats, database: Database):
+def test_an_owner_that_stops_releases_its_lease(folder: Path, nats_server: Nats, database: Database):
     output = folder / "output"
     for _ in range(2):
         with counting(output, nats_server, database) as process:
