@@ -1,4 +1,4 @@
-"""The commands of the README and the docs: each block runs as it is written, or names the requirement that is missing here."""
+"""The commands of the README and the docs: each block runs as it is written, or names a requirement that is missing here."""
 
 import os
 import re

@@ -20,13 +20,13 @@ def children() -> set[str]:
 
 
 def nats_elsewhere(folder: Path, log: Path) -> Coroutine[Any, Any, Any]:
-    """NATS, waited for at a port where it does not listen."""
+    """Starts NATS and waits for it at a port on which it does not listen."""
     configuration = nats.configure(folder / "nats", free_port(), dict.fromkeys(USERS, "password"))
     return nats.start(configuration, free_port(), log)
 
 
 async def locked_postgres(folder: Path, log: Path) -> None:
-    """PostgreSQL, waited for with a wrong password."""
+    """Starts PostgreSQL and waits for it with a wrong password."""
     await postgres.initialize(folder / "postgres", "password", log)
     await postgres.start(folder / "postgres", folder, "wrong", log)
 
