@@ -149,8 +149,8 @@ async def test_the_edge_serves_https(certificates: Path, min_version: str, *, ac
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with edge(certificates / "edge", tls_min_version=min_version) as port:
         async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-            assert await alive(client, f"https://localhost:{port}")
-            assert not await alive(client, f"http://localhost:{port}")
+            assert await is_alive(client, f"https://localhost:{port}")
+            assert not await is_alive(client, f"http://localhost:{port}")
         assert (await served_certificate(port, old) is not None) == accepts_1_2
 
 
@@ -239,7 +239,7 @@ def test_an_expired_or_future_certificate_is_served_with_a_warning(
     )
 
 
-async def alive(client: httpx.AsyncClient, base: str) -> bool:
+async def is_alive(client: httpx.AsyncClient, base: str) -> bool:
     try:
         return (await client.get(f"{base}/health/live")).status_code == 200
     except httpx.TransportError:

@@ -78,7 +78,7 @@ def responds(client: httpx.Client) -> bool:
 def check_decisions(up: Up, client: httpx.Client) -> None:
     here = {"addresses": ["127.0.0.0/8"], "referrers": ["https://shop.example/*"]}
     page = {"referer": "https://shop.example/page"}
-    for token, headers, admitted in (
+    for token, headers, is_accepted in (
         (issue(up, "orders"), {}, True),
         (issue(up, "orders:read"), {}, True),
         (issue(up, "invoices"), {}, False),
@@ -89,7 +89,7 @@ def check_decisions(up: Up, client: httpx.Client) -> None:
         ("unknown-to-everyone", {}, False),
     ):
         response = client.get("/orders", headers={"authorization": f"Bearer {token}", **headers})
-        assert response.status_code == (200 if admitted else 401), response.text
+        assert response.status_code == (200 if is_accepted else 401), response.text
     limited = issue(up, "orders", restrictions={"rateLimit": {"maxRequests": 2, "timeWindow": 86_400}})
     statuses = [
         client.get("/orders", headers={"authorization": f"Bearer {limited}"}).status_code for _ in range(4)

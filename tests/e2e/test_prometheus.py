@@ -80,7 +80,7 @@ async def request(running: Fleet, method: str, target: str, body: object = None)
             await asyncio.sleep(0.1)
 
 
-async def connected(running: Fleet) -> Client:
+async def connect(running: Fleet) -> Client:
     return await nats.connect(
         running.nats_url("service"),
         inbox_prefix="_INBOX.service",
@@ -98,7 +98,7 @@ async def _ignore(_: Exception) -> None:
 
 async def use(running: Fleet) -> None:
     """Sends everything that changes the metrics, repeatedly; requests may fail while parts are unavailable."""
-    client = await connected(running)
+    client = await connect(running)
     limit = {"maxRequests": 5, "timeWindow": 1}
     limited = await issue(running, scopes=["orders"], restrictions={"rateLimit": limit})
     try:
@@ -128,29 +128,29 @@ async def _requests(connection: Connection, admin: str, limited: str) -> None:
         await connection.send("DELETE", f"/v1/tokens/{token['id']}", admin)
 
 
-def both(value: float) -> "Counter[float]":
+def both_edges(value: float) -> "Counter[float]":
     return Counter({value: 2})
 
 
 async def test_up_is_1_with_the_right_token_and_0_with_any_other(monitored: Monitored):
     file = monitored.prometheus.token
     up = 'up{job="tallystick"}'
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(1))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(1))
     file.write_text("f" * 64)
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(0))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(0))
     assert await last_errors(monitored) == {"server returned HTTP status 401 Unauthorized"}
     file.write_text(monitored.token + "\n")
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(1))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(1))
     file.write_text(await issue(monitored.fleet, scopes=["orders"]))
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(0))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(0))
     assert await last_errors(monitored) == {"server returned HTTP status 403 Forbidden"}
     file.unlink()
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(0))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(0))
     async with asyncio.timeout(20):
         while not all("unable to read" in error for error in await last_errors(monitored)):
             await asyncio.sleep(0.2)
     file.write_text(monitored.token)
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(1))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(1))
 
 
 async def last_errors(monitored: Monitored) -> set[str]:
@@ -231,7 +231,7 @@ async def test_an_increase_over_kills_and_stops_matches_the_sent_events(monitore
     running, server = monitored.fleet, monitored.prometheus
     series = f'events{{job="tallystick",event="{KIND}"}}'
     await place(running, "first", 1, 0)
-    await server.until(series, lambda values: Counter(values) == both(1), 60)
+    await server.until(series, lambda values: Counter(values) == both_edges(1), 60)
     start = time.time()
     per_source = 2500
     trouble = asyncio.create_task(running.trouble(random.Random(SEED), longest_s=3))
@@ -242,7 +242,7 @@ async def test_an_increase_over_kills_and_stops_matches_the_sent_events(monitore
         await asyncio.gather(trouble, return_exceptions=True)
     duration_s = time.time() - start
     sent = per_source * SOURCES
-    await server.until(series, lambda values: Counter(values) == both(1 + sent), 90)
+    await server.until(series, lambda values: Counter(values) == both_edges(1 + sent), 90)
     print(f"\n{duration_s:.0f} s; what happened: {dict(Counter(running.happened))}; sent: {sent}")
     assert len(running.happened) > 10, "nothing was killed or stopped"
     for result in await server.query(f"{series}[15m]"):
@@ -264,7 +264,7 @@ async def test_an_increase_over_kills_and_stops_matches_the_sent_events(monitore
 
 async def place(running: Fleet, name: str, count: int, over_s: float) -> None:
     """Sends this number of events over that time, and returns when NATS has stored them all."""
-    client = await connected(running)
+    client = await connect(running)
     try:
         async with events.producer(client, f"service.{name}") as producer:
             for number in range(count):

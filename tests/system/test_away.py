@@ -13,7 +13,7 @@ from tests.support.up import Up, with_children
 
 
 @contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
+def suspend(pids: list[int]) -> Iterator[None]:
     """Suspends processes: a caller that waits for them gets neither a reply nor an error."""
     assert pids
     for pid in pids:
@@ -28,7 +28,7 @@ def stopped(pids: list[int]) -> Iterator[None]:
 @pytest.mark.parametrize("words", [("nats-server",), ("serve", "tokens"), ("postgres",)], ids=" ".join)
 def test_an_unavailable_dependency_causes_503_within_a_second(up: Up, words: tuple[str, ...]):
     with up.client(up.admin_token) as client:
-        with stopped(with_children(up.pids(*words))):
+        with suspend(with_children(up.pids(*words))):
             for _ in range(3):
                 start = time.monotonic()
                 response = client.get("/v1/stats")
@@ -45,7 +45,7 @@ def test_an_unavailable_dependency_causes_503_within_a_second(up: Up, words: tup
 
 def test_without_metrics_tokens_are_still_checked(up: Up):
     with up.client(up.admin_token) as client:
-        with stopped(up.pids("serve", "metrics")):
+        with suspend(up.pids("serve", "metrics")):
             start = time.monotonic()
             response = client.get("/metrics")
             assert time.monotonic() - start < 1.2
@@ -56,7 +56,7 @@ def test_without_metrics_tokens_are_still_checked(up: Up):
 
 
 def test_malformed_tokens_are_rejected_without_a_lookup(up: Up):
-    with up.client("tly_mistyped") as client, stopped(up.pids("nats-server")):
+    with up.client("tly_mistyped") as client, suspend(up.pids("nats-server")):
         assert client.get("/v1/stats").status_code == 401
     with up.client(up.admin_token) as client:
         until(lambda: client.get("/v1/stats").status_code == 200, 20)

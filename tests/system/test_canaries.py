@@ -45,7 +45,7 @@ def test_no_plain_token_is_stored_or_logged(fresh: Up):
             admin.post("/v1/tokens", content=unknown_tokens["form"].encode()),
             admin.post("/oauth2/introspect", data={"token": unknown_tokens["form"]}),
             admin.post("/oauth2/revoke", data={"token": unknown_tokens["form"]}),
-            *oauth_clients(client, admin_token, unknown_tokens),
+            *responses_to_oauth_clients(client, admin_token, unknown_tokens),
         ]
         token = admin.post("/v1/tokens", json={"scopes": ["api"]}).json()
         successor = admin.post(f"/v1/tokens/{token['id']}/rotate", json={"grace": 60}).json()
@@ -103,17 +103,17 @@ def test_no_plain_token_is_stored_or_logged(fresh: Up):
     assert all(len(canary) > 16 for canary in canaries)
     leaks = {name for name, content in places.items() for canary in canaries if canary in content}
     assert leaks == set()
-    check_the_search(token["id"], places, requests=len(responses))
+    assert_search_works(token["id"], places, requests=len(responses))
 
 
-def check_the_search(token_id: str, places: dict[str, bytes], *, requests: int) -> None:
+def assert_search_works(token_id: str, places: dict[str, bytes], *, requests: int) -> None:
     """The search finds values that may be stored and logged, so it would have found a token."""
     assert any(token_id.encode() in content for content in places.values())
     assert f'"path":"/v1/tokens/{token_id}/rotate"'.encode() in places["output"]
     assert places["output"].count(b'"duration_s":') >= requests
 
 
-def oauth_clients(
+def responses_to_oauth_clients(
     client: httpx.Client, admin_token: str, unknown_tokens: dict[str, str]
 ) -> list[httpx.Response]:
     """Responses to clients of ``/oauth2/*``: with a wrong secret, with two, and with one at a path that accepts none."""

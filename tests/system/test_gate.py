@@ -172,7 +172,7 @@ def test_incomplete_requests_and_unread_responses_are_closed_in_time(up: Up):
         assert status(half_body.recv(4096)) == 408
     with unread:
         # Without a timeout, the rest would be sent as soon as the client reads.
-        until(lambda: not connected(up.port, unread.getsockname()[1]), 30)
+        until(lambda: not is_connected(up.port, unread.getsockname()[1]), 30)
         received = b""
         with suppress(OSError):
             while part := unread.recv(1 << 20):
@@ -180,7 +180,7 @@ def test_incomplete_requests_and_unread_responses_are_closed_in_time(up: Up):
         assert 0 < received.count(b"HTTP/1.1 200") < request_count
 
 
-def connected(port: int, client: int) -> bool:
+def is_connected(port: int, client: int) -> bool:
     """Whether the server still has its connection with a client's port."""
     addresses = f":{port:04X} 0100007F:{client:04X} 01"
     return any(addresses in line for line in Path("/proc/net/tcp").read_text().splitlines())

@@ -24,7 +24,7 @@ from tests.support.moving_in import (
 from tests.support.up import Up, run as command
 
 
-def stored(up: Up) -> dict[str, dict[str, Any]]:
+def stored_tokens(up: Up) -> dict[str, dict[str, Any]]:
     """The tokens by the hint of their record, without their last use, which is reported some time later."""
     tokens = map(json.loads, invoke(up, "list", "--json").stdout.splitlines())
     return {
@@ -45,13 +45,13 @@ def moved_in(up: Up) -> Result:
 
 def test_without_skipping_nothing_is_written_and_every_rejected_line_is_reported(fresh: Up):
     fresh.start().ready()
-    before = stored(fresh)
+    before = stored_tokens(fresh)
     result = invoke(fresh, "import", "--accounts", "create", stdin=FILE)
     assert (result.exit_code, result.stdout) == (65, "")
     line_numbers = [int(number) for number in re.findall(r"^line (\d+): ", result.stderr, re.MULTILINE)]
     assert line_numbers == sorted(REJECTED.values())
     assert result.stderr.endswith(f"tallystick: {len(line_numbers)} records rejected; nothing was imported\n")
-    assert stored(fresh) == before
+    assert stored_tokens(fresh) == before
     with fresh.client(fresh.admin_token) as client:
         assert client.get("/v1/accounts").json()["total"] == 0
     # Without `--accounts create`, records with missing accounts are rejected in the same report.
@@ -62,7 +62,7 @@ def test_without_skipping_nothing_is_written_and_every_rejected_line_is_reported
     dry_run = invoke(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", stdin=FILE)
     assert (dry_run.exit_code, dry_run.stdout) == (0, "")
     assert f"{len(CASES) - len(REJECTED) - 2} tokens would be added; nothing was written" in dry_run.stderr
-    assert stored(fresh) == before
+    assert stored_tokens(fresh) == before
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_outcome_of_each_line(up: Up, moved_in: Result, number: int, case: C
     messages = re.findall(rf"^line {number}: (.*)$", moved_in.stderr, re.MULTILINE)
     assert len(messages) == (case.message is not None), messages
     assert case.message is None or messages[0].startswith(case.message)
-    assert (digest(case.name)[:8] in stored(up)) == (
+    assert (digest(case.name)[:8] in stored_tokens(up)) == (
         case.message is None or case.message.startswith("expires")
     )
 
@@ -86,7 +86,7 @@ def test_the_other_records_are_imported_with_their_accounts(moved_in: Result):
 
 
 def test_a_second_import_reports_existing_and_revoked_tokens(up: Up, moved_in: Result):
-    token = stored(up)[digest("smtp")[:8]]
+    token = stored_tokens(up)[digest("smtp")[:8]]
     assert invoke(up, "revoke", token["id"]).exit_code == 0
     again = invoke(up, "import", stdin=exported("smtp") + "\n" + exported("api"))
     assert (again.exit_code, again.stdout) == (0, "")
@@ -140,7 +140,7 @@ def test_the_permissions_of_the_imported_tokens(
 
 
 def test_metadata_and_limits_are_imported(up: Up, moved_in: Result):
-    tokens = stored(up)
+    tokens = stored_tokens(up)
     metadata = {
         name: tokens[digest(name)[:8]]["metadata"] for name in ("metadata", "metadata-list", "metadata-text")
     }
@@ -165,7 +165,7 @@ def test_scope_option_replaces_restrictions_that_cannot_be_imported(up: Up):
     result = invoke(up, "import", "--skip-rejected", "--scope", "mail:send", stdin="\n".join(lines))
     assert "line 1: scopes: set to mail:send by --scope" in result.stderr
     assert "line 3: permissions: EmailEngine cannot read this" in result.stderr
-    tokens = stored(up)
+    tokens = stored_tokens(up)
     assert tokens[digest("replaced")[:8]]["scopes"] == ["mail:send"]
     assert tokens[digest("own")[:8]]["scopes"] == ["api:stats:read"]
     assert digest("dead")[:8] not in tokens
@@ -193,7 +193,7 @@ def test_one_rejected_record_prevents_the_whole_import(up: Up, record: str):
     result = invoke(up, "import", stdin=f"{exported('alone')}\n{record}\n")
     assert (result.exit_code, result.stdout) == (65, "")
     assert result.stderr.startswith("line 2: ")
-    assert digest("alone")[:8] not in stored(up)
+    assert digest("alone")[:8] not in stored_tokens(up)
 
 
 def test_a_file_larger_than_one_message_has_to_be_split(up: Up):
@@ -272,7 +272,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
             exported("unknown", permissions=STATS),
         ]
     )
-    before = stored(up)
+    before = stored_tokens(up)
 
     reported = invoke(up, "import", "--reconcile", stdin=file)
     assert reported.exit_code == 0, reported.output
@@ -287,7 +287,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     assert "revoked already" in messages[ids["revoked"]]
     assert ids["full"] not in messages
     assert f"{len(wide)} tokens are too wide; --apply narrows or disables them" in reported.stderr
-    assert stored(up) == before
+    assert stored_tokens(up) == before
     assert status(up, "wide-stats", "GET", "/v1/accounts") == 200
 
     applied = invoke(up, "import", "--reconcile", "--apply", stdin=file)

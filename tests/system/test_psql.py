@@ -12,7 +12,7 @@ from tests.support.up import Up, environment, run
 SELECT = ("-qAtX", "-c")
 
 
-def test_it_reads_every_schema_and_changes_nothing(up: Up):
+def test_every_schema_is_readable_and_read_only(up: Up):
     result = up.command(
         "psql", *SELECT, "select count(*) from tokens.token, metrics.stream_position, pg_stat_activity"
     )
@@ -68,7 +68,7 @@ def test_psql_s_environment_variables_are_ignored(up: Up):
     assert result.stdout == "postgres|tallystick\n", result.stderr
 
 
-def test_arguments_and_input_go_to_psql(up: Up):
+def test_arguments_and_input_are_passed_to_psql(up: Up):
     assert "psql (PostgreSQL)" in up.command("psql", "--", "--version").stdout
     assert up.command("psql", "-qAtX", stdin="select 1;\nselect 2;\n").stdout == "1\n2\n"
 

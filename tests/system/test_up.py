@@ -1,4 +1,4 @@
-"""How `tallystick up` starts, survives, and stops."""
+"""`tallystick up` starts, recovers and stops."""
 
 import json
 import os
@@ -176,7 +176,7 @@ def test_only_the_user_can_read_the_secrets_in_the_folder(up: Up):
     assert len(secrets) > 6
 
     def contains_secret(path: Path) -> bool:
-        with suppress(FileNotFoundError):  # PostgreSQL goes on writing
+        with suppress(FileNotFoundError):  # PostgreSQL still writes
             return any(secret.encode() in path.read_bytes() for secret in secrets)
         return False
 

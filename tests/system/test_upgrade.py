@@ -66,7 +66,7 @@ VERSIONS = (
 )
 
 
-class Counted(NamedTuple):
+class LastCounted(NamedTuple):
     """The message of a stream that was counted last."""
 
     stream_created: datetime
@@ -87,16 +87,16 @@ async def make_folder(path: Path, version: Version) -> None:
         psql = [postgres.program("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", owner]
         restored = await spawn([*psql, "-f", str(DATA / f"{version.name}.sql")])
         assert await restored.wait() == 0
-        counted = await make_stream(folder, version)
+        last_counted = await make_stream(folder, version)
         connection = await asyncpg.connect(owner)
         await connection.execute(
-            "update metrics.stream_position set created = $1, seq = 1", counted.stream_created
+            "update metrics.stream_position set created = $1, seq = 1", last_counted.stream_created
         )
         if version.has_digest:
             await connection.execute(
                 "update metrics.stream_position set digest = $1, digest_seq = 1, stored = $2",
-                counted.digest,
-                counted.stored,
+                last_counted.digest,
+                last_counted.stored,
             )
         await connection.execute("delete from metrics.recount")
         await connection.close()
@@ -105,7 +105,7 @@ async def make_folder(path: Path, version: Version) -> None:
         await server.wait()
 
 
-async def make_stream(folder: DataFolder, version: Version) -> Counted:
+async def make_stream(folder: DataFolder, version: Version) -> LastCounted:
     """The stream: one event that was counted, and three that were not."""
     folder.nats.mkdir()
     port = free_port()
@@ -145,7 +145,7 @@ async def make_stream(folder: DataFolder, version: Version) -> Counted:
     await client.close()
     server.kill()
     await server.wait()
-    return Counted(info.created, stored, digest)
+    return LastCounted(info.created, stored, digest)
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
@@ -170,7 +170,7 @@ def test_a_data_folder_of_an_earlier_version_still_works(folder: Path, version: 
         for token in version.invalid:
             assert status(token, "/v1/stats") == 401
 
-        def counted() -> dict[str, int]:
+        def counters() -> dict[str, int]:
             with up.client(tokens["admin"]) as client:
                 page = client.get("/metrics").text
             return {
@@ -188,10 +188,10 @@ def test_a_data_folder_of_an_earlier_version_still_works(folder: Path, version: 
             "tallystick_event_gaps_total": 0,
             "thread_starts": 6,
         }
-        until(lambda: counted() == expected, 15)
+        until(lambda: counters() == expected, 15)
         with up.client(tokens["admin"]) as client:
             assert client.post("/v1/account", json={"account": "new"}).status_code == 200
         expected["tallystick_accounts_added_total"] = 5
-        until(lambda: counted() == expected, 15)
+        until(lambda: counters() == expected, 15)
     finally:
         up.stop()

@@ -123,7 +123,7 @@ def test_metrics_match_the_original_s_page(admin: httpx.Client):
 
 
 def test_accounts_are_counted_by_events(admin: httpx.Client):
-    def added() -> float:
+    def accounts_added() -> float:
         families = text_string_to_metric_families(admin.get("/metrics").text)
         return next(
             s.value for f in families for s in f.samples if s.name == "tallystick_accounts_added_total"
@@ -132,7 +132,7 @@ def test_accounts_are_counted_by_events(admin: httpx.Client):
     admin.post("/v1/account", json={"account": "counted"})
     # None was deleted. A difference would not work: an earlier test's event may still be in flight.
     accounts = admin.get("/v1/stats").json()["accounts"]
-    until(lambda: added() == accounts)
+    until(lambda: accounts_added() == accounts)
 
 
 def test_the_metrics_of_every_service_are_counted(admin: httpx.Client):
@@ -210,8 +210,8 @@ def test_the_command_line_edits_rotates_and_inspects_a_token(up: Up):
     ).stdout.strip()
     with up.client(value) as client:
         token_id = client.get("/v1/self").json()["id"]
-        edited = up.command("tokens", "edit", token_id, "--scope", "metrics")
-        assert '"metrics"' in edited.stdout
+        result = up.command("tokens", "edit", token_id, "--scope", "metrics")
+        assert '"metrics"' in result.stdout
         assert client.get("/v1/tokens").status_code == 403
         successor = up.command("tokens", "rotate", token_id).stdout.strip()
         assert client.get("/v1/self").status_code == 401
@@ -226,28 +226,28 @@ def test_the_command_line_edits_rotates_and_inspects_a_token(up: Up):
 def test_the_command_line_edits_every_field(up: Up):
     token_id = json.loads(up.command("tokens", "create", "-s", "api", "--json").stdout)["id"]
 
-    def edited(*options: str) -> dict:
+    def edit(*options: str) -> dict:
         result = up.command("tokens", "edit", token_id, *options)
         assert result.returncode == 0, result.stderr
         record: dict = json.loads(result.stdout)
         return record
 
-    first = edited("-s", "metrics", "-d", "new", "--metadata", '{"a":1}', "--disable")
+    first = edit("-s", "metrics", "-d", "new", "--metadata", '{"a":1}', "--disable")
     assert (first["scopes"], first["description"], first["metadata"]) == (["metrics"], "new", {"a": 1})
     assert first["disabled"] is True
-    times = edited("--not-before", "2030-01-01T00:00:00Z", "--expires", "2031-01-01T00:00:00Z", "--enable")
+    times = edit("--not-before", "2030-01-01T00:00:00Z", "--expires", "2031-01-01T00:00:00Z", "--enable")
     assert (times["notBefore"], times["expires"]) == ("2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z")
-    edited("--address", "10.0.0.0/8", "--referrer", "https://good.example/*")
-    limited = edited("--rate-limit", "5/60")["restrictions"]
+    edit("--address", "10.0.0.0/8", "--referrer", "https://good.example/*")
+    limited = edit("--rate-limit", "5/60")["restrictions"]
     assert limited == {
         "addresses": ["10.0.0.0/8"],
         "referrers": ["https://good.example/*"],
         "rateLimit": {"maxRequests": 5, "timeWindow": 60},
     }
-    one_less = edited("--clear", "addresses")
+    one_less = edit("--clear", "addresses")
     assert one_less["restrictions"] == {**limited, "addresses": None}
     clear = [f"--clear={name}" for name in ("metadata", "expires", "not-before", "referrers", "rate-limit")]
-    bare = edited(*clear)
+    bare = edit(*clear)
     assert not any([bare["metadata"], bare["expires"], bare["notBefore"], *bare["restrictions"].values()])
     assert (bare["description"], bare["scopes"], bare["disabled"]) == ("new", ["metrics"], False)
     assert up.command("tokens", "edit", token_id, "--metadata", "[]").returncode == 2

@@ -155,7 +155,7 @@ class Relay:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuses connections."""
+        """Stops listening, so that connections are refused."""
         if self._listener is not None:
             # Closing alone does not wake up the accepting thread, so the port would still be served.
             with suppress(OSError):
@@ -272,7 +272,7 @@ def send(
 
 
 @contextmanager
-def running(
+def run_proxy(
     name: str, edge_port: int, application: Application, folder: Path, *, cors: bool = False
 ) -> Iterator[Proxy]:
     """A new proxy; with `cors`, its lines for pre-flight requests are uncommented."""

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.proxies.harness import PROGRAMS, Application, Proxy, Reply, running, send
+from tests.e2e.proxies.harness import PROGRAMS, Application, Proxy, Reply, run_proxy, send
 from tests.support.polling import until
 from tests.support.up import Up
 
@@ -63,7 +63,7 @@ def application() -> Iterator[Application]:
 
 @pytest.fixture(scope="module", params=PROGRAMS)
 def proxy(request, up: Up, application: Application, tmp_path_factory) -> Iterator[Proxy]:
-    with running(request.param, up.port, application, tmp_path_factory.mktemp(request.param)) as proxy:
+    with run_proxy(request.param, up.port, application, tmp_path_factory.mktemp(request.param)) as proxy:
         yield proxy
 
 
@@ -83,7 +83,7 @@ def token(up: Up) -> str:
 
 
 @contextmanager
-def unreached(application: Application) -> Iterator[None]:
+def assert_unreached(application: Application) -> Iterator[None]:
     """Asserts that no request within the block reaches the application."""
     before = application.requests
     yield
@@ -132,7 +132,7 @@ def test_a_spoofed_identity_does_not_arrive(up: Up, proxy: Proxy, token: str):
     reply = proxy.request("/", token, spoofed)
     assert_passed(reply)
     assert "spoofed" not in reply.body.decode()
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         for wrong in (None, WRONG, issue(up, "invoices")):
             assert "spoofed" not in str(proxy.request("/", wrong, spoofed))
 
@@ -155,11 +155,11 @@ def test_the_response_of_the_application_arrives(proxy: Proxy, token: str):
 
 
 def test_a_request_with_two_tokens_is_rejected(proxy: Proxy, token: str):
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         assert proxy.request("/", token, [("Authorization", f"Bearer {WRONG}")]).status in {400, 401}
         assert proxy.request("/", None, [("Authorization", f"Bearer {WRONG}, Bearer {token}")]).status == 400
-    if proxy.name != "nginx":  # version 1.22 knows only the first
-        with unreached(proxy.application):
+    if proxy.name != "nginx":  # version 1.22 reads only the first
+        with assert_unreached(proxy.application):
             assert proxy.request("/", token, [("Authorization", f"Bearer {token}")]).status == 400
 
 
@@ -174,7 +174,7 @@ def test_a_long_request_passes_and_the_check_gets_only_what_it_needs(proxy: Prox
     assert_passed(proxy.request(target, token, headers), target=target)
     (check,) = proxy.relay.checks()[before:]
     names = {line.partition(b":")[0].decode().lower() for line in check.split(b"\r\n")[1:]}
-    if proxy.name == "caddy":  # cannot remove all, only by name
+    if proxy.name == "caddy":  # it removes headers only by name
         assert "cookie" not in names
     else:
         assert names <= NEEDED_BY_THE_CHECK
@@ -246,7 +246,7 @@ def test_a_websocket_is_opened(proxy: Proxy, token: str):
             assert "x-token-id" in arrived.lower()
             client.sendall(b"hello\n")
             assert reader.readline() == b"hello\n"
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         assert proxy.request("/socket", WRONG, WEBSOCKET).status == 401
         assert proxy.request("/socket", None, WEBSOCKET).status == 401
 
@@ -266,7 +266,7 @@ def test_no_other_protocol_upgrade_is_accepted(proxy: Proxy, token: str):
 @pytest.mark.parametrize("name", ["haproxy", "envoy"])
 def test_http_2_passes(up: Up, application: Application, tmp_path: Path, token: str, name: str):
     """Without TLS, with prior knowledge. nginx and Caddy offer HTTP/2 with TLS only, in these versions."""
-    with running(name, up.port, application, tmp_path) as proxy:
+    with run_proxy(name, up.port, application, tmp_path) as proxy:
         for value, status in ((token, "200"), (WRONG, "401")):
             curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_version} %{http_code}"]
             curl += [
@@ -282,7 +282,7 @@ def test_http_2_passes(up: Up, application: Application, tmp_path: Path, token: 
 
 
 @contextmanager
-def undecided(up: Up) -> Iterator[None]:
+def suspend_tokens_service(up: Up) -> Iterator[None]:
     """Suspends the tokens service, so that it does not reply."""
     pids = up.pids("serve", "tokens")
     assert pids
@@ -317,7 +317,10 @@ def test_a_rejection_arrives_as_the_edge_wrote_it(up: Up, proxy: Proxy, case: st
         limits = proxy.request("/", token).headers
         assert proxy.name == "caddy" or limits["ratelimit"].startswith('"token";r=0;')
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    with unreached(proxy.application), undecided(up) if case == "undecided" else nullcontext():
+    with (
+        assert_unreached(proxy.application),
+        suspend_tokens_service(up) if case == "undecided" else nullcontext(),
+    ):
         reply = proxy.request("/", token)
         direct = httpx.get(f"{up.http}/auth?scope=orders", headers=headers, trust_env=False)
     assert (reply.status, direct.status_code) == (status, status), (reply, direct.text)
@@ -343,7 +346,7 @@ def test_a_connection_can_be_reused_after_a_rejection(proxy: Proxy, token: str):
 
 def test_a_request_that_is_too_long_for_the_edge_is_reported(proxy: Proxy, token: str):
     long = "a" * 7000
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         if proxy.name == "envoy":
             reply = proxy.request(f"/{long}{long}", token)
             assert (reply.status, reply.json["code"]) == (414, "uri_too_long")
@@ -354,22 +357,22 @@ def test_a_request_that_is_too_long_for_the_edge_is_reported(proxy: Proxy, token
         assert (reply.status, reply.json["code"]) == (431, "header_fields_too_large")
 
 
-def test_a_preflight_request_needs_a_token(proxy: Proxy):
-    with unreached(proxy.application):
+def test_a_preflight_request_requires_a_token(proxy: Proxy):
+    with assert_unreached(proxy.application):
         assert proxy.request("/", None, PREFLIGHT, method="OPTIONS").status == 401
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_preflight_request_passes_with_the_lines_for_it(
+def test_a_preflight_request_passes_with_the_cors_lines(
     up: Up, application: Application, tmp_path: Path, name: str
 ):
-    with running(name, up.port, application, tmp_path, cors=True) as proxy:
+    with run_proxy(name, up.port, application, tmp_path, cors=True) as proxy:
         spoofed = [("X-Token-Id", "spoofed"), ("X_Token_Id", "spoofed"), ("X-Token-Scopes", "*")]
         reply = proxy.request("/a?b=1", WRONG, [*PREFLIGHT, *spoofed], method="OPTIONS")
         assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, "https://page.example")
         names = {header.replace("_", "-") for header, _ in reply.json["headers"]}
         assert not names & {*IDENTITY, "authorization"}
-        with unreached(application):
+        with assert_unreached(application):
             assert proxy.request("/", None, PREFLIGHT[:1], method="OPTIONS").status == 401
             assert proxy.request("/", None, PREFLIGHT[1:], method="OPTIONS").status == 401
             assert proxy.request("/", None, PREFLIGHT).status == 401
@@ -390,7 +393,7 @@ def test_a_token_in_the_query_is_used_only_for_the_check(proxy: Proxy, token: st
         reply = proxy.request(sent)
         assert_passed(reply, target=arrived)
         assert token not in reply.body.decode()
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         assert proxy.request(f"/a?access_token={WRONG}").status == 401
         assert proxy.request("/a?access_token=").status == 400
         assert proxy.request(f"/a?access_token={token}&access_token={token}").status == 400
@@ -406,7 +409,7 @@ def test_a_token_in_the_query_is_used_only_for_the_check(proxy: Proxy, token: st
 
 def test_proxy_headers_from_a_client_are_ignored(up: Up, proxy: Proxy, token: str):
     other = issue(up, "invoices")
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         for value in (None, other):
             for name in ("X-Forwarded-Uri", "X-Original-URI", "X-Tallystick-Scope", "x-tallystick-scope"):
                 for content in (f"/?access_token={token}", "invoices"):
@@ -416,7 +419,7 @@ def test_proxy_headers_from_a_client_are_ignored(up: Up, proxy: Proxy, token: st
 
 def test_the_target_of_a_request_does_not_change_the_decision(up: Up, proxy: Proxy, token: str):
     other = issue(up, "invoices")
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         for target in (
             "/?scope=invoices",
             "/a?scope=invoices&account=x",
@@ -441,7 +444,7 @@ def test_the_target_of_a_request_does_not_change_the_decision(up: Up, proxy: Pro
 
 
 def test_methods_of_the_proxy_itself_are_rejected_without_a_token(proxy: Proxy):
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         for method, target in (("TRACE", "/"), ("CONNECT", "127.0.0.1:1"), ("CONNECT", "/")):
             assert proxy.request(target, WRONG, method=method).status in {400, 401, 403, 404, 405}
 
@@ -449,7 +452,7 @@ def test_methods_of_the_proxy_itself_are_rejected_without_a_token(proxy: Proxy):
 def test_the_client_s_address_is_that_of_its_connection(up: Up, proxy: Proxy):
     value = issue(up, "orders", addresses=["127.0.0.2/32", "10.0.0.0/8"])
     assert_passed(proxy.request("/", value, source="127.0.0.2"))
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
             for address in ("127.0.0.2", "10.0.0.1", "for=10.0.0.1"):
                 reply = proxy.request("/", value, [(name, address)])
@@ -457,10 +460,10 @@ def test_the_client_s_address_is_that_of_its_connection(up: Up, proxy: Proxy):
                 assert reply.json["address"] == "127.0.0.1"
 
 
-def test_a_page_is_checked(up: Up, proxy: Proxy):
+def test_the_referrer_is_checked(up: Up, proxy: Proxy):
     value = issue(up, "orders", referrers=["https://page.example/*"])
     assert_passed(proxy.request("/", value, [("Referer", "https://page.example/a")]))
-    with unreached(proxy.application):
+    with assert_unreached(proxy.application):
         assert proxy.request("/", value, [("Referer", "https://evil.example/a")]).status == 403
         assert proxy.request("/", value).status == 403
 
@@ -475,10 +478,10 @@ def assert_unavailable(reply: Reply) -> None:
     assert "www-authenticate" not in reply.headers
 
 
-def test_without_an_edge_nothing_passes(proxy: Proxy, token: str):
+def test_without_an_edge_every_request_is_rejected(proxy: Proxy, token: str):
     proxy.relay.stop()
     try:
-        with unreached(proxy.application):
+        with assert_unreached(proxy.application):
             for value in (token, WRONG, None):
                 for method in ("GET", "POST"):
                     assert_unavailable(proxy.request("/", value, method=method))
@@ -487,11 +490,11 @@ def test_without_an_edge_nothing_passes(proxy: Proxy, token: str):
     until(lambda: proxy.request("/", token).status == 200)
 
 
-def test_while_the_edge_is_silent_nothing_passes(proxy: Proxy, token: str):
+def test_while_the_edge_is_silent_every_request_is_rejected(proxy: Proxy, token: str):
     proxy.relay.drop()
     proxy.relay.silent = True
     try:
-        with unreached(proxy.application):
+        with assert_unreached(proxy.application):
             start = time.monotonic()
             assert_unavailable(proxy.request("/", token))
             assert TIMEOUT_S / 2 < time.monotonic() - start < TIMEOUT_S * 3
@@ -504,7 +507,7 @@ def test_while_the_edge_is_silent_nothing_passes(proxy: Proxy, token: str):
 def test_a_token_is_required_even_without_the_application(up: Up, tmp_path: Path, token: str, proxy: Proxy):
     with Application() as unreachable:
         pass
-    with running(proxy.name, up.port, unreachable, tmp_path) as other:
+    with run_proxy(proxy.name, up.port, unreachable, tmp_path) as other:
         assert other.request("/", token).status in {502, 503}
         assert other.request("/", WRONG).status == 401
 
@@ -514,5 +517,5 @@ def test_connections_to_the_edge_are_reused(proxy: Proxy, token: str):
     for _ in range(20):
         assert_passed(proxy.request("/", token))
     assert len(proxy.relay.connections) - before <= 3
-    proxy.relay.drop()  # as an edge does with those that were idle
+    proxy.relay.drop()  # as an edge does with idle connections
     assert_passed(proxy.request("/", token))

@@ -99,7 +99,7 @@ def test_a_second_run_updates_the_permissions_of_nats_users(tmp_path: Path):
     assert json.loads(file.read_text())["jetstream"]["max_file"] == 1 << 40
 
 
-def test_what_a_version_without_accounts_made_is_given_them_and_its_stream_is_moved(tmp_path: Path):
+def test_an_installation_without_accounts_is_migrated_with_its_stream(tmp_path: Path):
     data = tmp_path / "data"
     stream = data / "jetstream/$G/streams/TALLYSTICK_EVENTS"
     stream.mkdir(parents=True)
@@ -182,7 +182,7 @@ async def test_with_certificates_every_connection_is_encrypted(tmp_path: Path):
 
 
 def test_certificates_are_renewed_for_other_hosts_and_before_they_expire(tmp_path: Path):
-    def changed(certificates: dict[str, str]) -> set[str]:
+    def renewed_files(certificates: dict[str, str]) -> set[str]:
         before = files(tmp_path)
         assert not credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=certificates)
         after = files(tmp_path)
@@ -190,15 +190,15 @@ def test_certificates_are_renewed_for_other_hosts_and_before_they_expire(tmp_pat
 
     credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=CERTIFICATES)
     contents = files(tmp_path)
-    assert changed(CERTIFICATES) == set()
+    assert renewed_files(CERTIFICATES) == set()
     moved = CERTIFICATES | {"proxy": "api.example"}
-    assert changed(moved) == {"proxy/certificate.pem", "proxy/certificate.pem.key"}
+    assert renewed_files(moved) == {"proxy/certificate.pem", "proxy/certificate.pem.key"}
     # One that expires soon, and one whose creation was interrupted before its certificate was written.
     own = tmp_path / "authority"
     request = ["openssl", "req", "-x509", "-key", "nats.key", "-subj", "/CN=nats", "-days", "100"]
     subprocess.run([*request, "-out", "nats.pem"], cwd=own, check=True, capture_output=True)
     (own / "postgres.pem").unlink()
-    assert changed(moved) == {
+    assert renewed_files(moved) == {
         f"{part}/certificate.pem{end}" for part in ("nats", "postgres") for end in ("", ".key")
     }
     assert files(tmp_path)["edge/authority.pem"] == contents["edge/authority.pem"]

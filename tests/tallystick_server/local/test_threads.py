@@ -75,7 +75,7 @@ async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
         await until_counted(operator, AT_ONCE_S, **{STARTS: OWN + KILLS + 1, STOPS: KILLS + 1})
 
 
-async def test_workers_are_threads_that_end_with_their_process(
+async def test_workers_are_threads_that_stop_with_their_process(
     metrics_service, nats_server, operator, tmp_path: Path
 ):
     threads = Threads(tmp_path / "threads.json")
@@ -90,7 +90,7 @@ async def test_workers_are_threads_that_end_with_their_process(
 async def test_an_edge_s_workers_use_the_thread_ids_of_up(
     metrics_service, nats_server, operator, database, tmp_path: Path
 ):
-    """The workers send heartbeats under the ids that `up` reports; one that is killed ends the edge."""
+    """The workers send heartbeats with the ids that `up` reports; the edge stops if one is killed."""
     threads = Threads(tmp_path / "threads.json")
     async with publishing(threads, nats_server):
         thread = threads.started("edge", workers=2)

@@ -68,7 +68,7 @@ TEXTS = [
 ]
 """Fields of a request to a NATS server that contain text, or in which text is an error."""
 STORED = "tallystick.events.accomplice.mail.sent"
-"""An event of the attacker's that another user has published."""
+"""An event of the attacker that another user has published."""
 CONSUMERS = [STREAM_CONSUMER, RECONCILIATION_CONSUMER, "evil"]
 
 
@@ -144,13 +144,13 @@ async def attack(client: Client, user: str, targets: list[str]) -> None:
 
 
 @asynccontextmanager
-async def watching(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
+async def watch(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
     """The messages that arrive at each target: JetStream pushes a message to a subscription of the target, but under the
     subject with which it was stored.
     """
     deliveries: list[tuple[str, Msg]] = []
 
-    def at(target: str) -> Callable[[Msg], Awaitable[None]]:
+    def append_to(target: str) -> Callable[[Msg], Awaitable[None]]:
         async def append(message: Msg) -> None:
             deliveries.append((target, message))
 
@@ -158,7 +158,7 @@ async def watching(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
 
     client = await nats.connect(url)
     for target in (*TARGETS, LIST_TOKENS.by_operator.subject):
-        await client.subscribe(target, cb=at(target))
+        await client.subscribe(target, cb=append_to(target))
     await client.flush()
     await client.flush()
     yield deliveries
@@ -188,7 +188,7 @@ async def test_no_user_delivers_messages_where_it_must_not_publish(
     await accomplice.jetstream().publish(STORED, EVENT)
     await accomplice.close()
     client = await nats.connect(nats_server.url(user), error_cb=ignore)
-    async with watching(nats_server.watcher) as deliveries:
+    async with watch(nats_server.watcher) as deliveries:
         await attack(client, user, targets)
         page = await call(operator, LIST_TOKENS.by_operator, ListTokens(actor=Actor(name="test")))
     await client.close()
@@ -219,7 +219,7 @@ async def one_account(tmp_path: Path) -> AsyncIterator[str]:
 async def test_the_same_attacks_succeed_without_a_separate_jetstream_account(one_account: str):
     """Otherwise the test above would prove nothing."""
     client = await nats.connect(one_account, error_cb=ignore)
-    async with watching(one_account) as deliveries:
+    async with watch(one_account) as deliveries:
         await attack(client, "edge", TARGETS)
     await client.close()
     kinds = attacks_by_target(deliveries)

@@ -37,7 +37,7 @@ def test_the_docs_contain_the_table():
 async def test_every_user_has_the_permissions_of_the_table(user: str, tmp_path: Path):
     async with start_nats(tmp_path / "nats") as urls:
         for direction in ("publish", "subscribe"):
-            allowed = await not_denied(urls, user, direction)
+            allowed = await allowed_subjects(urls, user, direction)
             assert allowed == [
                 subject for subject in SUBJECTS if nats_server.allows(USERS[user], direction, subject)
             ], direction
@@ -48,10 +48,12 @@ async def test_no_user_may_subscribe_to_everything_or_to_other_inboxes(user: str
     async with start_nats(tmp_path / "nats") as urls:
         patterns = [">", "*.>", "tallystick.>", "_INBOX.>", "_INBOX.*.>", "$JS.>", "_R_.>"]
         others = [f"_INBOX.{other}.>" for other in USERS if other != user]
-        assert await not_denied(urls, user, "subscribe", patterns + others) == []
+        assert await allowed_subjects(urls, user, "subscribe", patterns + others) == []
 
 
-async def not_denied(urls: Nats, user: str, direction: str, subjects: list[str] | None = None) -> list[str]:
+async def allowed_subjects(
+    urls: Nats, user: str, direction: str, subjects: list[str] | None = None
+) -> list[str]:
     denied: list[str] = []
 
     async def deny(error: Exception) -> None:
