@@ -178,34 +178,34 @@ def _mounts(pod_spec: Mapping[str, Any], spec: Mapping[str, Any], folder: Path) 
     yield f"mount --rbind /dev {root}/dev"
     volumes = {volume["name"]: volume for volume in pod_spec["volumes"]}
     for mount in spec["volumeMounts"]:
-        volume, place = volumes[mount["name"]], f"{root}{mount['mountPath']}"
-        yield f"mkdir -p {place}"
+        volume, target = volumes[mount["name"]], f"{root}{mount['mountPath']}"
+        yield f"mkdir -p {target}"
         if "secret" in volume:
             assert volume["secret"]["defaultMode"] == 0o440
-            yield _bind(folder / "secrets", place)
+            yield _bind(folder / "secrets", target)
         else:
             size = volume["emptyDir"]["sizeLimit"].removesuffix("i").lower()
-            yield f"mount -t tmpfs -o mode=1777,size={size} tmpfs {place}"
+            yield f"mount -t tmpfs -o mode=1777,size={size} tmpfs {target}"
     for path in ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"):
         if Path(path).is_symlink():
             yield f"cp -P {path} {root}{path}"
         elif Path(path).is_dir():
             yield f"mkdir -p {root}{path}"
             yield _bind(Path(path), f"{root}{path}")
-    for source, place in {
+    for source, target in {
         (ROOT, "/code"),
         (Path(sys.prefix), sys.prefix),
         (Path(sys.base_prefix), sys.base_prefix),
     }:
-        if not place.startswith("/usr"):
-            yield f"mkdir -p {root}{place}"
-            yield _bind(source, f"{root}{place}")
+        if not target.startswith("/usr"):
+            yield f"mkdir -p {root}{target}"
+            yield _bind(source, f"{root}{target}")
     if spec["securityContext"]["readOnlyRootFilesystem"]:
         yield f"mount -o remount,bind,ro {root}"
 
 
-def _bind(source: Path, place: str) -> str:
-    return f"mount --rbind {source} {place} && mount -o remount,bind,ro {place}"
+def _bind(source: Path, target: str) -> str:
+    return f"mount --rbind {source} {target} && mount -o remount,bind,ro {target}"
 
 
 def _privileges(security: Mapping[str, Any]) -> Iterator[str]:

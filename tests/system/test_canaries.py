@@ -93,24 +93,24 @@ def test_no_plain_token_is_stored_or_logged(fresh: Up):
     assert fresh.stop() == 0
 
     canaries = [value.encode() for value in (*unknown_tokens.values(), *known_secrets, malformed)]
-    places = {str(path): path.read_bytes() for path in fresh.data.rglob("*") if path.is_file()}
-    places["output"] = fresh.printed.replace(admin_token, "").encode()
+    contents_by_place = {str(path): path.read_bytes() for path in fresh.data.rglob("*") if path.is_file()}
+    contents_by_place["output"] = fresh.printed.replace(admin_token, "").encode()
     for command in commands:
-        places[f"output of {command.args[3:5]}"] = (command.stdout + command.stderr).encode()
+        contents_by_place[f"output of {command.args[3:5]}"] = (command.stdout + command.stderr).encode()
     for number, response in enumerate(responses):
-        places[f"response {number}"] = response.content + repr(response.headers).encode()
-    assert len(places) > 1000
+        contents_by_place[f"response {number}"] = response.content + repr(response.headers).encode()
+    assert len(contents_by_place) > 1000
     assert all(len(canary) > 16 for canary in canaries)
-    leaks = {name for name, content in places.items() for canary in canaries if canary in content}
+    leaks = {name for name, content in contents_by_place.items() for canary in canaries if canary in content}
     assert leaks == set()
-    assert_search_works(token["id"], places, requests=len(responses))
+    assert_search_works(token["id"], contents_by_place, requests=len(responses))
 
 
-def assert_search_works(token_id: str, places: dict[str, bytes], *, requests: int) -> None:
+def assert_search_works(token_id: str, contents_by_place: dict[str, bytes], *, requests: int) -> None:
     """The search finds values that may be stored and logged, so it would have found a token."""
-    assert any(token_id.encode() in content for content in places.values())
-    assert f'"path":"/v1/tokens/{token_id}/rotate"'.encode() in places["output"]
-    assert places["output"].count(b'"duration_s":') >= requests
+    assert any(token_id.encode() in content for content in contents_by_place.values())
+    assert f'"path":"/v1/tokens/{token_id}/rotate"'.encode() in contents_by_place["output"]
+    assert contents_by_place["output"].count(b'"duration_s":') >= requests
 
 
 def responses_to_oauth_clients(
@@ -133,12 +133,16 @@ def responses_to_oauth_clients(
 
 
 def use_dashboard(
-    browser: httpx.Client, admin_token: str, token_id: str, stranger: str, responses: list[httpx.Response]
+    browser: httpx.Client,
+    admin_token: str,
+    token_id: str,
+    unknown_token: str,
+    responses: list[httpx.Response],
 ) -> list[str]:
     """Adds the pages that must not show a secret; returns those of the session and of the one page that shows a secret."""
     responses += [
-        browser.post("/admin/sign-in", data={"token": stranger}),
-        browser.post("/admin/sign-in", data={"link": stranger}),
+        browser.post("/admin/sign-in", data={"token": unknown_token}),
+        browser.post("/admin/sign-in", data={"link": unknown_token}),
     ]
     assert browser.post("/admin/sign-in", data={"token": admin_token}).status_code == 303
     form = browser.get("/admin/tokens/new").text

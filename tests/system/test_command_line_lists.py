@@ -79,9 +79,9 @@ def test_a_revoked_token_and_its_changes_are_shown(up: Up):
 
 def test_all_errors_in_a_token_are_reported_at_once(up: Up):
     token = json.loads(run_ok(up, "create", "-s", "api", "--json").stdout)
-    wrong = ("--expires", "tomorrow", "--rate-limit", "100", "--address", "10.0.0.1/8", "--metadata", "{")
+    invalid = ("--expires", "tomorrow", "--rate-limit", "100", "--address", "10.0.0.1/8", "--metadata", "{")
     for command in (("create", "-s", "BAD"), ("edit", token["id"], "-s", "BAD")):
-        result = invoke(up, *command, *wrong)
+        result = invoke(up, *command, *invalid)
         assert result.exit_code == 2
         for field in (
             "expires: ",
@@ -99,7 +99,7 @@ def test_all_errors_in_a_token_are_reported_at_once(up: Up):
         ("nobody", "account: no such account\n"),
         ("a/b", "account: 1 to 128 characters"),
     ):
-        result = invoke(up, "create", "-s", "BAD", *wrong, "-a", account)
+        result = invoke(up, "create", "-s", "BAD", *invalid, "-a", account)
         assert result.exit_code == 2
         for field in (message, "expires: ", 'scopes[0]: "BAD"', "restrictions.addresses[0]: "):
             assert field in result.stderr

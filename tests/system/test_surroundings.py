@@ -37,8 +37,8 @@ SOME = (
 @pytest.mark.parametrize("surroundings", SOME, ids=["container", "user"])
 def test_it_serves_in_any_surroundings(surroundings: Surroundings, certificates: Path):
     with (
-        tempfile.TemporaryDirectory(prefix="tally-") as place,
-        placed(surroundings, certificates, Path(place)) as up,
+        tempfile.TemporaryDirectory(prefix="tally-") as folder,
+        placed(surroundings, certificates, Path(folder)) as up,
     ):
         serves(up, certificates)
         assert f"New data folder: {up.data}\n" in up.printed
@@ -100,8 +100,8 @@ async def test_an_unknown_or_foreign_address_is_rejected_at_once(host: str, tmp_
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
 def test_an_edge_that_cannot_listen_reports_it_in_one_line(host: str):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
         result = run("serve", "edge", nats_url="nats://127.0.0.1:1", host=host, port=port)
     assert (result.returncode, len(result.stderr.splitlines())) == (69, 1)
     assert result.stderr.startswith(f"tallystick: cannot listen on {host}:{port}: ")
@@ -158,8 +158,8 @@ async def test_an_invalid_folder_is_rejected(name: str, tmp_path: Path):
 async def test_a_nats_port_in_use_is_rejected_and_not_replaced(tmp_path: Path):
     folder = DataFolder(tmp_path)
     os.close(folder.open())
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         with pytest.raises(Unavailable, match=f"port {port} .*--nats-port"):
             folder.nats_port(port)
         (tmp_path / "nats.port").write_text(str(port))
@@ -203,8 +203,8 @@ def test_no_process_could_import_from_the_current_folder_later(tmp_path: Path):
         folder.mkdir()
     (hook / "sitecustomize.py").write_text(LOOKING)
     (current / "only_in_the_current_folder.py").touch()
-    with tempfile.TemporaryDirectory(prefix="tally-") as place:
-        up = Up(Path(place) / "data")
+    with tempfile.TemporaryDirectory(prefix="tally-") as parent:
+        up = Up(Path(parent) / "data")
         up.directory = current
         up.prefix = ["env", f"PYTHONPATH={PYTHON_PATH}{os.pathsep}{hook}", f"TEST_LOOKS={looks}"]
         try:

@@ -70,11 +70,13 @@ def test_after_a_kill_no_process_remains_and_the_next_start_works(fresh: Up):
 
 
 @pytest.mark.parametrize(
-    ("sign", "number"), [("postgres*/PG_VERSION", signal.SIGKILL), ("log/nats.log", signal.SIGTERM)]
+    ("started_file", "number"), [("postgres*/PG_VERSION", signal.SIGKILL), ("log/nats.log", signal.SIGTERM)]
 )
-def test_a_start_works_after_the_first_one_was_interrupted(fresh: Up, sign: str, number: signal.Signals):
+def test_a_start_works_after_the_first_one_was_interrupted(
+    fresh: Up, started_file: str, number: signal.Signals
+):
     fresh.start()
-    until(lambda: any(fresh.data.glob(sign)), 20)
+    until(lambda: any(fresh.data.glob(started_file)), 20)
     started = time.monotonic()
     assert fresh.stop(number) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     until(lambda: not fresh.processes(), 5)
