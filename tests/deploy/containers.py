@@ -1,8 +1,8 @@
-"""Runs a container of a Kubernetes manifest as far as one machine shows it, without an engine or an image.
+"""Runs a container of a Kubernetes manifest as far as is possible on one machine, without an engine or an image.
 
-The container's command becomes PID 1 in namespaces of its own, with the manifest's user, capabilities, read-only root,
-environment, volumes and probes. What the image would bring (Python, the dependencies and this code) is mounted from
-here, and the network is this machine's.
+The container's command becomes PID 1 in its own namespaces, with the manifest's user, capabilities, read-only root,
+environment, volumes and probes. The contents of the image (Python, the dependencies and this code) are mounted from
+this machine, whose network is shared.
 """
 
 import json
@@ -23,11 +23,11 @@ import yaml
 from tests.support.paths import ROOT
 
 IS_ROOT = os.geteuid() == 0
-"""Otherwise there is one user in the namespace, so that the container's own cannot be taken."""
+"""Otherwise the namespace has one user, so the container's user is not available."""
 
 
 class Image(NamedTuple):
-    """What deploy/docker/Dockerfile says about the last stage."""
+    """The settings of the last stage of deploy/docker/Dockerfile."""
 
     entrypoint: list[str]
     environment: dict[str, str]
@@ -49,16 +49,16 @@ def image() -> Image:
 def pod(part: str) -> dict[str, Any]:
     """The pod of a deployment in the manifests."""
     documents = yaml.safe_load_all((ROOT / f"deploy/kubernetes/base/{part}.yaml").read_text())
-    (deployment,) = (each for each in documents if each["kind"] == "Deployment")
-    found: dict[str, Any] = deployment["spec"]["template"]["spec"]
-    return found
+    (deployment,) = (document for document in documents if document["kind"] == "Deployment")
+    spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return spec
 
 
 class Container:
     """Args:
     spec: the container in the manifest.
-    process: the one that made its namespaces.
-    port: where it listens, in place of the only port it declares.
+    process: the process that created its namespaces.
+    port: the port on which it listens, instead of the only port that it declares.
     """
 
     def __init__(self, spec: Mapping[str, Any], process: "subprocess.Popen[bytes]", port: int) -> None:
@@ -68,7 +68,7 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Of its PID 1, as this machine counts."""
+        """The PID of its PID 1 on this machine."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(children)
 
@@ -89,7 +89,7 @@ class Container:
             return self.run(*declared["exec"]["command"]) == 0
         try:
             url = f"http://127.0.0.1:{self.port}{declared['httpGet']['path']}"
-            # As a kubelet asks; one second is its default.
+            # As a kubelet sends it; one second is its default.
             status = httpx.get(url, timeout=declared.get("timeoutSeconds", 1), trust_env=False).status_code
         except httpx.TransportError:
             return False
@@ -108,15 +108,15 @@ def container(
 
     Args:
         part: a deployment with one container.
-        folder: an empty one of its own.
+        folder: an empty folder for this container.
         secrets: the files of its secret.
-        port: where it listens.
-        settings: what the machine decides and not the manifest.
+        port: the port on which it listens.
+        settings: settings that depend on the machine and not on the manifest.
     """
-    spec, built = pod(part), image()
-    (one,) = spec["containers"]
-    assert one["image"] == "tallystick"
-    security = {**spec["securityContext"], **one["securityContext"]}
+    pod_spec, built = pod(part), image()
+    (spec,) = pod_spec["containers"]
+    assert spec["image"] == "tallystick"
+    security = {**pod_spec["securityContext"], **spec["securityContext"]}
     assert security["runAsUser"] == built.user
     for name, content in secrets.items():
         (folder / "secrets").mkdir(exist_ok=True)
@@ -127,7 +127,7 @@ def container(
         path.chmod(0o440)
     environment = {
         **built.environment,
-        **{variable["name"]: variable["value"] for variable in one.get("env", [])},
+        **{variable["name"]: variable["value"] for variable in spec.get("env", [])},
         **{f"TALLYSTICK_{name.upper()}": value for name, value in settings.items()},
         "TALLYSTICK_HOST": "127.0.0.1",
         "TALLYSTICK_PORT": str(port),
@@ -138,13 +138,13 @@ def container(
     script = "\n".join(
         [
             "set -e",
-            *_mounts(spec, one, folder),
+            *_mounts(pod_spec, spec, folder),
             shlex.join(
                 [
                     *["exec", "chroot", str(folder / "root"), "setpriv", *_privileges(security)],
                     *["env", "-i", *(f"{name}={value}" for name, value in environment.items())],
-                    *one.get("command", built.entrypoint),
-                    *one.get("args", []),
+                    *spec.get("command", built.entrypoint),
+                    *spec.get("args", []),
                 ]
             ),
         ]
@@ -160,7 +160,7 @@ def container(
             stderr=output,
         )
     try:
-        yield Container(one, process, port)
+        yield Container(spec, process, port)
     except BaseException:
         print((folder / "output").read_text())
         raise
@@ -169,43 +169,43 @@ def container(
         process.wait()
 
 
-def _mounts(spec: Mapping[str, Any], one: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """The commands that make the container's files."""
+def _mounts(pod_spec: Mapping[str, Any], spec: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """The commands that create the container's files."""
     root = folder / "root"
     yield f"mount -t tmpfs -o mode=755 tmpfs {root}"
     yield f"mkdir {root}/proc {root}/dev"
     yield f"mount -t proc proc {root}/proc"
     yield f"mount --rbind /dev {root}/dev"
-    volumes = {volume["name"]: volume for volume in spec["volumes"]}
-    for mount in one["volumeMounts"]:
-        volume, place = volumes[mount["name"]], f"{root}{mount['mountPath']}"
-        yield f"mkdir -p {place}"
+    volumes = {volume["name"]: volume for volume in pod_spec["volumes"]}
+    for mount in spec["volumeMounts"]:
+        volume, target = volumes[mount["name"]], f"{root}{mount['mountPath']}"
+        yield f"mkdir -p {target}"
         if "secret" in volume:
             assert volume["secret"]["defaultMode"] == 0o440
-            yield _bind(folder / "secrets", place)
+            yield _bind(folder / "secrets", target)
         else:
             size = volume["emptyDir"]["sizeLimit"].removesuffix("i").lower()
-            yield f"mount -t tmpfs -o mode=1777,size={size} tmpfs {place}"
+            yield f"mount -t tmpfs -o mode=1777,size={size} tmpfs {target}"
     for path in ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"):
         if Path(path).is_symlink():
             yield f"cp -P {path} {root}{path}"
         elif Path(path).is_dir():
             yield f"mkdir -p {root}{path}"
             yield _bind(Path(path), f"{root}{path}")
-    for source, place in {
+    for source, target in {
         (ROOT, "/code"),
         (Path(sys.prefix), sys.prefix),
         (Path(sys.base_prefix), sys.base_prefix),
     }:
-        if not place.startswith("/usr"):
-            yield f"mkdir -p {root}{place}"
-            yield _bind(source, f"{root}{place}")
-    if one["securityContext"]["readOnlyRootFilesystem"]:
+        if not target.startswith("/usr"):
+            yield f"mkdir -p {root}{target}"
+            yield _bind(source, f"{root}{target}")
+    if spec["securityContext"]["readOnlyRootFilesystem"]:
         yield f"mount -o remount,bind,ro {root}"
 
 
-def _bind(source: Path, place: str) -> str:
-    return f"mount --rbind {source} {place} && mount -o remount,bind,ro {place}"
+def _bind(source: Path, target: str) -> str:
+    return f"mount --rbind {source} {target} && mount -o remount,bind,ro {target}"
 
 
 def _privileges(security: Mapping[str, Any]) -> Iterator[str]:

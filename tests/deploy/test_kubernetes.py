@@ -18,13 +18,13 @@ PARTS = ("tokens", "metrics", "edge")
 
 
 @pytest.fixture
-async def given(tmp_path: Path) -> AsyncIterator[dict[str, dict[str, str]]]:
-    """The secrets of each part, for a NATS and a PostgreSQL that run."""
+async def secret_settings(tmp_path: Path) -> AsyncIterator[dict[str, dict[str, str]]]:
+    """The secrets of each part, for a running NATS and PostgreSQL."""
     log, data, password = tmp_path / "log", tmp_path / "pg", secrets.token_hex(8)
     users = {user: secrets.token_hex(8) for user in USERS}
     roles = {role: secrets.token_hex(8) for role in postgres.ROLES}
     port, database_port = free_port(), free_port()
-    bus = await nats.start(nats.configure(tmp_path / "nats", port, users), port, log)
+    nats_server = await nats.start(nats.configure(tmp_path / "nats", port, users), port, log)
     try:
         await postgres.initialize(data, password, log)
         # Over TCP, as the manifests say.
@@ -48,45 +48,46 @@ async def given(tmp_path: Path) -> AsyncIterator[dict[str, dict[str, str]]]:
             finally:
                 await processes.stop(database, signal.SIGINT, 5)
     finally:
-        await processes.stop(bus, signal.SIGTERM, 5)
+        await processes.stop(nats_server, signal.SIGTERM, 5)
 
 
-async def test_each_container_runs_passes_its_probes_and_ends(
-    given: dict[str, dict[str, str]], tmp_path: Path
+async def test_each_container_runs_passes_its_probes_and_stops(
+    secret_settings: dict[str, dict[str, str]], tmp_path: Path
 ):
-    given["metrics"] |= given.pop("events")
+    secret_settings["metrics"] |= secret_settings.pop("events")
     with ExitStack() as stack:
-        running = {}
+        containers = {}
         for part in PARTS:
             folder = tmp_path / part
             folder.mkdir()
-            # Three copies of the stream want three nodes of NATS.
+            # Three replicas of the stream would require three nodes of NATS.
             settings = {"stream_replicas": "1"} if part == "metrics" else {}
-            made = container(part, folder, given[part], free_port(), **settings)
-            running[part] = stack.enter_context(made)
-        for one in running.values():
-            await started(one)
-        for part, one in running.items():
-            assert one.passes("livenessProbe"), part
-            assert "readinessProbe" not in one.spec or one.passes("readinessProbe"), part
-            assert one.run("touch", "/new") != 0
-            assert one.run("touch", "/code/new") != 0
-            assert one.run("touch", "/secrets/new") != 0
-            status = one.status()
+            context = container(part, folder, secret_settings[part], free_port(), **settings)
+            containers[part] = stack.enter_context(context)
+        for instance in containers.values():
+            await wait_for_startup(instance)
+        for part, instance in containers.items():
+            assert instance.passes("livenessProbe"), part
+            assert "readinessProbe" not in instance.spec or instance.passes("readinessProbe"), part
+            assert instance.run("touch", "/new") != 0
+            assert instance.run("touch", "/code/new") != 0
+            assert instance.run("touch", "/secrets/new") != 0
+            status = instance.status()
             assert status["NSpid"].split()[-1] == "1"
             assert status["NoNewPrivs"] == "1"
             assert int(status["CapBnd"], 16) == 0
             assert not IS_ROOT or (int(status["CapEff"], 16), status["Uid"].split()) == (0, ["10001"] * 4)
         for part in reversed(PARTS):
             assert (
-                await asyncio.to_thread(running[part].stop, pod(part)["terminationGracePeriodSeconds"]) == 0
+                await asyncio.to_thread(containers[part].stop, pod(part)["terminationGracePeriodSeconds"])
+                == 0
             )
 
 
-async def started(one: Container) -> None:
-    """Returns when its startup probe passes, as soon as a kubelet demands it."""
-    probe = one.spec["startupProbe"]
+async def wait_for_startup(instance: Container) -> None:
+    """Waits until the startup probe passes, at most as long as a kubelet would."""
+    probe = instance.spec["startupProbe"]
     async with asyncio.timeout(probe["periodSeconds"] * probe["failureThreshold"]):
-        while not await asyncio.to_thread(one.passes, "startupProbe"):
-            assert one.process.poll() is None
+        while not await asyncio.to_thread(instance.passes, "startupProbe"):
+            assert instance.process.poll() is None
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The samples for proxies say what the edge and the documentation say."""
+"""The sample proxy configurations agree with the edge and the documentation."""
 
 import re
 from textwrap import dedent
@@ -26,12 +26,12 @@ def test_the_page_shows_the_tested_files():
     ]
     assert len(EXCERPTS) == 8
     for excerpt in EXCERPTS:
-        shown = [line.strip() for line in excerpt.splitlines()]
+        shown_lines = [line.strip() for line in excerpt.splitlines()]
         starts = ((file, start) for file in lines for start in range(len(file)))
-        assert any(file[start : start + len(shown)] == shown for file, start in starts), excerpt
+        assert any(file[start : start + len(shown_lines)] == shown_lines for file, start in starts), excerpt
 
 
-def test_nginx_passes_on_every_status_of_a_rejected_check():
+def test_nginx_forwards_every_status_of_a_rejected_check():
     app: Any = create_app(Settings(nats_url="nats://127.0.0.1:1"))
     ((route, handler),) = {
         route.path: (route, handler)
@@ -40,12 +40,12 @@ def test_nginx_passes_on_every_status_of_a_rejected_check():
     }.values()
     statuses = {KINDS[code].status for code in codes(route, handler, "GET")}
     text = (SAMPLES / "nginx.conf").read_text()
-    passed_on = re.findall(r"if \(\$check_status = (\d+)\) { return (\d+) \$problem; }", text)
-    assert all(status == returned for status, returned in passed_on)
-    assert {int(status) for status, _ in passed_on} == statuses - {
+    forwarded = re.findall(r"if \(\$check_status = (\d+)\) { return (\d+) \$problem; }", text)
+    assert all(status == returned for status, returned in forwarded)
+    assert {int(status) for status, _ in forwarded} == statuses - {
         500,
         503,
-    }  # which are 503, as anything else is
+    }  # these become 503, as any other status does
     assert "return 503 $problem;" in text
 
 
@@ -56,7 +56,7 @@ def test_each_sample_names_every_identity_header(sample: str):
         assert name in text
 
 
-def test_envoy_asks_where_the_client_s_query_decides_nothing():
+def test_envoy_sends_checks_that_the_client_s_query_cannot_change():
     text = (SAMPLES / "envoy.yaml").read_text()
     assert f"path_prefix: {BEFORE_TARGET}\n" in text
     allowed = dedent(text[text.index("allowed_headers:") : text.index("http_service:")])

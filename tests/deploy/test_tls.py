@@ -1,4 +1,4 @@
-"""Encrypted between the parts, with certificates from `services/tallystick_server/runtime/authority.sh`."""
+"""TLS between the parts, with certificates from `services/tallystick_server/runtime/authority.sh`."""
 
 import asyncio
 import shutil
@@ -42,7 +42,7 @@ def server_certificate(folder: Path, name: str) -> Tls:
 
 @pytest.fixture(params=["nats"])
 async def address(tmp_path: Path, certificates: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """Where a NATS listens that shows the certificate of this name."""
+    """The address of a NATS server that presents the certificate of this name."""
     port = free_port()
     configuration = embedded_nats.configure(
         tmp_path / "nats",
@@ -56,7 +56,7 @@ async def address(tmp_path: Path, certificates: Path, request: pytest.FixtureReq
     await process.wait()
 
 
-async def reached(url: str, authority: str | None) -> bool:
+async def can_connect(url: str, authority: str | None) -> bool:
     try:
         async with bus.connect(url, "operator", wait_s=1, authority=authority) as client:
             return bool(client.is_connected)
@@ -64,9 +64,9 @@ async def reached(url: str, authority: str | None) -> bool:
         return False
 
 
-async def test_nats_takes_a_new_certificate_without_a_restart(tmp_path: Path, certificates: Path):
+async def test_nats_uses_a_new_certificate_without_a_restart(tmp_path: Path, certificates: Path):
     port = free_port()
-    shown = Tls(tmp_path / "shown.pem", tmp_path / "shown.key", certificates / "authority.pem")
+    current = Tls(tmp_path / "shown.pem", tmp_path / "shown.key", certificates / "authority.pem")
 
     def show(name: str) -> None:
         for kind in ("pem", "key"):
@@ -74,37 +74,37 @@ async def test_nats_takes_a_new_certificate_without_a_restart(tmp_path: Path, ce
 
     show("elsewhere")
     passwords = {user: f"{user}-password" for user in USERS}
-    configuration = embedded_nats.configure(tmp_path / "nats", port, passwords, tls=shown)
+    configuration = embedded_nats.configure(tmp_path / "nats", port, passwords, tls=current)
     process = await embedded_nats.start(configuration, port, tmp_path / "log")
     url = f"tls://operator:operator-password@127.0.0.1:{port}"
     authority = (certificates / "authority.pem").read_text()
-    assert not await reached(url, authority)
+    assert not await can_connect(url, authority)
     show("nats")
     process.send_signal(signal.SIGHUP)
     async with asyncio.timeout(30):
-        while not await reached(url, authority):
+        while not await can_connect(url, authority):
             await asyncio.sleep(0.05)
     process.kill()
     await process.wait()
 
 
-async def test_with_the_authority_nats_is_reached_and_without_it_is_not(address: str, certificates: Path):
+async def test_a_client_connects_to_nats_only_with_the_ca_certificate(address: str, certificates: Path):
     authority = (certificates / "authority.pem").read_text()
     url = f"tls://operator:operator-password@{address}"
-    assert await reached(url, authority)
-    assert not await reached(url, None)
-    assert not await reached(url.replace("tls://", "nats://"), None)
+    assert await can_connect(url, authority)
+    assert not await can_connect(url, None)
+    assert not await can_connect(url.replace("tls://", "nats://"), None)
 
 
 @pytest.mark.parametrize("address", ["elsewhere"], indirect=True)
-async def test_a_certificate_for_another_host_will_not_do(address: str, certificates: Path):
+async def test_a_certificate_for_another_host_is_rejected(address: str, certificates: Path):
     authority = (certificates / "authority.pem").read_text()
-    assert not await reached(f"tls://operator:operator-password@{address}", authority)
+    assert not await can_connect(f"tls://operator:operator-password@{address}", authority)
 
 
 @asynccontextmanager
 async def edge(certificate: Path, **settings: str) -> AsyncIterator[int]:
-    """The port of an edge with this certificate, which serves."""
+    """The port of a serving edge with this certificate."""
     port = free_port()
     process = await spawn(
         service_command("edge"),
@@ -118,7 +118,7 @@ async def edge(certificate: Path, **settings: str) -> AsyncIterator[int]:
     )
     try:
         async with asyncio.timeout(40):
-            while await answer(port) is None:
+            while await served_certificate(port) is None:
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
         yield port
@@ -127,8 +127,8 @@ async def edge(certificate: Path, **settings: str) -> AsyncIterator[int]:
         await process.wait()
 
 
-async def answer(port: int, tls: ssl.SSLContext | None = None) -> bytes | None:
-    """The certificate (DER) of an edge that answers a request on a connection of its own; None if it does not."""
+async def served_certificate(port: int, tls: ssl.SSLContext | None = None) -> bytes | None:
+    """The certificate (DER) of an edge that serves a request on a new connection; None if it does not."""
     if tls is None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
@@ -136,51 +136,51 @@ async def answer(port: int, tls: ssl.SSLContext | None = None) -> bytes | None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         status = await reader.readline()
-        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
-        return bytes(shown) if b" 200 " in status else None
+        return bytes(certificate) if b" 200 " in status else None
     return None
 
 
-@pytest.mark.parametrize(("oldest", "takes_1_2"), [("1.2", True), ("1.3", False)])
-async def test_the_edge_speaks_https(certificates: Path, oldest: str, *, takes_1_2: bool):
+@pytest.mark.parametrize(("min_version", "accepts_1_2"), [("1.2", True), ("1.3", False)])
+async def test_the_edge_serves_https(certificates: Path, min_version: str, *, accepts_1_2: bool):
     context = ssl.create_default_context(cafile=certificates / "authority.pem")
     old = ssl.create_default_context(cafile=certificates / "authority.pem")
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with edge(certificates / "edge", tls_min_version=oldest) as port:
+    async with edge(certificates / "edge", tls_min_version=min_version) as port:
         async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-            assert await alive(client, f"https://localhost:{port}")
-            assert not await alive(client, f"http://localhost:{port}")
-        assert (await answer(port, old) is not None) == takes_1_2
+            assert await is_alive(client, f"https://localhost:{port}")
+            assert not await is_alive(client, f"http://localhost:{port}")
+        assert (await served_certificate(port, old) is not None) == accepts_1_2
 
 
 async def test_a_renewed_certificate_is_used_without_a_restart(certificates: Path, tmp_path: Path):
-    """Files that do not belong together are not, and no connection is refused or reset meanwhile."""
-    shown = tmp_path / "shown"
+    """A certificate and a key that do not match are not used, and no connection is refused or reset meanwhile."""
+    current = tmp_path / "shown"
 
     def show(name: str, *kinds: str) -> None:
         for kind in kinds:
             shutil.copy(certificates / f"{name}.{kind}", tmp_path / f"new.{kind}")
-            (tmp_path / f"new.{kind}").replace(f"{shown}.{kind}")
+            (tmp_path / f"new.{kind}").replace(f"{current}.{kind}")
 
     show("edge", "pem", "key")
-    async with edge(shown, workers="2") as port, asyncio.timeout(60):
-        former = await answer(port)
+    async with edge(current, workers="2") as port, asyncio.timeout(60):
+        former = await served_certificate(port)
         show("nats", "key")
         for _ in range(20):
-            assert await answer(port) == former
+            assert await served_certificate(port) == former
         show("nats", "pem")
-        seen = [former]
-        # Two workers: it is used when many connections in a row were all served with it.
-        while seen[-30:] != [seen[-1]] * 30 or seen[-1] == former:
-            seen.append(await answer(port))
+        history = [former]
+        # With two workers, it is in use when many connections in a row were all served with it.
+        while history[-30:] != [history[-1]] * 30 or history[-1] == former:
+            history.append(await served_certificate(port))
             await asyncio.sleep(0.02)
-        assert None not in seen
-        assert set(seen) == {former, seen[-1]}
+        assert None not in history
+        assert set(history) == {former, history[-1]}
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "says"),
+    ("kind", "content", "message"),
     [
         ("key", "nats.key", "is not the key of"),
         ("key", "text", "is not a PEM private key"),
@@ -195,8 +195,8 @@ async def test_a_renewed_certificate_is_used_without_a_restart(certificates: Pat
         ("pem", "missing", "cannot be read: No such file"),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_told_in_a_line(
-    certificates: Path, tmp_path: Path, kind: str, content: str, says: str
+def test_an_unusable_certificate_is_reported_in_one_line(
+    certificates: Path, tmp_path: Path, kind: str, content: str, message: str
 ):
     for name in ("edge.pem", "edge.key", "nats.key"):
         shutil.copy(certificates / name, tmp_path)
@@ -208,24 +208,24 @@ def test_a_certificate_that_cannot_be_used_is_told_in_a_line(
     own = {"pem": tmp_path / "edge.pem", "key": tmp_path / "edge.key"}
     own[kind] = tmp_path / "damaged"
     own[kind].symlink_to(tmp_path / content)
-    with pytest.raises(SettingsError, match=says) as raised:
+    with pytest.raises(SettingsError, match=message) as error:
         Certificate(own["pem"], own["key"]).load()
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(error.value)
     variable = {"pem": "TALLYSTICK_TLS_CERT_FILE", "key": "TALLYSTICK_TLS_KEY_FILE"}[kind]
-    # A pair that does not match is reported as a fault of its key.
-    assert str(raised.value).startswith(f"{variable}: ")
+    # A pair that does not match is reported as an error in its key.
+    assert str(error.value).startswith(f"{variable}: ")
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "says"),
+    ("first", "last", "message"),
     [
         (2020, 2021, "certificate has expired"),
         (2090, 2091, "certificate is not yet valid"),
         (2020, 2090, None),
     ],
 )
-def test_a_certificate_of_another_time_is_served_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, last: int, says: str | None
+def test_an_expired_or_future_certificate_is_served_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: int, last: int, message: str | None
 ):
     certificate = trustme.CA().issue_cert(
         "localhost", not_before=datetime(first, 1, 1, tzinfo=UTC), not_after=datetime(last, 1, 1, tzinfo=UTC)
@@ -235,11 +235,11 @@ def test_a_certificate_of_another_time_is_served_with_a_warning(
     certificate.private_key_pem.write_to_path(own.key)
     own.load().close()
     assert [record.getMessage() for record in caplog.records] == (
-        [f"{own.chain}: {says}; clients will reject it"] if says else []
+        [f"{own.chain}: {message}; clients will reject it"] if message else []
     )
 
 
-async def alive(client: httpx.AsyncClient, base: str) -> bool:
+async def is_alive(client: httpx.AsyncClient, base: str) -> bool:
     try:
         return (await client.get(f"{base}/health/live")).status_code == 200
     except httpx.TransportError:
@@ -247,14 +247,14 @@ async def alive(client: httpx.AsyncClient, base: str) -> bool:
 
 
 def test_a_certificate_needs_its_key(certificates: Path):
-    ended = run("serve", "edge", nats_url="nats://127.0.0.1:1", tls_cert_file=f"{certificates}/edge.pem")
-    assert ended.returncode == 78
-    assert "must be set together" in ended.stderr
+    result = run("serve", "edge", nats_url="nats://127.0.0.1:1", tls_cert_file=f"{certificates}/edge.pem")
+    assert result.returncode == 78
+    assert "must be set together" in result.stderr
 
 
 @pytest.mark.parametrize("logs", ["text", "json"])
-def test_no_password_is_in_the_log_of_who_cannot_connect(logs: str):
-    ended = run(
+def test_a_failed_connection_logs_no_password(logs: str):
+    result = run(
         "serve",
         "tokens",
         nats_url="nats://tokens:bus-secret@127.0.0.1:1",
@@ -262,6 +262,6 @@ def test_no_password_is_in_the_log_of_who_cannot_connect(logs: str):
         startup_timeout_s="0.5",
         log_format=logs,
     )
-    assert ended.returncode == 69
-    assert "PostgreSQL" in ended.stderr
-    assert "secret" not in ended.stderr + ended.stdout
+    assert result.returncode == 69
+    assert "PostgreSQL" in result.stderr
+    assert "secret" not in result.stderr + result.stdout

@@ -1,6 +1,6 @@
 """The recipe of docs/services.md for nats.js: `.venv/bin/pytest tests/e2e/test_nats_js.py`.
 
-A command of its own, since it needs node, and `npm install @nats-io/transport-node` in a folder that NODE_FOLDER names.
+A separate command, since it needs node, and `npm install @nats-io/transport-node` in a folder that NODE_FOLDER names.
 """
 
 import os
@@ -23,7 +23,7 @@ def test_nats_js_verifies_a_token(up: Up):
     (NODE / "mailer.json").write_text(up.command("nats-url", "--role", "mailer", "--json").stdout)
     (NODE / "recipe.mjs").write_text(recipe)
 
-    def verified(token: str) -> str:
+    def verify(token: str) -> str:
         return subprocess.run(
             ["node", "recipe.mjs"],
             cwd=NODE,
@@ -34,5 +34,5 @@ def test_nats_js_verifies_a_token(up: Up):
             check=True,
         ).stdout
 
-    assert verified(up.command("tokens", "create", "-s", "orders").stdout.strip()) == "active [ 'orders' ]\n"
-    assert verified("unknown") == "invalid_token undefined\n"
+    assert verify(up.command("tokens", "create", "-s", "orders").stdout.strip()) == "active [ 'orders' ]\n"
+    assert verify("unknown") == "invalid_token undefined\n"

@@ -1,9 +1,9 @@
 """The recipes of docs/tokens.md against a real edge: `.venv/bin/pytest tests/e2e/test_oauth_clients.py`.
 
-A command of its own, since it needs what nothing else does: `pip install fastapi` into the environment, node with
+A separate command, since it has its own requirements: `pip install fastapi` into the environment, node with
 `npm install express openid-client` in a folder that NODE_FOLDER names, and Debian's `apache2` with
-`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A part whose programs are
-missing fails and names them; `-k apache` runs one part alone.
+`libapache2-mod-oauth2` (in APACHE_FOLDER, if they were only unpacked). A test whose programs are
+missing fails and names them; `-k apache` runs one test alone.
 """
 
 import importlib.util
@@ -38,9 +38,9 @@ def require_openid_client() -> None:
 
 
 def recipe(language: str) -> str:
-    """The one block of code in that language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/tokens.md").read_text(), re.DOTALL)
-    return str(found)
+    """The only block of code in this language."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/tokens.md").read_text(), re.DOTALL)
+    return str(code)
 
 
 def issue(up: Up, *scopes: str, **fields: object) -> str:
@@ -49,7 +49,7 @@ def issue(up: Up, *scopes: str, **fields: object) -> str:
 
 
 @contextmanager
-def served(up: Up, port: int, *command: str, cwd: Path) -> Iterator[httpx.Client]:
+def serve(up: Up, port: int, *command: str, cwd: Path) -> Iterator[httpx.Client]:
     settings = {
         **environment(),
         "TALLYSTICK_URL": up.http,
@@ -59,7 +59,7 @@ def served(up: Up, port: int, *command: str, cwd: Path) -> Iterator[httpx.Client
     process = subprocess.Popen(command, cwd=cwd, env=settings)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            until(lambda: process.poll() is not None or answers(client), 20)
+            until(lambda: process.poll() is not None or responds(client), 20)
             assert process.poll() is None
             yield client
     finally:
@@ -67,7 +67,7 @@ def served(up: Up, port: int, *command: str, cwd: Path) -> Iterator[httpx.Client
         process.wait(10)
 
 
-def answers(client: httpx.Client) -> bool:
+def responds(client: httpx.Client) -> bool:
     try:
         client.get("/")
     except httpx.TransportError:
@@ -75,10 +75,10 @@ def answers(client: httpx.Client) -> bool:
     return True
 
 
-def admits_the_right_ones(up: Up, client: httpx.Client) -> None:
+def check_decisions(up: Up, client: httpx.Client) -> None:
     here = {"addresses": ["127.0.0.0/8"], "referrers": ["https://shop.example/*"]}
     page = {"referer": "https://shop.example/page"}
-    for token, headers, admitted in (
+    for token, headers, is_accepted in (
         (issue(up, "orders"), {}, True),
         (issue(up, "orders:read"), {}, True),
         (issue(up, "invoices"), {}, False),
@@ -88,8 +88,8 @@ def admits_the_right_ones(up: Up, client: httpx.Client) -> None:
         (issue(up, "orders", restrictions={"addresses": ["10.9.0.0/16"]}), {}, False),
         ("unknown-to-everyone", {}, False),
     ):
-        answer = client.get("/orders", headers={"authorization": f"Bearer {token}", **headers})
-        assert answer.status_code == (200 if admitted else 401), answer.text
+        response = client.get("/orders", headers={"authorization": f"Bearer {token}", **headers})
+        assert response.status_code == (200 if is_accepted else 401), response.text
     limited = issue(up, "orders", restrictions={"rateLimit": {"maxRequests": 2, "timeWindow": 86_400}})
     statuses = [
         client.get("/orders", headers={"authorization": f"Bearer {limited}"}).status_code for _ in range(4)
@@ -103,21 +103,21 @@ def test_fastapi_with_authlib(up: Up, tmp_path: Path):
     (tmp_path / "orders.py").write_text(recipe("python"))
     port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "orders:app"]
-    with served(up, port, *command, cwd=tmp_path) as client:
-        admits_the_right_ones(up, client)
+    with serve(up, port, *command, cwd=tmp_path) as client:
+        check_decisions(up, client)
 
 
 def test_express_with_openid_client(up: Up):
     require_openid_client()
     script = NODE / "recipe.mjs"
     script.write_text(recipe("js"))
-    with served(up, free_port(), "node", str(script), cwd=NODE) as client:
-        admits_the_right_ones(up, client)
+    with serve(up, free_port(), "node", str(script), cwd=NODE) as client:
+        check_decisions(up, client)
 
 
 @pytest.mark.parametrize("method", ["ClientSecretBasic", "ClientSecretPost", "None"])
 def test_openid_client_introspects_and_revokes(up: Up, method: str):
-    """It encodes the secret of Basic more than it has to (`tly%5F...`), and imported secrets with `+`, `%` and `=`."""
+    """It percent-encodes more of a Basic secret than it must (`tly%5F...`), and imported secrets with `+`, `%` and `=`."""
     require_openid_client()
     script = NODE / "ways.mjs"
     script.write_text(
@@ -134,21 +134,21 @@ def test_openid_client_introspects_and_revokes(up: Up, method: str):
           const after = await oauth.tokenIntrospection(server, token);
           console.log(before.active, before.scope, after.active);
         } catch (error) {
-          console.log(error.code, error.cause?.map?.((each) => each.scheme).join(" "));
+          console.log(error.code, error.cause?.map?.((challenge) => challenge.scheme).join(" "));
         }
         """
     )
     imported = "imported+value/of%2Bsomebody=="
     import_token(up, imported)
     for secret in (issue(up, "introspect", "api:tokens:delete"), imported):
-        done = subprocess.run(
+        result = subprocess.run(
             ["node", str(script), up.http, method, secret, issue(up, "orders")],
             capture_output=True,
             text=True,
             check=True,
         )
         rejected = "OAUTH_WWW_AUTHENTICATE_CHALLENGE bearer basic\n"
-        assert done.stdout == (rejected if method == "None" else "true orders:read false\n")
+        assert result.stdout == (rejected if method == "None" else "true orders:read false\n")
 
 
 def test_apache_with_mod_oauth2(up: Up, folder: Path):
@@ -166,11 +166,11 @@ def test_apache_with_mod_oauth2(up: Up, folder: Path):
     ]
     (folder / "apache.conf").write_text("\n".join(configuration))
     command = [str(APACHE / "usr/sbin/apache2"), "-X", "-f", str(folder / "apache.conf")]
-    with served(up, port, *command, cwd=folder) as client:
+    with serve(up, port, *command, cwd=folder) as client:
 
         def status(token: str) -> int:
-            answer = client.get("/orders/index", headers={"authorization": f"Bearer {token}"})
-            return answer.status_code
+            response = client.get("/orders/index", headers={"authorization": f"Bearer {token}"})
+            return response.status_code
 
         token = issue(up, "orders")
         assert [status(token), status(token)] == [200, 200]
@@ -185,5 +185,5 @@ def test_apache_with_mod_oauth2(up: Up, folder: Path):
 def import_token(up: Up, value: str) -> None:
     token = NewToken(scopes=("introspect", "api:tokens:delete"))
     record = TokenRecord(id=new_id("tok_"), digest=digest(value) or "", token=token)
-    done = up.command("tokens", "import", stdin=msgspec.json.encode(record).decode())
-    assert done.returncode == 0, done.stderr
+    result = up.command("tokens", "import", stdin=msgspec.json.encode(record).decode())
+    assert result.returncode == 0, result.stderr

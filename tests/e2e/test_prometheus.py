@@ -1,6 +1,6 @@
 """A real Prometheus beside a fleet: `.venv/bin/pytest -s tests/e2e/test_prometheus.py`.
 
-A command of its own, since it wants Debian's prometheus and takes some minutes.
+A separate command, since it needs Debian's prometheus and takes some minutes.
 """
 
 import asyncio
@@ -51,9 +51,9 @@ class Order(msgspec.Struct):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def monitored() -> AsyncIterator[Monitored]:
-    """A fleet that is used in every way there is, and a Prometheus that scrapes both edges."""
+    """A fleet with every kind of traffic, and a Prometheus that scrapes both edges."""
     async with asyncio.timeout(480), fleet(edges=2, replicas=2, counters=2, lease_s=1) as running:
-        token = await issued(running, scopes=["metrics"])
+        token = await issue(running, scopes=["metrics"])
         using = asyncio.create_task(use(running))
         try:
             with tempfile.TemporaryDirectory(prefix="prometheus-") as folder:
@@ -64,23 +64,23 @@ async def monitored() -> AsyncIterator[Monitored]:
             await asyncio.gather(using, return_exceptions=True)
 
 
-async def issued(running: Fleet, **fields: object) -> str:
-    return str(json.loads((await asked(running, "POST", "/v1/tokens", fields)).decode())["token"])
+async def issue(running: Fleet, **fields: object) -> str:
+    return str(json.loads((await request(running, "POST", "/v1/tokens", fields)).decode())["token"])
 
 
-async def asked(running: Fleet, method: str, target: str, body: object = None) -> bytes:
-    """What an edge answers in the end: while services start it may be "not now"."""
+async def request(running: Fleet, method: str, target: str, body: object = None) -> bytes:
+    """The body of an edge's response; retries while services start."""
     async with asyncio.timeout(30):
         while True:
             with closing(Connection(running.ports[0])) as connection:
                 payload = None if body is None else json.dumps(body).encode()
-                answer = await connection.send(method, target, running.admin, payload)
-            if 200 <= answer.status < 300:
-                return answer.body
+                response = await connection.send(method, target, running.admin, payload)
+            if 200 <= response.status < 300:
+                return response.body
             await asyncio.sleep(0.1)
 
 
-async def connected(running: Fleet) -> Client:
+async def connect(running: Fleet) -> Client:
     return await nats.connect(
         running.nats_url("service"),
         inbox_prefix="_INBOX.service",
@@ -93,14 +93,14 @@ async def connected(running: Fleet) -> Client:
 
 
 async def _ignore(_: Exception) -> None:
-    """What NATS says while it is away."""
+    """Ignores the errors of NATS while it is unavailable."""
 
 
 async def use(running: Fleet) -> None:
-    """Whatever leaves traces in the metrics, over and over; what fails while parts are away fails."""
-    client = await connected(running)
+    """Sends everything that changes the metrics, repeatedly; requests may fail while parts are unavailable."""
+    client = await connect(running)
     limit = {"maxRequests": 5, "timeWindow": 1}
-    limited = await issued(running, scopes=["orders"], restrictions={"rateLimit": limit})
+    limited = await issue(running, scopes=["orders"], restrictions={"rateLimit": limit})
     try:
         async with events.producer(client, "service.shop") as producer:
             while True:
@@ -121,36 +121,36 @@ async def _requests(connection: Connection, admin: str, limited: str) -> None:
     await connection.send("DELETE", "/v1/account/alice", admin)
     await connection.send("GET", "/v1/tokens", limited)
     await connection.send("GET", "/v1/tokens", "f" * 64)
-    made = await connection.send("POST", "/v1/tokens", admin, b'{"scopes": ["orders"]}')
-    if made.status == 201:
-        token = json.loads(made.body)
+    response = await connection.send("POST", "/v1/tokens", admin, b'{"scopes": ["orders"]}')
+    if response.status == 201:
+        token = json.loads(response.body)
         await connection.send("GET", "/auth?scope=orders", token["token"])
         await connection.send("DELETE", f"/v1/tokens/{token['id']}", admin)
 
 
-def both(value: float) -> "Counter[float]":
+def both_edges(value: float) -> "Counter[float]":
     return Counter({value: 2})
 
 
 async def test_up_is_1_with_the_right_token_and_0_with_any_other(monitored: Monitored):
     file = monitored.prometheus.token
     up = 'up{job="tallystick"}'
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(1))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(1))
     file.write_text("f" * 64)
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(0))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(0))
     assert await last_errors(monitored) == {"server returned HTTP status 401 Unauthorized"}
     file.write_text(monitored.token + "\n")
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(1))
-    file.write_text(await issued(monitored.fleet, scopes=["orders"]))
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(0))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(1))
+    file.write_text(await issue(monitored.fleet, scopes=["orders"]))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(0))
     assert await last_errors(monitored) == {"server returned HTTP status 403 Forbidden"}
     file.unlink()
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(0))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(0))
     async with asyncio.timeout(20):
         while not all("unable to read" in error for error in await last_errors(monitored)):
             await asyncio.sleep(0.2)
     file.write_text(monitored.token)
-    await monitored.prometheus.until(up, lambda values: Counter(values) == both(1))
+    await monitored.prometheus.until(up, lambda values: Counter(values) == both_edges(1))
 
 
 async def last_errors(monitored: Monitored) -> set[str]:
@@ -158,8 +158,8 @@ async def last_errors(monitored: Monitored) -> set[str]:
     return {target["lastError"] for target in targets}
 
 
-async def test_promtool_finds_fault_with_nothing_but_the_names_of_the_original(monitored: Monitored):
-    text = (await asked(monitored.fleet, "GET", "/metrics")).decode()
+async def test_promtool_reports_only_names_of_the_original(monitored: Monitored):
+    text = (await request(monitored.fleet, "GET", "/metrics")).decode()
     lines = (await promtool(text)).splitlines()
     assert {line.partition(" ")[0] for line in lines} <= ORIGINALS, lines
     ours = [line for line in text.splitlines() if not set(line.replace("{", " ").split()[:3]) & ORIGINALS]
@@ -167,16 +167,16 @@ async def test_promtool_finds_fault_with_nothing_but_the_names_of_the_original(m
     assert await promtool("\n".join([*ours, ""])) == ""
 
 
-async def test_prometheus_knows_the_original_s_counters_as_counters(monitored: Monitored):
+async def test_prometheus_treats_the_original_s_counters_as_counters(monitored: Monitored):
     for name in ("thread_starts", "thread_stops", "api_call", "events"):
         async with asyncio.timeout(30):
-            while len(found := await monitored.prometheus.api("targets/metadata", metric=name)) < 2:
+            while len(entries := await monitored.prometheus.api("targets/metadata", metric=name)) < 2:
                 await asyncio.sleep(0.2)
-        assert [each["type"] for each in found] == ["counter", "counter"]
+        assert [entry["type"] for entry in entries] == ["counter", "counter"]
 
 
 async def promtool(text: str) -> str:
-    """What `promtool check metrics` says."""
+    """The output of `promtool check metrics`."""
     process = await asyncio.create_subprocess_exec(
         "promtool",
         "check",
@@ -185,20 +185,20 @@ async def promtool(text: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    said, _ = await asyncio.wait_for(process.communicate(text.encode()), 20)
-    return said.decode().strip()
+    output, _ = await asyncio.wait_for(process.communicate(text.encode()), 20)
+    return output.decode().strip()
 
 
 async def test_every_rule_is_evaluated(monitored: Monitored):
     async with asyncio.timeout(30):
         while True:
             groups = (await monitored.prometheus.api("rules"))["groups"]
-            found = [rule for group in groups for rule in group["rules"]]
-            if all(rule["health"] != "unknown" for rule in found):
+            loaded_rules = [rule for group in groups for rule in group["rules"]]
+            if all(rule["health"] != "unknown" for rule in loaded_rules):
                 break
             await asyncio.sleep(0.2)
-    assert [rule["health"] for rule in found] == ["ok"] * len(list(rules()))
-    print(f"\n{len(found)} rules are evaluated, none with an error")
+    assert [rule["health"] for rule in loaded_rules] == ["ok"] * len(list(rules()))
+    print(f"\n{len(loaded_rules)} rules are evaluated, none with an error")
 
 
 async def test_every_panel_has_something_to_show(monitored: Monitored):
@@ -211,7 +211,7 @@ async def test_every_panel_has_something_to_show(monitored: Monitored):
     ]:
         assert time.monotonic() < deadline, empty
         await asyncio.sleep(1)
-    print(f"\n{len(targets)} queries of {len(PANELS)} panels, each with an answer that is not empty")
+    print(f"\n{len(targets)} queries of {len(PANELS)} panels, each with a result that is not empty")
 
 
 async def shows(server: Prometheus, target: dict[str, str]) -> bool:
@@ -224,47 +224,47 @@ async def shows(server: Prometheus, target: dict[str, str]) -> bool:
     return bool(await server.query_range(expr, now - 120, now, 5))
 
 
-async def test_an_increase_over_kills_and_stops_is_what_was_sent(monitored: Monitored):
-    """The counter is compared as it was stored: `increase()` over exactly the time between two samples, in which
-    case it has nothing to extrapolate, and the difference of the two.
+async def test_an_increase_over_kills_and_stops_matches_the_sent_events(monitored: Monitored):
+    """The stored counter is compared: `increase()` over exactly the time between two samples, for which it extrapolates
+    nothing, and the difference of the two.
     """
     running, server = monitored.fleet, monitored.prometheus
     series = f'events{{job="tallystick",event="{KIND}"}}'
     await place(running, "first", 1, 0)
-    await server.until(series, lambda values: Counter(values) == both(1), 60)
-    began = time.time()
-    each = 2500
+    await server.until(series, lambda values: Counter(values) == both_edges(1), 60)
+    start = time.time()
+    per_source = 2500
     trouble = asyncio.create_task(running.trouble(random.Random(SEED), longest_s=3))
     try:
-        await asyncio.gather(*(place(running, f"shop-{n}", each, TROUBLE_S) for n in range(SOURCES)))
+        await asyncio.gather(*(place(running, f"shop-{n}", per_source, TROUBLE_S) for n in range(SOURCES)))
     finally:
         trouble.cancel()
         await asyncio.gather(trouble, return_exceptions=True)
-    lasted = time.time() - began
-    sent = each * SOURCES
-    await server.until(series, lambda values: Counter(values) == both(1 + sent), 90)
-    print(f"\n{lasted:.0f} s; what happened: {dict(Counter(running.happened))}; sent: {sent}")
+    duration_s = time.time() - start
+    sent = per_source * SOURCES
+    await server.until(series, lambda values: Counter(values) == both_edges(1 + sent), 90)
+    print(f"\n{duration_s:.0f} s; what happened: {dict(Counter(running.happened))}; sent: {sent}")
     assert len(running.happened) > 10, "nothing was killed or stopped"
-    for found in await server.query(f"{series}[15m]"):
-        only = series.replace("}", f',instance="{found.labels["instance"]}"}}')
-        (first, low), (last, high) = found.samples[0], found.samples[-1]
+    for result in await server.query(f"{series}[15m]"):
+        only = series.replace("}", f',instance="{result.labels["instance"]}"}}')
+        (first, low), (last, high) = result.samples[0], result.samples[-1]
         window = f"{only}[{round((last - first) * 1000)}ms]"
         ((_, [(_, grown)]),) = await server.query(f"increase({window})", last)
         ((_, [(_, resets)]),) = await server.query(f"resets({window})", last)
         ((_, [(_, usual)]),) = await server.query(f"increase({only}[10m])", last)
         print(
-            f"{found.labels['instance']}: {len(found.samples)} samples, {low:g} to {high:g}: {high - low:g};"
+            f"{result.labels['instance']}: {len(result.samples)} samples, {low:g} to {high:g}: {high - low:g};"
             f" increase() from the first to the last: {grown:g}, resets: {resets:g};"
             f" increase()[10m], extrapolated: {usual:.2f}"
         )
         assert (low, high - low, round(grown, 6), resets) == (1, sent, sent, 0)
-        values = [value for _, value in found.samples]
+        values = [value for _, value in result.samples]
         assert values == sorted(values)
 
 
 async def place(running: Fleet, name: str, count: int, over_s: float) -> None:
-    """Sends so many events over that time, and returns when NATS has stored them all."""
-    client = await connected(running)
+    """Sends this number of events over that time, and returns when NATS has stored them all."""
+    client = await connect(running)
     try:
         async with events.producer(client, f"service.{name}") as producer:
             for number in range(count):

@@ -1,4 +1,4 @@
-"""`tallystick up` in every combination of surroundings; `test_surroundings` tries two that hold each of them."""
+"""`tallystick up` in every combination of surroundings; `system/test_surroundings.py` tests two that cover each of them."""
 
 import tempfile
 from itertools import product

@@ -19,7 +19,7 @@ from tests.support.up import environment, run
 
 
 @contextmanager
-def serving(service: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+def serve(service: str, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / f"{service}.output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tallystick_server", "serve", service],
@@ -36,13 +36,13 @@ def serving(service: str, folder: Path, **settings: str) -> Iterator[subprocess.
         assert process.wait(10) == 0, (folder / f"{service}.output").read_text()
 
 
-async def asked(client: httpx.AsyncClient, path: str) -> int | None:
-    """The status of an answer to a well-formed, unknown token; None where there is no answer."""
+async def fetch_status(client: httpx.AsyncClient, path: str) -> int | None:
+    """The status of the response to a well-formed, unknown token; None without a response."""
     try:
-        answer = await client.get(path, headers={"authorization": f"Bearer {'f' * 64}"})
+        response = await client.get(path, headers={"authorization": f"Bearer {'f' * 64}"})
     except httpx.TransportError:
         return None
-    return answer.status_code
+    return response.status_code
 
 
 @asynccontextmanager
@@ -57,7 +57,7 @@ async def start_postgres(data: Path, passwords: Mapping[str, str]) -> AsyncItera
         await processes.stop(process, signal.SIGINT, timeout_s=5)
 
 
-async def test_services_wait_for_servers_that_come_later(folder: Path):
+async def test_services_wait_for_servers_that_start_later(folder: Path):
     nats_port, port, data = free_port(), free_port(), folder / "postgres"
     passwords = {user: f"{user}-password" for user in ("postgres", *postgres.ROLES)}
 
@@ -71,42 +71,42 @@ async def test_services_wait_for_servers_that_come_later(folder: Path):
 
     with ExitStack() as services:
         for service in ("edge", "tokens", "metrics"):
-            services.enter_context(serving(service, folder, **settings(service)))
+            services.enter_context(serve(service, folder, **settings(service)))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
 
-            async def answers(path: str, status: int) -> None:
+            async def until_status(path: str, status: int) -> None:
                 async with asyncio.timeout(20):
-                    while await asked(client, path) != status:
+                    while await fetch_status(client, path) != status:
                         await asyncio.sleep(0.05)
 
-            async def answers_503() -> None:
-                await answers("/health/live", 200)
-                await answers("/health/ready", 503)
-                await answers("/v1/stats", 503)
+            async def until_503() -> None:
+                await until_status("/health/live", 200)
+                await until_status("/health/ready", 503)
+                await until_status("/v1/stats", 503)
 
-            await answers_503()
+            await until_503()
             async with start_nats(folder / "nats", port=nats_port):
-                await answers_503()
+                await until_503()
                 async with start_postgres(data, passwords):
-                    await answers("/health/ready", 200)
-                    await answers("/v1/stats", 401)
+                    await until_status("/health/ready", 200)
+                    await until_status("/v1/stats", 401)
 
 
-def test_a_service_that_waits_too_long_says_so_and_exits(database: Database):
+def test_a_service_exits_with_an_error_after_its_startup_timeout(database: Database):
     nats_url = f"nats://tokens:x@127.0.0.1:{free_port()}"
-    ended = run("serve", "tokens", nats_url=nats_url, database_url=database.tokens, startup_timeout_s="0.5")
-    assert ended.returncode == 69
-    assert "NATS did not accept a connection" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    result = run("serve", "tokens", nats_url=nats_url, database_url=database.tokens, startup_timeout_s="0.5")
+    assert result.returncode == 69
+    assert "NATS did not accept a connection" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_migrating_is_also_a_command(database: Database):
+def test_a_command_migrates_the_schema(database: Database):
     for service in ("tokens", "metrics"):
         migrated = run("migrate", service, database_url=database.tokens)
         assert (migrated.returncode, migrated.stdout) == (0, f"{service}: up to date\n")
 
 
-async def test_a_schema_newer_than_the_program_is_said_in_a_line(database: Database):
+async def test_a_schema_newer_than_the_program_is_reported_in_one_line(database: Database):
     connection = await asyncpg.connect(database.owner)
     for service in ("tokens", "metrics"):
         await connection.execute(
@@ -116,15 +116,15 @@ async def test_a_schema_newer_than_the_program_is_said_in_a_line(database: Datab
     for service in ("tokens", "metrics"):
         for command in ("serve", "migrate"):
             settings = {"nats_url": "nats://127.0.0.1:1"} if command == "serve" else {}
-            ended = await asyncio.to_thread(run, command, service, database_url=database.tokens, **settings)
-            assert ended.returncode == 70
-            assert "newer" in ended.stderr
-            assert "Traceback" not in ended.stderr
+            result = await asyncio.to_thread(run, command, service, database_url=database.tokens, **settings)
+            assert result.returncode == 70
+            assert "newer" in result.stderr
+            assert "Traceback" not in result.stderr
 
 
-def test_postgres_that_does_not_come_is_said_so(folder: Path):
+def test_an_unavailable_postgres_is_reported(folder: Path):
     url = postgres.url("tokens", "x", folder, "tokens")
-    ended = run("serve", "tokens", nats_url="nats://127.0.0.1:1", database_url=url, startup_timeout_s="0.5")
-    assert ended.returncode == 69
-    assert "PostgreSQL was not ready" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    result = run("serve", "tokens", nats_url="nats://127.0.0.1:1", database_url=url, startup_timeout_s="0.5")
+    assert result.returncode == 69
+    assert "PostgreSQL was not ready" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,4 +1,4 @@
-"""Failure is an answer: what is away makes a 503 within a second, never a hang or a 401."""
+"""An unavailable dependency causes a 503 within a second, never a hang or a 401."""
 
 import os
 import signal
@@ -13,8 +13,8 @@ from tests.support.up import Up, with_children
 
 
 @contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
-    """Processes that neither run nor end: what waits for them gets no answer and no error."""
+def suspend(pids: list[int]) -> Iterator[None]:
+    """Suspends processes: a caller that waits for them gets neither a reply nor an error."""
     assert pids
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -26,17 +26,17 @@ def stopped(pids: list[int]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("words", [("nats-server",), ("serve", "tokens"), ("postgres",)], ids=" ".join)
-def test_what_is_away_makes_503_within_a_second(up: Up, words: tuple[str, ...]):
+def test_an_unavailable_dependency_causes_503_within_a_second(up: Up, words: tuple[str, ...]):
     with up.client(up.admin_token) as client:
-        with stopped(with_children(up.pids(*words))):
+        with suspend(with_children(up.pids(*words))):
             for _ in range(3):
-                began = time.monotonic()
-                answer = client.get("/v1/stats")
-                assert time.monotonic() - began < 1.2
-                assert answer.status_code == 503, answer.text
-                assert answer.headers["retry-after"] == "1"
-                assert "www-authenticate" not in answer.headers
-                assert answer.json()["code"] == "unavailable"
+                start = time.monotonic()
+                response = client.get("/v1/stats")
+                assert time.monotonic() - start < 1.2
+                assert response.status_code == 503, response.text
+                assert response.headers["retry-after"] == "1"
+                assert "www-authenticate" not in response.headers
+                assert response.json()["code"] == "unavailable"
             assert client.get("/health/live").status_code == 200
             assert client.get("/health/ready").status_code == 503
         until(lambda: client.get("/v1/stats").status_code == 200, 20)
@@ -45,18 +45,18 @@ def test_what_is_away_makes_503_within_a_second(up: Up, words: tuple[str, ...]):
 
 def test_without_metrics_tokens_are_still_checked(up: Up):
     with up.client(up.admin_token) as client:
-        with stopped(up.pids("serve", "metrics")):
-            began = time.monotonic()
-            answer = client.get("/metrics")
-            assert time.monotonic() - began < 1.2
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        with suspend(up.pids("serve", "metrics")):
+            start = time.monotonic()
+            response = client.get("/metrics")
+            assert time.monotonic() - start < 1.2
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
             assert client.get("/v1/self").status_code == 200
             assert client.get("/health/ready").status_code == 200
         until(lambda: client.get("/metrics").status_code == 200, 20)
 
 
-def test_malformed_tokens_are_refused_without_asking_anyone(up: Up):
-    with up.client("tly_mistyped") as client, stopped(up.pids("nats-server")):
+def test_malformed_tokens_are_rejected_without_a_lookup(up: Up):
+    with up.client("tly_mistyped") as client, suspend(up.pids("nats-server")):
         assert client.get("/v1/stats").status_code == 401
     with up.client(up.admin_token) as client:
         until(lambda: client.get("/v1/stats").status_code == 200, 20)

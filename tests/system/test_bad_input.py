@@ -1,4 +1,4 @@
-"""More of what strangers send over HTTP; `test_gate` has the rest. Each gets its stated answer at once."""
+"""More bad input over HTTP; `test_gate` has the rest. Each request gets the documented response at once."""
 
 import time
 
@@ -14,17 +14,17 @@ CHUNKS = f"12\r\n{NEW}\r\n0\r\n\r\n"
 OURS = "tly_" + "0" * 49
 
 
-def answered(up: Up, line: str, *headers: str, body: str = "", sized: bool = False) -> int | None:
-    """The status of the answer, which is quick and holds neither the token nor anything of ours."""
+def response_status(up: Up, line: str, *headers: str, body: str = "", sized: bool = False) -> int | None:
+    """The status of the response, which is quick and contains neither the token nor a traceback."""
     fields = [*headers, *([f"Content-Length: {len(body.encode('latin-1'))}\r\n"] if sized else [])]
-    began = time.monotonic()
-    found, received, _ = send(up, request(up, line, *fields, body=body))
-    assert time.monotonic() - began < 1.2
+    start = time.monotonic()
+    status, received, _ = send(up, request(up, line, *fields, body=body))
+    assert time.monotonic() - start < 1.2
     assert up.admin_token.encode() not in received
     assert b"Traceback" not in received
     assert b"services/" not in received
-    assert found is None or found < 500, received[:400]
-    return found
+    assert status is None or status < 500, received[:400]
+    return status
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def answered(up: Up, line: str, *headers: str, body: str = "", sized: bool = Fal
     ],
 )
 def test_a_credential_in_the_header(up: Up, value: str, expected: int):
-    assert answered(up, GET, f"Authorization: {value}\r\n") == expected
+    assert response_status(up, GET, f"Authorization: {value}\r\n") == expected
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_credential_in_the_header(up: Up, value: str, expected: int):
     ],
 )
 def test_headers(up: Up, headers: tuple[str, ...], expected: int):
-    assert answered(up, GET, *headers) == expected
+    assert response_status(up, GET, *headers) == expected
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_headers(up: Up, headers: tuple[str, ...], expected: int):
     ],
 )
 def test_a_credential_in_the_query(up: Up, query: str, expected: int):
-    assert answered(up, f"{GET}?{query}", NONE) == expected
+    assert response_status(up, f"{GET}?{query}", NONE) == expected
 
 
 @pytest.mark.parametrize(
-    ("target", "stranger", "known"),
+    ("target", "unauthenticated", "authenticated"),
     [
         ("/v1/self/", 401, 200),
         ("/V1/self", 401, 404),
@@ -178,10 +178,10 @@ def test_a_credential_in_the_query(up: Up, query: str, expected: int):
         ("/health/x", 401, 404),
     ],
 )
-def test_a_target(up: Up, target: str, stranger: int, known: int):
-    assert answered(up, f"GET {target}", NONE) == stranger
-    assert answered(up, f"GET {target}", f"Authorization: Bearer {'f' * 64}\r\n") == stranger
-    assert answered(up, f"GET {target}") == known
+def test_a_target(up: Up, target: str, unauthenticated: int, authenticated: int):
+    assert response_status(up, f"GET {target}", NONE) == unauthenticated
+    assert response_status(up, f"GET {target}", f"Authorization: Bearer {'f' * 64}\r\n") == unauthenticated
+    assert response_status(up, f"GET {target}") == authenticated
 
 
 @pytest.mark.parametrize(
@@ -222,12 +222,12 @@ def test_a_target(up: Up, target: str, stranger: int, known: int):
         ),
     ],
 )
-def test_a_check_of_envoy_with_the_target_of_a_client(up: Up, target: str):
+def test_an_envoy_check_with_the_target_of_a_client(up: Up, target: str):
     line, scope = f"GET /auth/{target}", "X-Tallystick-Scope: api\r\n"
-    assert answered(up, line, scope) == 200
-    assert answered(up, line) == 400
-    for stranger in (NONE, f"Authorization: Bearer {'f' * 64}\r\n"):
-        assert answered(up, line, scope, stranger) == 401
+    assert response_status(up, line, scope) == 200
+    assert response_status(up, line) == 400
+    for authorization in (NONE, f"Authorization: Bearer {'f' * 64}\r\n"):
+        assert response_status(up, line, scope, authorization) == 401
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_check_of_envoy_with_the_target_of_a_client(up: Up, target: str):
     ],
 )
 def test_a_method(up: Up, line: str, expected: int):
-    assert answered(up, line) == expected
+    assert response_status(up, line) == expected
 
 
 def with_field(field: str) -> str:
@@ -310,8 +310,8 @@ def with_field(field: str) -> str:
         with_field('"restrictions":null'),
     ],
 )
-def test_a_body_that_makes_no_token(up: Up, body: str):
-    assert answered(up, POST, JSON, body=body, sized=True) == 400
+def test_a_body_of_an_invalid_token(up: Up, body: str):
+    assert response_status(up, POST, JSON, body=body, sized=True) == 400
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_body_that_makes_no_token(up: Up, body: str):
     ],
 )
 def test_other_bodies(up: Up, line: str, body: str, expected: int):
-    assert answered(up, line, JSON, body=body, sized=True) == expected
+    assert response_status(up, line, JSON, body=body, sized=True) == expected
 
 
 @pytest.mark.parametrize("path", ["introspect", "revoke"])
@@ -363,7 +363,7 @@ def test_other_bodies(up: Up, line: str, body: str, expected: int):
     ],
 )
 def test_a_form(up: Up, path: str, kind: str, body: str, expected: int):
-    assert answered(up, f"POST /oauth2/{path}", kind, body=body, sized=True) == expected
+    assert response_status(up, f"POST /oauth2/{path}", kind, body=body, sized=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -395,21 +395,21 @@ def test_a_form(up: Up, path: str, kind: str, body: str, expected: int):
     ],
 )
 def test_framing(up: Up, headers: tuple[str, ...], body: str, expected: int):
-    assert answered(up, POST, JSON, *headers, body=body.replace("TOKEN", up.admin_token)) == expected
+    assert response_status(up, POST, JSON, *headers, body=body.replace("TOKEN", up.admin_token)) == expected
 
 
-def test_what_cannot_be_misread_is_kept_and_shown_escaped(up: Up):
+def test_special_characters_are_stored_and_printed_escaped(up: Up):
     odd = '<script>alert(1)</script>\n\u202e\u0007\U0001f4a9"'
     with up.client(up.admin_token) as client:
-        made = client.post("/v1/tokens", json={"scopes": ["api"], "description": odd}).json()
-        assert client.get(f"/v1/tokens/{made['id']}").json()["description"] == odd
-    for command in (("list",), ("list", "--json"), ("show", made["id"])):
+        token = client.post("/v1/tokens", json={"scopes": ["api"], "description": odd}).json()
+        assert client.get(f"/v1/tokens/{token['id']}").json()["description"] == odd
+    for command in (("list",), ("list", "--json"), ("show", token["id"])):
         printed = up.command("tokens", *command).stdout
         assert "alert(1)" in printed
         assert not any(sign in printed for sign in "\u202e\u0007")
 
 
-def test_nothing_of_it_was_logged(up: Up):
+def test_none_of_the_input_was_logged(up: Up):
     assert "Traceback" not in up.printed
     assert up.admin_token not in up.printed.replace(f"this once:  {up.admin_token}", "").replace(
         f"Bearer {up.admin_token}", ""

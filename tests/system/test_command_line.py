@@ -1,4 +1,4 @@
-"""Bad input on the command line and on standard input: one clear line, an exit code, and nothing done."""
+"""Bad input on the command line and on standard input: one clear line, an exit code, and no change."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ DIGEST = "ab" * 32
 RECORD = {"id": ID, "digest": DIGEST, "token": {"scopes": ["api"]}}
 
 
-def packed(**fields: object) -> str:
+def pack(**fields: object) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode({"id": DIGEST, **fields})).decode()
 
 
@@ -47,10 +47,10 @@ def packed(**fields: object) -> str:
         ("steal",),
     ],
 )
-def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, arguments: tuple[str, ...]):
-    refused = invoke(up, *arguments)
-    assert refused.exit_code == 2
-    assert "Error: " in refused.stderr
+def test_invalid_arguments_are_rejected_as_usage_errors(up: Up, arguments: tuple[str, ...]):
+    result = invoke(up, *arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_what_cannot_be_meant_is_refused_as_a_mistake_in_its_use(up: Up, argumen
         ("export", "an-opaque-value-of-somebody"),
     ],
 )
-def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tuple[str, ...]):
-    refused = invoke(up, *arguments)
-    assert (refused.exit_code, refused.stdout) == (65, "")
-    assert refused.stderr.splitlines()[-1].startswith("tallystick: ")
-    assert "Traceback" not in refused.stderr
-    assert arguments[-1] not in refused.stderr or not arguments[-1].startswith(("f" * 64, "tly_", "an-"))
+def test_missing_and_invalid_values_are_reported_in_one_line(up: Up, arguments: tuple[str, ...]):
+    result = invoke(up, *arguments)
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert result.stderr.splitlines()[-1].startswith("tallystick: ")
+    assert "Traceback" not in result.stderr
+    assert arguments[-1] not in result.stderr or not arguments[-1].startswith(("f" * 64, "tly_", "an-"))
 
 
 @pytest.mark.parametrize(
@@ -112,38 +112,38 @@ def test_what_is_not_there_or_may_not_be_is_said_in_a_line(up: Up, arguments: tu
         json.dumps({**RECORD, "token": {"scopes": ["api"], "account": "nobody"}}).encode(),
         json.dumps({**RECORD, "created": "0001-01-01T00:00:00+23:59"}).encode(),
         json.dumps(RECORD).encode() + b"\n" + json.dumps({**RECORD, "digest": "cd" * 32}).encode(),
-        packed(scopes=[]).encode(),
-        packed(created=2**62).encode(),
-        packed(expires=1, colour=1).encode() + b"\n{",
-        packed(notBefore=1).encode(),
-        packed(restrictions={"rateLimit": {"maxRequests": 1}}).encode(),
-        packed(restrictions={"addresses": []}).encode(),
-        packed(id="x").encode(),
+        pack(scopes=[]).encode(),
+        pack(created=2**62).encode(),
+        pack(expires=1, colour=1).encode() + b"\n{",
+        pack(notBefore=1).encode(),
+        pack(restrictions={"rateLimit": {"maxRequests": 1}}).encode(),
+        pack(restrictions={"addresses": []}).encode(),
+        pack(id="x").encode(),
     ],
 )
-def test_an_import_of_what_is_no_record_writes_nothing(up: Up, stdin: bytes):
+def test_an_import_of_an_invalid_record_writes_nothing(up: Up, stdin: bytes):
     before = invoke(up, "list", "--json").stdout
-    refused = invoke(up, "import", stdin=stdin)
-    assert (refused.exit_code, refused.stdout) == (65, ""), refused.output
-    assert "Traceback" not in refused.stderr
+    result = invoke(up, "import", stdin=stdin)
+    assert (result.exit_code, result.stdout) == (65, ""), result.output
+    assert "Traceback" not in result.stderr
     assert invoke(up, "list", "--json").stdout == before
 
 
-def test_a_thousand_records_are_imported_at_once_and_no_more(up: Up):
+def test_an_import_has_at_most_a_thousand_records(up: Up):
     lines = [
         json.dumps({"id": f"tok_{number:026d}", "digest": f"{number:064x}", "token": {"scopes": ["api"]}})
         for number in range(1001)
     ]
-    refused = invoke(up, "import", stdin="\n".join(lines).encode())
-    assert (refused.exit_code, refused.stdout) == (65, "")
-    assert "at most 1000 at once" in refused.stderr
+    result = invoke(up, "import", stdin="\n".join(lines).encode())
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert "at most 1000 at once" in result.stderr
     imported = invoke(up, "import", stdin="\n".join(lines[:1000]).encode())
     assert imported.exit_code == 0, imported.stderr
     assert len(imported.stdout.splitlines()) == 1000
 
 
 @pytest.mark.parametrize("length", [1000, 1100, 4000])
-def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, length: int):
+def test_an_import_larger_than_one_message_is_rejected(up: Up, length: int):
     lines = [
         json.dumps(
             {
@@ -154,35 +154,35 @@ def test_an_import_larger_than_one_message_says_so_and_writes_nothing(up: Up, le
         )
         for number in range(2000, 2950)
     ]
-    refused = invoke(up, "import", stdin="\n".join(lines).encode())
-    assert (refused.exit_code, refused.stdout) == (65, "")
-    assert "split the file; nothing was imported" in refused.stderr
+    result = invoke(up, "import", stdin="\n".join(lines).encode())
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert "split the file; nothing was imported" in result.stderr
 
 
 @pytest.mark.parametrize(
     "words", [["tokens"], ["tokens", "list", "-q"], ["tokens", "inspect"], ["up", "--host"]]
 )
-def test_a_token_among_the_arguments_is_refused_unread(words: list[str]):
+def test_a_token_among_the_arguments_is_rejected(words: list[str]):
     token = token_format.mint()
-    for stdin in (token, f"--query={token}"):
-        ended = run(*words, stdin)
-        assert ended.returncode == 65
-        assert "no place among arguments" in ended.stderr
-        assert token not in ended.stdout + ended.stderr
+    for argument in (token, f"--query={token}"):
+        result = run(*words, argument)
+        assert result.returncode == 65
+        assert "no place among arguments" in result.stderr
+        assert token not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
     "stdin", ["", "x", "tly_" + "0" * 49, "f" * 63, "f" * 65, "\xff" * 20, "a b" * 10, "x" * 600]
 )
-def test_what_is_no_token_is_told_without_asking_anyone(stdin: str):
-    checked = CliRunner().invoke(program, ["tokens", "inspect"], input=stdin)
-    assert checked.exit_code == 65
-    assert not stdin or stdin not in checked.output
+def test_a_malformed_token_is_reported_without_a_lookup(stdin: str):
+    result = CliRunner().invoke(program, ["tokens", "inspect"], input=stdin)
+    assert result.exit_code == 65
+    assert not stdin or stdin not in result.output
 
 
 @pytest.mark.parametrize("url", ["nats://127.0.0.1:1", "127.0.0.1:1", "nats://x.invalid:4222"])
-def test_where_nobody_answers_it_says_so(url: str):
-    ended = run("tokens", "list", nats_url=url)
-    assert ended.returncode == 69
-    assert len(ended.stderr.splitlines()) <= 2
-    assert "Traceback" not in ended.stderr
+def test_an_unreachable_nats_is_reported(url: str):
+    result = run("tokens", "list", nats_url=url)
+    assert result.returncode == 69
+    assert len(result.stderr.splitlines()) <= 2
+    assert "Traceback" not in result.stderr

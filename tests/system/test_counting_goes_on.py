@@ -1,4 +1,4 @@
-"""What keeps an installation from counting: it is shown, and ends by itself or by one command."""
+"""Conditions that stop counting are reported, and are resolved automatically or with one command."""
 
 import resource
 import shutil
@@ -16,7 +16,7 @@ def metric(up: Up, name: str) -> float | None:
     return values[0] if values else None
 
 
-def test_a_nats_that_stores_nothing_any_more_is_restarted(up: Up):
+def test_nats_is_restarted_if_it_no_longer_stores_events(up: Up):
     (pid,) = up.pids("nats-server")
     until(lambda: metric(up, "tallystick_stream_writable") == 1)
     starts = metric(up, 'events{event="metrics.reported"}')
@@ -27,35 +27,37 @@ def test_a_nats_that_stores_nothing_any_more_is_restarted(up: Up):
     assert metric(up, "tallystick_event_gaps_total") == 0
 
 
-def test_an_older_copy_of_the_stream_is_counted_by_one_command(fresh: Up, folder: Path):
-    def beats() -> float:
+def test_counting_of_an_older_copy_of_the_stream_resumes_with_one_command(fresh: Up, folder: Path):
+    def reports() -> float:
         return metric(fresh, 'events{event="metrics.reported"}') or 0
 
     nats, copy = fresh.data / "nats", folder / "copy"
     fresh.start().ready()
-    until(lambda: beats() > 3, 20)
+    until(lambda: reports() > 3, 20)
     assert fresh.stop() == 0
     shutil.copytree(nats, copy)
     fresh.start().ready()
-    before = beats()
-    until(lambda: beats() > before + 3, 20)
+    before = reports()
+    until(lambda: reports() > before + 3, 20)
     assert fresh.stop(signal.SIGKILL) < 0
     until(lambda: not fresh.processes(), 10)
     shutil.rmtree(nats)
     copy.rename(nats)
     fresh.start().ready()
     until(lambda: metric(fresh, "tallystick_counting_refused") == 1, 20)
-    stands = beats()
-    status = fresh.command("counting", "status")
-    assert (status.returncode, status.stdout.startswith("counting: halted: the event stream is not")) == (
+    before_resume = reports()
+    result = fresh.command("counting", "status")
+    assert (result.returncode, result.stdout.startswith("counting: halted: the event stream is not")) == (
         69,
         True,
     )
-    assert fresh.command("counting", "resume").returncode == 1, "asks, and nobody answers"
-    assert beats() == stands
-    done = fresh.command("counting", "resume", "--yes")
-    assert (done.returncode, "resumes" in done.stdout) == (0, True), done
-    until(lambda: beats() > stands, 20)
+    assert fresh.command("counting", "resume").returncode == 1, (
+        "it asks for confirmation, and standard input is empty"
+    )
+    assert reports() == before_resume
+    result = fresh.command("counting", "resume", "--yes")
+    assert (result.returncode, "resumes" in result.stdout) == (0, True), result
+    until(lambda: reports() > before_resume, 20)
     assert metric(fresh, "tallystick_counting_refused") == 0
     assert fresh.command("counting", "status").returncode == 0
     assert "counting is not halted" in fresh.command("counting", "resume", "--yes").stdout

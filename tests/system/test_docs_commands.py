@@ -1,4 +1,4 @@
-"""The commands of README and docs: each block runs as it stands there, or says what it needs that is not here."""
+"""The commands of the README and the docs: each block runs as it is written, or names a requirement that is missing here."""
 
 import os
 import re
@@ -20,16 +20,16 @@ NEEDS = {
     "emailengine": "an EmailEngine to move from",
     "jq": "jq; `tests/tallystick_server/edge/api/test_lists.py` follows cursors in the same way",
     "kubernetes": "a cluster",
-    "nats": "the `nats` command line; `tests/tallystick_server/runtime/test_permissions.py` asks what it asks",
+    "nats": "the `nats` command line; `tests/tallystick_server/runtime/test_permissions.py` sends the same requests",
     "network": "installs packages, and runs every test: `.ci/run` does it",
     "prometheus": "Prometheus; `just prometheus` starts it",
 }
-"""What a block may need that is not on every machine, and what tries it instead."""
+"""Requirements of blocks that are not on every machine, and what tests these blocks instead."""
 
 _SECRET = re.compile(r"\b(?:tok_[0-9a-z]{26}|tly_[0-9A-Za-z]{49})\b")
 
 
-def spans(*beginnings: str) -> list[tuple[str, str]]:
+def spans(*prefixes: str) -> list[tuple[str, str]]:
     """Commands within a line of text, with the page that they are on."""
     return [
         (page.name, span)
@@ -37,12 +37,12 @@ def spans(*beginnings: str) -> list[tuple[str, str]]:
         for span in re.findall(
             r"`([^`\n]+(?:\n[^`\n]+)?)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         )
-        if span.startswith(beginnings)
+        if span.startswith(prefixes)
     ]
 
 
-def test_every_block_of_commands_is_found():
-    """One in another language, or with a mark that is none, would never be tried."""
+def test_every_block_of_commands_is_tested():
+    """A block in another language, or with an invalid mark, would never be run."""
     for page in PAGES:
         text = page.read_text()
         fences = re.findall(r"^ *```(\S*)$", text, re.MULTILINE)
@@ -54,51 +54,51 @@ def test_every_block_of_commands_is_found():
 
 
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in blocks() if not block.needs))
-def test_the_commands_of_a_page_run_one_after_the_other(reader: Reader, page: str):
-    # The id of a token on the page is another one here.
-    here: dict[str, str] = {}
+def test_the_commands_of_a_page_run_in_sequence(reader: Reader, page: str):
+    # The ids of tokens on the page differ from those of this installation.
+    local_secrets: dict[str, str] = {}
     for block in blocks():
         if block.page != page or block.needs:
             continue
         if block.language == "sh":
-            done = reader.run(block.text)
-            assert done.returncode == 0, (block.text, done.stdout, done.stderr)
+            result = reader.run(block.text)
+            assert result.returncode == 0, (block.text, result.stdout, result.stderr)
             continue
-        for command, printed in commands(block.text):
-            done = reader.run(with_ids(command, here, reader.admin_id))
-            assert done.returncode == (22 if '"status":4' in printed else 0), (
+        for command, output in commands(block.text):
+            result = reader.run(with_ids(command, local_secrets, reader.admin_id))
+            assert result.returncode == (22 if '"status":4' in output else 0), (
                 command,
-                done.stdout,
-                done.stderr,
+                result.stdout,
+                result.stderr,
             )
-            assert keys(done.stdout) >= keys(printed), (command, done.stdout)
-            here |= zip(_SECRET.findall(printed), _SECRET.findall(done.stdout), strict=False)
+            assert keys(result.stdout) >= keys(output), (command, result.stdout)
+            local_secrets |= zip(_SECRET.findall(output), _SECRET.findall(result.stdout), strict=False)
 
 
 def commands(console: str) -> list[tuple[str, str]]:
-    """Each command of a `console` block, and what it printed there."""
+    """Each command of a `console` block, and its output on the page."""
     parts = re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]
-    found = [re.fullmatch(r"((?:[^\n]*\\\n)*[^\n]*)\n(.*)", part, re.DOTALL) for part in parts]
-    return [(match[1], match[2]) for match in found if match]
+    matches = [re.fullmatch(r"((?:[^\n]*\\\n)*[^\n]*)\n(.*)", part, re.DOTALL) for part in parts]
+    return [(match[1], match[2]) for match in matches if match]
 
 
-def with_ids(command: str, here: Mapping[str, str], other: str) -> str:
+def with_ids(command: str, local_secrets: Mapping[str, str], default: str) -> str:
     """The command with the ids of this installation."""
-    return _SECRET.sub(lambda found: here.get(found[0], other), command)
+    return _SECRET.sub(lambda match: local_secrets.get(match[0], default), command)
 
 
-def keys(printed: str) -> set[str]:
-    """What an answer's reader looks for: the fields of JSON, the names of metrics."""
-    return set(re.findall(r'"(\w+)":', printed)) | set(re.findall(r"^# TYPE \w+ \w+$", printed, re.MULTILINE))
+def keys(output: str) -> set[str]:
+    """The parts of the output that are compared: the fields of JSON, the names of metrics."""
+    return set(re.findall(r'"(\w+)":', output)) | set(re.findall(r"^# TYPE \w+ \w+$", output, re.MULTILINE))
 
 
 @pytest.mark.parametrize("span", dict.fromkeys(span for _, span in spans("tallystick psql ")))
 def test_the_sql_of_the_docs_runs(reader: Reader, span: str):
-    """As it stands there; a change, in a transaction that is rolled back."""
+    """As it is written; a change is made in a transaction that is rolled back."""
     before, quoted, sql = span.replace("\n", " ").partition('-c "')
     assert quoted, span
-    done = reader.run(f'{before} -v ON_ERROR_STOP=1 -c "begin" -c "{sql} -c "rollback"')
-    assert done.returncode == 0, (span, done.stderr)
+    result = reader.run(f'{before} -v ON_ERROR_STOP=1 -c "begin" -c "{sql} -c "rollback"')
+    assert result.returncode == 0, (span, result.stderr)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_commands_and_options_in_the_text_exist(span: str):
     command: click.Command = program
     while isinstance(command, click.Group):
         assert words, span
-        found = command.get_command(click.Context(command), words.pop(0))
-        assert found is not None, span
-        command = found
+        subcommand = command.get_command(click.Context(command), words.pop(0))
+        assert subcommand is not None, span
+        command = subcommand
     options = {
         option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
     }
@@ -129,7 +129,7 @@ def test_programs_modules_and_recipes_in_the_text_exist():
         if words[0] == "just":
             assert words[1] in recipes, (page, span)
         elif words[0] == "python":
-            # Without .venv it would be another Python; in a container there is one only.
+            # Without .venv it would be another Python; a container has only one.
             raise AssertionError((page, span))
         elif words[1:2] == ["-m"]:
             assert find_spec(words[2]), (page, span)
@@ -183,7 +183,7 @@ NATS_COMMANDS = {
 """The user that runs a command of `nats`, and what the command publishes."""
 
 
-def test_each_command_of_nats_has_a_user_who_may_run_it():
+def test_each_nats_command_has_a_user_with_its_permissions():
     for page, span in spans("nats "):
         words = span.split()
         user, subjects = NATS_COMMANDS.get(words[1]) or NATS_COMMANDS[" ".join(words[1:3])]

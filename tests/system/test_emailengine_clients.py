@@ -1,5 +1,5 @@
-"""Clients of EmailEngine go on after the move: every kind of record is moved in, then asked for, listed, made anew and
-deleted over EmailEngine's routes, and each answer compared with EmailEngine's.
+"""Clients of EmailEngine work after the migration: every kind of record is imported, then read, listed, created again and
+deleted over EmailEngine's routes, and each response is compared with EmailEngine's.
 """
 
 from datetime import UTC, datetime
@@ -22,12 +22,12 @@ AT_EMAILENGINE: dict[str, Any] = {
     "with the deleted token": 401,
     "unknown": {"deleted": False},
 }
-"""What EmailEngine answers for every record that it has."""
-# What the import and the form reject for the same reason; the form says so with 400.
+"""EmailEngine's response for every record that it has."""
+# The import and the form reject these for the same reason; the form responds with 400.
 STATUS_OF_FORM = dict.fromkeys(REJECTED.keys() | EXPIRED, 400) | {
-    "account-with-a-slash": 404,  # no account has this name, so it is not found, as at EmailEngine
+    "account-with-a-slash": 404,  # no account has this name, so the response is 404, as at EmailEngine
     "account-too-long": 404,
-    "metadata-text": 400,  # EmailEngine's route takes JSON only
+    "metadata-text": 400,  # EmailEngine's route accepts JSON only
 }
 
 
@@ -44,7 +44,7 @@ def admin(up: Up, moved_in: Result):
 
 
 def form(case: Case) -> dict[str, Any]:
-    """The request body that would have made this record."""
+    """The request body that would have created this record."""
     body = {"description": case.name, "scopes": ["api"], **case.fields}
     if "expires" in body:
         body["expires"] = datetime.fromtimestamp(body["expires"] / 1000, UTC).date().isoformat()
@@ -56,55 +56,55 @@ def test_there_are_records_of_every_kind():
     assert len(IMPORTED) >= 20
 
 
-def test_a_record_is_found_by_its_id_and_made_as_it_was_imported(
+def test_a_record_is_read_by_its_id_and_created_as_it_was_imported(
     admin: httpx.Client, subtests: pytest.Subtests
 ):
     for case in CASES:
         with subtests.test(case=case.name):
-            shown = admin.get(f"/v1/tokens/{digest(case.name)}")
+            details = admin.get(f"/v1/tokens/{digest(case.name)}")
             log = admin.get(f"/v1/tokens/{digest(case.name)}/log")
             listed = admin.get("/v1/tokens", params={"query": digest(case.name)}).json()
-            is_there = case.name in IMPORTED
-            assert (shown.status_code, log.status_code) == ((200, 200) if is_there else (404, 404))
+            is_imported = case.name in IMPORTED
+            assert (details.status_code, log.status_code) == ((200, 200) if is_imported else (404, 404))
             assert [token["hint"] for token in listed["tokens"]] == (
-                [digest(case.name)[:8]] if is_there else []
+                [digest(case.name)[:8]] if is_imported else []
             )
-            made = admin.post("/v1/token", json=form(case))
-            assert made.status_code == STATUS_OF_FORM.get(case.name, 200), made.text
-            if made.status_code == 200:
-                assert is_there, "the form takes nothing that the import rejects"
+            response = admin.post("/v1/token", json=form(case))
+            assert response.status_code == STATUS_OF_FORM.get(case.name, 200), response.text
+            if response.status_code == 200:
+                assert is_imported, "the form accepts nothing that the import rejects"
                 for field in ("scopes", "account", "metadata", "restrictions"):
-                    assert made.json()[field] == shown.json()[field], field
-                assert (made.json()["expires"] is None) == (shown.json()["expires"] is None)
-                assert admin.delete(f"/v1/token/{made.json()['token']}").json()["deleted"]
+                    assert response.json()[field] == details.json()[field], field
+                assert (response.json()["expires"] is None) == (details.json()["expires"] is None)
+                assert admin.delete(f"/v1/token/{response.json()['token']}").json()["deleted"]
 
 
-def test_the_tokens_of_an_account_are_all_in_one_list(admin: httpx.Client):
+def test_one_list_has_all_tokens_of_an_account(admin: httpx.Client):
     for account, names in ACCOUNTS.items():
         listed = admin.get(f"/v1/tokens/account/{account}").json()
         assert {token["hint"] for token in listed["tokens"]} == {digest(name)[:8] for name in names}
         assert {token["account"] for token in listed["tokens"]} == {account}
     for _ in range(38):
-        made = admin.post(
+        response = admin.post(
             "/v1/token", json={"description": "x", "scopes": "api", "account": "me@example.com"}
         )
-        assert made.status_code == 200
+        assert response.status_code == 200
     listed = admin.get("/v1/tokens/account/me@example.com").json()
     assert (len(listed["tokens"]), listed["truncated"]) == (39, False)
 
 
 @pytest.mark.parametrize("by", ["id", "value"])
-def test_deleting_answers_what_emailengine_answers(up: Up, admin: httpx.Client, by: str):
-    """Half of the records by their ids, half by their values. What was not moved in is not there to be deleted."""
-    named = digest if by == "id" else secret
+def test_deleting_responds_as_emailengine_does(up: Up, admin: httpx.Client, by: str):
+    """Half of the records by their ids, half by their values. A record that was not imported cannot be deleted."""
+    identifier = digest if by == "id" else secret
     for name in sorted(case.name for case in CASES)[by == "value" :: 2]:
         with up.client(secret(name)) as holder:
-            first, second = [admin.delete(f"/v1/token/{named(name)}") for _ in range(2)]
-            answers = {
+            first, second = [admin.delete(f"/v1/token/{identifier(name)}") for _ in range(2)]
+            results = {
                 "deleted": {"deleted": first.json()["deleted"]},
                 "deleted again": second.json(),
                 "with the deleted token": holder.get("/v1/stats").status_code,
                 "unknown": admin.delete(f"/v1/token/{'ab' * 32}").json(),
             }
         expected = AT_EMAILENGINE if name in IMPORTED else {**AT_EMAILENGINE, "deleted": {"deleted": False}}
-        assert (first.status_code, second.status_code, answers) == (200, 200, expected), name
+        assert (first.status_code, second.status_code, results) == (200, 200, expected), name

@@ -1,4 +1,4 @@
-"""Bad input over a raw socket: each gets its stated answer, none a 5xx, a hang or a traceback."""
+"""Bad input over a raw socket: each request gets the documented response, never a 5xx, a hang or a traceback."""
 
 import resource
 import socket
@@ -68,7 +68,7 @@ from tests.support.up import Up
         ("GET /v1/tokens/%00", (), "", 404),
         ("GET /v1/tokens/%ff", (), "", 404),
         ("GET /v1/account/%2e%2e", (), "", 404),
-        # HTTP as such
+        # HTTP framing and headers
         (GET, ("Host: y\r\n",), "", 400),
         (GET, ("a : b\r\n",), "", 400),
         (GET, ("a: b\r\n c\r\n",), "", 400),
@@ -93,11 +93,13 @@ from tests.support.up import Up
         (POST, (JSON, "Content-Length: 18\r\n"), NEW, 201),
     ],
 )
-def test_each_gets_its_answer(up: Up, line: str, headers: tuple[str, ...], body: str, expected: int):
-    began = time.monotonic()
-    found, received, _ = send(up, request(up, line, *headers, body=body))
-    assert found == expected, received[:400]
-    assert time.monotonic() - began < 1.2
+def test_each_request_gets_the_documented_response(
+    up: Up, line: str, headers: tuple[str, ...], body: str, expected: int
+):
+    start = time.monotonic()
+    actual, received, _ = send(up, request(up, line, *headers, body=body))
+    assert actual == expected, received[:400]
+    assert time.monotonic() - start < 1.2
     assert up.admin_token.encode() not in received
     assert b"Traceback" not in received
 
@@ -113,13 +115,13 @@ def test_each_gets_its_answer(up: Up, line: str, headers: tuple[str, ...], body:
         b"GET /v1/self HTTP/9.9\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_and_closed(up: Up, raw: bytes):
-    found, _, closed = send(up, raw)
-    assert found in {400, None}
+def test_a_connection_that_is_not_http_is_rejected_and_closed(up: Up, raw: bytes):
+    actual, _, closed = send(up, raw)
+    assert actual in {400, None}
     assert closed
 
 
-def test_a_missing_host_is_refused(up: Up):
+def test_a_missing_host_is_rejected(up: Up):
     assert send(up, request(up, GET, host=""))[0] == 400
     assert send(up, request(up, GET, host="Host: \r\n"))[0] == 400
 
@@ -138,8 +140,8 @@ def test_a_missing_host_is_refused(up: Up):
 )
 def test_a_load_balancer_checks_health_without_a_host(up: Up, line: str, expected: int):
     """As HAProxy's `option httpchk` does."""
-    found, received, closed = send(up, f"{line} HTTP/1.0\r\n\r\n".encode())
-    assert (found, closed) == (expected, True), received
+    actual, received, closed = send(up, f"{line} HTTP/1.0\r\n\r\n".encode())
+    assert (actual, closed) == (expected, True), received
     assert send(up, f"{line} HTTP/1.1\r\n\r\n".encode())[0] == 400
     assert send(up, f"{line} HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".encode())[0] == 400
 
@@ -150,17 +152,17 @@ def test_a_request_with_two_lengths_is_the_last_of_its_connection(up: Up):
     hidden = request(up, GET).decode("latin-1")
     for length in (3, len(chunks), len(chunks + hidden)):
         lengths = f"Connection: keep-alive\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n"
-        found, received, closed = send(up, request(up, POST, JSON, lengths, body=chunks + hidden))
-        assert found == 201
+        actual, received, closed = send(up, request(up, POST, JSON, lengths, body=chunks + hidden))
+        assert actual == 201
         assert received.count(b"HTTP/1.1 ") == 1
         assert closed
 
 
-def test_half_a_request_and_unread_answers_are_closed_in_time(up: Up):
-    """All at once, since each waits for its limit."""
+def test_incomplete_requests_and_unread_responses_are_closed_in_time(up: Up):
+    """All at once, since each waits for its timeout."""
     unread = socket.create_connection(("127.0.0.1", up.port), timeout=30)
-    wanted = 200
-    unread.sendall(b"GET /docs/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * wanted)
+    request_count = 200
+    unread.sendall(b"GET /docs/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * request_count)
     half_header = socket.create_connection(("127.0.0.1", up.port), timeout=11)
     half_body = socket.create_connection(("127.0.0.1", up.port), timeout=16)
     half_header.sendall(b"GET /v1/self HTTP/1.1\r\nHost: x\r\n")
@@ -169,29 +171,29 @@ def test_half_a_request_and_unread_answers_are_closed_in_time(up: Up):
         assert half_header.recv(100) == b""
         assert status(half_body.recv(4096)) == 408
     with unread:
-        # Without an end in time, the rest would be sent as soon as it is taken.
-        until(lambda: not connected(up.port, unread.getsockname()[1]), 30)
+        # Without a timeout, the rest would be sent as soon as the client reads.
+        until(lambda: not is_connected(up.port, unread.getsockname()[1]), 30)
         received = b""
         with suppress(OSError):
             while part := unread.recv(1 << 20):
                 received += part
-        assert 0 < received.count(b"HTTP/1.1 200") < wanted
+        assert 0 < received.count(b"HTTP/1.1 200") < request_count
 
 
-def connected(port: int, client: int) -> bool:
+def is_connected(port: int, client: int) -> bool:
     """Whether the server still has its connection with a client's port."""
-    ends = f":{port:04X} 0100007F:{client:04X} 01"
-    return any(ends in line for line in Path("/proc/net/tcp").read_text().splitlines())
+    addresses = f":{port:04X} 0100007F:{client:04X} 01"
+    return any(addresses in line for line in Path("/proc/net/tcp").read_text().splitlines())
 
 
-def test_five_thousand_idle_connections_keep_nobody_out(up: Up):
-    """Those that never asked anything, and those that may ask again."""
+def test_five_thousand_idle_connections_block_no_other_client(up: Up):
+    """Connections without any request, and kept-alive ones."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 6000 if hard == resource.RLIM_INFINITY else min(6000, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    limit = 6000 if hard == resource.RLIM_INFINITY else min(6000, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
     idle = []
     try:
-        for number in range(most - 1000):
+        for number in range(limit - 1000):
             idle.append(socket.create_connection(("127.0.0.1", up.port), timeout=2))
             if number % 2:
                 idle[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -202,5 +204,5 @@ def test_five_thousand_idle_connections_keep_nobody_out(up: Up):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_nothing_of_it_was_logged(up: Up):
+def test_none_of_the_input_was_logged(up: Up):
     assert "Traceback" not in up.printed

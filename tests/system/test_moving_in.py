@@ -1,4 +1,4 @@
-"""Moving in from EmailEngine: a file with records of every kind, and what becomes of each line."""
+"""Migration from EmailEngine: a file with records of every kind, and the outcome of each line."""
 
 import json
 import re
@@ -24,8 +24,8 @@ from tests.support.moving_in import (
 from tests.support.up import Up, run as command
 
 
-def stored(up: Up) -> dict[str, dict[str, Any]]:
-    """The tokens by the hint that their record gave them, without their last use, which is reported some time later."""
+def stored_tokens(up: Up) -> dict[str, dict[str, Any]]:
+    """The tokens by the hint of their record, without their last use, which is reported some time later."""
     tokens = map(json.loads, invoke(up, "list", "--json").stdout.splitlines())
     return {
         token["hint"]: {name: value for name, value in token.items() if name != "access"} for token in tokens
@@ -39,54 +39,54 @@ def status(up: Up, name: str, method: str, path: str, **request: Any) -> int:
 
 @pytest.fixture(scope="module")
 def moved_in(up: Up) -> Result:
-    """The outcome of importing the file, once."""
+    """The result of importing the file, once."""
     return invoke(up, "import", "--skip-rejected", "--accounts", "create", stdin=FILE)
 
 
-def test_without_skipping_nothing_is_written_and_every_rejected_line_is_told(fresh: Up):
+def test_without_skipping_nothing_is_written_and_every_rejected_line_is_reported(fresh: Up):
     fresh.start().ready()
-    before = stored(fresh)
-    rejected = invoke(fresh, "import", "--accounts", "create", stdin=FILE)
-    assert (rejected.exit_code, rejected.stdout) == (65, "")
-    told = [int(number) for number in re.findall(r"^line (\d+): ", rejected.stderr, re.MULTILINE)]
-    assert told == sorted(REJECTED.values())
-    assert rejected.stderr.endswith(f"tallystick: {len(told)} records rejected; nothing was imported\n")
-    assert stored(fresh) == before
+    before = stored_tokens(fresh)
+    result = invoke(fresh, "import", "--accounts", "create", stdin=FILE)
+    assert (result.exit_code, result.stdout) == (65, "")
+    line_numbers = [int(number) for number in re.findall(r"^line (\d+): ", result.stderr, re.MULTILINE)]
+    assert line_numbers == sorted(REJECTED.values())
+    assert result.stderr.endswith(f"tallystick: {len(line_numbers)} records rejected; nothing was imported\n")
+    assert stored_tokens(fresh) == before
     with fresh.client(fresh.admin_token) as client:
         assert client.get("/v1/accounts").json()["total"] == 0
-    # Missing accounts are rejected where they are not to be created, in the same report.
-    required = invoke(fresh, "import", stdin=FILE)
-    missing = re.findall(r"^line (\d+): account: no such account$", required.stderr, re.MULTILINE)
+    # Without `--accounts create`, records with missing accounts are rejected in the same report.
+    without_creation = invoke(fresh, "import", stdin=FILE)
+    missing = re.findall(r"^line (\d+): account: no such account$", without_creation.stderr, re.MULTILINE)
     assert len(missing) == 3
-    # Only what is said: nothing was written by a dry run either.
-    tried = invoke(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", stdin=FILE)
-    assert (tried.exit_code, tried.stdout) == (0, "")
-    assert f"{len(CASES) - len(REJECTED) - 2} tokens would be added; nothing was written" in tried.stderr
-    assert stored(fresh) == before
+    # A dry run only reports: it writes nothing either.
+    dry_run = invoke(fresh, "import", "--dry-run", "--skip-rejected", "--accounts", "create", stdin=FILE)
+    assert (dry_run.exit_code, dry_run.stdout) == (0, "")
+    assert f"{len(CASES) - len(REJECTED) - 2} tokens would be added; nothing was written" in dry_run.stderr
+    assert stored_tokens(fresh) == before
 
 
 @pytest.mark.parametrize(
     ("number", "case"),
     [pytest.param(number, case, id=case.name) for number, case in enumerate(CASES, 1 + BLANK_LINES_BEFORE)],
 )
-def test_what_becomes_of_each_line(up: Up, moved_in: Result, number: int, case: Case):
-    said = re.findall(rf"^line {number}: (.*)$", moved_in.stderr, re.MULTILINE)
-    assert len(said) == (case.message is not None), said
-    assert case.message is None or said[0].startswith(case.message)
-    assert (digest(case.name)[:8] in stored(up)) == (
+def test_the_outcome_of_each_line(up: Up, moved_in: Result, number: int, case: Case):
+    messages = re.findall(rf"^line {number}: (.*)$", moved_in.stderr, re.MULTILINE)
+    assert len(messages) == (case.message is not None), messages
+    assert case.message is None or messages[0].startswith(case.message)
+    assert (digest(case.name)[:8] in stored_tokens(up)) == (
         case.message is None or case.message.startswith("expires")
     )
 
 
-def test_the_rest_is_imported_with_its_accounts(moved_in: Result):
+def test_the_other_records_are_imported_with_their_accounts(moved_in: Result):
     assert moved_in.exit_code == 0
     assert len(moved_in.stdout.splitlines()) == len(CASES) - len(REJECTED) - 2
     assert "created the account acc-a\n" in moved_in.stderr
     assert moved_in.stderr.count("created the account") == 2
 
 
-def test_a_second_import_says_what_exists_and_what_is_revoked(up: Up, moved_in: Result):
-    token = stored(up)[digest("smtp")[:8]]
+def test_a_second_import_reports_existing_and_revoked_tokens(up: Up, moved_in: Result):
+    token = stored_tokens(up)[digest("smtp")[:8]]
     assert invoke(up, "revoke", token["id"]).exit_code == 0
     again = invoke(up, "import", stdin=exported("smtp") + "\n" + exported("api"))
     assert (again.exit_code, again.stdout) == (0, "")
@@ -131,7 +131,7 @@ def test_a_second_import_says_what_exists_and_what_is_revoked(up: Up, moved_in: 
         ("no-addresses", "GET /v1/stats", 401),
     ],
 )
-def test_what_the_imported_tokens_may_do(
+def test_the_permissions_of_the_imported_tokens(
     up: Up, moved_in: Result, name: str, request_line: str, expected: int
 ):
     method, path = request_line.split()
@@ -139,8 +139,8 @@ def test_what_the_imported_tokens_may_do(
     assert status(up, name, method, path, **body) == expected
 
 
-def test_metadata_and_limits_are_kept(up: Up, moved_in: Result):
-    tokens = stored(up)
+def test_metadata_and_limits_are_imported(up: Up, moved_in: Result):
+    tokens = stored_tokens(up)
     metadata = {
         name: tokens[digest(name)[:8]]["metadata"] for name in ("metadata", "metadata-list", "metadata-text")
     }
@@ -156,82 +156,82 @@ def test_metadata_and_limits_are_kept(up: Up, moved_in: Result):
     assert tokens[digest("host-bits")[:8]]["restrictions"]["addresses"] == ["127.0.0.0/8"]
 
 
-def test_scopes_may_be_given_for_records_that_are_narrowed_otherwise(up: Up):
+def test_scope_option_replaces_restrictions_that_cannot_be_imported(up: Up):
     lines = [
-        exported("given", permissions=OUTSIDE),
+        exported("replaced", permissions=OUTSIDE),
         exported("own", permissions=STATS),
         exported("dead", permissions={}),
     ]
-    ended = invoke(up, "import", "--skip-rejected", "--scope", "mail:send", stdin="\n".join(lines))
-    assert "line 1: scopes: set to mail:send by --scope" in ended.stderr
-    assert "line 3: permissions: EmailEngine cannot read this" in ended.stderr
-    tokens = stored(up)
-    assert tokens[digest("given")[:8]]["scopes"] == ["mail:send"]
+    result = invoke(up, "import", "--skip-rejected", "--scope", "mail:send", stdin="\n".join(lines))
+    assert "line 1: scopes: set to mail:send by --scope" in result.stderr
+    assert "line 3: permissions: EmailEngine cannot read this" in result.stderr
+    tokens = stored_tokens(up)
+    assert tokens[digest("replaced")[:8]]["scopes"] == ["mail:send"]
     assert tokens[digest("own")[:8]]["scopes"] == ["api:stats:read"]
     assert digest("dead")[:8] not in tokens
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_a_file_in_utf_16_is_named(up: Up, encoding: str):
-    rejected = invoke(up, "import", stdin=exported("api").encode(encoding))
-    assert (rejected.exit_code, rejected.stdout) == (65, "")
-    assert rejected.stderr == "tallystick: the file is UTF-16: save it as UTF-8\n"
+def test_a_file_in_utf_16_is_rejected(up: Up, encoding: str):
+    result = invoke(up, "import", stdin=exported("api").encode(encoding))
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert result.stderr == "tallystick: the file is UTF-16: save it as UTF-8\n"
 
 
-def test_the_same_token_twice_in_a_file_is_rejected(up: Up):
-    rejected = invoke(up, "import", stdin=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
-    assert rejected.exit_code == 65
-    assert "line 3: the same token as on line 1\n" in rejected.stderr
+def test_a_duplicate_token_in_a_file_is_rejected(up: Up):
+    result = invoke(up, "import", stdin=f"{exported('twice')}\n\n{exported('twice', permissions=STATS)}\n")
+    assert result.exit_code == 65
+    assert "line 3: the same token as on line 1\n" in result.stderr
 
 
 @pytest.mark.parametrize(
-    "rejected",
+    "record",
     [exported("other", permissions=OUTSIDE), exported("other", account="nobody")],
-    ids=["read", "asked"],
+    ids=["permissions", "account"],
 )
-def test_one_rejected_record_keeps_the_others_out(up: Up, rejected: str):
-    ended = invoke(up, "import", stdin=f"{exported('alone')}\n{rejected}\n")
-    assert (ended.exit_code, ended.stdout) == (65, "")
-    assert ended.stderr.startswith("line 2: ")
-    assert digest("alone")[:8] not in stored(up)
+def test_one_rejected_record_prevents_the_whole_import(up: Up, record: str):
+    result = invoke(up, "import", stdin=f"{exported('alone')}\n{record}\n")
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert result.stderr.startswith("line 2: ")
+    assert digest("alone")[:8] not in stored_tokens(up)
 
 
-def test_records_that_are_too_large_together_are_to_be_split(up: Up):
+def test_a_file_larger_than_one_message_has_to_be_split(up: Up):
     metadata = json.dumps({"a": "x" * 8000})
     lines = [exported(f"large-{number}", metadata=metadata) for number in range(130)]
-    ended = invoke(up, "import", stdin="\n".join(lines))
-    assert (ended.exit_code, ended.stdout) == (65, "")
-    assert "split the file" in ended.stderr
+    result = invoke(up, "import", stdin="\n".join(lines))
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert "split the file" in result.stderr
     assert invoke(up, "import", stdin="\n".join(lines[:100])).exit_code == 0
 
 
-def test_where_every_record_is_rejected_skipping_is_an_error(up: Up):
-    rejected = invoke(up, "import", "--skip-rejected", stdin=exported("none", scopes=[]))
-    assert rejected.exit_code == 65
-    assert "1 record rejected; none was left to import" in rejected.stderr
+def test_skipping_every_record_is_an_error(up: Up):
+    result = invoke(up, "import", "--skip-rejected", stdin=exported("none", scopes=[]))
+    assert result.exit_code == 65
+    assert "1 record rejected; none was left to import" in result.stderr
 
 
-def test_a_bound_prepared_token_starts_a_fresh_installation(fresh: Up):
+def test_an_account_bound_prepared_token_starts_a_new_installation(fresh: Up):
     fresh.settings["prepared_token"] = "\ufeff" + exported("prepared", account="acc-new")
     fresh.start().ready()
     assert status(fresh, "prepared", "GET", "/v1/account/acc-new") == 200
     assert status(fresh, "prepared", "GET", "/v1/stats") == 403
 
 
-def test_a_narrowed_prepared_token_stops_the_start(fresh: Up):
-    ended = command(
+def test_a_prepared_token_that_cannot_be_imported_prevents_the_start(fresh: Up):
+    result = command(
         "up", "--data-dir", str(fresh.data), prepared_token=exported("prepared", permissions=OUTSIDE)
     )
-    assert ended.returncode == 65
-    assert ended.stderr.startswith("tallystick: the prepared token is no token record: permissions: narrows")
+    assert result.returncode == 65
+    assert result.stderr.startswith("tallystick: the prepared token is no token record: permissions: narrows")
     assert not fresh.data.exists()
 
 
-# Tokens that an earlier version imported too wide
+# Tokens that an earlier version imported with too many permissions
 
 
-def imported_before(up: Up, name: str, **token: Any) -> str:
-    """A token as earlier versions imported it: without what narrowed it."""
+def import_too_wide(up: Up, name: str, **token: Any) -> str:
+    """Imports a token as earlier versions did, without its restrictions, and returns its id."""
     record = {
         "id": "tok_" + digest(name)[:26],
         "digest": digest(name),
@@ -241,7 +241,7 @@ def imported_before(up: Up, name: str, **token: Any) -> str:
     return str(record["id"])
 
 
-def shown(up: Up, token_id: str) -> dict[str, Any]:
+def show(up: Up, token_id: str) -> dict[str, Any]:
     token: dict[str, Any] = json.loads(invoke(up, "show", token_id).stdout)
     return token
 
@@ -260,7 +260,7 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
         "revoked": {"permissions": OUTSIDE},
         "rotated": {"permissions": STATS},
     }
-    ids = {name: imported_before(up, name) for name in records}
+    ids = {name: import_too_wide(up, name) for name in records}
     assert invoke(up, "edit", ids["edited"], "--scope", "mail:send").exit_code == 0
     assert invoke(up, "edit", ids["switched-off"], "--disable").exit_code == 0
     assert invoke(up, "revoke", ids["revoked"]).exit_code == 0
@@ -272,39 +272,39 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
             exported("unknown", permissions=STATS),
         ]
     )
-    before = stored(up)
+    before = stored_tokens(up)
 
     reported = invoke(up, "import", "--reconcile", stdin=file)
     assert reported.exit_code == 0, reported.output
-    said = dict(re.findall(r"^line \d+: (tok_\w+): (.*)$", reported.stdout, re.MULTILINE))
-    wide = {name for name, token_id in ids.items() if said.get(token_id, "").startswith("too wide")}
+    messages = dict(re.findall(r"^line \d+: (tok_\w+): (.*)$", reported.stdout, re.MULTILINE))
+    wide = {name for name, token_id in ids.items() if messages.get(token_id, "").startswith("too wide")}
     assert wide == {
         *("wide-stats", "wide-other", "wide-dead", "wide-newer", "wide-newer-limit", "wide-addresses"),
         *("rotated", "successor"),
     }
-    assert "check it by hand" in said[ids["edited"]]
-    assert "disabled already" in said[ids["switched-off"]]
-    assert "revoked already" in said[ids["revoked"]]
-    assert ids["full"] not in said
+    assert "check it by hand" in messages[ids["edited"]]
+    assert "disabled already" in messages[ids["switched-off"]]
+    assert "revoked already" in messages[ids["revoked"]]
+    assert ids["full"] not in messages
     assert f"{len(wide)} tokens are too wide; --apply narrows or disables them" in reported.stderr
-    assert stored(up) == before
+    assert stored_tokens(up) == before
     assert status(up, "wide-stats", "GET", "/v1/accounts") == 200
 
     applied = invoke(up, "import", "--reconcile", "--apply", stdin=file)
     assert applied.exit_code == 0, applied.output
     assert f"{len(wide)} tokens were changed" in applied.stderr
     for name in ("wide-stats", "successor"):
-        assert (shown(up, ids[name])["scopes"], shown(up, ids[name])["disabled"]) == (
+        assert (show(up, ids[name])["scopes"], show(up, ids[name])["disabled"]) == (
             ["api:stats:read"],
             False,
         )
     for name in wide - {"wide-stats", "successor", "rotated"}:
-        assert shown(up, ids[name])["disabled"], name
+        assert show(up, ids[name])["disabled"], name
     assert status(up, "rotated", "GET", "/v1/self") == 401, "its grace period has ended"
     for name in ("full", "edited"):
-        assert shown(up, ids[name]) == {**shown(up, ids[name]), "disabled": False}
-    assert shown(up, ids["full"])["scopes"] == ["api"]
-    assert shown(up, ids["edited"])["scopes"] == ["mail:send"]
+        assert show(up, ids[name]) == {**show(up, ids[name]), "disabled": False}
+    assert show(up, ids["full"])["scopes"] == ["api"]
+    assert show(up, ids["edited"])["scopes"] == ["mail:send"]
     assert (
         status(up, "wide-stats", "GET", "/v1/stats"),
         status(up, "wide-stats", "GET", "/v1/accounts"),
@@ -316,21 +316,21 @@ def test_tokens_imported_too_wide_are_reported_and_then_narrowed_or_disabled(up:
     assert f"line 1: {ids['wide-stats']}: as narrow as its record\n" in again.stdout
 
 
-def test_scopes_given_for_reconciling_narrow_instead_of_disabling(up: Up):
-    token_id = imported_before(up, "to-narrow", scopes=["*"])
+def test_scope_option_narrows_tokens_instead_of_disabling_them(up: Up):
+    token_id = import_too_wide(up, "to-narrow", scopes=["*"])
     stdin = exported("to-narrow", scopes=["*"], permissions=OUTSIDE)
-    ended = invoke(up, "import", "--reconcile", "--apply", "--scope", "mail:send", stdin=stdin)
-    assert f"line 1: {token_id}: scopes set to mail:send\n" in ended.stdout
-    assert shown(up, token_id)["scopes"] == ["mail:send"]
-    assert not shown(up, token_id)["disabled"]
+    result = invoke(up, "import", "--reconcile", "--apply", "--scope", "mail:send", stdin=stdin)
+    assert f"line 1: {token_id}: scopes set to mail:send\n" in result.stdout
+    assert show(up, token_id)["scopes"] == ["mail:send"]
+    assert not show(up, token_id)["disabled"]
 
 
 def test_reconciling_never_widens_a_token(up: Up):
-    token_id = imported_before(up, "narrow", scopes=["api"])
+    token_id = import_too_wide(up, "narrow", scopes=["api"])
     stdin = exported("narrow", permissions=OUTSIDE)
-    ended = invoke(up, "import", "--reconcile", "--apply", "--scope", "mail:send", stdin=stdin)
-    assert "check it by hand" in ended.stdout
-    assert shown(up, token_id)["scopes"] == ["api"]
+    result = invoke(up, "import", "--reconcile", "--apply", "--scope", "mail:send", stdin=stdin)
+    assert "check it by hand" in result.stdout
+    assert show(up, token_id)["scopes"] == ["api"]
 
 
 @pytest.mark.parametrize(
@@ -338,10 +338,10 @@ def test_reconciling_never_widens_a_token(up: Up):
     [
         ("--apply",),
         *(
-            ("--reconcile", *more)
-            for more in (("--dry-run",), ("--skip-rejected",), ("--accounts", "create"))
+            ("--reconcile", *options)
+            for options in (("--dry-run",), ("--skip-rejected",), ("--accounts", "create"))
         ),
     ],
 )
-def test_options_that_do_not_go_together_are_a_mistake_in_use(up: Up, arguments: tuple[str, ...]):
+def test_contradicting_options_are_a_usage_error(up: Up, arguments: tuple[str, ...]):
     assert invoke(up, "import", *arguments, stdin=exported("api")).exit_code == 2

@@ -12,20 +12,20 @@ from tests.support.up import Up, environment, run
 SELECT = ("-qAtX", "-c")
 
 
-def test_it_reads_every_schema_and_changes_nothing(up: Up):
-    counted = up.command(
+def test_every_schema_is_readable_and_read_only(up: Up):
+    result = up.command(
         "psql", *SELECT, "select count(*) from tokens.token, metrics.stream_position, pg_stat_activity"
     )
-    assert counted.returncode == 0, counted.stderr
-    assert int(counted.stdout) > 0
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 0
     before = up.command("psql", *SELECT, "select count(*) from metrics.dead_letter").stdout
-    refused = up.command("psql", *SELECT, "delete from metrics.dead_letter")
-    assert refused.returncode == 1
-    assert "read-only transaction" in refused.stderr
+    result = up.command("psql", *SELECT, "delete from metrics.dead_letter")
+    assert result.returncode == 1
+    assert "read-only transaction" in result.stderr
     assert up.command("psql", *SELECT, "select count(*) from metrics.dead_letter").stdout == before
 
 
-def test_a_change_has_to_be_asked_for(up: Up):
+def test_a_change_requires_the_write_option(up: Up):
     assert up.command("psql", "--write", *SELECT, "create table public.mine as select 1 as n").returncode == 0
     assert up.command("psql", *SELECT, "select n from public.mine").stdout == "1\n"
     assert up.command("psql", *SELECT, "drop table public.mine", "--write").returncode == 0
@@ -34,16 +34,16 @@ def test_a_change_has_to_be_asked_for(up: Up):
 @pytest.mark.parametrize(
     ("role", "own", "other"), [("tokens", "token", "metrics"), ("metrics", "dead_letter", "tokens")]
 )
-def test_a_service_s_role_sees_its_own_schema(up: Up, role: str, own: str, other: str):
+def test_a_service_s_role_uses_its_own_schema(up: Up, role: str, own: str, other: str):
     assert up.command("psql", "--role", role, *SELECT, "select current_user").stdout == f"{role}\n"
     assert up.command("psql", "--role", role, *SELECT, f"table {role}.{own}").returncode == 0
-    refused = up.command("psql", "--role", role, *SELECT, f"create table {other}.mine (n int)")
-    assert refused.returncode == 1
+    result = up.command("psql", "--role", role, *SELECT, f"create table {other}.mine (n int)")
+    assert result.returncode == 1
 
 
-def test_psql_s_own_settings_lead_nowhere_else(up: Up):
-    """Another PostgreSQL that the user's shell is set for."""
-    shown = subprocess.run(
+def test_psql_s_environment_variables_are_ignored(up: Up):
+    """They may name another PostgreSQL."""
+    result = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -65,15 +65,15 @@ def test_psql_s_own_settings_lead_nowhere_else(up: Up):
         text=True,
         check=False,
     )
-    assert shown.stdout == "postgres|tallystick\n", shown.stderr
+    assert result.stdout == "postgres|tallystick\n", result.stderr
 
 
-def test_arguments_and_input_go_to_psql(up: Up):
+def test_arguments_and_input_are_passed_to_psql(up: Up):
     assert "psql (PostgreSQL)" in up.command("psql", "--", "--version").stdout
     assert up.command("psql", "-qAtX", stdin="select 1;\nselect 2;\n").stdout == "1\n2\n"
 
 
-def test_the_password_is_no_argument(up: Up):
+def test_the_password_is_not_an_argument(up: Up):
     process = subprocess.Popen(
         [sys.executable, "-m", "tallystick_server", "psql", "-qAtX"],
         cwd=ROOT,
@@ -87,8 +87,8 @@ def test_the_password_is_no_argument(up: Up):
     process.stdin.flush()
     assert process.stdout.readline() == b"ready\n"
     folder = Path(f"/proc/{process.pid}")
-    arguments, listed = (folder / "cmdline").read_text(), (folder / "environ").read_text()
-    password = listed.partition("PGPASSWORD=")[2].partition("\0")[0]
+    arguments, variables = (folder / "cmdline").read_text(), (folder / "environ").read_text()
+    password = variables.partition("PGPASSWORD=")[2].partition("\0")[0]
     assert password
     assert password not in arguments
     assert (folder / "environ").stat().st_mode & 0o077 == 0
@@ -96,7 +96,7 @@ def test_the_password_is_no_argument(up: Up):
     assert process.returncode == 0
 
 
-def test_without_an_up_it_says_so(tmp_path: Path):
-    refused = run("psql", data_dir=str(tmp_path))
-    assert refused.returncode == 69
-    assert len(refused.stderr.splitlines()) == 1
+def test_a_missing_installation_is_reported(tmp_path: Path):
+    result = run("psql", data_dir=str(tmp_path))
+    assert result.returncode == 69
+    assert len(result.stderr.splitlines()) == 1

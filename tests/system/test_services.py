@@ -1,4 +1,4 @@
-"""NATS users for other people's services: added, used, removed while everything runs."""
+"""NATS users for third-party services: added, used and removed without a restart."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from tests.support.up import Up, run
 
 
 async def report(url: str, user: str, *, source: str) -> int:
-    """Sends an event from this source and answers how many were dropped."""
+    """Sends an event from this source and returns how many were dropped."""
     client = await nats.connect(url, inbox_prefix=f"_INBOX.{user}")
     async with events.producer(client, source) as producer:
         producer.send("account.state", AccountState(account="alice", state="connected"))
@@ -24,22 +24,22 @@ async def report(url: str, user: str, *, source: str) -> int:
     return producer.dropped
 
 
-async def verified(url: str, user: str, token: str) -> str:
+async def verify(url: str, user: str, token: str) -> str:
     client = await nats.connect(url, inbox_prefix=f"_INBOX.{user}")
-    question = json.dumps({"digest": hashlib.sha256(token.encode()).hexdigest()}).encode()
-    answer = await client.request("tallystick.v1.tokens.verify", question, timeout=10)
+    payload = json.dumps({"digest": hashlib.sha256(token.encode()).hexdigest()}).encode()
+    reply = await client.request("tallystick.v1.tokens.verify", payload, timeout=10)
     await client.close()
-    return str(json.loads(answer.data)["code"])
+    return str(json.loads(reply.data)["code"])
 
 
-def test_a_service_that_was_added_verifies_tokens_and_reports_events_as_itself(up: Up):
-    added = up.command("services", "add", "mailer")
-    url = added.stdout.strip()
-    assert (added.returncode, url.partition(":")[0]) == (0, "nats"), added.stderr
+def test_an_added_service_verifies_tokens_and_sends_events_under_its_name(up: Up):
+    result = up.command("services", "add", "mailer")
+    url = result.stdout.strip()
+    assert (result.returncode, url.partition(":")[0]) == (0, "nats"), result.stderr
     assert up.command("services", "add", "mailer").stdout.strip() == url
     assert up.command("nats-url", "--role", "mailer").stdout.strip() == url
     assert up.command("services", "list").stdout == "mailer\n"
-    assert asyncio.run(verified(url, "mailer", up.admin_token)) == "active"
+    assert asyncio.run(verify(url, "mailer", up.admin_token)) == "active"
     assert asyncio.run(report(url, "mailer", source="mailer.sender")) == 0
     assert asyncio.run(report(url, "mailer", source="another")) == 1
     with up.client(up.admin_token) as admin:
@@ -47,7 +47,7 @@ def test_a_service_that_was_added_verifies_tokens_and_reports_events_as_itself(u
 
 
 @pytest.mark.parametrize("role", ["operator", "events-operator", "service", "parts"])
-def test_a_client_that_reads_no_credentials_from_a_url_gets_them_one_by_one(up: Up, role: str):
+def test_credentials_are_printed_separately_for_clients_without_url_credentials(up: Up, role: str):
     assert up.running
     up.command("services", "add", "parts")
     printed = up.command("nats-url", "--role", role, "--json").stdout
@@ -59,27 +59,27 @@ def test_a_client_that_reads_no_credentials_from_a_url_gets_them_one_by_one(up: 
         "inboxPrefix": f"_INBOX.{role}",
     }
 
-    async def listens() -> None:
+    async def subscribe() -> None:
         client = await nats.connect(
             login["servers"],
             user=login["user"],
             password=login["password"],
             inbox_prefix=login["inboxPrefix"],
         )
-        # The server answers in order: after two answers it has judged the subscription.
+        # The server processes messages in order: after two replies it has authorized the subscription.
         await client.subscribe(client.new_inbox())
         await client.flush()
         await client.flush()
         assert client.last_error is None
         await client.close()
 
-    asyncio.run(listens())
+    asyncio.run(subscribe())
     url = up.command("nats-url", "--role", role).stdout.strip()
     assert url == login["servers"][0].replace("//", f"//{role}:{login['password']}@")
 
 
-async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
-    """A connection by NATS' own protocol, and what the server said to the user and password."""
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """A connection with the plain NATS protocol, and the server's reply to the user and password."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     await reader.readline()
@@ -88,44 +88,44 @@ async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     return reader, writer, await reader.readline()
 
 
-def test_a_service_that_was_removed_is_disconnected_and_no_user_any_more(up: Up):
+def test_a_removed_service_is_disconnected_and_cannot_connect(up: Up):
     url = up.command("services", "add", "shop").stdout.strip()
 
-    async def disconnected() -> None:
-        reader, writer, said = await connected(url)
-        assert said == b"PONG\r\n"
-        removed = await asyncio.to_thread(up.command, "services", "remove", "shop")
-        assert removed.stdout == "shop: removed\n"
+    async def check_disconnection() -> None:
+        reader, writer, reply = await connect(url)
+        assert reply == b"PONG\r\n"
+        result = await asyncio.to_thread(up.command, "services", "remove", "shop")
+        assert result.stdout == "shop: removed\n"
         async with asyncio.timeout(30):
             while line := await reader.readline():
                 assert line.startswith((b"-ERR", b"PING", b"INFO"))
         writer.close()
-        _, writer, said = await connected(url)
-        assert said.startswith(b"-ERR 'Authorization Violation'")
+        _, writer, reply = await connect(url)
+        assert reply.startswith(b"-ERR 'Authorization Violation'")
         writer.close()
 
-    asyncio.run(disconnected())
+    asyncio.run(check_disconnection())
     assert "shop" not in up.command("services", "list").stdout
     assert up.command("nats-url", "--role", "shop").returncode == 65
     assert up.command("services", "remove", "shop").returncode == 65
 
 
-def test_our_own_services_credentials_are_not_given_out(up: Up):
+def test_credentials_of_internal_services_are_not_printed(up: Up):
     for user in ("edge", "tokens", "metrics", "events"):
         assert up.command("nats-url", "--role", user).returncode == 65
         assert up.command("services", "remove", user).returncode == 65
     for name in ("edge", "operator", "Mailer", "a.b", "a*", ">", "", "x" * 33):
-        refused = up.command("services", "add", name)
-        assert (refused.returncode, refused.stdout) == (65, "")
+        result = up.command("services", "add", name)
+        assert (result.returncode, result.stdout) == (65, "")
     assert up.command("nats-url").stdout.strip() == (up.running.service_url if up.running else "")
 
 
-def test_one_that_is_added_while_nothing_runs_is_there_at_the_next_start(fresh: Up):
+def test_a_service_added_while_stopped_can_connect_after_the_start(fresh: Up):
     assert fresh.command("services", "add", "mailer").returncode == 69
     fresh.start().ready()
     fresh.stop()
-    added = fresh.command("services", "add", "mailer")
-    assert (added.returncode, added.stdout[:7]) == (0, "mailer:")
+    result = fresh.command("services", "add", "mailer")
+    assert (result.returncode, result.stdout[:7]) == (0, "mailer:")
     fresh.start().ready()
     url = run("nats-url", "--role", "mailer", data_dir=str(fresh.data)).stdout.strip()
-    assert asyncio.run(verified(url, "mailer", "f" * 64)) == "invalid_token"
+    assert asyncio.run(verify(url, "mailer", "f" * 64)) == "invalid_token"

@@ -1,4 +1,4 @@
-"""`tallystick up` wherever it is put: any data folder, user, shell, current folder and address, and as PID 1."""
+"""`tallystick up` in any environment: data folder, user, shell, current folder and address, and as PID 1."""
 
 import os
 import re
@@ -31,33 +31,33 @@ SOME = (
     Surroundings("données a&b#c+d,e 50% 'f' \"g\"", "::", https=True, first=True, root=True),
     Surroundings("plain", "localhost", https=False, first=False, root=False),
 )
-"""Together they hold each of the surroundings; `just surroundings` tries every combination."""
+"""Together they cover each of the surroundings; `just surroundings` tests every combination."""
 
 
 @pytest.mark.parametrize("surroundings", SOME, ids=["container", "user"])
-def test_it_serves_wherever_it_is_put(surroundings: Surroundings, certificates: Path):
+def test_it_serves_in_any_surroundings(surroundings: Surroundings, certificates: Path):
     with (
-        tempfile.TemporaryDirectory(prefix="tally-") as place,
-        placed(surroundings, certificates, Path(place)) as up,
+        tempfile.TemporaryDirectory(prefix="tally-") as folder,
+        placed(surroundings, certificates, Path(folder)) as up,
     ):
         serves(up, certificates)
         assert f"New data folder: {up.data}\n" in up.printed
         if surroundings.host == "::":
             assert up.status(f"https://127.0.0.1:{up.port}", certificates / "authority.pem") == 200
         assert up.running is not None
-        where = up.running.nats
+        nats_address = up.running.nats
         up.stop(signal.SIGKILL)
         until(lambda: not up.processes(), 20)
         with stale(up):
             serves(up, certificates)
         assert up.printed.count("New data folder") == 1
-        assert up.running.nats == where
+        assert up.running.nats == nats_address
         assert up.stop() == 0
 
 
 @contextmanager
 def stale(up: Up) -> Iterator[None]:
-    """What a former `up` left behind, with the number of a process that has nothing to do with it."""
+    """Files that a previous `up` left behind, with the PID of an unrelated process."""
     with subprocess.Popen(["sleep", "60"]) as stranger:
         try:
             for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
@@ -65,10 +65,10 @@ def stale(up: Up) -> Iterator[None]:
                 content = path.read_text() if path.exists() else f"0\n{up.data}/postgres\n"
                 _, _, rest = content.partition("\n")
                 path.write_text(f"{stranger.pid}\n{rest}")
-            with socket.socket(socket.AF_UNIX) as left, suppress(OSError):
-                left.bind(str(up.data / "postgres" / ".s.PGSQL.5432"))
-            announced = up.data / "running.json"
-            announced.write_text(re.sub(r'"pid":\d+', f'"pid":{stranger.pid}', announced.read_text()))
+            with socket.socket(socket.AF_UNIX) as stale_socket, suppress(OSError):
+                stale_socket.bind(str(up.data / "postgres" / ".s.PGSQL.5432"))
+            state_file = up.data / "running.json"
+            state_file.write_text(re.sub(r'"pid":\d+', f'"pid":{stranger.pid}', state_file.read_text()))
             assert up.running is None
             yield
         finally:
@@ -76,13 +76,13 @@ def stale(up: Up) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "a,b", "données", "a&b", "50%", "a b", "a'b"])
-def test_a_socket_is_elsewhere_if_the_data_folder_does_not_suit_it(name: str):
-    with postgres.socket_folder(Path("/short") / name) as elsewhere:
-        assert re.fullmatch(r"[\w/-]{,90}", str(elsewhere), re.ASCII)
-        assert elsewhere.stat().st_mode & 0o777 == 0o700
-    assert not elsewhere.exists()
-    with postgres.socket_folder(Path("/short")) as same:
-        assert same == Path("/short")
+def test_a_socket_is_in_another_folder_if_its_path_would_not_work(name: str):
+    with postgres.socket_folder(Path("/short") / name) as folder:
+        assert re.fullmatch(r"[\w/-]{,90}", str(folder), re.ASCII)
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    with postgres.socket_folder(Path("/short")) as folder:
+        assert folder == Path("/short")
 
 
 async def start(
@@ -92,19 +92,19 @@ async def start(
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "2001:db8::1", "[::1]", "a b", "x" * 300])
-async def test_an_address_of_nobody_or_another_machine_is_refused_at_once(host: str, tmp_path: Path):
+async def test_an_unknown_or_foreign_address_is_rejected_at_once(host: str, tmp_path: Path):
     with pytest.raises(Unavailable, match="cannot listen on "):
         await start(tmp_path / "data", host)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
-def test_a_single_edge_that_cannot_listen_says_so_in_a_line(host: str):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
-        refused = run("serve", "edge", nats_url="nats://127.0.0.1:1", host=host, port=port)
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
-    assert refused.stderr.startswith(f"tallystick: cannot listen on {host}:{port}: ")
+def test_an_edge_that_cannot_listen_reports_it_in_one_line(host: str):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        result = run("serve", "edge", nats_url="nats://127.0.0.1:1", host=host, port=port)
+    assert (result.returncode, len(result.stderr.splitlines())) == (69, 1)
+    assert result.stderr.startswith(f"tallystick: cannot listen on {host}:{port}: ")
 
 
 @pytest.mark.parametrize(
@@ -124,52 +124,52 @@ def test_the_url_of_a_host_is_valid(host: str, port: int, url: str):
     assert resolve(host, port).url("http") == url
 
 
-async def test_a_folder_of_another_program_is_left_alone(tmp_path: Path):
+async def test_a_folder_of_another_program_is_not_changed(tmp_path: Path):
     (tmp_path / "wal").mkdir()
     with pytest.raises(NotOurs, match="choose another with --data-dir"):
         await start(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["wal"]
-    refused = run("up", "--data-dir", str(tmp_path))
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
-    refused = run("services", "add", "mailer", data_dir=str(tmp_path))
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (69, 1)
+    result = run("up", "--data-dir", str(tmp_path))
+    assert (result.returncode, len(result.stderr.splitlines())) == (69, 1)
+    result = run("services", "add", "mailer", data_dir=str(tmp_path))
+    assert (result.returncode, len(result.stderr.splitlines())) == (69, 1)
     assert [path.name for path in tmp_path.rglob("*")] == ["wal"]
 
 
-def test_a_volume_just_made_is_an_empty_folder(tmp_path: Path):
+def test_a_new_volume_is_an_empty_folder(tmp_path: Path):
     (tmp_path / "lost+found").mkdir()
     assert DataFolder(tmp_path).is_new()
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", os.fsdecode(b"\xff")])
-async def test_a_folder_whose_name_is_no_text_is_refused(name: str, tmp_path: Path):
+async def test_a_folder_whose_name_is_not_text_is_rejected(name: str, tmp_path: Path):
     with pytest.raises(NotOurs, match="must be UTF-8 without control characters"):
         await start(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "file", "file/below"])
-async def test_a_folder_that_cannot_be_one_is_refused(name: str, tmp_path: Path):
+async def test_an_invalid_folder_is_rejected(name: str, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"File name too long|Not a directory"):
         await start(tmp_path / name)
 
 
-async def test_a_taken_port_of_nats_is_refused_and_not_replaced(tmp_path: Path):
+async def test_a_nats_port_in_use_is_rejected_and_not_replaced(tmp_path: Path):
     folder = DataFolder(tmp_path)
     os.close(folder.open())
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = other.getsockname()[1]
-        with pytest.raises(Unavailable, match=f"port {taken} .*--nats-port"):
-            folder.nats_port(taken)
-        (tmp_path / "nats.port").write_text(str(taken))
-        with pytest.raises(Unavailable, match=f"port {taken} .*--nats-port"):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Unavailable, match=f"port {port} .*--nats-port"):
+            folder.nats_port(port)
+        (tmp_path / "nats.port").write_text(str(port))
+        with pytest.raises(Unavailable, match=f"port {port} .*--nats-port"):
             folder.nats_port(None)
-        chosen = nats.lasting_port()
-        assert folder.nats_port(chosen) == folder.nats_port(None) == chosen
+        new_port = nats.lasting_port()
+        assert folder.nats_port(new_port) == folder.nats_port(None) == new_port
 
 
-def test_the_port_of_nats_is_none_of_an_outgoing_connection():
+def test_the_nats_port_is_outside_the_range_of_outgoing_connections():
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(nats.lasting_port() < max(first, 20_001) or first <= 20_000 for _ in range(20))
 
@@ -178,11 +178,11 @@ LOOKING = """
 import importlib.util, os, pathlib, threading, time
 
 def look():
-    seen = pathlib.Path(os.environ["TEST_LOOKS"]) / str(os.getpid())
+    report = pathlib.Path(os.environ["TEST_LOOKS"]) / str(os.getpid())
     while True:
-        found = importlib.util.find_spec("only_in_the_current_folder")
-        seen.with_suffix(".new").write_text("" if found is None else found.origin)
-        seen.with_suffix(".new").rename(seen)
+        spec = importlib.util.find_spec("only_in_the_current_folder")
+        report.with_suffix(".new").write_text("" if spec is None else spec.origin)
+        report.with_suffix(".new").rename(report)
         time.sleep(0.1)
 
 def start():
@@ -191,38 +191,40 @@ def start():
 os.register_at_fork(after_in_child=start)
 start()
 """
-"""A `sitecustomize` that looks in every Python process, over and over, whether it could import from the current folder."""
+"""A `sitecustomize` that checks repeatedly, in every Python process, whether it could import from the current folder."""
 
 
 def test_no_process_could_import_from_the_current_folder_later(tmp_path: Path):
-    """What every process has imported at its start is found nowhere else. An import that comes later, on a rare path, is
-    found in the current folder if something has put that on ``sys.path``, as granian's own loader does in a worker.
+    """The modules that a process imports at its start are found nowhere else. A later import, on a rare path, is found
+    in the current folder if that was added to ``sys.path``, as granian's own loader does in a worker.
     """
     hook, looks, current = (tmp_path / name for name in ("hook", "looks", "current"))
     for folder in (hook, looks, current):
         folder.mkdir()
     (hook / "sitecustomize.py").write_text(LOOKING)
     (current / "only_in_the_current_folder.py").touch()
-    with tempfile.TemporaryDirectory(prefix="tally-") as place:
-        up = Up(Path(place) / "data")
+    with tempfile.TemporaryDirectory(prefix="tally-") as parent:
+        up = Up(Path(parent) / "data")
         up.directory = current
         up.prefix = ["env", f"PYTHONPATH={PYTHON_PATH}{os.pathsep}{hook}", f"TEST_LOOKS={looks}"]
         try:
             up.start().ready()
             with up.client(up.admin_token) as client:
                 assert client.get("/v1/stats").status_code == 200
-            answered = time.time()
+            response_time = time.time()
             pids = up.pids(f"{sys.executable} -P -m tallystick_server ")
             # The edge and its worker, the tokens and the metrics service, and `up` itself.
             assert len(pids) >= 5
-            seen = [looks / str(pid) for pid in pids]
-            until(lambda: all(each.exists() and each.stat().st_mtime > answered for each in seen))
-            assert {each.read_text() for each in seen} == {""}
+            reports = [looks / str(pid) for pid in pids]
+            until(
+                lambda: all(report.exists() and report.stat().st_mtime > response_time for report in reports)
+            )
+            assert {report.read_text() for report in reports} == {""}
         finally:
             up.stop(signal.SIGKILL)
             until(lambda: not up.processes(), 20)
 
 
 def test_a_service_imports_nothing_from_the_current_folder():
-    kept = python_path(os.pathsep.join(["", ".", "lib", "/opt/lib"])).split(os.pathsep)
-    assert kept == [f"{ROOT}/shared", f"{ROOT}/services", "/opt/lib"]
+    entries = python_path(os.pathsep.join(["", ".", "lib", "/opt/lib"])).split(os.pathsep)
+    assert entries == [f"{ROOT}/shared", f"{ROOT}/services", "/opt/lib"]

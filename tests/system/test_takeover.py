@@ -1,4 +1,4 @@
-"""One metrics service counts and another stands by: it takes over whatever becomes of the first."""
+"""One metrics service counts and another is its standby, which takes over however the first one fails."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ from tests.support.up import environment
 
 
 @contextmanager
-def counting(output: Path, nats_server: Nats, database: Database) -> Iterator[subprocess.Popen[bytes]]:
+def serve_metrics(output: Path, nats_server: Nats, database: Database) -> Iterator[subprocess.Popen[bytes]]:
     with output.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tallystick_server", "serve", "metrics"],
@@ -50,46 +50,46 @@ async def send(stream: JetStreamContext, account: str) -> None:
     )
 
 
-async def counted(connection: asyncpg.Connection, number: int) -> float:
-    """Seconds until so many accounts were counted; more never are."""
-    began = time.monotonic()
+async def until_counted(connection: asyncpg.Connection, number: int) -> float:
+    """Seconds until this number of accounts was counted; more must never be counted."""
+    start = time.monotonic()
     async with asyncio.timeout(20):
         while True:
-            found = await connection.fetchval(
+            count = await connection.fetchval(
                 "select value from metrics.counter where name = 'tallystick_accounts_added_total'"
             )
-            if found == number:
-                return time.monotonic() - began
-            assert (found or 0) < number
+            if count == number:
+                return time.monotonic() - start
+            assert (count or 0) < number
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
-async def test_the_standby_counts_within_seconds(
+async def test_the_standby_takes_over_within_seconds(
     number: signal.Signals, folder: Path, nats_server: Nats, database: Database
 ):
     connection = await asyncpg.connect(database.owner)
     first, second = folder / "first", folder / "second"
-    with counting(first, nats_server, database) as owner:
+    with serve_metrics(first, nats_server, database) as owner:
         await until_async(lambda: "counting" in first.read_text(), 20)
-        with counting(second, nats_server, database):
+        with serve_metrics(second, nats_server, database):
             await until_async(lambda: "standing by" in second.read_text(), 20)
             async with bus.connect(nats_server.jetstream, "jetstream", wait_s=10) as client:
                 stream = client.jetstream()
                 await send(stream, "one")
-                await counted(connection, 1)
+                await until_counted(connection, 1)
                 owner.send_signal(number)
                 await send(stream, "two")
-                took = await counted(connection, 2)
-                print(f"{number.name}: the standby counts after {took:.1f} s")
-                assert took < LEASE_S + LINGER_S + 2
-                # Whoever was only stopped is not the owner any more, and counts nothing a second time.
+                delay_s = await until_counted(connection, 2)
+                print(f"{number.name}: the standby counts after {delay_s:.1f} s")
+                assert delay_s < LEASE_S + LINGER_S + 2
+                # A service that was only suspended is no longer the owner, and counts nothing twice.
                 owner.send_signal(signal.SIGCONT)
                 for account in range(20):
                     await send(stream, str(account))
-                await counted(connection, 22)
+                await until_counted(connection, 22)
                 if number == signal.SIGSTOP:
-                    # It may count again only if the other one has given its lease up.
+                    # It may count again only if the other one has released its lease.
                     try:
                         await until_async(
                             lambda: (
@@ -101,14 +101,14 @@ async def test_the_standby_counts_within_seconds(
                     finally:
                         print(first.read_text(), second.read_text())
                 await send(stream, "last")
-                await counted(connection, 23)
+                await until_counted(connection, 23)
     await connection.close()
 
 
-def test_nobody_waits_for_an_owner_that_says_it_stops(folder: Path, nats_server: Nats, database: Database):
+def test_an_owner_that_stops_releases_its_lease(folder: Path, nats_server: Nats, database: Database):
     output = folder / "output"
     for _ in range(2):
-        with counting(output, nats_server, database) as process:
+        with serve_metrics(output, nats_server, database) as process:
             until(lambda: "counting" in output.read_text(), 20)
             assert "standing by" not in output.read_text()
             process.terminate()

@@ -1,4 +1,4 @@
-"""How `tallystick up` starts, survives, and stops."""
+"""`tallystick up` starts, recovers and stops."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def status(up: Up, token: str) -> int | None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_everything_and_the_next_start_goes_on(fresh: Up, number: signal.Signals):
+def test_a_signal_stops_all_processes_and_the_next_start_continues(fresh: Up, number: signal.Signals):
     token = fresh.start().ready().admin_token
     started = time.monotonic()
     assert fresh.stop(number) == 0
@@ -58,7 +58,7 @@ def test_a_signal_stops_everything_and_the_next_start_goes_on(fresh: Up, number:
     until(lambda: thread_starts(fresh, token) == 6)
 
 
-def test_killed_it_leaves_nothing_behind_and_the_next_start_works(fresh: Up):
+def test_after_a_kill_no_process_remains_and_the_next_start_works(fresh: Up):
     token = fresh.start().ready().admin_token
     assert len(fresh.processes()) > 6
     until(lambda: thread_starts(fresh, token) == 3)
@@ -70,11 +70,13 @@ def test_killed_it_leaves_nothing_behind_and_the_next_start_works(fresh: Up):
 
 
 @pytest.mark.parametrize(
-    ("sign", "number"), [("postgres*/PG_VERSION", signal.SIGKILL), ("log/nats.log", signal.SIGTERM)]
+    ("started_file", "number"), [("postgres*/PG_VERSION", signal.SIGKILL), ("log/nats.log", signal.SIGTERM)]
 )
-def test_interrupted_in_its_first_start_the_next_one_works(fresh: Up, sign: str, number: signal.Signals):
+def test_a_start_works_after_the_first_one_was_interrupted(
+    fresh: Up, started_file: str, number: signal.Signals
+):
     fresh.start()
-    until(lambda: any(fresh.data.glob(sign)), 20)
+    until(lambda: any(fresh.data.glob(started_file)), 20)
     started = time.monotonic()
     assert fresh.stop(number) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     until(lambda: not fresh.processes(), 5)
@@ -83,21 +85,21 @@ def test_interrupted_in_its_first_start_the_next_one_works(fresh: Up, sign: str,
 
 
 @pytest.mark.parametrize("same_port", [False, True])
-def test_a_second_one_on_the_same_folder_is_refused(up: Up, *, same_port: bool):
-    refused = run("up", "--data-dir", str(up.data), "--port", str(up.port if same_port else free_port()))
-    assert refused.returncode == 69
+def test_a_second_instance_on_the_same_folder_is_rejected(up: Up, *, same_port: bool):
+    result = run("up", "--data-dir", str(up.data), "--port", str(up.port if same_port else free_port()))
+    assert result.returncode == 69
     assert up.process is not None
-    assert refused.stderr == (
+    assert result.stderr == (
         f"tallystick: already running on {up.data}: process {up.process.pid} at {up.http}. Stop it, or choose another "
         "folder with --data-dir\n"
     )
     assert status(up, up.admin_token) == 200
 
 
-def test_a_taken_port_is_told(up: Up, fresh: Up):
-    refused = run("up", "--data-dir", str(fresh.data), "--port", str(up.port))
-    assert refused.returncode == 69
-    (line,) = refused.stderr.splitlines()
+def test_a_port_in_use_is_reported(up: Up, fresh: Up):
+    result = run("up", "--data-dir", str(fresh.data), "--port", str(up.port))
+    assert result.returncode == 69
+    (line,) = result.stderr.splitlines()
     assert line.endswith(
         f"cannot listen on 127.0.0.1:{up.port}: Address already in use; choose another port with --port, or address "
         "with --host"
@@ -117,7 +119,7 @@ def test_a_taken_port_is_told(up: Up, fresh: Up):
     ],
     ids=["edge", "edge's worker", "tokens", "metrics", "nats", "postgres"],
 )
-def test_a_killed_child_is_started_again_and_nothing_is_uncounted(
+def test_a_killed_child_is_restarted_and_no_count_is_lost(
     up: Up, words: tuple[str, ...], which: int, threads: int
 ):
     token = up.admin_token
@@ -138,7 +140,7 @@ def test_a_killed_child_is_started_again_and_nothing_is_uncounted(
     assert counted[-1] == expected
 
 
-def test_a_prepared_token_is_imported_once_and_no_other_is_made(fresh: Up):
+def test_a_prepared_token_is_imported_once_and_no_other_is_created(fresh: Up):
     fresh.settings["prepared_token"] = VECTOR
     fresh.start().ready()
     assert "shown this once" not in fresh.printed
@@ -151,11 +153,11 @@ def test_a_prepared_token_is_imported_once_and_no_other_is_made(fresh: Up):
 
 
 @pytest.mark.parametrize("garbage", [VECTOR[:-8], "garbage!", "{}", "x" * 100_000])
-def test_a_prepared_token_that_is_none_is_refused_in_one_line(fresh: Up, garbage: str):
-    refused = run("up", "--data-dir", str(fresh.data), prepared_token=garbage)
-    assert refused.returncode == 65
-    assert len(refused.stderr.splitlines()) == 1
-    assert garbage not in refused.stderr
+def test_an_invalid_prepared_token_is_rejected_in_one_line(fresh: Up, garbage: str):
+    result = run("up", "--data-dir", str(fresh.data), prepared_token=garbage)
+    assert result.returncode == 65
+    assert len(result.stderr.splitlines()) == 1
+    assert garbage not in result.stderr
     assert not fresh.data.exists()
 
 
@@ -163,26 +165,26 @@ def test_a_prepared_token_that_is_none_is_refused_in_one_line(fresh: Up, garbage
     ("name", "value"),
     [("prot", "1"), ("port", "0"), ("port", "many"), ("trusted_proxies", "*"), ("workers", "-1")],
 )
-def test_a_wrong_setting_is_named_without_its_value(fresh: Up, name: str, value: str):
-    refused = run("up", "--data-dir", str(fresh.data), **{name: value})
-    assert refused.returncode == 78
-    assert len(refused.stderr.splitlines()) == 1
-    assert f"TALLYSTICK_{name.upper()}" in refused.stderr
+def test_an_invalid_setting_is_named_without_its_value(fresh: Up, name: str, value: str):
+    result = run("up", "--data-dir", str(fresh.data), **{name: value})
+    assert result.returncode == 78
+    assert len(result.stderr.splitlines()) == 1
+    assert f"TALLYSTICK_{name.upper()}" in result.stderr
 
 
-def test_secrets_in_the_folder_are_this_user_s_only(up: Up):
-    kept = json.loads((up.data / "credentials.json").read_bytes())
-    secrets = [password for users in kept.values() for password in users.values()]
+def test_only_the_user_can_read_the_secrets_in_the_folder(up: Up):
+    credentials = json.loads((up.data / "credentials.json").read_bytes())
+    secrets = [password for users in credentials.values() for password in users.values()]
     assert len(secrets) > 6
 
-    def holds_one(path: Path) -> bool:
-        with suppress(FileNotFoundError):  # PostgreSQL goes on writing
+    def contains_secret(path: Path) -> bool:
+        with suppress(FileNotFoundError):  # PostgreSQL still writes
             return any(secret.encode() in path.read_bytes() for secret in secrets)
         return False
 
-    holding = {path for path in up.data.rglob("*") if path.is_file() and holds_one(path)}
-    assert {path.name for path in holding} == {"credentials.json", "running.json", "server.conf"}
-    assert {path.stat().st_mode & 0o777 for path in holding} == {0o600}
+    secret_files = {path for path in up.data.rglob("*") if path.is_file() and contains_secret(path)}
+    assert {path.name for path in secret_files} == {"credentials.json", "running.json", "server.conf"}
+    assert {path.stat().st_mode & 0o777 for path in secret_files} == {0o600}
     folders = [up.data, *(path for path in up.data.rglob("*") if path.is_dir())]
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
     assert not any(secret in command for secret in secrets for command in up.processes().values())

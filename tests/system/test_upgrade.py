@@ -1,7 +1,7 @@
-"""A data folder that an earlier version made works on: its tokens, its counters, and the events not counted yet.
+"""A data folder of an earlier version still works: its tokens, its counters, and the events that are not yet counted.
 
-`data/*.sql` is what pg_dump said of one, `data/*.json` has the tokens that it gave out. The stream is made here as that
-version had it, since its messages expire.
+`data/*.sql` is the output of pg_dump, `data/*.json` has the tokens that the version issued. The stream is created here as
+in that version, since its messages expire.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ DATA = Path(__file__).parent / "data"
 
 class Version(NamedTuple):
     """Args:
-    name: of its files.
-    outbox: the boot of its announcements, of which nine were counted, and three not yet.
+    name: the name of its files.
+    outbox: the boot of its outbox events, of which nine were counted and three not yet.
     account: the NATS account of its JetStream; None for the default one.
     subject: where its tokens service published that an account was added.
     invalid: its tokens that were revoked or disabled.
-    remembers: whether it remembered by its digest the message that was counted last.
+    has_digest: whether it stored the digest of the message that was counted last.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Version(NamedTuple):
     account: str | None
     subject: str
     invalid: tuple[str, ...]
-    remembers: bool
+    has_digest: bool
 
 
 VERSIONS = (
@@ -53,7 +53,7 @@ VERSIONS = (
         None,
         "tallystick.events.account.added",
         ("revoked",),
-        remembers=False,
+        has_digest=False,
     ),
     Version(
         "version_0_1_accounts",
@@ -61,12 +61,12 @@ VERSIONS = (
         "EVENTS",
         "tallystick.events.tokens.account.added",
         ("revoked", "disabled"),
-        remembers=True,
+        has_digest=True,
     ),
 )
 
 
-class Counted(NamedTuple):
+class LastCounted(NamedTuple):
     """The message of a stream that was counted last."""
 
     stream_created: datetime
@@ -87,16 +87,16 @@ async def make_folder(path: Path, version: Version) -> None:
         psql = [postgres.program("psql"), "-q", "-v", "ON_ERROR_STOP=1", "-d", owner]
         restored = await spawn([*psql, "-f", str(DATA / f"{version.name}.sql")])
         assert await restored.wait() == 0
-        counted = await make_stream(folder, version)
+        last_counted = await make_stream(folder, version)
         connection = await asyncpg.connect(owner)
         await connection.execute(
-            "update metrics.stream_position set created = $1, seq = 1", counted.stream_created
+            "update metrics.stream_position set created = $1, seq = 1", last_counted.stream_created
         )
-        if version.remembers:
+        if version.has_digest:
             await connection.execute(
                 "update metrics.stream_position set digest = $1, digest_seq = 1, stored = $2",
-                counted.digest,
-                counted.stored,
+                last_counted.digest,
+                last_counted.stored,
             )
         await connection.execute("delete from metrics.recount")
         await connection.close()
@@ -105,7 +105,7 @@ async def make_folder(path: Path, version: Version) -> None:
         await server.wait()
 
 
-async def make_stream(folder: DataFolder, version: Version) -> Counted:
+async def make_stream(folder: DataFolder, version: Version) -> LastCounted:
     """The stream: one event that was counted, and three that were not."""
     folder.nats.mkdir()
     port = free_port()
@@ -124,10 +124,10 @@ async def make_stream(folder: DataFolder, version: Version) -> Counted:
     server = await embedded_nats.start(configuration, port, folder.log / "nats.log")
     client = await nats.connect(f"nats://metrics:x@127.0.0.1:{port}")
     stream = client.jetstream()
-    made = await stream.add_stream(
+    info = await stream.add_stream(
         StreamConfig(name=EVENTS_STREAM, subjects=["tallystick.events.>"], discard=DiscardPolicy.NEW)
     )
-    assert isinstance(made.created, datetime)
+    assert isinstance(info.created, datetime)
     for n in (9, 10, 11, 12):
         event: dict[str, object] = {
             "source": "tokens",
@@ -137,7 +137,7 @@ async def make_stream(folder: DataFolder, version: Version) -> Counted:
         }
         event["data"] = {"account": f"late{n}"}
         await stream.publish(version.subject, json.dumps(event).encode())
-    # As it was delivered to be counted: a message that is got by its number shows its time rounded in another way.
+    # As it was delivered to the consumer: a message that is read by its number has its time rounded differently.
     delivered = await stream.subscribe("tallystick.events.>", ordered_consumer=True)
     first = await delivered.next_msg(10)
     stored = first.metadata.timestamp
@@ -145,11 +145,11 @@ async def make_stream(folder: DataFolder, version: Version) -> Counted:
     await client.close()
     server.kill()
     await server.wait()
-    return Counted(made.created, stored, digest)
+    return LastCounted(info.created, stored, digest)
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
-def test_a_data_folder_of_an_earlier_version_works_on(folder: Path, version: Version):
+def test_a_data_folder_of_an_earlier_version_still_works(folder: Path, version: Version):
     asyncio.run(make_folder(folder / "data", version))
     tokens = json.loads((DATA / f"{version.name}.json").read_text())
     up = Up(folder / "data").start().ready()
@@ -170,7 +170,7 @@ def test_a_data_folder_of_an_earlier_version_works_on(folder: Path, version: Ver
         for token in version.invalid:
             assert status(token, "/v1/stats") == 401
 
-        def counted() -> dict[str, int]:
+        def counters() -> dict[str, int]:
             with up.client(tokens["admin"]) as client:
                 page = client.get("/metrics").text
             return {
@@ -182,16 +182,16 @@ def test_a_data_folder_of_an_earlier_version_works_on(folder: Path, version: Ver
                 )
             }
 
-        # One was counted before; the three in the stream are counted now, and what is announced from now on.
+        # One was counted before; the three in the stream and all later ones are counted now.
         expected = {
             "tallystick_accounts_added_total": 4,
             "tallystick_event_gaps_total": 0,
             "thread_starts": 6,
         }
-        until(lambda: counted() == expected, 15)
+        until(lambda: counters() == expected, 15)
         with up.client(tokens["admin"]) as client:
             assert client.post("/v1/account", json={"account": "new"}).status_code == 200
         expected["tallystick_accounts_added_total"] = 5
-        until(lambda: counted() == expected, 15)
+        until(lambda: counters() == expected, 15)
     finally:
         up.stop()

@@ -1,4 +1,4 @@
-"""The mission's own walk, through the front door."""
+"""The main use cases, from end to end."""
 
 import json
 
@@ -18,22 +18,24 @@ def admin(up: Up):
         yield client
 
 
-def facts(answer: httpx.Response) -> tuple:
-    """All that a client can tell two answers apart by, but for the request's own id and the time."""
-    headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
-    return answer.status_code, headers, answer.content
+def facts(response: httpx.Response) -> tuple:
+    """Everything by which a client can tell two responses apart, except the request id and the time."""
+    headers = {
+        name: value for name, value in response.headers.items() if name not in {"date", "x-request-id"}
+    }
+    return response.status_code, headers, response.content
 
 
-def test_without_a_token_nobody_gets_in(up: Up):
+def test_a_request_without_a_token_is_rejected(up: Up):
     with up.client() as client:
-        answer = client.get("/v1/stats")
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == 'Bearer realm="tallystick"'
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["code"] == "missing_token"
+        response = client.get("/v1/stats")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == 'Bearer realm="tallystick"'
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == "missing_token"
 
 
-def test_header_and_query_let_in_and_stats_begin_as_the_original_s(up: Up, admin: httpx.Client):
+def test_header_and_query_are_accepted_and_stats_have_the_original_fields(up: Up, admin: httpx.Client):
     with up.client() as client:
         by_query = client.get("/v1/stats", params={"access_token": up.admin_token})
     by_header = admin.get("/v1/stats")
@@ -41,37 +43,40 @@ def test_header_and_query_let_in_and_stats_begin_as_the_original_s(up: Up, admin
     assert list(by_header.json())[:3] == ["version", "license", "accounts"]
 
 
-def test_scopes_keep_metrics_and_api_apart(up: Up, admin: httpx.Client):
+def test_the_scopes_of_metrics_and_api_are_separate(up: Up, admin: httpx.Client):
     values = {
         scope: admin.post("/v1/tokens", json={"scopes": [scope]}).json()["token"]
         for scope in ("metrics", "api")
     }
-    found = {}
+    statuses = {}
     for scope, value in values.items():
         with up.client(value) as client:
-            found[scope] = client.get("/metrics").status_code, client.get("/v1/stats").status_code
-    assert found == {"metrics": (200, 403), "api": (403, 200)}
+            statuses[scope] = client.get("/metrics").status_code, client.get("/v1/stats").status_code
+    assert statuses == {"metrics": (200, 403), "api": (403, 200)}
 
 
-def test_a_revoked_token_is_refused_at_once_like_an_unknown_one(up: Up, admin: httpx.Client):
-    made = admin.post("/v1/tokens", json={"scopes": ["api"]}).json()
-    with up.client(made["token"]) as client, up.client("f" * 64) as stranger:
+def test_a_revoked_token_is_rejected_at_once_like_an_unknown_one(up: Up, admin: httpx.Client):
+    token = admin.post("/v1/tokens", json={"scopes": ["api"]}).json()
+    with up.client(token["token"]) as client, up.client("f" * 64) as stranger:
         assert client.get("/v1/stats").status_code == 200
-        assert admin.delete(f"/v1/tokens/{made['id']}").json()["deleted"] is True
+        assert admin.delete(f"/v1/tokens/{token['id']}").json()["deleted"] is True
         assert facts(client.get("/v1/stats")) == facts(stranger.get("/v1/stats"))
         assert facts(client.get("/metrics")) == facts(stranger.get("/metrics"))
     with up.client() as by_query, up.client("tly_mistyped") as mistyped:
-        revoked = by_query.get("/v1/stats", params={"access_token": made["token"]})
+        revoked = by_query.get("/v1/stats", params={"access_token": token["token"]})
         assert facts(revoked) == facts(mistyped.get("/v1/stats"))
 
 
 def test_a_new_token_is_shown_once(admin: httpx.Client):
-    made = admin.post("/v1/tokens", json={"scopes": ["api"]})
-    assert made.status_code == 201
-    assert made.json()["token"].startswith("tly_")
-    later = admin.get(f"/v1/tokens/{made.json()['id']}"), admin.get("/v1/tokens", params={"pageSize": 100})
-    assert all(answer.status_code == 200 for answer in later)
-    assert not any(made.json()["token"] in answer.text for answer in later)
+    creation = admin.post("/v1/tokens", json={"scopes": ["api"]})
+    assert creation.status_code == 201
+    assert creation.json()["token"].startswith("tly_")
+    later = (
+        admin.get(f"/v1/tokens/{creation.json()['id']}"),
+        admin.get("/v1/tokens", params={"pageSize": 100}),
+    )
+    assert all(response.status_code == 200 for response in later)
+    assert not any(creation.json()["token"] in response.text for response in later)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +90,13 @@ def test_a_new_token_is_shown_once(admin: httpx.Client):
         ("PATCH", "/v1/tokens/tok_1", 415, "unsupported_media_type"),
     ],
 )
-def test_every_refusal_is_a_problem_with_a_code(
+def test_every_rejection_is_a_problem_with_a_code(
     admin: httpx.Client, method: str, path: str, status: int, code: str
 ):
-    answer = admin.request(method, path)
-    assert answer.status_code == answer.json()["status"] == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["code"] == code
+    response = admin.request(method, path)
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["code"] == code
 
 
 def test_adding_an_account_raises_the_number_of_accounts(admin: httpx.Client):
@@ -100,10 +105,10 @@ def test_adding_an_account_raises_the_number_of_accounts(admin: httpx.Client):
     assert admin.get("/v1/stats").json()["accounts"] == before + 1
 
 
-def test_metrics_look_as_the_original_s_page_shows_them(admin: httpx.Client):
-    answer = admin.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    lines = answer.text.splitlines()
+def test_metrics_match_the_original_s_page(admin: httpx.Client):
+    response = admin.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    lines = response.text.splitlines()
     assert lines[:7] == [
         "# HELP thread_starts Number of started threads",
         "# TYPE thread_starts counter",
@@ -113,24 +118,24 @@ def test_metrics_look_as_the_original_s_page_shows_them(admin: httpx.Client):
         "# TYPE thread_stops counter",
         "thread_stops 0",
     ]
-    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
     assert families["thread_starts"].samples[0].value == 3
 
 
 def test_accounts_are_counted_by_events(admin: httpx.Client):
-    def added() -> float:
+    def accounts_added() -> float:
         families = text_string_to_metric_families(admin.get("/metrics").text)
         return next(
             s.value for f in families for s in f.samples if s.name == "tallystick_accounts_added_total"
         )
 
     admin.post("/v1/account", json={"account": "counted"})
-    # None was deleted. A difference would not do: an earlier test's event may still be on its way.
+    # None was deleted. A difference would not work: an earlier test's event may still be in flight.
     accounts = admin.get("/v1/stats").json()["accounts"]
-    until(lambda: added() == accounts)
+    until(lambda: accounts_added() == accounts)
 
 
-def test_what_every_service_reports_about_itself_is_counted(admin: httpx.Client):
+def test_the_metrics_of_every_service_are_counted(admin: httpx.Client):
     def samples() -> dict[str, float]:
         families = text_string_to_metric_families(admin.get("/metrics").text)
         return {
@@ -143,17 +148,17 @@ def test_what_every_service_reports_about_itself_is_counted(admin: httpx.Client)
     until(lambda: samples().get("tallystick_edges_with_lease") == 1, 30)
     until(lambda: samples().get("tallystick_token_checks_totalok", 0) > 0, 30)
     until(lambda: samples().get("tallystick_tokensactive", 0) > 0, 60)
-    found = samples()
-    assert found["tallystick_edges"] == 1
-    assert found["tallystick_dead_letters_total"] == found["tallystick_series_dropped_total"] == 0
+    values = samples()
+    assert values["tallystick_edges"] == 1
+    assert values["tallystick_dead_letters_total"] == values["tallystick_series_dropped_total"] == 0
     services = ("edge", "tokens", "metrics")
-    assert all(found[f"tallystick_process_resident_memory_bytes{service}"] > 1e6 for service in services)
+    assert all(values[f"tallystick_process_resident_memory_bytes{service}"] > 1e6 for service in services)
 
 
-def test_the_command_line_issues_lists_and_revokes(up: Up):
-    issued = up.command("tokens", "create", "--scope", "api", "--description", "by hand")
-    value = issued.stdout.strip()
-    assert issued.returncode == 0, issued.stderr
+def test_the_command_line_creates_lists_and_revokes(up: Up):
+    result = up.command("tokens", "create", "--scope", "api", "--description", "by hand")
+    value = result.stdout.strip()
+    assert result.returncode == 0, result.stderr
     with up.client(value) as client:
         assert client.get("/v1/stats").status_code == 200
         (line,) = [line for line in up.command("tokens", "list").stdout.splitlines() if "by hand" in line]
@@ -164,20 +169,20 @@ def test_the_command_line_issues_lists_and_revokes(up: Up):
 
 
 @pytest.mark.parametrize("kind", ["ours", "hexadecimal"])
-def test_a_plain_token_as_an_argument_is_refused(up: Up, kind: str):
+def test_a_plain_token_as_an_argument_is_rejected(up: Up, kind: str):
     value = {"ours": up.admin_token, "hexadecimal": "f" * 64}[kind]
-    refused = up.command("tokens", "revoke", value)
-    assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (65, "", 1)
-    assert value not in refused.stderr
+    result = up.command("tokens", "revoke", value)
+    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (65, "", 1)
+    assert value not in result.stderr
     with up.client(up.admin_token) as client:
         assert client.get("/v1/stats").status_code == 200
 
 
-def test_another_service_finds_the_bus(up: Up):
+def test_the_nats_url_of_a_service_is_printed(up: Up):
     assert up.command("nats-url").stdout.startswith("nats://service:")
 
 
-def test_a_token_of_emailengine_s_moves_in_once(up: Up):
+def test_a_token_of_emailengine_is_imported_once(up: Up):
     first = up.command("tokens", "import", stdin=VECTOR)
     again = up.command("tokens", "import", stdin=VECTOR)
     assert (first.returncode, again.returncode) == (0, 0)
@@ -193,62 +198,62 @@ def test_a_token_of_emailengine_s_moves_in_once(up: Up):
 def test_an_import_is_all_or_nothing(up: Up, admin: httpx.Client):
     before = admin.get("/v1/tokens").json()["total"]
     for lines in (VECTOR + "\n" + VECTOR[:-10], "", "x" * 5_000_000):
-        refused = up.command("tokens", "import", stdin=lines)
-        assert refused.returncode == 65
-        assert "Traceback" not in refused.stderr
+        result = up.command("tokens", "import", stdin=lines)
+        assert result.returncode == 65
+        assert "Traceback" not in result.stderr
     assert admin.get("/v1/tokens").json()["total"] == before
 
 
-def test_a_token_is_edited_rotated_and_checked_by_hand(up: Up):
+def test_the_command_line_edits_rotates_and_inspects_a_token(up: Up):
     value = up.command(
         "tokens", "create", "-s", "api", "--rate-limit", "100/60", "-d", "rotated"
     ).stdout.strip()
     with up.client(value) as client:
         token_id = client.get("/v1/self").json()["id"]
-        edited = up.command("tokens", "edit", token_id, "--scope", "metrics")
-        assert '"metrics"' in edited.stdout
+        result = up.command("tokens", "edit", token_id, "--scope", "metrics")
+        assert '"metrics"' in result.stdout
         assert client.get("/v1/tokens").status_code == 403
-        renewed = up.command("tokens", "rotate", token_id).stdout.strip()
+        successor = up.command("tokens", "rotate", token_id).stdout.strip()
         assert client.get("/v1/self").status_code == 401
-    with up.client(renewed) as client:
+    with up.client(successor) as client:
         assert client.get("/v1/self").json()["scopes"] == ["metrics"]
         assert client.get("/v1/self").headers["ratelimit-policy"] == '"token";q=100;w=60'
-    assert up.command("tokens", "inspect", stdin=renewed).returncode == 0
-    assert up.command("tokens", "inspect", stdin=renewed[:-1]).returncode == 65
+    assert up.command("tokens", "inspect", stdin=successor).returncode == 0
+    assert up.command("tokens", "inspect", stdin=successor[:-1]).returncode == 65
     assert "token.rotated" in up.command("tokens", "log", token_id).stdout
 
 
-def test_every_field_is_edited_by_hand(up: Up):
+def test_the_command_line_edits_every_field(up: Up):
     token_id = json.loads(up.command("tokens", "create", "-s", "api", "--json").stdout)["id"]
 
-    def edited(*options: str) -> dict:
-        done = up.command("tokens", "edit", token_id, *options)
-        assert done.returncode == 0, done.stderr
-        record: dict = json.loads(done.stdout)
+    def edit(*options: str) -> dict:
+        result = up.command("tokens", "edit", token_id, *options)
+        assert result.returncode == 0, result.stderr
+        record: dict = json.loads(result.stdout)
         return record
 
-    first = edited("-s", "metrics", "-d", "new", "--metadata", '{"a":1}', "--disable")
+    first = edit("-s", "metrics", "-d", "new", "--metadata", '{"a":1}', "--disable")
     assert (first["scopes"], first["description"], first["metadata"]) == (["metrics"], "new", {"a": 1})
     assert first["disabled"] is True
-    times = edited("--not-before", "2030-01-01T00:00:00Z", "--expires", "2031-01-01T00:00:00Z", "--enable")
+    times = edit("--not-before", "2030-01-01T00:00:00Z", "--expires", "2031-01-01T00:00:00Z", "--enable")
     assert (times["notBefore"], times["expires"]) == ("2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z")
-    edited("--address", "10.0.0.0/8", "--referrer", "https://good.example/*")
-    limited = edited("--rate-limit", "5/60")["restrictions"]
+    edit("--address", "10.0.0.0/8", "--referrer", "https://good.example/*")
+    limited = edit("--rate-limit", "5/60")["restrictions"]
     assert limited == {
         "addresses": ["10.0.0.0/8"],
         "referrers": ["https://good.example/*"],
         "rateLimit": {"maxRequests": 5, "timeWindow": 60},
     }
-    one_less = edited("--clear", "addresses")
+    one_less = edit("--clear", "addresses")
     assert one_less["restrictions"] == {**limited, "addresses": None}
     clear = [f"--clear={name}" for name in ("metadata", "expires", "not-before", "referrers", "rate-limit")]
-    bare = edited(*clear)
+    bare = edit(*clear)
     assert not any([bare["metadata"], bare["expires"], bare["notBefore"], *bare["restrictions"].values()])
     assert (bare["description"], bare["scopes"], bare["disabled"]) == ("new", ["metrics"], False)
     assert up.command("tokens", "edit", token_id, "--metadata", "[]").returncode == 2
-    # A field that is added has to be added here as well.
-    tried = {"scopes", "description", "metadata", "disabled", "not_before", "expires", "restrictions"}
-    assert set(TokenUpdate.__struct_fields__) == tried
+    # A new field has to be added here as well.
+    tested = {"scopes", "description", "metadata", "disabled", "not_before", "expires", "restrictions"}
+    assert set(TokenUpdate.__struct_fields__) == tested
 
 
 def test_the_command_line_revokes_by_account_and_lists_by_state(up: Up, admin: httpx.Client):

@@ -1,4 +1,4 @@
-"""The table that the tests with real proxies end with."""
+"""The table that is printed after the tests with real proxies."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What stands around a proxy under test: the application behind it, the way from it to the edge, and a client."""
+"""The environment of a proxy under test: the application behind it, the relay between it and the edge, and a client."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ PROGRAMS = {
 
 
 class Application(ThreadingHTTPServer):
-    """Answers every request with what it got, with the status that its path names, and after any upgrade with what it is sent."""
+    """Echoes every request, with the status that its path names, and echoes the data that follows an upgrade."""
 
     daemon_threads = True
 
@@ -75,10 +75,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("do_"):
-            return self._answer
+            return self._respond
         raise AttributeError(name)
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         self.server.requests += 1
         if "upgrade" in self.headers:
             return self._echo()
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Relay:
-    """Between a proxy and the edge: keeps what the proxy sends, and can be away or silent."""
+    """Between a proxy and the edge: records what the proxy sends, and can be unreachable or silent."""
 
     def __init__(self, edge_port: int) -> None:
         self.port = free_port()
@@ -155,9 +155,9 @@ class Relay:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
-        """Refuses connections."""
+        """Stops listening, so that connections are refused."""
         if self._listener is not None:
-            # Closing alone does not wake up the thread that accepts, and so the port would still be served.
+            # Closing alone does not wake up the accepting thread, so the port would still be served.
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
@@ -166,10 +166,10 @@ class Relay:
 
     def drop(self) -> None:
         """Closes every connection, as an edge does with idle ones."""
-        for each in self._open:
+        for connection in self._open:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
         self._open.clear()
 
     def checks(self) -> list[bytes]:
@@ -193,9 +193,9 @@ class Relay:
                     sent += block
                 if not self.silent:
                     target.sendall(block)
-        for each in (source, target):
+        for connection in (source, target):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class Reply(NamedTuple):
@@ -209,13 +209,13 @@ class Reply(NamedTuple):
 
 
 class Proxy:
-    """A running proxy with the configuration from `CONFIGURATIONS`, but for the ports.
+    """A running proxy with the configuration from `CONFIGURATIONS`, except for the ports.
 
     Args:
-        name: which, of `PROGRAMS`.
-        port: where it listens.
-        relay: its way to the edge.
-        application: what is behind it.
+        name: its name in `PROGRAMS`.
+        port: the port on which it listens.
+        relay: its connection to the edge.
+        application: the application behind it.
     """
 
     def __init__(self, name: str, port: int, relay: Relay, application: Application) -> None:
@@ -227,7 +227,7 @@ class Proxy:
     def connection(self, source: str = "127.0.0.1") -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=15, source_address=(source, 0))
 
-    def ask(
+    def request(
         self,
         target: str = "/",
         token: str | None = None,
@@ -237,7 +237,7 @@ class Proxy:
         body: bytes = b"",
         source: str = "127.0.0.1",
     ) -> Reply:
-        """Sends one request, whose target and headers are not touched."""
+        """Sends one request with its target and headers unchanged."""
         connection = self.connection(source)
         try:
             return send(connection, target, token, headers, method=method, body=body)
@@ -272,10 +272,10 @@ def send(
 
 
 @contextmanager
-def running(
+def run_proxy(
     name: str, edge_port: int, application: Application, folder: Path, *, cors: bool = False
 ) -> Iterator[Proxy]:
-    """A proxy of its own; with `cors`, its lines for pre-flight requests are uncommented."""
+    """A new proxy; with `cors`, its lines for pre-flight requests are uncommented."""
     program = PROGRAMS[name]
     if not shutil.which(program.command[0]):
         raise RuntimeError(f"{program.command[0]} is missing: install {program.package}")

@@ -1,4 +1,4 @@
-"""What a deployment's parts are given: each its own, and none another's."""
+"""The credentials of a deployment's parts: each has its own, and none has another's."""
 
 import json
 import ssl
@@ -31,14 +31,14 @@ def users_of(configuration: str) -> dict[str, dict[str, Any]]:
     return {user["user"]: user for account in accounts.values() for user in account["users"]}
 
 
-def test_they_are_made_once(tmp_path: Path):
+def test_credentials_are_created_once(tmp_path: Path):
     assert credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     contents = files(tmp_path)
     assert not credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     assert files(tmp_path) == contents
 
 
-def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
+def test_no_part_has_the_credentials_of_another(tmp_path: Path):
     credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     contents = files(tmp_path)
     users = users_of(contents["nats/server.conf"])
@@ -56,7 +56,7 @@ def test_no_part_is_given_what_belongs_to_another(tmp_path: Path):
 
 @pytest.mark.parametrize("overlays", [[], ["deploy/compose/tls.yaml"]])
 def test_compose_has_a_volume_for_each_part(tmp_path: Path, overlays: list[str]):
-    """What is written elsewhere fails there: the file system is read-only."""
+    """Writing anywhere else would fail there: the file system is read-only."""
     volumes: list[str] = []
     for name in ("compose.yaml", *overlays):
         service = yaml.safe_load((ROOT / name).read_text())["services"]["credentials"]
@@ -72,7 +72,7 @@ def test_compose_has_a_volume_for_each_part(tmp_path: Path, overlays: list[str])
     assert {f"/secrets/{folder.name}" for folder in tmp_path.iterdir()} <= set(volumes)
 
 
-def test_a_cluster_of_nats(tmp_path: Path):
+def test_the_nodes_of_a_nats_cluster(tmp_path: Path):
     nodes = ["nats-0.nats", "nats-1.nats"]
     credentials.make(tmp_path, nats="a:1,b:2", postgres="p:5", nodes=nodes)
     contents = files(tmp_path)
@@ -81,7 +81,7 @@ def test_a_cluster_of_nats(tmp_path: Path):
     assert [url.partition("@")[2] for url in contents["edge/nats_url"].strip().split(",")] == ["a:1", "b:2"]
 
 
-def test_run_again_nats_users_get_what_this_version_needs(tmp_path: Path):
+def test_a_second_run_updates_the_permissions_of_nats_users(tmp_path: Path):
     credentials.make(tmp_path, nats="nats:4222", postgres="postgres:5432")
     contents = files(tmp_path)
     file = tmp_path / "nats/server.conf"
@@ -99,7 +99,7 @@ def test_run_again_nats_users_get_what_this_version_needs(tmp_path: Path):
     assert json.loads(file.read_text())["jetstream"]["max_file"] == 1 << 40
 
 
-def test_what_a_version_without_accounts_made_is_given_them_and_its_stream_is_moved(tmp_path: Path):
+def test_an_installation_without_accounts_is_migrated_with_its_stream(tmp_path: Path):
     data = tmp_path / "data"
     stream = data / "jetstream/$G/streams/TALLYSTICK_EVENTS"
     stream.mkdir(parents=True)
@@ -153,7 +153,7 @@ def test_services_are_added_and_removed(tmp_path: Path):
             credentials.main([str(tmp_path), "--service", name])
 
 
-async def test_with_certificates_each_part_is_spoken_to_encrypted_only(tmp_path: Path):
+async def test_with_certificates_every_connection_is_encrypted(tmp_path: Path):
     port = free_port()
     server = f"127.0.0.1:{port}"
     assert credentials.make(tmp_path, nats=server, postgres="db:5432", certificates=CERTIFICATES)
@@ -181,8 +181,8 @@ async def test_with_certificates_each_part_is_spoken_to_encrypted_only(tmp_path:
     await process.wait()
 
 
-def test_certificates_are_new_for_other_hosts_and_near_their_end(tmp_path: Path):
-    def changed(certificates: dict[str, str]) -> set[str]:
+def test_certificates_are_renewed_for_other_hosts_and_before_they_expire(tmp_path: Path):
+    def renewed_files(certificates: dict[str, str]) -> set[str]:
         before = files(tmp_path)
         assert not credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=certificates)
         after = files(tmp_path)
@@ -190,15 +190,15 @@ def test_certificates_are_new_for_other_hosts_and_near_their_end(tmp_path: Path)
 
     credentials.make(tmp_path, nats="n:1", postgres="p:5", certificates=CERTIFICATES)
     contents = files(tmp_path)
-    assert changed(CERTIFICATES) == set()
+    assert renewed_files(CERTIFICATES) == set()
     moved = CERTIFICATES | {"proxy": "api.example"}
-    assert changed(moved) == {"proxy/certificate.pem", "proxy/certificate.pem.key"}
-    # One whose end is near; and one that was interrupted before its certificate was written.
+    assert renewed_files(moved) == {"proxy/certificate.pem", "proxy/certificate.pem.key"}
+    # One that expires soon, and one whose creation was interrupted before its certificate was written.
     own = tmp_path / "authority"
     request = ["openssl", "req", "-x509", "-key", "nats.key", "-subj", "/CN=nats", "-days", "100"]
     subprocess.run([*request, "-out", "nats.pem"], cwd=own, check=True, capture_output=True)
     (own / "postgres.pem").unlink()
-    assert changed(moved) == {
+    assert renewed_files(moved) == {
         f"{part}/certificate.pem{end}" for part in ("nats", "postgres") for end in ("", ".key")
     }
     assert files(tmp_path)["edge/authority.pem"] == contents["edge/authority.pem"]
@@ -206,15 +206,15 @@ def test_certificates_are_new_for_other_hosts_and_near_their_end(tmp_path: Path)
 
 @pytest.mark.parametrize("first", [True, False])
 def test_encryption_is_chosen_at_the_first_start(tmp_path: Path, first: bool):
-    words = [["--certificate", "nats=nats"], []]
-    for arguments, status in zip(words if first else words[::-1], (0, 1), strict=True):
-        ended = subprocess.run(
+    options = [["--certificate", "nats=nats"], []]
+    for arguments, status in zip(options if first else options[::-1], (0, 1), strict=True):
+        result = subprocess.run(
             [sys.executable, "-m", "tallystick_server.cli.credentials", str(tmp_path / "s"), *arguments],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert ended.returncode == status
-    assert "start as before" in ended.stderr
-    assert "Traceback" not in ended.stderr
+        assert result.returncode == status
+    assert "start as before" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -19,14 +19,14 @@ def children() -> set[str]:
     return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
 
 
-def nats_elsewhere(folder: Path, log: Path) -> Coroutine[Any, Any, Any]:
-    """NATS, waited for at a port where it does not listen."""
+def start_nats_on_another_port(folder: Path, log: Path) -> Coroutine[Any, Any, Any]:
+    """Starts NATS and waits for it at a port on which it does not listen."""
     configuration = nats.configure(folder / "nats", free_port(), dict.fromkeys(USERS, "password"))
     return nats.start(configuration, free_port(), log)
 
 
-async def locked_postgres(folder: Path, log: Path) -> None:
-    """PostgreSQL, waited for with a wrong password."""
+async def start_postgres_with_wrong_password(folder: Path, log: Path) -> None:
+    """Starts PostgreSQL and waits for it with a wrong password."""
     await postgres.initialize(folder / "postgres", "password", log)
     await postgres.start(folder / "postgres", folder, "wrong", log)
 
@@ -34,8 +34,8 @@ async def locked_postgres(folder: Path, log: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "ready"),
     [
-        (nats_elsewhere, "Server is ready"),
-        (locked_postgres, "database system is ready to accept connections"),
+        (start_nats_on_another_port, "Server is ready"),
+        (start_postgres_with_wrong_password, "database system is ready to accept connections"),
     ],
 )
 async def test_a_server_whose_start_is_cancelled_is_stopped(start, ready: str):

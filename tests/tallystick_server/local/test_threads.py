@@ -1,4 +1,4 @@
-"""The processes that `up` starts are counted as its parent sees them, whatever is killed."""
+"""The processes that `up` starts are counted as their parent observes them, whatever is killed."""
 
 import asyncio
 import os
@@ -29,17 +29,17 @@ AT_ONCE_S = 2
 KILLS = 20
 
 
-async def shown(operator) -> dict[str, float]:
+async def metric_values(operator) -> dict[str, float]:
     reply = await call(operator, EXPOSITION, AskExposition())
     assert isinstance(reply, Exposition)
     lines = (line.rpartition(" ") for line in reply.text.splitlines() if line and not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}
 
 
-async def counted(operator, timeout_s: float = 10, **expected: float) -> None:
+async def until_counted(operator, timeout_s: float = 10, **expected: float) -> None:
     deadline = asyncio.get_running_loop().time() + timeout_s
-    while not expected.items() <= (found := await shown(operator)).items():
-        assert asyncio.get_running_loop().time() < deadline, {name: found.get(name) for name in expected}
+    while not expected.items() <= (values := await metric_values(operator)).items():
+        assert asyncio.get_running_loop().time() < deadline, {name: values.get(name) for name in expected}
         await asyncio.sleep(0.02)
 
 
@@ -52,7 +52,7 @@ async def publishing(threads: Threads, nats_server):
 async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
     metrics_service, nats_server, operator, tmp_path: Path, monkeypatch
 ):
-    """A service is killed before it could have reported anything, twenty times."""
+    """A service is killed twenty times before it can report anything."""
     monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.0,))
     threads = Threads(tmp_path / "threads.json")
     spawned: list[asyncio.subprocess.Process] = []
@@ -69,28 +69,28 @@ async def test_a_process_that_is_killed_at_once_counts_as_started_and_stopped(
                 while len(spawned) <= number:
                     await asyncio.sleep(0.001)
                 spawned[number].kill()
-                await counted(operator, AT_ONCE_S, **{STOPS: number + 1})
-            await counted(operator, **{STARTS: OWN + KILLS + 1, STOPS: KILLS, LOST: KILLS})
+                await until_counted(operator, AT_ONCE_S, **{STOPS: number + 1})
+            await until_counted(operator, **{STARTS: OWN + KILLS + 1, STOPS: KILLS, LOST: KILLS})
             assert len(spawned) == KILLS + 1
-        await counted(operator, AT_ONCE_S, **{STARTS: OWN + KILLS + 1, STOPS: KILLS + 1})
+        await until_counted(operator, AT_ONCE_S, **{STARTS: OWN + KILLS + 1, STOPS: KILLS + 1})
 
 
-async def test_workers_are_threads_that_end_with_their_process(
+async def test_workers_are_threads_that_stop_with_their_process(
     metrics_service, nats_server, operator, tmp_path: Path
 ):
     threads = Threads(tmp_path / "threads.json")
     async with publishing(threads, nats_server):
         thread = threads.started("edge", workers=3)
         child = await threads.watch(thread, processes.spawn(["sleep", "60"]))
-        await counted(operator, **{STARTS: OWN + 3, STOPS: 0, 'threads{type="edge",recent="yes"}': 3})
+        await until_counted(operator, **{STARTS: OWN + 3, STOPS: 0, 'threads{type="edge",recent="yes"}': 3})
         child.terminate()
-        await counted(operator, AT_ONCE_S, **{STARTS: OWN + 3, STOPS: 3, LOST: 0})
+        await until_counted(operator, AT_ONCE_S, **{STARTS: OWN + 3, STOPS: 3, LOST: 0})
 
 
-async def test_an_edge_s_workers_are_counted_as_up_does(
+async def test_an_edge_s_workers_use_the_thread_ids_of_up(
     metrics_service, nats_server, operator, database, tmp_path: Path
 ):
-    """The workers send heartbeats under the ids that `up` reports; one that is killed ends the edge."""
+    """The workers send heartbeats with the ids that `up` reports; the edge stops if one is killed."""
     threads = Threads(tmp_path / "threads.json")
     async with publishing(threads, nats_server):
         thread = threads.started("edge", workers=2)
@@ -105,10 +105,10 @@ async def test_an_edge_s_workers_are_counted_as_up_does(
         async with asyncio.timeout(30), asyncpg.create_pool(database.metrics, min_size=1) as pool:
             while await alive(pool) != {f"{thread}.1", f"{thread}.2"}:
                 await asyncio.sleep(0.05)
-        await counted(operator, **{STARTS: OWN + 2, STOPS: 0})
+        await until_counted(operator, **{STARTS: OWN + 2, STOPS: 0})
         children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text()
         os.kill(int(children.split()[-1]), signal.SIGKILL)
-        await counted(operator, **{STARTS: OWN + 2, STOPS: 2, LOST: 2})
+        await until_counted(operator, **{STARTS: OWN + 2, STOPS: 2, LOST: 2})
 
 
 async def alive(pool: asyncpg.Pool) -> set[str]:
@@ -125,31 +125,31 @@ async def test_a_process_that_cannot_be_started_counts_as_stopped(
         thread = threads.started("edge")
         with pytest.raises(FileNotFoundError):
             await threads.watch(thread, processes.spawn(["no-such-program"]))
-        await counted(operator, **{STARTS: OWN + 1, STOPS: 1, LOST: 1})
+        await until_counted(operator, **{STARTS: OWN + 1, STOPS: 1, LOST: 1})
 
 
 @pytest.mark.parametrize("acknowledged", [False, True], ids=["before NATS had it", "after NATS had it"])
-async def test_what_ran_when_up_was_killed_counts_as_stopped_once(
+async def test_threads_of_a_killed_up_count_as_stopped_once(
     metrics_service, nats_server, operator, tmp_path: Path, *, acknowledged: bool
 ):
     file = tmp_path / "threads.json"
     threads = Threads(file)
     threads.started("tokens")
-    left = file.read_bytes()
-    if acknowledged:  # and killed before the file said so
+    content = file.read_bytes()
+    if acknowledged:  # and killed before the file was updated
         async with publishing(threads, nats_server):
-            await counted(operator, **{STARTS: OWN + 1})
+            await until_counted(operator, **{STARTS: OWN + 1})
     for _ in range(2):  # the next start is killed too
-        file.write_bytes(left)
+        file.write_bytes(content)
         async with publishing(Threads(file), nats_server):
-            await counted(operator, **{STARTS: OWN + 1, STOPS: 1, LOST: 1})
+            await until_counted(operator, **{STARTS: OWN + 1, STOPS: 1, LOST: 1})
     async with publishing(Threads(file), nats_server):
-        await counted(operator, **{STARTS: OWN + 1, STOPS: 1, LOST: 1, catalogue.GAPS.name: 0})
+        await until_counted(operator, **{STARTS: OWN + 1, STOPS: 1, LOST: 1, catalogue.GAPS.name: 0})
     journal = msgspec.json.decode(file.read_bytes(), type=Journal)
     assert (journal.running, journal.unsent) == ({}, [])
 
 
-async def test_reports_wait_for_nats_and_for_no_longer_than_there_is_room(
+async def test_reports_wait_for_nats_in_a_bounded_buffer(
     metrics_service, nats_server, operator, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr(module, "MAX_UNSENT", 20)
@@ -158,13 +158,13 @@ async def test_reports_wait_for_nats_and_for_no_longer_than_there_is_room(
         threads.ended(threads.started("tokens"), unexpected=False)
     late = threads.started("tokens")
     async with publishing(threads, nats_server):
-        await counted(operator, **{STARTS: OWN + 10, STOPS: 10})
+        await until_counted(operator, **{STARTS: OWN + 10, STOPS: 10})
         threads.ended(late, unexpected=False)
-        # The first number after the ones that were dropped shows how many those are.
-        await counted(operator, **{catalogue.GAPS.name: 11, STOPS: 11})
+        # The first number after the dropped reports shows how many were dropped.
+        await until_counted(operator, **{catalogue.GAPS.name: 11, STOPS: 11})
 
 
-async def test_a_file_that_cannot_be_read_is_begun_again(tmp_path: Path, caplog):
+async def test_a_file_that_cannot_be_read_is_replaced(tmp_path: Path, caplog):
     file = tmp_path / "threads.json"
     file.write_text('{"running":')
     thread = Threads(file).started("tokens")

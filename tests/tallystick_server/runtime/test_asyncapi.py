@@ -1,4 +1,4 @@
-"""The reference of NATS is a valid AsyncAPI document and leaves no subject out."""
+"""The NATS reference is a valid AsyncAPI document and contains every subject."""
 
 import json
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ def references(part: Any) -> Iterator[str]:
         case {"$ref": str(reference)}:
             yield reference
         case dict():
-            for each in part.values():
-                yield from references(each)
+            for child in part.values():
+                yield from references(child)
         case list():
-            for each in part:
-                yield from references(each)
+            for child in part:
+                yield from references(child)
 
 
 def resolve(reference: str) -> Any:
@@ -38,7 +38,7 @@ def test_the_document_is_valid_by_the_schema_of_asyncapi():
     jsonschema_rs.Draft7Validator(json.loads(SPECIFICATION.read_text())).validate(API)
 
 
-def test_every_reference_leads_somewhere():
+def test_every_reference_can_be_resolved():
     assert all(resolve(reference) for reference in set(references(API)))
 
 

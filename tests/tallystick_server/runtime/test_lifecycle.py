@@ -20,7 +20,7 @@ assert os.getppid() == 1
 
 
 def as_pid_1(program: str, *, signals: tuple[signal.Signals, ...] = ()) -> tuple[int, str]:
-    """The exit code and the output of a program that starts as PID 1; signals are sent to that once it has printed."""
+    """The exit code and the output of a program that starts as PID 1; the signals are sent after its first line."""
     with subprocess.Popen(
         [*NAMESPACE, sys.executable, "-P", "-c", PROGRAM + program],
         env=environment(),
@@ -37,19 +37,19 @@ def as_pid_1(program: str, *, signals: tuple[signal.Signals, ...] = ()) -> tuple
     return process.returncode, printed
 
 
-def test_its_exit_code_is_passed_on():
+def test_the_exit_code_is_forwarded():
     assert as_pid_1("sys.exit(7)") == (7, "")
     assert as_pid_1("os.kill(os.getpid(), signal.SIGKILL)") == (128 + signal.SIGKILL, "")
 
 
-def test_signals_are_passed_on():
+def test_signals_are_forwarded():
     program = """
-def told(number, frame):
-    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # print may be at work when the signal comes
+def handle(number, frame):
+    os.write(1, signal.Signals(number).name.encode() + b"\\n")  # not print, which the signal may interrupt
     if number == signal.SIGTERM:
         sys.exit(3)
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
-    signal.signal(number, told)
+    signal.signal(number, handle)
 print("ready", flush=True)
 while True:
     signal.pause()
@@ -64,7 +64,7 @@ orphan = int(subprocess.check_output(["sh", "-c", "sleep 0 >/dev/null & echo $!"
 deadline = time.monotonic() + 10
 while True:
     try:
-        os.kill(orphan, 0)  # a zombie still takes it
+        os.kill(orphan, 0)  # a zombie still accepts it
     except ProcessLookupError:
         sys.exit(0)
     if time.monotonic() > deadline:
@@ -73,7 +73,7 @@ while True:
     assert as_pid_1(program) == (0, "")
 
 
-def test_a_child_whose_parent_is_pid_1_lives():
+def test_a_child_of_pid_1_is_not_killed():
     program = """
 from tallystick_server.runtime.lifecycle import die_with_parent
 die_with_parent(1)

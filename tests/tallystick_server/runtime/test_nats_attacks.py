@@ -1,7 +1,7 @@
-"""What each NATS user could have JetStream, or a service that answers, do in its place.
+"""Confused-deputy attacks: a NATS user has JetStream, or a responding service, act in its place.
 
-JetStream acts with the rights of its account, and a responder publishes to the subject that a request named. Each user
-of the table tries to have its message delivered where it may not publish.
+JetStream acts with the permissions of its account, and a responder publishes to the reply subject of a request. Each user
+of the table tries to have its message delivered to subjects on which it must not publish.
 """
 
 import asyncio
@@ -66,14 +66,14 @@ TEXTS = [
     "state",
     "offset",
 ]
-"""Fields of a request to a NATS server that hold text, or in which text is a mistake."""
+"""Fields of a request to a NATS server that contain text, or in which text is an error."""
 STORED = "tallystick.events.accomplice.mail.sent"
-"""An event of the attacker's that another user has published."""
+"""An event of the attacker that another user has published."""
 CONSUMERS = [STREAM_CONSUMER, RECONCILIATION_CONSUMER, "evil"]
 
 
 def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, str]]]:
-    """Messages that may make something of ours reach the target: subject, content, reply subject, headers."""
+    """Messages that may have a message delivered to the target: subject, content, reply subject, headers."""
     stream = EVENTS_STREAM
     pushed = {"durable_name": "", "deliver_subject": target, "ack_policy": "none", "deliver_policy": "all"}
     consumers: list[tuple[str, object, str, dict[str, str]]] = []
@@ -83,7 +83,7 @@ def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, st
             (f"$JS.API.CONSUMER.{verb}.{stream}.{name}", {"stream_name": stream, "config": config}, "", {})
             for verb in ("CREATE", "DURABLE.CREATE")
         ]
-        # One that pulls, and then what it holds pulled to the target.
+        # A pull consumer, whose messages are then pulled to the target.
         pulled = {"name": name, "durable_name": name, "ack_policy": "explicit"}
         consumers.append(
             (f"$JS.API.CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": pulled}, "", {})
@@ -122,7 +122,7 @@ def attacks(user: str, target: str) -> list[tuple[str, object, str, dict[str, st
             {},
         ),
         (f"tallystick.events.{user}.thread.started", EVENT, "", {}),
-        # Whoever reads has the answer sent to the target, with the attacker's words in it where it repeats any.
+        # Read requests whose reply goes to the target, and may repeat the attacker's text.
         *(
             (subject.replace("*", "x"), {**dict.fromkeys(TEXTS, MARKER), **filters}, target, {})
             for subject in (*STREAM_READS, *SERVER_READS, CONNECTIONS_READ, HEALTH)
@@ -137,39 +137,39 @@ async def attack(client: Client, user: str, targets: list[str]) -> None:
         for subject, content, reply, headers in attacks(user, target):
             payload = content if isinstance(content, bytes) else json.dumps(content).encode()
             await client.publish(subject, payload, reply=reply, headers=headers or None)
-            # The server has judged it, and whatever it set off has had time to arrive.
+            # After this, the server has authorized the message, and its effects have had time to arrive.
             await client.flush()
         await asyncio.sleep(0.05)
     await client.flush()
 
 
 @asynccontextmanager
-async def watching(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
-    """What arrives at each target: JetStream pushes a message to a subscription of the target, but under the subject that
-    it was stored with.
+async def watch(url: str) -> AsyncIterator[list[tuple[str, Msg]]]:
+    """The messages that arrive at each target: JetStream pushes a message to a subscription of the target, but under the
+    subject with which it was stored.
     """
-    seen: list[tuple[str, Msg]] = []
+    deliveries: list[tuple[str, Msg]] = []
 
-    def at(target: str) -> Callable[[Msg], Awaitable[None]]:
-        async def see(message: Msg) -> None:
-            seen.append((target, message))
+    def append_to(target: str) -> Callable[[Msg], Awaitable[None]]:
+        async def append(message: Msg) -> None:
+            deliveries.append((target, message))
 
-        return see
+        return append
 
     client = await nats.connect(url)
     for target in (*TARGETS, LIST_TOKENS.by_operator.subject):
-        await client.subscribe(target, cb=at(target))
+        await client.subscribe(target, cb=append_to(target))
     await client.flush()
     await client.flush()
-    yield seen
+    yield deliveries
     await client.flush()
     await client.close()
 
 
-def planted(seen: list[tuple[str, Msg]]) -> dict[str, set[str]]:
-    """By target, the kinds of what reached it that the attacker wrote, or that asks for an answer."""
+def attacks_by_target(deliveries: list[tuple[str, Msg]]) -> dict[str, set[str]]:
+    """By target, the kinds of messages that the attacker wrote or that request a reply."""
     kinds: dict[str, set[str]] = {}
-    for target, message in seen:
+    for target, message in deliveries:
         if message.reply.startswith("$JS.") or message.subject != target:
             kinds.setdefault(target, set()).add("delivered")
         elif b64encode(EVENT) in message.data:
@@ -180,27 +180,29 @@ def planted(seen: list[tuple[str, Msg]]) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("user", [*USERS, "another"])
-async def test_no_user_has_anything_delivered_where_it_may_not_publish(
+async def test_no_user_delivers_messages_where_it_must_not_publish(
     user: str, nats_server: Nats, event_stream, tokens_service, operator
 ):
-    targets = [each for each in TARGETS if not allows(user_named(user), "publish", each)]
+    targets = [target for target in TARGETS if not allows(user_named(user), "publish", target)]
     accomplice = await nats.connect(nats_server.jetstream)
     await accomplice.jetstream().publish(STORED, EVENT)
     await accomplice.close()
     client = await nats.connect(nats_server.url(user), error_cb=ignore)
-    async with watching(nats_server.watcher) as seen:
+    async with watch(nats_server.watcher) as deliveries:
         await attack(client, user, targets)
         page = await call(operator, LIST_TOKENS.by_operator, ListTokens(actor=Actor(name="test")))
     await client.close()
-    assert LIST_TOKENS.by_operator.subject in [target for target, _ in seen], "the watcher sees what is sent"
-    assert planted(seen).keys() & set(targets) == set()
+    assert LIST_TOKENS.by_operator.subject in [target for target, _ in deliveries], (
+        "the watcher sees what is sent"
+    )
+    assert attacks_by_target(deliveries).keys() & set(targets) == set()
     assert isinstance(page, TokenPage)
     assert page.total == 0
 
 
 @pytest.fixture
 async def one_account(tmp_path: Path) -> AsyncIterator[str]:
-    """A NATS whose JetStream is in the account of the requests, as it must not be: the URL of a user with all rights."""
+    """A NATS whose JetStream is in the account of the requests, a misconfiguration: the URL of a user with every right."""
     port = free_port()
     configuration = tmp_path / "server.conf"
     configuration.write_text(
@@ -214,20 +216,22 @@ async def one_account(tmp_path: Path) -> AsyncIterator[str]:
     await process.wait()
 
 
-async def test_the_same_attacks_succeed_where_jetstream_has_no_account_of_its_own(one_account: str):
-    """Otherwise the test above would show nothing."""
+async def test_the_same_attacks_succeed_without_a_separate_jetstream_account(one_account: str):
+    """Otherwise the test above would prove nothing."""
     client = await nats.connect(one_account, error_cb=ignore)
-    async with watching(one_account) as seen:
+    async with watch(one_account) as deliveries:
         await attack(client, "edge", TARGETS)
     await client.close()
-    found = planted(seen)
-    assert found.keys() == set(TARGETS)
-    assert {"delivered", "read back"} <= set.union(*found.values())
+    kinds = attacks_by_target(deliveries)
+    assert kinds.keys() == set(TARGETS)
+    assert {"delivered", "read back"} <= set.union(*kinds.values())
 
 
 @pytest.mark.parametrize("headers", [{}, {"Nats-Sequence": "1"}, {"nats-stream": "x"}], ids=str)
-async def test_what_jetstream_delivers_is_nobody_s_request(one_account: str, headers: dict[str, str]):
-    """Not even where accounts do not keep it away, as on a NATS that somebody else configured."""
+async def test_a_message_from_jetstream_is_not_handled_as_a_request(
+    one_account: str, headers: dict[str, str]
+):
+    """Not even where accounts do not prevent it, as on a NATS with another configuration."""
     handled: list[str] = []
 
     async def handle(request: VerifyToken) -> Verdict:
@@ -256,16 +260,16 @@ async def test_what_jetstream_delivers_is_nobody_s_request(one_account: str, hea
     assert handled == ["1" * 64]
 
 
-async def test_a_publish_acknowledgement_is_no_notice():
-    """Whoever publishes an event names where its acknowledgement goes: to the edges' notices, say."""
+async def test_a_publish_acknowledgement_is_not_a_notice():
+    """A publisher chooses the subject of the acknowledgement, such as that of the change notices."""
     acknowledgement = b'{"stream":"TALLYSTICK_EVENTS","seq":5000000}'
     for kind in (ChangeNotice, Acknowledged):
         with pytest.raises(msgspec.ValidationError):
             msgspec.json.decode(acknowledgement, type=kind)
 
 
-def not_text(user: bytes) -> bytes:
-    """What this user may publish, with bytes that are no text wherever NATS takes them."""
+def non_text_messages(user: bytes) -> bytes:
+    """Messages that this user may publish, with bytes that are not text wherever NATS accepts them."""
     event, request = b"tallystick.events.%s.thread.x" % user, VERIFY.subject.encode()
     published = [(event[:-1] + b"\xff", b""), (event, b"\xff\xfe "), (request, b"\xff\xfe ")]
     headers = [
@@ -276,7 +280,7 @@ def not_text(user: bytes) -> bytes:
         b"NATS/1.0\r\nno colon\r\n\r\n",
     ]
     return b"".join(
-        [b"PUB %s %s2\r\n{}\r\n" % each for each in published]
+        [b"PUB %s %s2\r\n{}\r\n" % message for message in published]
         + [
             b"HPUB %s %s%d %d\r\n%s{}\r\n" % (subject, reply, len(header), len(header) + 2, header)
             for subject, reply in ((event, b""), (request, b"_INBOX.%s.x " % user))
@@ -286,19 +290,19 @@ def not_text(user: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("user", ["another", "edge"])
-async def test_bytes_that_are_no_text_silence_no_service(
+async def test_bytes_that_are_not_text_stop_no_service(
     user: str, nats_server: Nats, tokens_service, metrics_service, operator
 ):
     """nats-py stops reading at the first subject, reply subject or header that it cannot decode."""
     parts = urlsplit(nats_server.url(user))
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     login = {"user": parts.username, "pass": parts.password, "verbose": False, "headers": True}
-    writer.write(b"CONNECT %s\r\n%sPING\r\n" % (json.dumps(login).encode(), not_text(user.encode())))
-    said = b""
-    while b"PONG" not in said:
-        said += await reader.read(1024)
+    writer.write(b"CONNECT %s\r\n%sPING\r\n" % (json.dumps(login).encode(), non_text_messages(user.encode())))
+    output = b""
+    while b"PONG" not in output:
+        output += await reader.read(1024)
     writer.close()
-    assert b"-ERR" not in said
+    assert b"-ERR" not in output
     client = await nats.connect(nats_server.another, inbox_prefix="_INBOX.another")
     reply = await client.request(
         VERIFY.subject, msgspec.json.encode(VerifyToken(digest="0" * 64)), timeout=10
@@ -306,9 +310,9 @@ async def test_bytes_that_are_no_text_silence_no_service(
     assert msgspec.json.decode(reply.data, type=Verdict).token is None
     await client.jetstream().publish("tallystick.events.another.mail.sent", b"{}")
     await client.close()
-    # The event whose subject is no text is a dead letter; the others are counted.
+    # The event whose subject is not text becomes a dead letter; the others are counted.
     await counted(operator, {"events_totalmail.sent": 1, "tallystick_dead_letters_total": 1})
 
 
 async def ignore(_: Exception) -> None:
-    """The server denies most of it."""
+    """The server denies most of the messages."""

@@ -1,4 +1,4 @@
-"""Who may do what on NATS: the table in the docs, and attacks by every user, tried on a server."""
+"""NATS permissions: the table in the docs, and every user's attempts, tested on a server."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from tests.support.servers import Nats, start_nats
 SUBJECTS = nats_server.subjects()
 
 
-def test_the_docs_hold_the_table():
+def test_the_docs_contain_the_table():
     page = (ROOT / "docs/permissions.md").read_text()
     assert nats_server.table() in page, (
         "run: python -m tallystick_server.runtime.nats_permissions, and put it into docs/permissions.md"
@@ -34,22 +34,26 @@ def test_the_docs_hold_the_table():
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_every_subject_and_every_user_as_the_table_says(user: str, tmp_path: Path):
+async def test_every_user_has_the_permissions_of_the_table(user: str, tmp_path: Path):
     async with start_nats(tmp_path / "nats") as urls:
-        for way in ("publish", "subscribe"):
-            allowed = await not_denied(urls, user, way)
-            assert allowed == [each for each in SUBJECTS if nats_server.allows(USERS[user], way, each)], way
+        for direction in ("publish", "subscribe"):
+            allowed = await allowed_subjects(urls, user, direction)
+            assert allowed == [
+                subject for subject in SUBJECTS if nats_server.allows(USERS[user], direction, subject)
+            ], direction
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_no_user_may_listen_to_everything_or_to_inboxes_of_others(user: str, tmp_path: Path):
+async def test_no_user_may_subscribe_to_everything_or_to_other_inboxes(user: str, tmp_path: Path):
     async with start_nats(tmp_path / "nats") as urls:
         patterns = [">", "*.>", "tallystick.>", "_INBOX.>", "_INBOX.*.>", "$JS.>", "_R_.>"]
         others = [f"_INBOX.{other}.>" for other in USERS if other != user]
-        assert await not_denied(urls, user, "subscribe", patterns + others) == []
+        assert await allowed_subjects(urls, user, "subscribe", patterns + others) == []
 
 
-async def not_denied(urls: Nats, user: str, way: str, subjects: list[str] | None = None) -> list[str]:
+async def allowed_subjects(
+    urls: Nats, user: str, direction: str, subjects: list[str] | None = None
+) -> list[str]:
     denied: list[str] = []
 
     async def deny(error: Exception) -> None:
@@ -64,60 +68,64 @@ async def not_denied(urls: Nats, user: str, way: str, subjects: list[str] | None
     }
     subjects = subjects or SUBJECTS
     for subject in subjects:
-        await act[way](subject)
-    # The server answers in order: when it has answered twice, it has judged everything before.
+        await act[direction](subject)
+    # The server processes messages in order: after two replies it has authorized everything before.
     await client.flush()
     await client.flush()
     await client.close()
-    return [each for each in subjects if not any(f'"{each.lower()}"' in text for text in denied)]
+    return [subject for subject in subjects if not any(f'"{subject.lower()}"' in text for text in denied)]
 
 
-def answers_to(client: Client) -> Callable[..., Awaitable[Any]]:
-    async def ask(subject: str, question: object = None) -> Any:
-        payload = b"" if question is None else msgspec.json.encode(question)
+def requester(client: Client) -> Callable[..., Awaitable[Any]]:
+    async def request(subject: str, body: object = None) -> Any:
+        payload = b"" if body is None else msgspec.json.encode(body)
         return msgspec.json.decode((await client.request(subject, payload, timeout=5)).data)
 
-    return ask
+    return request
 
 
-async def test_an_operator_reads_what_the_nats_command_asks_for(
+async def test_an_operator_may_send_the_read_requests_of_the_nats_command(
     nats_server: Nats, operator: Client, tokens_service, event_stream
 ):
     """The requests of `nats server ping|info|report`, `nats stream|consumer ls|info|report` and `nats micro ls|info|stats`."""
-    ask = answers_to(operator)
-    ping = await ask("$SYS.REQ.SERVER.PING")
+    request = requester(operator)
+    ping = await request("$SYS.REQ.SERVER.PING")
     assert ping["server"]["name"] == "tallystick"
     assert ping["statsz"]["connections"] > 0
-    info = await ask("$SYS.REQ.SERVER.PING.VARZ", {"server_name": "tallystick"})
+    info = await request("$SYS.REQ.SERVER.PING.VARZ", {"server_name": "tallystick"})
     assert info["data"]["server_name"] == "tallystick"
-    streams = await ask("$SYS.REQ.SERVER.PING.JSZ", {"accounts": True, "streams": True, "config": True})
+    streams = await request("$SYS.REQ.SERVER.PING.JSZ", {"accounts": True, "streams": True, "config": True})
     assert streams["data"]["streams"] == 1
-    routes = await ask("$SYS.REQ.SERVER.PING.ROUTEZ")
-    connections = await ask("$SYS.REQ.SERVER.PING.CONNZ", {"auth": True, "subscriptions": True})
-    shown = {each["authorized_user"] for each in connections["data"]["connections"]}
-    assert {"operator", "tokens"} <= shown <= {name for name, user in USERS.items() if user.account == CORE}
+    routes = await request("$SYS.REQ.SERVER.PING.ROUTEZ")
+    connections = await request("$SYS.REQ.SERVER.PING.CONNZ", {"auth": True, "subscriptions": True})
+    connected = {connection["authorized_user"] for connection in connections["data"]["connections"]}
+    assert (
+        {"operator", "tokens"} <= connected <= {name for name, user in USERS.items() if user.account == CORE}
+    )
     assert "password" not in str((ping, info, streams, routes, connections))
 
     stream = {"offset": 0}
-    assert (await ask("$JS.API.INFO"))["streams"] == 1
-    assert (await ask("$JS.API.STREAM.NAMES", stream))["streams"] == [EVENTS_STREAM]
-    (listed,) = (await ask("$JS.API.STREAM.LIST", stream))["streams"]
-    shown = await ask(f"$JS.API.STREAM.INFO.{EVENTS_STREAM}")
-    assert listed["config"]["name"] == shown["config"]["name"] == EVENTS_STREAM
+    assert (await request("$JS.API.INFO"))["streams"] == 1
+    assert (await request("$JS.API.STREAM.NAMES", stream))["streams"] == [EVENTS_STREAM]
+    (listed,) = (await request("$JS.API.STREAM.LIST", stream))["streams"]
+    info = await request(f"$JS.API.STREAM.INFO.{EVENTS_STREAM}")
+    assert listed["config"]["name"] == info["config"]["name"] == EVENTS_STREAM
     jetstream = await nats.connect(nats_server.jetstream)
     await jetstream.jetstream().add_consumer(EVENTS_STREAM, durable_name=STREAM_CONSUMER)
     await jetstream.close()
-    assert (await ask(f"$JS.API.CONSUMER.NAMES.{EVENTS_STREAM}", stream))["consumers"] == [STREAM_CONSUMER]
-    (consumer,) = (await ask(f"$JS.API.CONSUMER.LIST.{EVENTS_STREAM}", stream))["consumers"]
+    assert (await request(f"$JS.API.CONSUMER.NAMES.{EVENTS_STREAM}", stream))["consumers"] == [
+        STREAM_CONSUMER
+    ]
+    (consumer,) = (await request(f"$JS.API.CONSUMER.LIST.{EVENTS_STREAM}", stream))["consumers"]
     assert consumer["name"] == STREAM_CONSUMER
-    info = await ask(f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{STREAM_CONSUMER}")
+    info = await request(f"$JS.API.CONSUMER.INFO.{EVENTS_STREAM}.{STREAM_CONSUMER}")
     assert info["name"] == STREAM_CONSUMER
 
-    info = await ask("$SRV.INFO")
+    info = await request("$SRV.INFO")
     assert info["name"] == "tallystick-tokens"
     for verb in ("PING", "INFO", "STATS"):
-        answer = await ask(f"$SRV.{verb}.{info['name']}.{info['id']}")
-        assert (answer["name"], answer["id"]) == (info["name"], info["id"])
+        reply = await request(f"$SRV.{verb}.{info['name']}.{info['id']}")
+        assert (reply["name"], reply["id"]) == (info["name"], info["id"])
 
 
 CHANGES = {
@@ -145,8 +153,8 @@ CHANGES = {
 }
 
 
-async def test_the_operator_s_account_changes_neither_the_stream_nor_a_server(tmp_path: Path):
-    """Whatever its users may publish: nothing else is imported into it."""
+async def test_the_operator_s_account_can_change_neither_the_stream_nor_a_server(tmp_path: Path):
+    """Whatever its users may publish: the account imports nothing else."""
     everything = {"operator": User(CORE, [">"], [">"])}
     async with start_nats(tmp_path / "nats", extra=everything) as urls:
         events = await nats.connect(urls.jetstream)
@@ -155,38 +163,36 @@ async def test_the_operator_s_account_changes_neither_the_stream_nor_a_server(tm
         await events.jetstream().publish("tallystick.events.x.mail.sent", b"{}")
         before = await events.jetstream().stream_info(EVENTS_STREAM)
         client = await nats.connect(urls.operator)
-        server = (await answers_to(client)("$SYS.REQ.SERVER.PING"))["server"]["id"]
-        for subject, question in CHANGES.items():
+        server = (await requester(client)("$SYS.REQ.SERVER.PING"))["server"]["id"]
+        for subject, body in CHANGES.items():
             with pytest.raises(NoRespondersError):
-                await client.request(
-                    subject.replace("{id}", server), msgspec.json.encode(question), timeout=5
-                )
+                await client.request(subject.replace("{id}", server), msgspec.json.encode(body), timeout=5)
         assert await events.jetstream().stream_info(EVENTS_STREAM) == before
         assert [info.config.name for info in await events.jetstream().streams_info()] == [EVENTS_STREAM]
         await client.close()
         await events.close()
 
 
-async def answering(client: Client, subject: str) -> set[str]:
-    """The servers that answer one request."""
+async def responding_servers(client: Client, subject: str) -> set[str]:
+    """The servers that reply to one request."""
     inbox = client.new_inbox()
-    answers = await client.subscribe(inbox)
+    replies = await client.subscribe(inbox)
     await client.publish(subject, b"", reply=inbox)
     servers = set()
     with suppress(NatsTimeoutError):
         while True:
-            servers.add(msgspec.json.decode((await answers.next_msg(0.2)).data)["server"]["name"])
-    await answers.unsubscribe()
+            servers.add(msgspec.json.decode((await replies.next_msg(0.2)).data)["server"]["name"])
+    await replies.unsubscribe()
     return servers
 
 
-async def test_every_server_of_a_cluster_answers_the_operator(tmp_path: Path):
+async def test_every_server_of_a_cluster_replies_to_the_operator(tmp_path: Path):
     ports = [free_port() for _ in range(2)]
     routes = [f"127.0.0.1:{free_port()}" for _ in ports]
     processes = []
     try:
         for port, listen in zip(ports, routes, strict=True):
-            others = [f"nats://route:x@{each}" for each in routes if each != listen]
+            others = [f"nats://route:x@{route}" for route in routes if route != listen]
             path = embedded_nats.configure(
                 tmp_path / listen,
                 port,
@@ -197,7 +203,9 @@ async def test_every_server_of_a_cluster_answers_the_operator(tmp_path: Path):
             processes.append(await embedded_nats.start(path, port, tmp_path / "log"))
         client = await nats.connect(f"nats://operator:x@127.0.0.1:{ports[0]}", inbox_prefix="_INBOX.operator")
         async with asyncio.timeout(20):
-            while await answering(client, "$SYS.REQ.SERVER.PING") != {f"nats-{port}" for port in ports}:
+            while await responding_servers(client, "$SYS.REQ.SERVER.PING") != {
+                f"nats-{port}" for port in ports
+            }:
                 pass
         await client.close()
     finally:
@@ -206,8 +214,8 @@ async def test_every_server_of_a_cluster_answers_the_operator(tmp_path: Path):
             await process.wait()
 
 
-async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_path: Path):
-    """An installation that is upgraded reloads NATS, which has never heard of them."""
+async def test_a_reload_adds_the_operator_s_read_permissions(tmp_path: Path):
+    """An upgrade of an installation reloads NATS, whose former configuration lacks them."""
     port = free_port()
     passwords = dict.fromkeys(USERS, "x")
     path = embedded_nats.configure(tmp_path / "nats", port, passwords)
@@ -215,8 +223,8 @@ async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_pat
     before = json.loads(after)
     del before["accounts"][nats_server.SYSTEM]
     for account in before["accounts"].values():
-        for way in ("imports", "exports"):
-            account[way] = [each for each in account.get(way, ()) if "$" not in str(each)]
+        for key in ("imports", "exports"):
+            account[key] = [entry for entry in account.get(key, ()) if "$" not in str(entry)]
     path.write_text(json.dumps(before))
     process = await embedded_nats.start(path, port, tmp_path / "log")
     try:
@@ -231,15 +239,15 @@ async def test_a_running_server_takes_the_operator_s_reads_from_a_reload(tmp_pat
                     with suppress(NoRespondersError):
                         await client.request(subject, timeout=5)
                         break
-        assert (await answers_to(client)("$JS.API.INFO"))["streams"] == 0
+        assert (await requester(client)("$JS.API.INFO"))["streams"] == 0
         await client.close()
     finally:
         process.kill()
         await process.wait()
 
 
-async def test_a_person_may_look_at_the_stream_and_begin_a_new_one(nats_server: Nats, event_stream):
-    """What `nats stream info`, `view` and `rm` ask of the server."""
+async def test_an_events_operator_may_read_and_delete_the_stream(nats_server: Nats, event_stream):
+    """The requests of `nats stream info`, `view` and `rm`."""
     client = await nats.connect(nats_server.events_operator, inbox_prefix="_INBOX.events-operator")
     stream = client.jetstream()
     service = await nats.connect(nats_server.service, inbox_prefix="_INBOX.service")

@@ -1,4 +1,4 @@
-"""A setting is taken, or named in one line that does not repeat it."""
+"""A setting is accepted, or rejected in one line that does not repeat its value."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ TOKENS = {**NATS, "TALLYSTICK_DATABASE_URL": "postgres://x"}
 
 
 def load(kind: type[msgspec.Struct], environment: dict[str, str]) -> None:
-    found = settings.load(kind, environment)
-    if isinstance(found, EdgeSettings):
-        found.trusted_networks()
+    loaded = settings.load(kind, environment)
+    if isinstance(loaded, EdgeSettings):
+        loaded.trusted_networks()
 
 
 @pytest.mark.parametrize(
@@ -54,29 +54,29 @@ def load(kind: type[msgspec.Struct], environment: dict[str, str]) -> None:
         (MetricsSettings, "stream_max_bytes", str(2**80)),
     ],
 )
-def test_what_is_wrong_is_named_without_its_value(kind: type[msgspec.Struct], name: str, value: str):
-    with pytest.raises(SettingsError) as told:
+def test_an_invalid_setting_is_named_without_its_value(kind: type[msgspec.Struct], name: str, value: str):
+    with pytest.raises(SettingsError) as error:
         load(kind, {**TOKENS, settings.variable(name): value})
-    assert settings.variable(name) in str(told.value)
-    assert len(str(told.value).splitlines()) == 1
-    assert len(value) < 4 or value not in str(told.value)
+    assert settings.variable(name) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert len(value) < 4 or value not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("port", "65535"), ("docs", "false"), ("docs", "0"), ("trusted_proxies", " 10.0.0.0/8 , ::1 ,")],
 )
-def test_what_is_right_is_taken(name: str, value: str):
+def test_a_valid_setting_is_accepted(name: str, value: str):
     load(EdgeSettings, {**NATS, settings.variable(name): value})
 
 
-def test_what_is_missing_is_named():
+def test_a_missing_setting_is_named():
     for environment, name in (({}, "NATS_URL"), (NATS, "DATABASE_URL")):
         with pytest.raises(SettingsError, match=f"TALLYSTICK_{name} is not set"):
             settings.load(TokensSettings, environment)
 
 
-def test_a_secret_s_file_has_to_be_readable(tmp_path: Path):
+def test_the_file_of_a_secret_has_to_be_readable(tmp_path: Path):
     (tmp_path / "good").write_text("nats://x\n")
     (tmp_path / "bad").write_bytes(b"\xff\xfe")
     assert (
@@ -93,7 +93,7 @@ def test_a_secret_s_file_has_to_be_readable(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["PROT", "NATSURL", "NATS_URL_FILES", "AUTH", "NO_AUTH", "DISABLE_AUTH", ""])
-def test_an_unknown_setting_is_refused(name: str):
+def test_an_unknown_setting_is_rejected(name: str):
     with pytest.raises(SettingsError, match=f"TALLYSTICK_{name} is not a setting"):
         settings.check_known([EdgeSettings, TokensSettings], {f"TALLYSTICK_{name}": "1", "OTHER": "1"})
 
