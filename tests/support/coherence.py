@@ -1,4 +1,4 @@
-"""What an edge's cache knows, and when all edges know of every change."""
+"""The cache of an edge, and the propagation of changes to all edges."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from tallystick.tokens import format as token_format
 
 
 async def leased(edges: Sequence[object], operator) -> None:
-    """Returns when all edges hold a lease and have applied every change, the creation of a token among them: a notice
-    that came later would have them ask about it once more.
+    """Returns when all edges hold a lease and have applied every change, including the creation of a token: a later notice
+    would make them look the token up again.
     """
     async with asyncio.timeout(30):
         while True:
@@ -32,6 +32,6 @@ def cache_of(edge: httpx.AsyncClient) -> Cache:
 
 
 def make_cold(edge: httpx.AsyncClient, token: str) -> None:
-    """Has the edge forget a token, as for a notice of a change that comes twice."""
+    """Makes the edge drop a token from its cache, as a repeated change notice does."""
     digest = bytes.fromhex(token_format.digest(token) or "")
     cache_of(edge).apply_changes([TokenChange(seq=0, key=notice_key(digest), rev=0)], 0)

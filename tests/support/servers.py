@@ -24,7 +24,7 @@ from tests.support.paths import temporary_folder
 from tests.support.ports import free_port
 
 POSTGRES_OPTIONS = {
-    # No test cuts the power: a killed server loses nothing that it wrote.
+    # No test cuts the power: a killed server loses none of its writes.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -32,7 +32,7 @@ POSTGRES_OPTIONS = {
     "shared_buffers": "16MB",
 }
 USERS_OF_TESTS = {"watcher": User(CORE, ["nothing"], [">"]), "jetstream": User(EVENTS, [">"], [">"])}
-# The migrations make it once; the database of each test is a clone of it.
+# The migrations create it once; the database of each test is a clone of it.
 TEMPLATE = f"tallystick_template_{secrets.token_hex(4)}"
 
 
@@ -222,7 +222,7 @@ async def edge_client(nats_server: Nats) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def service_client(nats_server: Nats) -> AsyncIterator[Client]:
-    """A connection with the permissions of a service that is none of ours, made as such a service would."""
+    """A connection with the permissions of a service that is not part of Tallystick, opened as such a service would."""
     client = await nats.connect(nats_server.service, inbox_prefix="_INBOX.service")
     yield client
     await client.close()
