@@ -36,7 +36,8 @@ async def over_http(admin: httpx.AsyncClient, operator, token_id: str, patch: An
 async def over_nats(admin: httpx.AsyncClient, operator, token_id: str, patch: Any) -> dict[str, Any]:
     payload = json.dumps({"id": token_id, "changes": patch, "actor": {"name": "test"}}).encode()
     reply = await operator.request(EDIT_TOKEN.by_operator.subject, payload, timeout=10)
-    return dict((await admin.get(f"/v1/tokens/{token_id}")).json() if reply.headers is None else {})
+    assert reply.headers is None, reply.data
+    return dict((await admin.get(f"/v1/tokens/{token_id}")).json())
 
 
 PATCHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
